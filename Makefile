@@ -1,0 +1,61 @@
+# make demo | test | check | bench: each prepares what it needs, from nothing but Python 3.11 or newer.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.biject-installed
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+# With the default OpenMP wait policy two threads on a shared machine can be 10 times slower than one.
+export OMP_WAIT_POLICY ?= passive
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
+
+.PHONY: setup demo test test-slow test-wheel check format bench help-texts clean
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Biject needs Python 3.11 or newer, this is " + sys.version + "; say make PYTHON=...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(PIP) --upgrade pip
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[dev]'
+	@touch $@
+
+demo: setup
+	$(BIN)/python scripts/demo.py
+
+test: setup
+	-$(BIN)/python scripts/fetch_real.py
+	$(TEST) -m "not slow and not gpu and not hub" tests
+
+test-slow: setup
+	-$(BIN)/python scripts/fetch_real.py
+	$(TEST) -m "not gpu and not hub" tests
+
+# The installed package, without the source tree: what a user gets.
+test-wheel: setup
+	rm -rf build/wheel && mkdir -p build/wheel
+	$(BIN)/python -m build --wheel --outdir build/wheel .
+	$(PIP) --no-deps --target build/wheel/site build/wheel/*.whl
+	cp -r tests pyproject.toml build/wheel/
+	cd build/wheel && PYTHONPATH=site BIJECT_INSTALLED=1 OMP_NUM_THREADS=1 ../../$(BIN)/python -m pytest -q -m "not slow and not gpu and not hub" tests/unit tests/cli
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: setup
+	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Rewrites the texts that `biject --help` prints without importing anything.
+help-texts: setup
+	$(BIN)/python -m biject.cli.generate_help
+
+clean:
+	rm -rf build dist .demo .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis $(STAMP)

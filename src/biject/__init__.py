@@ -1,0 +1,63 @@
+"""Biject: Hugging Face checkpoints, both ways, with proof.
+
+Names are imported when they are first used (PEP 562), so that `import biject` costs milliseconds and loads
+no torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from biject.errors import BijectError
+    from biject.model import (
+        AutoModel,
+        AutoModelForMaskedLM,
+        AutoModelForQuestionAnswering,
+        AutoModelForSequenceClassification,
+        AutoModelForTokenClassification,
+    )
+    from biject.nn.traces import Traces
+    from biject.verify import verify_export
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AutoModel",
+    "AutoModelForMaskedLM",
+    "AutoModelForQuestionAnswering",
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
+    "BijectError",
+    "Traces",
+    "__version__",
+    "verify_export",
+]
+
+_HOME = {
+    "AutoModel": "biject.model",
+    "AutoModelForMaskedLM": "biject.model",
+    "AutoModelForQuestionAnswering": "biject.model",
+    "AutoModelForSequenceClassification": "biject.model",
+    "AutoModelForTokenClassification": "biject.model",
+    "BijectError": "biject.errors",
+    "Traces": "biject.nn.traces",
+    "verify_export": "biject.verify",
+}
+
+
+def __getattr__(name: str) -> object:
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'biject' has no attribute {name!r}; it has {', '.join(__all__)}")
+    from biject.environment import prepare
+
+    prepare()  # most of these load torch
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value  # the next look-up does not come here
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
