@@ -1,0 +1,109 @@
+"""Everything that asks `transformers`: load a folder with a pinned backend, see what HF itself missed, stay quiet."""
+
+from __future__ import annotations
+
+import contextlib
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biject.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence HF's log lines, progress bars and Python warnings: what they say, the report says in its own words."""
+    try:
+        from transformers.utils import logging
+    except ImportError as error:
+        raise MissingExtraError(
+            "verify compares with transformers, which is not installed: pip install 'biject[verify]'"
+        ) from error
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()
+
+
+@dataclass(frozen=True, kw_only=True)
+class HFModel:
+    """A loaded HF model and the names that HF could not match; all sets are sorted tuples."""
+
+    model: nn.Module
+    class_name: str
+    attention: str
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[str, ...]
+    errors: tuple[str, ...]
+
+
+def attention_backend(model_type: str) -> str:
+    """`sdpa`, except for a family that transformers gives no such backend (DeBERTa-v2 in 5.23)."""
+    return "eager" if model_type == "deberta-v2" else "sdpa"
+
+
+def load_hf(
+    folder: Path,
+    *,
+    class_name: str,
+    model_type: str,
+    dtype: torch.dtype,
+    attention: str | None = None,
+    overrides: dict[str, Any] | None = None,
+) -> HFModel:
+    """Load `folder` with the named HF class, local files only, in eval mode.
+
+    Args:
+        folder: A checkpoint folder.
+        class_name: E.g. `BertForMaskedLM`; the config's `architectures` names it.
+        model_type: Decides the attention backend.
+        dtype: Given to HF explicitly, so that its own `auto` rules stay out of the comparison.
+        attention: Another backend than the pinned one (eager, where attention maps are wanted).
+        overrides: Config keys for HF's constructor, e.g. `legacy` as the file's tensors decided it.
+
+    Raises:
+        ValueError: transformers has no such class.
+    """
+    with quiet():
+        import transformers
+
+        cls = getattr(transformers, class_name, None)
+        if cls is None:
+            raise ValueError(f"transformers {transformers.__version__} has no class {class_name!r}")
+        backend = attention or attention_backend(model_type)
+        model, info = cls.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=backend,
+            local_files_only=True,
+            output_loading_info=True,
+            **(overrides or {}),
+        )
+    model.eval()
+    return HFModel(
+        model=model,
+        class_name=class_name,
+        attention=backend,
+        missing=_names(info.get("missing_keys", ())),
+        unexpected=_names(info.get("unexpected_keys", ())),
+        mismatched=_names(info.get("mismatched_keys", ())),
+        errors=_names(info.get("error_msgs", ())),
+    )
+
+
+def _names(keys: Any) -> tuple[str, ...]:
+    return tuple(sorted(key if isinstance(key, str) else str(key[0]) for key in keys))

@@ -1,0 +1,107 @@
+"""How far apart two tensors are: bits first, then the largest difference, then units in the last place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+_INTEGER_OF = {
+    torch.float64: torch.int64,
+    torch.float32: torch.int32,
+    torch.float16: torch.int16,
+    torch.bfloat16: torch.int16,
+}
+
+# Gate of `forward` outside of float32 and float64, where the gate is bits: largest distance in ULPs of the dtype,
+# counted at the scale of each tensor's own largest magnitude. Nothing larger than 0 has been measured on CPU with the
+# backends pinned as verify pins them; see docs/round-trip.md for the cells. 4 leaves room for other instruction sets.
+ULP_BOUND = {torch.float16: 4, torch.bfloat16: 4}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Distance:
+    """Difference between two tensors.
+
+    Attributes:
+        same_bits: Every value has the same bits (so -0.0 is not 0.0, and a NaN equals only itself).
+        max_abs: Largest absolute difference; infinite if shapes differ or NaNs are in different places.
+        max_ulp: Largest distance in steps between representable numbers, for values of any size.
+        scaled_ulp: The same in ULPs of the expected tensor's largest magnitude: not inflated by values near zero.
+    """
+
+    same_bits: bool
+    max_abs: float
+    max_ulp: int | None
+    scaled_ulp: float
+
+    def within(self, dtype: torch.dtype) -> bool:
+        """Whether the gate for this dtype holds."""
+        return self.same_bits or self.scaled_ulp <= ULP_BOUND.get(dtype, 0)
+
+    def words(self, dtype: torch.dtype) -> str:
+        """For a report's line."""
+        if self.same_bits:
+            return "bit-exact (max abs diff = 0)"
+        if self.max_abs == 0:
+            return "equal numbers, different bits (signs of zero or NaN payloads)"
+        text = f"max abs diff = {self.max_abs:.3g}"
+        if dtype in ULP_BOUND:
+            return f"{text} ({self.scaled_ulp:.2g} ULP of the largest value, bound {ULP_BOUND[dtype]})"
+        return f"{text} ({self.max_ulp} ULP)" if self.max_ulp is not None else text
+
+
+def distance(ours: Tensor, theirs: Tensor) -> Distance:
+    """Compare our tensor with the expected one; another shape or dtype is infinitely far."""
+    far = Distance(same_bits=False, max_abs=float("inf"), max_ulp=None, scaled_ulp=float("inf"))
+    if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+        return far
+    ours, theirs = ours.detach().cpu(), theirs.detach().cpu()
+    if same_bits(ours, theirs):
+        return Distance(same_bits=True, max_abs=0.0, max_ulp=0, scaled_ulp=0.0)
+    if not torch.equal(torch.isnan(ours), torch.isnan(theirs)):
+        return far
+    exact_ours, exact_theirs = (torch.nan_to_num(tensor.double(), nan=0.0) for tensor in (ours, theirs))
+    difference = (exact_ours - exact_theirs).nan_to_num(nan=0.0)  # inf - inf where both are the same infinity
+    max_abs = float(difference.abs().max())
+    if not ours.is_floating_point():
+        return Distance(same_bits=False, max_abs=max_abs, max_ulp=None, scaled_ulp=float("inf"))
+    top = float(exact_theirs.abs().max())
+    unit = _ulp_at(top, theirs.dtype)
+    return Distance(same_bits=False, max_abs=max_abs, max_ulp=_ulps(ours, theirs), scaled_ulp=max_abs / unit)
+
+
+def same_bits(ours: Tensor, theirs: Tensor) -> bool:
+    """Whether shape, dtype and every bit are the same."""
+    if ours.shape != theirs.shape or ours.dtype != theirs.dtype:
+        return False
+    whole = _INTEGER_OF.get(ours.dtype)
+    if whole is None:
+        return torch.equal(ours, theirs)
+    return torch.equal(ours.contiguous().view(whole), theirs.contiguous().view(whole))
+
+
+def _ulps(ours: Tensor, theirs: Tensor) -> int:
+    """Largest count of representable numbers between the two, NaNs left out."""
+    numbers = ~torch.isnan(ours) & ~torch.isnan(theirs)
+    steps = [_ordered(tensor[numbers]) for tensor in (ours, theirs)]
+    if not steps[0].numel():
+        return 0
+    return int((steps[0] - steps[1]).abs().max())
+
+
+def _ordered(tensor: Tensor) -> Tensor:
+    """Map floats to integers in the same order, neighbours one apart; both zeros are 0."""
+    whole = tensor.contiguous().view(_INTEGER_OF[tensor.dtype]).long()
+    lowest = torch.iinfo(_INTEGER_OF[tensor.dtype]).min
+    return torch.where(whole < 0, lowest - whole, whole)
+
+
+def _ulp_at(magnitude: float, dtype: torch.dtype) -> float:
+    """The spacing of `dtype` at a magnitude."""
+    info = torch.finfo(dtype)
+    if magnitude <= info.tiny or magnitude == float("inf"):
+        return float(info.tiny * info.eps)
+    exponent = torch.frexp(torch.tensor(magnitude, dtype=torch.float64)).exponent.item() - 1
+    return float(info.eps * 2.0**exponent)

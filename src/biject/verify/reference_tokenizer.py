@@ -1,0 +1,71 @@
+"""A small real tokenizer for reference checkpoints, so that a folder made on the spot has every file a real one has."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+TEXT = (
+    "the quick brown fox jumps over a lazy dog while we measure how one model becomes the same model again . "
+    "nothing is lost , nothing is invented : every tensor keeps its bytes , every number its last bit ! "
+    "paris is capital of france and good films make people happy ? yes no maybe never"
+)
+_BERT_STYLE = {
+    "pad": "[PAD]",
+    "unk": "[UNK]",
+    "cls": "[CLS]",
+    "sep": "[SEP]",
+    "mask": "[MASK]",
+}
+_ROBERTA_STYLE = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
+
+
+def write_tokenizer(folder: Path, config: dict[str, Any]) -> None:
+    """Write `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` into `folder`.
+
+    Every special id that the config names (`pad_token_id`, `bos_token_id`, `eos_token_id`) has that id in the
+    vocabulary, whose size is at most the config's `vocab_size`.
+    """
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+    style = _ROBERTA_STYLE if "roberta" in str(config["model_type"]) else _BERT_STYLE
+    vocabulary = _vocabulary(config, style)
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=style["unk"]))  # type: ignore[arg-type]
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    cls, sep = style["cls"], style["sep"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{cls} $A {sep}",
+        pair=f"{cls} $A {sep} $B:1 {sep}:1",
+        special_tokens=[(token, vocabulary[token]) for token in (cls, sep)],
+    )
+    tokenizer.add_special_tokens(list(style.values()))
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    special = {f"{role}_token": token for role, token in style.items()}
+    settings = special | {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "model_max_length": int(config.get("max_position_embeddings", 512)),
+        "clean_up_tokenization_spaces": False,
+    }
+    _write_json(folder / "tokenizer_config.json", settings)
+    _write_json(folder / "special_tokens_map.json", special)
+
+
+def _vocabulary(config: dict[str, Any], style: dict[str, str]) -> dict[str, int]:
+    """Token -> id: special tokens where the config wants them, words in the ids that are left."""
+    wanted = {"pad": config.get("pad_token_id"), "cls": config.get("bos_token_id"), "sep": config.get("eos_token_id")}
+    ids: dict[str, int] = {}
+    for role, index in wanted.items():
+        if isinstance(index, int) and 0 <= index < int(config["vocab_size"]) and index not in ids.values():
+            ids[style[role]] = index
+    free = (index for index in range(int(config["vocab_size"])) if index not in ids.values())
+    words = dict.fromkeys([*style.values(), *TEXT.split()])
+    for word, index in zip((word for word in words if word not in ids), free, strict=False):
+        ids[word] = index
+    return ids
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

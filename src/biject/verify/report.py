@@ -1,0 +1,142 @@
+"""What a verification found, as data: checks, levels, one report. Drawing it is the command line's business."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+Status = Literal["pass", "fail", "skipped"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One comparison.
+
+    Attributes:
+        name: What was compared, e.g. `logits (1, 2)`.
+        passed: Whether its gate held.
+        detail: What was found, e.g. `bit-exact (max abs diff = 0)`.
+        case: The call it belongs to, e.g. `right-padded`; empty where there is none.
+        max_abs_diff: Largest absolute difference, where numbers were compared.
+        max_ulp: The same in units in the last place of the dtype.
+        where: First diverging layer and operation, if the check failed and it was found.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+    case: str = ""
+    max_abs_diff: float | None = None
+    max_ulp: int | None = None
+    where: str | None = None
+
+    def line(self, level: str) -> str:
+        """One plain line, e.g. `PASS forward logits (1, 2) bit-exact (max abs diff = 0)`."""
+        text = f"{'PASS' if self.passed else 'FAIL'} {level} {self.name} {self.detail}"
+        text += f" [{self.case}]" if self.case else ""
+        return text + (f"; first difference: {self.where}" if self.where else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LevelResult:
+    """One level: passed, failed, or skipped for a stated reason."""
+
+    name: str
+    status: Status
+    checks: tuple[Check, ...] = ()
+    reason: str | None = None
+    seconds: float = 0.0
+
+    @property
+    def failures(self) -> tuple[Check, ...]:
+        """The checks that did not hold."""
+        return tuple(check for check in self.checks if not check.passed)
+
+    def lines(self) -> list[str]:
+        """Plain lines, one a check; a skipped level says why."""
+        if self.status == "skipped":
+            return [f"SKIP {self.name} {self.reason or ''}".rstrip()]
+        lines = [check.line(self.name) for check in self.checks]
+        if self.status == "fail" and self.reason:
+            lines.append(f"FAIL {self.name} {self.reason}")
+        return lines
+
+
+def level_result(name: str, checks: list[Check], *, seconds: float = 0.0) -> LevelResult:
+    """A level passes if it made at least one check and all of them held."""
+    if not checks:
+        return LevelResult(name=name, status="fail", reason="nothing was compared", seconds=seconds)
+    status: Status = "pass" if all(check.passed for check in checks) else "fail"
+    return LevelResult(name=name, status=status, checks=tuple(checks), seconds=seconds)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """A folder's verification.
+
+    Attributes:
+        folder: What was verified.
+        source: What it was compared with, or None.
+        model: Family, head, class, dtype: what the folder turned out to hold.
+        levels: Results in the order they ran.
+        environment: Versions, threads, attention backend, this machine's kernel probe.
+        not_checked: What no level looked at, in plain sentences.
+    """
+
+    folder: str
+    source: str | None
+    levels: tuple[LevelResult, ...]
+    model: Mapping[str, Any] = field(default_factory=dict)
+    environment: Mapping[str, Any] = field(default_factory=dict)
+    not_checked: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """No level failed and at least one passed."""
+        statuses = [level.status for level in self.levels]
+        return "fail" not in statuses and "pass" in statuses
+
+    def level(self, name: str) -> LevelResult:
+        """The result of one level.
+
+        Raises:
+            KeyError: That level is not part of this report.
+        """
+        for level in self.levels:
+            if level.name == name:
+                return level
+        raise KeyError(f"no level {name!r} in this report, which has {[level.name for level in self.levels]}")
+
+    def verdict(self) -> str:
+        """The last line: what passed, what failed, what was skipped."""
+        groups: dict[str, list[str]] = {"pass": [], "fail": [], "skipped": []}
+        for level in self.levels:
+            groups[level.status].append(level.name)
+        parts = [f"{key}: {', '.join(names)}" for key, names in groups.items() if names]
+        return f"VERDICT {'PASS' if self.passed else 'FAIL'} {self.folder} ({'; '.join(parts)})"
+
+    def lines(self) -> list[str]:
+        """Every check as a plain line, what was not checked, then one verdict."""
+        lines = [line for level in self.levels for line in level.lines()]
+        lines += [f"NOT CHECKED {sentence}" for sentence in self.not_checked]
+        return [*lines, self.verdict()]
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """The whole report as JSON text."""
+        value = asdict(self) | {"passed": self.passed}
+        for level in value["levels"]:
+            level["passed"] = level["status"] == "pass"
+        return json.dumps(_plain(value), indent=indent, ensure_ascii=False, default=str)
+
+
+def _plain(value: Any) -> Any:
+    """JSON has no infinities and no NaN: as words, they stay readable."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
+        return str(value)
+    return value

@@ -1,0 +1,219 @@
+"""The configuration variants that parity is shown for, beside the families × heads grid of tiny models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+HEADS = ("base", "seqcls", "tokcls", "qa", "mlm")
+BERT_LIKE = ("bert", "roberta", "xlm-roberta", "albert", "deberta-v2")
+# transformers 5.23 ACT2FN, without `prelu` and `xielu`, whose parameters have no place in these families' files.
+ACTIVATIONS = (
+    *("gelu", "gelu_10", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "gelu_python_tanh"),
+    *("gelu_accurate", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2", "relu6"),
+    *("sigmoid", "silu", "sqrtsoftplus", "swish", "tanh"),
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """One configuration to compare with HF: a family's tiny config with `overrides`, for the heads it concerns."""
+
+    name: str
+    model_type: str
+    heads: tuple[str, ...] = ("base",)
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _activations() -> list[Variant]:
+    variants = []
+    for model_type, key in (("bert", "hidden_act"), ("distilbert", "activation"), ("albert", "hidden_act")):
+        for act in ACTIVATIONS:
+            variants.append(
+                Variant(name=f"act-{act}", model_type=model_type, heads=("mlm",), overrides={key: act})
+            )
+    for model_type in ("roberta", "xlm-roberta", "deberta-v2"):  # the head's activation is fixed in RoBERTa's
+        for act in ("relu", "gelu_new", "silu"):
+            variants.append(
+                Variant(name=f"act-{act}", model_type=model_type, heads=("mlm",), overrides={"hidden_act": act})
+            )
+    return variants
+
+
+def _common() -> list[Variant]:
+    """What every family has, each under its own key."""
+    variants = []
+    for model_type in (*BERT_LIKE, "distilbert"):
+        classifier = {
+            "albert": "classifier_dropout_prob",
+            "deberta-v2": "cls_dropout",
+            "distilbert": "seq_classif_dropout",
+        }
+        sizes: dict[str, Any] = {"hidden_size": 37, "num_attention_heads": 1, "intermediate_size": 53}
+        if model_type == "distilbert":
+            sizes = {"dim": 37, "n_heads": 1, "hidden_dim": 53}
+        for name, heads, overrides in (
+            ("labels-1", ("seqcls",), {"num_labels": 1}),
+            ("labels-3", ("seqcls", "tokcls"), {"num_labels": 3}),
+            ("labels-5", ("seqcls", "tokcls"), {"num_labels": 5}),
+            ("regression", ("seqcls",), {"num_labels": 1, "problem_type": "regression"}),
+            ("regression-3", ("seqcls",), {"num_labels": 3, "problem_type": "regression"}),
+            ("single-label", ("seqcls",), {"num_labels": 3, "problem_type": "single_label_classification"}),
+            ("multi-label", ("seqcls",), {"num_labels": 3, "problem_type": "multi_label_classification"}),
+            ("classifier-dropout", ("seqcls", "tokcls"), {classifier.get(model_type, "classifier_dropout"): 0.4}),
+            ("untied", ("mlm",), {"tie_word_embeddings": False}),
+            ("chunked", ("base",), {"chunk_size_feed_forward": 4}),
+            ("pad-5", ("base", "mlm"), {"pad_token_id": 5, "max_position_embeddings": 70}),
+            ("odd-widths", ("base", "mlm"), sizes),
+            ("no-dropout", ("seqcls",), _no_dropout(model_type)),
+        ):
+            variants.append(Variant(name=name, model_type=model_type, heads=heads, overrides=overrides))
+    for model_type in ("bert", "roberta", "xlm-roberta", "albert"):
+        for segments in (1, 4):
+            variants.append(
+                Variant(name=f"segments-{segments}", model_type=model_type, overrides={"type_vocab_size": segments})
+            )
+        variants.append(Variant(name="eps", model_type=model_type, overrides={"layer_norm_eps": 1e-3}))
+    return variants
+
+
+def _no_dropout(model_type: str) -> dict[str, float]:
+    if model_type == "distilbert":
+        return {"dropout": 0.0, "attention_dropout": 0.0, "seq_classif_dropout": 0.0}
+    return {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+
+
+def _albert() -> list[Variant]:
+    return [
+        Variant(name="groups-2", model_type="albert", heads=HEADS, overrides={"num_hidden_groups": 2}),
+        Variant(name="groups-3", model_type="albert", overrides={"num_hidden_groups": 3}),
+        Variant(
+            name="groups-2-of-5",
+            model_type="albert",
+            overrides={"num_hidden_groups": 2, "num_hidden_layers": 5},
+        ),
+        Variant(name="inner-2", model_type="albert", heads=("base", "mlm"), overrides={"inner_group_num": 2}),
+        Variant(
+            name="groups-2-inner-2",
+            model_type="albert",
+            heads=("base", "seqcls"),
+            overrides={"num_hidden_groups": 2, "inner_group_num": 2, "num_hidden_layers": 4},
+        ),
+        Variant(name="embedding-same", model_type="albert", overrides={"embedding_size": 32}),
+        Variant(name="groups-unused", model_type="albert", overrides={"num_hidden_groups": 4}),
+    ]
+
+
+def _distilbert() -> list[Variant]:
+    return [
+        Variant(name="sinusoidal", model_type="distilbert", heads=HEADS, overrides={"sinusoidal_pos_embds": True}),
+        Variant(name="qa-dropout", model_type="distilbert", heads=("qa",), overrides={"qa_dropout": 0.4}),
+    ]
+
+
+def _deberta() -> list[Variant]:
+    """DeBERTa-v2's own axes; its tiny config is v3's: shared keys, buckets, normed relative embeddings."""
+    own = {"share_att_key": False}
+    spellings: dict[str, Any] = {
+        "c2p": ["c2p"],
+        "p2c": ["p2c"],
+        "both": ["c2p", "p2c"],
+        "text": "c2p|p2c",
+        "text-spaced": "P2C | C2P",
+        "text-one": "c2p",
+        "empty": [],
+        "unknown-type": ["c2p", "p2p"],
+        "null": None,
+    }
+    overrides: dict[str, dict[str, Any]] = {}
+    for name, value in spellings.items():
+        overrides[f"shared-{name}"] = {"pos_att_type": value, "share_att_key": True}
+        overrides[f"own-{name}"] = {"pos_att_type": value, "share_att_key": False}
+    overrides |= {
+        "no-buckets": {"position_buckets": -1},
+        "no-buckets-own": own | {"position_buckets": -1},
+        "buckets-16": {"position_buckets": 16},
+        "buckets-odd": {"position_buckets": 7},
+        "max-relative-24": {"max_relative_positions": 24},
+        "max-relative-24-no-buckets": own | {"max_relative_positions": 24, "position_buckets": -1},
+        "relative-not-normed": {"norm_rel_ebd": "none"},
+        "relative-normed-spelled": {"norm_rel_ebd": "Layer_Norm | other"},
+        "absolute-positions": {"position_biased_input": True},
+        "absolute-only": {"relative_attention": False, "position_biased_input": True},
+        "absolute-only-normed": {"relative_attention": False, "norm_rel_ebd": "none", "pos_att_type": None},
+        "no-positions": {"relative_attention": False, "position_biased_input": False},
+        "segments-2": {"type_vocab_size": 2},
+        "segments-4": {"type_vocab_size": 4, "position_biased_input": True},
+        "embedding-16": {"embedding_size": 16},
+        "embedding-16-positions": {"embedding_size": 16, "position_biased_input": True, "type_vocab_size": 3},
+        "conv-3": {"conv_kernel_size": 3},
+        "conv-3-gelu": {"conv_kernel_size": 3, "conv_act": "gelu"},
+        "conv-5-tanh": {"conv_kernel_size": 5, "conv_act": "tanh"},
+        "conv-3-groups": {"conv_kernel_size": 3, "conv_act": "gelu", "conv_groups": 4},
+        "head-size-given": {"attention_head_size": 8},
+        "xlarge-v2": own | {"conv_kernel_size": 3, "conv_act": "gelu", "position_biased_input": False},
+        "defaults": own
+        | {"relative_attention": False, "pos_att_type": None, "position_biased_input": True, "norm_rel_ebd": "none"},
+        "eps": {"layer_norm_eps": 1e-3},
+    }
+    variants = [Variant(name=name, model_type="deberta-v2", overrides=keys) for name, keys in overrides.items()]
+    conv: dict[str, Any] = {"conv_kernel_size": 3, "conv_act": "gelu"}
+    for name, heads, keys in (
+        ("mlm-new", ("mlm",), {"legacy": False}),
+        ("mlm-new-untied", ("mlm",), {"legacy": False, "tie_word_embeddings": False}),
+        ("mlm-embedding-16", ("mlm",), {"embedding_size": 16}),
+        ("conv-heads", ("seqcls", "mlm"), conv),
+        ("pooler-dropout", ("seqcls",), {"pooler_dropout": 0.3}),
+        ("pooler-act-tanh", ("seqcls",), {"pooler_hidden_act": "tanh"}),
+        ("pooler-act-relu", ("seqcls",), {"pooler_hidden_act": "relu"}),
+        ("own-heads", HEADS, own),
+    ):
+        variants.append(Variant(name=name, model_type="deberta-v2", heads=heads, overrides=keys))
+    return variants
+
+
+VARIANTS: tuple[Variant, ...] = (*_activations(), *_common(), *_albert(), *_distilbert(), *_deberta())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Crash(Variant):
+    """A configuration that HF accepts but cannot run, and why: nothing to be equal to, so Biject refuses it."""
+
+    reason: str
+
+
+KNOWN_HF_CRASHES: tuple[Crash, ...] = (
+    Crash(
+        name="head-size-12",
+        model_type="deberta-v2",
+        overrides={"attention_head_size": 12},
+        reason="the output projection is built for hidden_size columns, the heads give 4 x 12",
+    ),
+    Crash(
+        name="mlm-new-embedding-16",
+        model_type="deberta-v2",
+        heads=("mlm",),
+        overrides={"legacy": False, "embedding_size": 16},
+        reason="the new MLM head multiplies hidden_size columns with embeddings of embedding_size columns",
+    ),
+    Crash(
+        name="conv-4",
+        model_type="deberta-v2",
+        overrides={"conv_kernel_size": 4},
+        reason="an even kernel shortens the sequence by one, the residual does not follow",
+    ),
+    Crash(
+        name="pooler-hidden-size-16",
+        model_type="deberta-v2",
+        heads=("seqcls",),
+        overrides={"pooler_hidden_size": 16},
+        reason="the pooler is built for pooler_hidden_size columns and given hidden_size",
+    ),
+    Crash(
+        name="segments-0",
+        model_type="bert",
+        overrides={"type_vocab_size": 0},
+        reason="segment 0 is looked up in an empty embedding",
+    ),
+)
