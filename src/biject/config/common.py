@@ -1,0 +1,63 @@
+"""Rows that every family shares: labels, outputs, and keys that change the maths in ways Biject does not compute."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from biject.config.checks import anything, boolean, choice, flag, integer, labels, number
+from biject.config.table import Const, Inert, Key, Row
+
+LABELS: tuple[Row, ...] = (
+    Key("id2label", "id2label", labels, None),
+    Key("label2id", "label2id", anything, None),
+    Key("num_labels", "num_labels", integer(1, none=True), None),
+    Key(
+        "problem_type",
+        "problem_type",
+        choice(None, "regression", "single_label_classification", "multi_label_classification"),
+        None,
+    ),
+)
+
+_ENCODER_ONLY = "only encoders with bidirectional attention are computed for this family"
+
+COMMON: tuple[Row, ...] = (
+    *LABELS,
+    Key("tie_word_embeddings", "tie_word_embeddings", boolean, True),
+    Key("output_hidden_states", "output_hidden_states", flag, False),
+    Key("output_attentions", "output_attentions", flag, False),
+    Key("initializer_range", "initializer_range", number(0.0), 0.02),
+    Key("architectures", "architectures", anything, None),
+    Const("is_decoder", (False, None), _ENCODER_ONLY),
+    Const("add_cross_attention", (False, None), _ENCODER_ONLY),
+    Const("is_encoder_decoder", (False, None), _ENCODER_ONLY),
+    Const("is_causal", (False, None), _ENCODER_ONLY),
+    Const("position_embedding_type", ("absolute", None), "relative position embeddings are not computed"),
+    Const("pruned_heads", ({}, None), "pruned attention heads are not computed"),
+    Const("quantization_config", (None,), "quantised weights are not read"),
+    Const("per_layer_config", ({}, None), "settings that differ by layer are not computed"),
+    Inert(
+        (
+            "model_type", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "bos_token_id",
+            "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id", "use_cache",
+            "gradient_checkpointing", "return_dict", "torchscript", "finetuning_task", "output_past",
+            "use_bfloat16", "task_specific_params", "tokenizer_class", "prefix", "decoder_start_token_id",
+            "cross_attention_hidden_size", "auto_map", "attn_implementation", "_attn_implementation", "_num_labels",
+            "tf_legacy_loss", "tie_encoder_decoder", "tie_last_hidden_states", "use_return_dict", "remove_invalid_values",
+            # Generation settings that old files keep in config.json.
+            "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups",
+            "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
+            "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids",
+            "num_return_sequences", "output_scores", "return_dict_in_generate", "forced_bos_token_id",
+            "forced_eos_token_id", "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
+        )
+    ),
+)  # fmt: skip
+
+
+def num_labels(values: Mapping[str, Any]) -> int:
+    """HF's rule (configuration_utils.py, 5.23): `id2label` decides, else `num_labels`, else 2."""
+    if values["id2label"] is not None:
+        return len(values["id2label"])
+    return int(values["num_labels"] or 2)

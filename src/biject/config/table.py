@@ -1,0 +1,111 @@
+"""`ConfigTable`: a family's `config.json`, read into our names and written back, key by key.
+
+Every key is a `Key` (read and written), a `Const` (must hold a value whose maths we compute), or `Inert` (no effect on
+what is computed). An unknown key is kept and named in a notice: the original text is always the base of what is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from biject.errors import ConfigError
+from biject.events import notice
+
+Check = Callable[[Any], str | None]
+"""Returns what was expected if the value does not fit, else None."""
+
+
+class _Required:
+    def __repr__(self) -> str:
+        return "required"
+
+
+REQUIRED: Any = _Required()
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key that is read into `field` and written from it; absent, it means `default` (HF's own)."""
+
+    name: str
+    field: str
+    check: Check
+    default: Any = REQUIRED
+
+
+@dataclass(frozen=True)
+class Const:
+    """A key of which only `allowed` values have maths that Biject computes; absent is allowed."""
+
+    name: str
+    allowed: tuple[Any, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Inert:
+    """Keys without effect on what is computed here; they stay as they came."""
+
+    names: tuple[str, ...]
+
+
+Row = Key | Const | Inert
+
+
+class ConfigTable:
+    """The rows of one family, both ways."""
+
+    def __init__(self, *rows: Row | Iterable[Row]) -> None:
+        flat: list[Row] = []
+        for row in rows:
+            flat.extend([row] if isinstance(row, Key | Const | Inert) else row)
+        self.keys: Mapping[str, Key] = MappingProxyType({r.field: r for r in flat if isinstance(r, Key)})
+        self.consts = tuple(r for r in flat if isinstance(r, Const))
+        self.known = frozenset(
+            name for r in flat for name in (r.names if isinstance(r, Inert) else (r.name,))
+        )  # every name on disk
+
+    def read(self, hf: Mapping[str, Any]) -> dict[str, Any]:
+        """Values by our field names.
+
+        Raises:
+            ConfigError: keys are missing or hold values that do not fit; all of them in one message.
+        """
+        faults, values = [], {}
+        for field, key in self.keys.items():
+            value = hf.get(key.name, key.default)
+            if value is REQUIRED:
+                faults.append(f"`{key.name}` is missing")
+                continue
+            expected = key.check(value)
+            if expected:
+                faults.append(f"`{key.name}` should be {expected}, found {value!r}")
+            values[field] = value
+        for const in self.consts:
+            if const.name in hf and hf[const.name] not in const.allowed:
+                want = " or ".join(repr(v) for v in const.allowed)
+                faults.append(f"`{const.name}` is {hf[const.name]!r}: {const.why} (supported: {want})")
+        if faults:
+            raise ConfigError("config.json cannot be used: " + "; ".join(faults) + ".")
+        return values
+
+    def unknown(self, hf: Mapping[str, Any]) -> tuple[str, ...]:
+        """Keys of `hf` that no row knows."""
+        return tuple(name for name in hf if name not in self.known)
+
+    def warn_unknown(self, hf: Mapping[str, Any]) -> None:
+        """Name unknown keys in one notice."""
+        names = self.unknown(hf)
+        if names:
+            listed = ", ".join(f"`{n}`" for n in names)
+            notice("unknown-config-key", f"config.json has keys that Biject does not know and leaves alone: {listed}.")
+
+    def write(self, hf: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+        """`hf` with the given fields set under their names on disk; everything else, and the order, as it came."""
+        out = dict(hf)
+        for field, value in changes.items():
+            out[self.keys[field].name] = value
+        return out

@@ -1,0 +1,35 @@
+"""The one family of errors that users see.
+
+Each message says what was expected, what was found, where (file, tensor, key, row) and what to do. The command line
+prints the message alone and exits with 2; nothing has been written by then.
+"""
+
+from __future__ import annotations
+
+
+class BijectError(Exception):
+    """Base of every error that a user can cause and cure."""
+
+
+class CheckpointError(BijectError):
+    """A file or folder cannot be read or written: missing, truncated, lying header, no space, no permission."""
+
+
+class ConfigError(BijectError):
+    """`config.json` asks for something that Biject does not compute, or contradicts itself."""
+
+
+class WeightsError(BijectError):
+    """Tensors are missing, have the wrong shape or dtype, or belong to something that Biject does not compute."""
+
+
+class InputError(BijectError):
+    """Arguments of a call do not fit the model (shapes, ranges, combinations)."""
+
+
+class MissingExtraError(BijectError):
+    """An optional library is needed for what was asked and is not installed."""
+
+
+class BijectWarning(UserWarning):
+    """Something a user should know, though the call goes on."""

@@ -1,0 +1,70 @@
+"""How lower layers speak without printing: notices and progress, delivered to whoever listens.
+
+The command line listens and draws; a library user who does nothing gets notices as `BijectWarning`s and no progress.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Protocol
+
+from biject.errors import BijectWarning
+
+
+@dataclass(frozen=True, kw_only=True)
+class Notice:
+    """One thing to tell the user. `code` is stable and machine-readable, e.g. `unknown-config-key`."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """Work done so far: `done` of `total` (None if unknown) in `unit`s, e.g. bytes or cells."""
+
+    label: str
+    done: int
+    total: int | None
+    unit: str
+
+
+class Listener(Protocol):
+    """What `listening` takes: a callable for each of the two kinds of event."""
+
+    def notice(self, event: Notice) -> None: ...
+
+    def progress(self, event: Progress) -> None: ...
+
+
+_listener: ContextVar[Listener | None] = ContextVar("biject_listener", default=None)
+
+
+@contextmanager
+def listening(listener: Listener) -> Iterator[None]:
+    """Deliver events of the enclosed calls to `listener` instead of the default."""
+    token = _listener.set(listener)
+    try:
+        yield
+    finally:
+        _listener.reset(token)
+
+
+def notice(code: str, message: str) -> None:
+    """Tell the user something; without a listener it becomes a Python warning."""
+    listener = _listener.get()
+    if listener is None:
+        warnings.warn(message, BijectWarning, stacklevel=3)
+    else:
+        listener.notice(Notice(code=code, message=message))
+
+
+def progress(label: str, done: int, total: int | None = None, *, unit: str = "") -> None:
+    """Report progress; without a listener it is dropped."""
+    listener = _listener.get()
+    if listener is not None:
+        listener.progress(Progress(label=label, done=done, total=total, unit=unit))

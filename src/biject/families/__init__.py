@@ -1,0 +1,64 @@
+"""The registry: one file per family, `model_type` is the module name (with `-` for `_`).
+
+Modules with a leading underscore are shared by family files. Others register under the entry point group
+`biject.families`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Mapping
+from functools import cache
+from types import MappingProxyType
+
+from biject.errors import ConfigError
+from biject.families._family import HEADS, Family, Head
+
+__all__ = ["HEADS", "Family", "Head", "families", "family"]
+
+
+@cache
+def families() -> Mapping[str, Family]:
+    """All families by `model_type`, own ones first."""
+    found: dict[str, Family] = {}
+    for module in pkgutil.iter_modules(__path__):
+        if not module.name.startswith("_"):
+            own = _import(module.name)
+            found[own.model_type] = own
+    found.update({name: entry for name, entry in _entry_points().items() if name not in found})
+    return MappingProxyType(found)
+
+
+def family(model_type: object) -> Family:
+    """The family of a config's `model_type`.
+
+    Raises:
+        ConfigError: there is none; the message lists those there are.
+    """
+    if isinstance(model_type, str):
+        name = model_type.replace("-", "_")
+        if name.isidentifier() and not name.startswith("_") and _exists(name):
+            own = _import(name)
+            if own.model_type == model_type:
+                return own
+        if model_type in families():
+            return families()[model_type]
+    listed = ", ".join(families())
+    raise ConfigError(f"config.json: `model_type` is {model_type!r}; Biject knows {listed}.")
+
+
+def _exists(name: str) -> bool:
+    return any(module.name == name for module in pkgutil.iter_modules(__path__))
+
+
+def _import(name: str) -> Family:
+    loaded = importlib.import_module(f"{__name__}.{name}").FAMILY
+    assert isinstance(loaded, Family)
+    return loaded
+
+
+def _entry_points() -> dict[str, Family]:
+    from importlib.metadata import entry_points
+
+    return {entry.name: entry.load() for entry in entry_points(group="biject.families")}

@@ -1,0 +1,71 @@
+"""`Family`: the one thing a family file declares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from biject.config.model import ModelConfig
+from biject.config.table import ConfigTable
+from biject.errors import ConfigError
+from biject.weights.rules import Slots
+
+HEADS = ("base", "seqcls", "tokcls", "qa", "mlm")
+"""Heads of encoders, in the order of tables."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Head:
+    """One head of a family: HF's class for it, and the slots it adds to the base model's."""
+
+    hf_class: str
+    slots: Callable[[Mapping[str, Any]], Slots]
+    """From the config's values to all slots of the model with this head."""
+    also: tuple[str, ...] = ()
+    """Other HF classes whose files this head reads (their further tensors are carried)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """A family of checkpoints: `model_type` in config.json, and everything needed to go both ways."""
+
+    model_type: str
+    prefix: str
+    """Name of the base model inside HF's head classes."""
+    config: ConfigTable
+    build: Callable[[Mapping[str, Any], str], ModelConfig]
+    """From the table's values and a head's name to the modules' config; raises `ConfigError` for maths that HF has
+    no answer to either."""
+    heads: Mapping[str, Head]
+    carry: tuple[str, ...] = ()
+    """Names, relative to the base, of tensors that old files hold beside the parameters."""
+    attention: str = "sdpa"
+    """HF's attention backend that the exact path follows."""
+    resolve: Callable[[Mapping[str, Any], frozenset[str], str, bool | None], Mapping[str, Any]] | None = None
+    """Settles values that the tensors in the file decide, given (values, names on disk, head, `legacy` as asked)."""
+    tiny: Mapping[str, Any] = field(default_factory=dict)
+    """config.json of a tiny model, for tests and `verify-matrix --weights tiny`."""
+    base: Mapping[str, Any] = field(default_factory=dict)
+    """config.json of the size published as base."""
+
+    def head_of(self, architecture: str) -> str | None:
+        """The head that reads files of an HF class, or None."""
+        for name, head in self.heads.items():
+            if architecture == head.hf_class or architecture in head.also:
+                return name
+        return None
+
+    def require_head(self, name: str) -> Head:
+        """The head called `name`.
+
+        Raises:
+            ConfigError: this family has no such head.
+        """
+        if name not in self.heads:
+            raise ConfigError(f"`{self.model_type}` has no head `{name}`; it has {', '.join(self.heads)}.")
+        return self.heads[name]
+
+    def all_slots(self, values: Mapping[str, Any]) -> Slots:
+        """Slots of every head, to tell a known tensor from a stranger."""
+        return tuple(slot for head in self.heads.values() for slot in head.slots(values))

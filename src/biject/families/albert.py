@@ -1,0 +1,173 @@
+"""ALBERT (Lan et al. 2019). Source: transformers 5.23, models/albert/modeling_albert.py.
+
+A small embedding, lifted by a linear after its norm; few layers that run many times; no dropout after the MLP.
+"""
+
+from __future__ import annotations
+
+from biject.config.checks import activation, integer, number, probability
+from biject.config.common import COMMON, num_labels
+from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
+from biject.config.table import ConfigTable, Inert, Key
+from biject.families.bert import TINY
+from biject.families._encoder import Values, check_sizes, spans, tokens, vocab
+from biject.families._family import Family, Head
+from biject.weights.rules import (
+    Slots,
+    embed,
+    head,
+    join,
+    layers,
+    linear,
+    norm,
+    optional,
+    output_bias,
+    output_matrix,
+)
+
+
+def backbone(v: Values) -> Slots:
+    """The transformer without pooler."""
+    groups = [(g, k) for g in range(v["num_hidden_groups"]) for k in range(v["inner_group_num"])]
+    return join(
+        embed("embed.tokens", "embeddings.word_embeddings"),
+        embed("embed.positions", "embeddings.position_embeddings"),
+        embed("embed.segments", "embeddings.token_type_embeddings"),
+        norm("embed_norm", "embeddings.LayerNorm"),
+        linear("embed_proj", "encoder.embedding_hidden_mapping_in"),
+        layers(
+            [f"encoder.albert_layer_groups.{g}.albert_layers.{k}" for g, k in groups],
+            linear("attn.q_proj", "attention.query"),
+            linear("attn.k_proj", "attention.key"),
+            linear("attn.v_proj", "attention.value"),
+            linear("attn.o_proj", "attention.dense"),
+            norm("attn_norm", "attention.LayerNorm"),
+            linear("mlp.up_proj", "ffn"),
+            linear("mlp.down_proj", "ffn_output"),
+            norm("mlp_norm", "full_layer_layer_norm"),
+        ),
+    )
+
+
+def pooler() -> Slots:
+    """The tanh layer over the first row."""
+    return linear("pooler", "pooler")
+
+
+def layer_order(v: Values) -> tuple[int, ...]:
+    """The layer that runs at each step: HF's group index, and every inner layer of the group in turn."""
+    steps, groups, inner = v["num_hidden_layers"], v["num_hidden_groups"], v["inner_group_num"]
+    return tuple(int(i / (steps / groups)) * inner + k for i in range(steps) for k in range(inner))
+
+
+def build(v: Values, name: str) -> ModelConfig:
+    """The modules' config."""
+    check_sizes(v)
+    dropout = v["classifier_dropout"]
+    heads = {
+        "base": lambda: None,
+        "seqcls": lambda: HeadConfig(
+            kind="pooled", num_labels=num_labels(v), problem_type=v["problem_type"], dropout=dropout
+        ),
+        "tokcls": lambda: tokens(v, dropout=dropout),
+        "qa": lambda: spans(v),
+        "mlm": lambda: vocab(v, size=v["embedding_size"], act=v["hidden_act"]),
+    }
+    return ModelConfig(
+        vocab_size=v["vocab_size"],
+        hidden_size=v["hidden_size"],
+        num_attention_heads=v["num_attention_heads"],
+        intermediate_size=v["intermediate_size"],
+        hidden_act=v["hidden_act"],
+        norm_eps=v["norm_eps"],
+        pad_token_id=v["pad_token_id"],
+        embedding=EmbeddingConfig(
+            size=v["embedding_size"],
+            order=("segments", "positions"),
+            position_rule="arange",
+            max_position_embeddings=v["max_position_embeddings"],
+            type_vocab_size=v["type_vocab_size"],
+            projection="after-norm",
+        ),
+        num_unique_layers=v["num_hidden_groups"] * v["inner_group_num"],
+        layer_order=layer_order(v),
+        embedding_dropout=v["hidden_dropout"],
+        attention_dropout=v["attention_dropout"],
+        attention_out_dropout=v["hidden_dropout"],
+        mlp_out_dropout=0.0,
+        feed_forward_chunk_size=v["feed_forward_chunk_size"],
+        pooler=name in ("base", "seqcls"),
+        tied_output=v["tie_word_embeddings"],
+        initializer_range=v["initializer_range"],
+        output_hidden_states=bool(v["output_hidden_states"]),
+        output_attentions=bool(v["output_attentions"]),
+        head=heads[name](),
+    )
+
+
+def _mlm(v: Values) -> Slots:
+    return join(
+        backbone(v),
+        head(linear("head.dense", "predictions.dense"), norm("head.norm", "predictions.LayerNorm")),
+        output_matrix("head.decoder.weight", "predictions.decoder.weight", tied_to="embed.tokens.weight"),
+        output_bias("head.decoder.bias", "predictions.decoder.bias", twin="predictions.bias"),
+    )
+
+
+FAMILY = Family(
+    model_type="albert",
+    prefix="albert",
+    config=ConfigTable(
+        COMMON,
+        Key("vocab_size", "vocab_size", integer(1), 30000),
+        Key("embedding_size", "embedding_size", integer(1), 128),
+        Key("hidden_size", "hidden_size", integer(1), 4096),
+        Key("num_hidden_layers", "num_hidden_layers", integer(1), 12),
+        Key("num_hidden_groups", "num_hidden_groups", integer(1), 1),
+        Key("inner_group_num", "inner_group_num", integer(1), 1),
+        Key("num_attention_heads", "num_attention_heads", integer(1), 64),
+        Key("intermediate_size", "intermediate_size", integer(1), 16384),
+        Key("hidden_act", "hidden_act", activation, "gelu_new"),
+        Key("hidden_dropout_prob", "hidden_dropout", probability(), 0.0),
+        Key("attention_probs_dropout_prob", "attention_dropout", probability(), 0.0),
+        Key("classifier_dropout_prob", "classifier_dropout", probability(), 0.1),
+        Key("max_position_embeddings", "max_position_embeddings", integer(1), 512),
+        Key("type_vocab_size", "type_vocab_size", integer(0), 2),
+        Key("layer_norm_eps", "norm_eps", number(0.0), 1e-12),
+        Key("pad_token_id", "pad_token_id", integer(0, none=True), 0),
+        Key("chunk_size_feed_forward", "feed_forward_chunk_size", integer(0), 0),
+        Inert(("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks", "layers_to_keep")),
+    ),
+    build=build,
+    heads={
+        "base": Head(hf_class="AlbertModel", slots=lambda v: join(backbone(v), optional(pooler()))),
+        "seqcls": Head(
+            hf_class="AlbertForSequenceClassification",
+            slots=lambda v: join(backbone(v), pooler(), head(linear("head.out", "classifier"))),
+        ),
+        "tokcls": Head(
+            hf_class="AlbertForTokenClassification",
+            slots=lambda v: join(backbone(v), head(linear("head.out", "classifier"))),
+        ),
+        "qa": Head(
+            hf_class="AlbertForQuestionAnswering",
+            slots=lambda v: join(backbone(v), head(linear("head.out", "qa_outputs"))),
+        ),
+        "mlm": Head(hf_class="AlbertForMaskedLM", slots=_mlm, also=("AlbertForPreTraining",)),
+    },
+    carry=(
+        "embeddings.position_ids",
+        "embeddings.token_type_ids",
+        "sop_classifier.classifier.weight",
+        "sop_classifier.classifier.bias",
+    ),
+    tiny={**TINY, "embedding_size": 16, "num_hidden_layers": 3},
+    base={
+        "vocab_size": 30000,
+        "embedding_size": 128,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+    },
+)

@@ -1,0 +1,141 @@
+"""DistilBERT (Sanh et al. 2019). Source: transformers 5.23, models/distilbert/modeling_distilbert.py.
+
+No segments, no pooler, no dropout after the attention's output; norms always have eps 1e-12. Sinusoidal positions are
+a table in the file like learned ones (`sinusoidal_pos_embds` only says how it was first filled).
+"""
+
+from __future__ import annotations
+
+from biject.config.checks import activation, boolean, integer, probability
+from biject.config.common import COMMON, num_labels
+from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
+from biject.config.table import ConfigTable, Inert, Key
+from biject.families._encoder import Values, check_sizes, spans, tokens, vocab
+from biject.families._family import Family, Head
+from biject.weights.rules import Slots, embed, head, join, layers, linear, norm, output_matrix
+
+
+def backbone(v: Values) -> Slots:
+    """The transformer."""
+    return join(
+        embed("embed.tokens", "embeddings.word_embeddings"),
+        embed("embed.positions", "embeddings.position_embeddings"),
+        norm("embed_norm", "embeddings.LayerNorm"),
+        layers(
+            [f"transformer.layer.{i}" for i in range(v["num_hidden_layers"])],
+            linear("attn.q_proj", "attention.q_lin"),
+            linear("attn.k_proj", "attention.k_lin"),
+            linear("attn.v_proj", "attention.v_lin"),
+            linear("attn.o_proj", "attention.out_lin"),
+            norm("attn_norm", "sa_layer_norm"),
+            linear("mlp.up_proj", "ffn.lin1"),
+            linear("mlp.down_proj", "ffn.lin2"),
+            norm("mlp_norm", "output_layer_norm"),
+        ),
+    )
+
+
+def _mlm(v: Values) -> Slots:
+    return join(
+        backbone(v),
+        head(
+            linear("head.dense", "vocab_transform"),
+            norm("head.norm", "vocab_layer_norm"),
+        ),
+        output_matrix("head.decoder.weight", "vocab_projector.weight", tied_to="embed.tokens.weight"),
+        head(linear("head.decoder", "vocab_projector")[1:]),
+    )
+
+
+def build(v: Values, name: str) -> ModelConfig:
+    """The modules' config."""
+    check_sizes(v)
+    heads = {
+        "base": lambda: None,
+        "seqcls": lambda: HeadConfig(
+            kind="pooled",
+            num_labels=num_labels(v),
+            problem_type=v["problem_type"],
+            dense_size=v["hidden_size"],
+            act="relu",
+            dropout=v["seqcls_dropout"],
+        ),
+        "tokcls": lambda: tokens(v, dropout=v["hidden_dropout"]),
+        "qa": lambda: spans(v, dropout=v["qa_dropout"]),
+        "mlm": lambda: vocab(v, size=v["hidden_size"], act=v["hidden_act"]),
+    }
+    return ModelConfig(
+        vocab_size=v["vocab_size"],
+        hidden_size=v["hidden_size"],
+        num_attention_heads=v["num_attention_heads"],
+        intermediate_size=v["intermediate_size"],
+        hidden_act=v["hidden_act"],
+        norm_eps=1e-12,
+        pad_token_id=v["pad_token_id"],
+        embedding=EmbeddingConfig(
+            size=v["hidden_size"],
+            order=("positions",),
+            position_rule="arange",
+            max_position_embeddings=v["max_position_embeddings"],
+            type_vocab_size=0,
+        ),
+        num_unique_layers=v["num_hidden_layers"],
+        layer_order=tuple(range(v["num_hidden_layers"])),
+        embedding_dropout=v["hidden_dropout"],
+        attention_dropout=v["attention_dropout"],
+        attention_out_dropout=0.0,
+        mlp_out_dropout=v["hidden_dropout"],
+        feed_forward_chunk_size=v["feed_forward_chunk_size"],
+        tied_output=v["tie_word_embeddings"],
+        initializer_range=v["initializer_range"],
+        output_hidden_states=bool(v["output_hidden_states"]),
+        output_attentions=bool(v["output_attentions"]),
+        head=heads[name](),
+    )
+
+
+def _head(*names: str) -> Slots:
+    return head(*(linear(f"head.{memory}", disk) for memory, disk in (name.split("=") for name in names)))
+
+
+FAMILY = Family(
+    model_type="distilbert",
+    prefix="distilbert",
+    config=ConfigTable(
+        COMMON,
+        Key("vocab_size", "vocab_size", integer(1), 30522),
+        Key("dim", "hidden_size", integer(1), 768),
+        Key("n_layers", "num_hidden_layers", integer(1), 6),
+        Key("n_heads", "num_attention_heads", integer(1), 12),
+        Key("hidden_dim", "intermediate_size", integer(1), 3072),
+        Key("activation", "hidden_act", activation, "gelu"),
+        Key("dropout", "hidden_dropout", probability(), 0.1),
+        Key("attention_dropout", "attention_dropout", probability(), 0.1),
+        Key("qa_dropout", "qa_dropout", probability(), 0.1),
+        Key("seq_classif_dropout", "seqcls_dropout", probability(), 0.2),
+        Key("max_position_embeddings", "max_position_embeddings", integer(1), 512),
+        Key("sinusoidal_pos_embds", "sinusoidal_positions", boolean, False),
+        Key("pad_token_id", "pad_token_id", integer(0, none=True), 0),
+        Key("chunk_size_feed_forward", "feed_forward_chunk_size", integer(0), 0),
+        Inert(("tie_weights_", "hidden_size", "num_hidden_layers", "num_attention_heads")),
+    ),
+    build=build,
+    heads={
+        "base": Head(hf_class="DistilBertModel", slots=backbone),
+        "seqcls": Head(
+            hf_class="DistilBertForSequenceClassification",
+            slots=lambda v: join(backbone(v), _head("dense=pre_classifier", "out=classifier")),
+        ),
+        "tokcls": Head(
+            hf_class="DistilBertForTokenClassification",
+            slots=lambda v: join(backbone(v), _head("out=classifier")),
+        ),
+        "qa": Head(
+            hf_class="DistilBertForQuestionAnswering", slots=lambda v: join(backbone(v), _head("out=qa_outputs"))
+        ),
+        "mlm": Head(hf_class="DistilBertForMaskedLM", slots=_mlm),
+    },
+    carry=("embeddings.position_ids",),
+    tiny={"vocab_size": 99, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 64},
+    base={"vocab_size": 30522, "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072},
+)

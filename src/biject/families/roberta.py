@@ -1,0 +1,123 @@
+"""RoBERTa (Liu et al. 2019). Source: transformers 5.23, models/roberta/modeling_roberta.py.
+
+BERT's layers; positions count only real tokens, the classifier has its own dense layer, masked LM always uses erf GELU.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from biject.config.common import num_labels
+from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
+from biject.config.table import ConfigTable
+from biject.errors import ConfigError
+from biject.families.bert import TINY, backbone, encoder_fields, pooler
+from biject.families._encoder import (
+    CLASSIFIER_DROPOUT,
+    Values,
+    bert_rows,
+    check_sizes,
+    first_set,
+    spans,
+    tokens,
+    vocab,
+)
+from biject.families._family import Family, Head
+from biject.weights.rules import Slots, head, join, linear, norm, optional, output_bias, output_matrix
+
+
+def build(v: Values, name: str) -> ModelConfig:
+    """The modules' config."""
+    check_sizes(v)
+    if v["pad_token_id"] is None:
+        raise ConfigError("config.json: `pad_token_id` is null, but positions count from it (RoBERTa's rule).")
+    if v["type_vocab_size"] < 1:
+        raise ConfigError("config.json: `type_vocab_size` should be at least 1, found 0.")
+    dropout = first_set(v["classifier_dropout"], v["hidden_dropout"])
+    heads = {
+        "base": lambda: None,
+        "seqcls": lambda: HeadConfig(
+            kind="pooled",
+            num_labels=num_labels(v),
+            problem_type=v["problem_type"],
+            dense_size=v["hidden_size"],
+            act="tanh",
+            dropout_in=dropout,
+            dropout=dropout,
+        ),
+        "tokcls": lambda: tokens(v, dropout=dropout),
+        "qa": lambda: spans(v),
+        "mlm": lambda: vocab(v, size=v["hidden_size"], act="gelu"),
+    }
+    return ModelConfig(
+        **encoder_fields(v),
+        embedding=EmbeddingConfig(
+            size=v["hidden_size"],
+            order=("segments", "positions"),
+            position_rule="after-pad",
+            max_position_embeddings=v["max_position_embeddings"],
+            type_vocab_size=v["type_vocab_size"],
+        ),
+        pooler=name == "base",
+        head=heads[name](),
+    )
+
+
+def mlm(v: Values) -> Slots:
+    """The backbone and the masked-LM head."""
+    return join(
+        backbone(v),
+        head(linear("head.dense", "lm_head.dense"), norm("head.norm", "lm_head.layer_norm")),
+        output_matrix("head.decoder.weight", "lm_head.decoder.weight", tied_to="embed.tokens.weight"),
+        output_bias("head.decoder.bias", "lm_head.decoder.bias", twin="lm_head.bias"),
+    )
+
+
+def seqcls(v: Values) -> Slots:
+    """The backbone and a classifier with a dense layer."""
+    return join(
+        backbone(v), head(linear("head.dense", "classifier.dense"), linear("head.out", "classifier.out_proj"))
+    )
+
+
+def _classes(stem: str) -> dict[str, Head]:
+    return {
+        "base": Head(hf_class=f"{stem}Model", slots=lambda v: join(backbone(v), optional(pooler()))),
+        "seqcls": Head(hf_class=f"{stem}ForSequenceClassification", slots=seqcls),
+        "tokcls": Head(
+            hf_class=f"{stem}ForTokenClassification",
+            slots=lambda v: join(backbone(v), head(linear("head.out", "classifier"))),
+        ),
+        "qa": Head(
+            hf_class=f"{stem}ForQuestionAnswering",
+            slots=lambda v: join(backbone(v), head(linear("head.out", "qa_outputs"))),
+        ),
+        "mlm": Head(hf_class=f"{stem}ForMaskedLM", slots=mlm),
+    }
+
+
+FAMILY = Family(
+    model_type="roberta",
+    prefix="roberta",
+    config=ConfigTable(bert_rows(vocab_size=50265, type_vocab_size=2, pad_token_id=1), CLASSIFIER_DROPOUT),
+    build=build,
+    heads=_classes("Roberta"),
+    carry=("embeddings.position_ids", "embeddings.token_type_ids"),
+    tiny={**TINY, "pad_token_id": 1, "type_vocab_size": 1},
+    base={
+        "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
+        "vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
+    },
+)  # fmt: skip
+
+
+def cousin(model_type: str, stem: str, *, vocab_size: int, base: dict[str, object]) -> Family:
+    """A family with RoBERTa's maths and names, and another `model_type`, class stem and default vocabulary."""
+    rows = bert_rows(vocab_size=vocab_size, type_vocab_size=2, pad_token_id=1)
+    return replace(
+        FAMILY,
+        model_type=model_type,
+        config=ConfigTable(rows, CLASSIFIER_DROPOUT),
+        heads=_classes(stem),
+        base={**FAMILY.base, **base},
+    )

@@ -1,0 +1,165 @@
+"""From slots and the names in a file to a `Plan`: which tensor is which parameter, and what is carried.
+
+Expand, never match: each spelling (with or without the base prefix, new or old norm names) is a whole set of concrete
+names; the file's spelling is the one that is complete, and it is remembered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from biject.errors import WeightsError
+from biject.weights.diagnose import missing_message, refuse_foreign
+from biject.weights.rules import Slot, Slots
+
+Same = Callable[[str, str], bool]
+"""Whether two tensors of the file hold the same values."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spelling:
+    """How one file writes the names of the base model."""
+
+    prefix: str
+    old_norms: bool
+
+    def name(self, slot: Slot) -> str:
+        """The slot's name on disk."""
+        local = slot.old if self.old_norms and slot.old else slot.disk
+        return self.prefix + local if slot.base else local
+
+
+@dataclass(frozen=True, kw_only=True)
+class Binding:
+    """One parameter and its tensors on disk: the first is read, all are written."""
+
+    memory: str
+    disk: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The bijection for one file and one head, plus the tensors that stay outside the module."""
+
+    bindings: tuple[Binding, ...]
+    carried: tuple[str, ...]
+    """Tensors of the file that this head does not use, in file order."""
+    unknown: tuple[str, ...]
+    """The carried ones that no head of the family uses either."""
+    absent: tuple[str, ...]
+    """Optional parameters (memory names) that the file does not have; the module is built without them."""
+    fresh: tuple[Slot, ...]
+    """Head parameters that the file lacks and the caller asked to have made new."""
+    spelling: Spelling
+    tied_output: bool
+    """A masked-LM output matrix is the token table itself."""
+
+    def describe(self) -> list[tuple[str, str]]:
+        """Rows (memory, disk) of the mapping, for tables."""
+        rows = [(b.memory, " = ".join(b.disk)) for b in self.bindings]
+        return rows + [("(carried)", name) for name in self.carried]
+
+
+def spellings(prefix: str) -> tuple[Spelling, ...]:
+    """All whole alternatives for one family's prefix."""
+    prefixes = (f"{prefix}.", "") if prefix else ("",)
+    return tuple(Spelling(prefix=p, old_norms=old) for old in (False, True) for p in prefixes)
+
+
+def find_spelling(slots: Slots, names: Collection[str], prefix: str) -> Spelling:
+    """The alternative of which the file has most; ties go to the first."""
+    return max(spellings(prefix), key=lambda s: sum(s.name(slot) in names for slot in slots))
+
+
+def make_plan(
+    slots: Slots,
+    names: Collection[str],
+    *,
+    prefix: str,
+    tied: bool,
+    same: Same,
+    known: Slots = (),
+    carry: Iterable[str] = (),
+    new_head: bool = False,
+    where: str = "the checkpoint",
+) -> Plan:
+    """Bind every slot to tensors of the file.
+
+    Args:
+        slots: what the model with the asked head needs.
+        names: the tensors in the file, in file order.
+        prefix: the family's base prefix, without the dot.
+        tied: `tie_word_embeddings` of the config.
+        same: compares two tensors of the file (only asked about twins that are both there).
+        known: slots of the family's other heads; tensors under their names are carried without a word.
+        carry: other names, relative to the base, that are carried without a word (old buffers).
+        new_head: head slots that the file lacks become `fresh` instead of an error.
+        where: the file or folder, for messages.
+
+    Raises:
+        WeightsError: a needed tensor is missing, or the file holds tensors (adapters, quantised weights) whose maths
+            is not computed.
+    """
+    refuse_foreign(names, where)
+    spelling = find_spelling(slots, names, prefix)
+    has = set(names)
+    bound: dict[str, list[str]] = {}
+    missing: list[Slot] = []
+    absent: list[str] = []
+    for slot in slots:
+        disks = _bind(slot, spelling, has, tied=tied, same=same, bound=bound)
+        if disks:
+            bound[slot.memory] = disks
+        elif disks is None:
+            (absent.append(slot.memory) if slot.optional else missing.append(slot))
+    missing = [slot for slot in missing if not _from_twin(slot, slots, spelling, has, tied=tied, bound=bound)]
+    fresh = tuple(slot for slot in missing if new_head and not slot.base)
+    lacking = [slot for slot in missing if slot not in fresh]
+    used = {name for disks in bound.values() for name in disks}
+    if lacking:
+        wanted = [(slot.memory, spelling.name(slot)) for slot in lacking]
+        raise WeightsError(missing_message(wanted, [n for n in names if n not in used], where))
+    carried = tuple(name for name in names if name not in used)
+    expected = {spelling.name(slot) for slot in known} | {s.twin for s in known if s.twin} | set(carry)
+    expected |= {f"{prefix}.{name}" for name in carry}
+    return Plan(
+        bindings=tuple(Binding(memory=memory, disk=tuple(disks)) for memory, disks in bound.items()),
+        carried=carried,
+        unknown=tuple(name for name in carried if name not in expected),
+        absent=tuple(absent),
+        fresh=fresh,
+        spelling=spelling,
+        tied_output=not any(slot.tied_to and slot.memory in bound for slot in slots),
+    )
+
+
+def _bind(
+    slot: Slot, spelling: Spelling, has: set[str], *, tied: bool, same: Same, bound: dict[str, list[str]]
+) -> list[str] | None:
+    """Names for one slot; [] where another parameter stands in for it; None where the file has nothing."""
+    name = spelling.name(slot)
+    if slot.tied_to and tied:
+        owner = bound.get(slot.tied_to)
+        if name not in has:
+            return []
+        if owner and same(owner[0], name):
+            owner.append(name)
+            return []
+        return [name] if owner else []
+    if slot.twin and tied:
+        if name in has and slot.twin in has:
+            return [name, slot.twin] if same(name, slot.twin) else [name]
+        return [name] if name in has else [slot.twin] if slot.twin in has else None
+    return [name] if name in has else None
+
+
+def _from_twin(
+    slot: Slot, slots: Slots, spelling: Spelling, has: set[str], *, tied: bool, bound: dict[str, list[str]]
+) -> bool:
+    """Bind a missing token table to the output matrix that is tied to it, as HF does."""
+    for other in slots:
+        if tied and other.tied_to == slot.memory and spelling.name(other) in has:
+            bound[slot.memory] = [spelling.name(other)]
+            return True
+    return False
