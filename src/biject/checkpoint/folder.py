@@ -1,0 +1,125 @@
+"""Which files of a folder are the weights that are read, other weights, or assets. Names only; no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from biject.checkpoint.strict_json import shown
+from biject.errors import CheckpointError
+from biject.events import notice
+
+CHOICES = (
+    ("safetensors", "model.safetensors", None),
+    ("safetensors", None, "model.safetensors.index.json"),
+    ("bin", "pytorch_model.bin", None),
+    ("bin", None, "pytorch_model.bin.index.json"),
+)
+"""Format, single file, index, in the order of preference of transformers' `from_pretrained`."""
+
+SKIPPED_FOLDERS = frozenset({".git", ".cache", "__pycache__"})
+WEIGHT_FOLDERS = frozenset({"onnx", "openvino", "coreml", "tflite", "original"})
+WEIGHT_PATTERNS = (
+    "model*.safetensors",
+    "model*.safetensors.index*.json",
+    "consolidated*.safetensors",
+    "consolidated*.pth",
+    "pytorch_model*.bin",
+    "pytorch_model*.bin.index*.json",
+    "tf_model*.h5",
+    "tf_model*.h5.index.json",
+    "flax_model*.msgpack",
+    "flax_model*.msgpack.index.json",
+    "rust_model*.ot",
+    "openvino_model*",
+    "model.ckpt*",
+    "bert_model.ckpt*",
+    "*.gguf",
+    "*.ggml",
+    "*.onnx",
+    "*.onnx_data",
+    "*.tflite",
+    "*.mlmodel",
+)
+"""Names, at the top of the folder, of files that hold the same model's weights in another form."""
+
+
+def find_weights(folder: Path, files: Sequence[str]) -> tuple[str, str | None, tuple[str, ...]]:
+    """Format, index file and single weight file (no names yet when there is an index).
+
+    Raises:
+        CheckpointError: The folder has none that Biject reads.
+    """
+    present = set(files)
+    for weight_format, single, index in CHOICES:
+        if single is not None and single in present:
+            return weight_format, None, (single,)
+        if index is not None and index in present:
+            return weight_format, index, ()
+    expected = ", ".join(single or index or "" for _, single, index in CHOICES)
+    other, _ = sort_files(files)
+    found = (
+        f"weights of another kind: {', '.join(map(shown, other[:5]))}"
+        if other
+        else f"{len(files)} other files"
+    )
+    raise CheckpointError(
+        f"{folder} has no weights that Biject reads: expected one of {expected}; found {found}. Convert them "
+        "with transformers (from_pretrained, then save_pretrained)."
+    )
+
+
+def list_files(folder: Path) -> list[str]:
+    """Every regular file under `folder`, relative, with forward slashes, sorted.
+
+    Links to files are followed (the Hub's cache consists of them), links to folders are not.
+
+    Raises:
+        CheckpointError: It is not a folder, or part of it cannot be read.
+    """
+    if not folder.is_dir():
+        kind = "is a file" if folder.is_file() else "does not exist"
+        raise CheckpointError(
+            f"expected a checkpoint folder at {folder}, but it {kind}. Give the folder's path."
+        )
+
+    def fail(error: OSError) -> None:
+        raise CheckpointError(f"{error.filename} cannot be listed: {error.strerror}. Check its permissions.")
+
+    found: list[str] = []
+    for top, folders, names in os.walk(folder, onerror=fail, followlinks=False):
+        place = Path(top)
+        for name in folders:
+            if (place / name).is_symlink():
+                _left_out(folder, place / name, "a link to a folder")
+        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
+        for name in names:
+            if (place / name).is_file():
+                found.append((place / name).relative_to(folder).as_posix())
+            else:
+                _left_out(folder, place / name, "not a regular file, or a link to nothing")
+    return sorted(found)
+
+
+def _left_out(folder: Path, path: Path, what: str) -> None:
+    notice("file-left-out", f"{path.relative_to(folder).as_posix()} in {folder} is {what} and is left out.")
+
+
+def sort_files(files: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Part `files` into other weights and assets."""
+    other = tuple(file for file in files if is_other_weight(file))
+    weights = frozenset(other)
+    return other, tuple(file for file in files if file not in weights)
+
+
+def is_other_weight(file: str) -> bool:
+    """Whether a file holds the model's weights in a form that is not read.
+
+    A `2_Dense/model.safetensors` is none: it is another module of a sentence-transformers pipeline.
+    """
+    first, _, rest = file.partition("/")
+    if rest:
+        return first in WEIGHT_FOLDERS or any(part.endswith(".mlpackage") for part in file.split("/")[:-1])
+    return any(fnmatchcase(file, pattern) for pattern in WEIGHT_PATTERNS)

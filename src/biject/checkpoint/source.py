@@ -1,0 +1,108 @@
+"""A checkpoint folder as it lies on disk: its weight files, their tensors, what else is there.
+
+Safetensors folders are described without torch; legacy `.bin` files are pickles and need it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biject.checkpoint.folder import find_weights, list_files, sort_files
+from biject.checkpoint.header import Header, read_header
+from biject.checkpoint.index import check_index, read_index
+from biject.checkpoint.strict_json import parse_object, read_small_file, shown
+from biject.checkpoint.tensor_info import TensorInfo
+from biject.errors import CheckpointError
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A checkpoint folder.
+
+    Attributes:
+        folder: Where it lies.
+        format: ``safetensors`` or ``bin``.
+        weight_files: The files that are read, in shard order.
+        headers: By file; empty for `.bin`.
+        index_file: Name of the index when sharded.
+        index_bytes: That index as it lies on disk.
+        tensors: Over all shards, in file order.
+        config_bytes: `config.json` as it lies on disk.
+        config: The same, parsed.
+        other_weights: Weight files that are not read: other formats, variants, shards that no index names.
+        assets: Every other file, relative, with forward slashes.
+    """
+
+    folder: Path
+    format: str
+    weight_files: tuple[str, ...]
+    headers: Mapping[str, Header]
+    index_file: str | None
+    index_bytes: bytes | None
+    tensors: Mapping[str, TensorInfo]
+    config_bytes: bytes
+    config: dict[str, Any]
+    other_weights: tuple[str, ...]
+    assets: tuple[str, ...]
+
+
+def open_source(folder: Path) -> Source:
+    """Describe a checkpoint folder; no tensor data is read from safetensors files.
+
+    Raises:
+        CheckpointError: The folder, its `config.json` or its weights are missing, damaged or at odds.
+    """
+    folder = Path(folder)
+    files = list_files(folder)
+    config_bytes = read_small_file(folder / CONFIG, what=CONFIG)
+    config = parse_object(config_bytes, where=CONFIG)
+    weight_format, index_file, weight_files = find_weights(folder, files)
+    index_bytes, weight_map = None, None
+    if index_file is not None:
+        index_bytes, weight_map = read_index(folder / index_file)
+        weight_files = tuple(sorted(set(weight_map.values())))
+    headers: dict[str, Header] = {}
+    shards: dict[str, Mapping[str, TensorInfo]] = {}
+    for file in weight_files:
+        if weight_format == "safetensors":
+            headers[file] = read_header(folder / file)
+            shards[file] = headers[file].tensors
+        else:
+            from biject.checkpoint.legacy import read_bin_infos
+
+            shards[file] = read_bin_infos(folder / file)
+    if weight_map is not None and index_file is not None:
+        check_index(index_file, weight_map, shards)
+    used = {CONFIG, *weight_files} | ({index_file} if index_file else set())
+    other_weights, assets = sort_files([file for file in files if file not in used])
+    return Source(
+        folder=folder,
+        format=weight_format,
+        weight_files=weight_files,
+        headers=headers,
+        index_file=index_file,
+        index_bytes=index_bytes,
+        tensors=_merge(shards),
+        config_bytes=config_bytes,
+        config=config,
+        other_weights=other_weights,
+        assets=assets,
+    )
+
+
+def _merge(shards: Mapping[str, Mapping[str, TensorInfo]]) -> dict[str, TensorInfo]:
+    merged: dict[str, TensorInfo] = {}
+    for file, tensors in shards.items():
+        for name, info in tensors.items():
+            if name in merged:
+                raise CheckpointError(
+                    f"tensor {shown(name)} stands in two shards, {merged[name].file} and {file}; one is "
+                    "expected. Remove the shard that is not part of this model."
+                )
+            merged[name] = info
+    return merged
