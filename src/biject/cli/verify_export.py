@@ -1,0 +1,41 @@
+"""`biject verify-export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from biject.cli.flags import Json, Names, names
+
+
+def verify_export(
+    folder: Annotated[Path, Parameter(name="DIR")],
+    /,
+    *,
+    source: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
+    prompt: Annotated[str | None, Parameter(metavar="TEXT")] = None,
+    level: Names = None,
+    json: Json = False,
+) -> int:
+    """Prove that a folder is the model that it claims to be.
+
+    Every level has a gate, and the exit code is 1 where one failed. transformers is the judge: it has
+    to be installed, as `pip install 'biject[verify]'` does.
+
+    Args:
+        folder: The exported folder.
+        source: What it was made from; without it, levels that need a source are listed as not checked.
+        prompt: A text to compare outputs on, besides the built-in inputs.
+        level: Levels out of names, bytes, reload, hf-forward, forward, gradients; all where left out.
+    """
+    from biject.cli.report import print_report
+    from biject.verify import verify_export as verify
+
+    report = verify(folder, source=source, prompt=prompt, levels=names(level, flag="--level"))
+    if json:
+        print(report.to_json())
+    else:
+        print_report(report)
+    return 0 if report.passed else 1

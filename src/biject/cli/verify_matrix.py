@@ -1,0 +1,45 @@
+"""`biject verify-matrix`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter
+
+from biject.cli.flags import Json, Names, names
+
+
+def verify_matrix(
+    *,
+    families: Names = None,
+    heads: Names = None,
+    weights: Literal["tiny", "base"] = "tiny",
+    keep: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    json: Json = False,
+) -> int:
+    """Verify every family with every head on checkpoints made on the spot.
+
+    transformers makes each reference with fixed seeds, Biject exports it and checks the export as
+    verify-export does. A failure does not stop the rest; the exit code is 1 where a cell failed.
+
+    Args:
+        families: Families, as `biject families` lists them; all where left out.
+        heads: Heads out of base, seqcls, tokcls, qa, mlm; all where left out.
+        weights: Sizes of the references: `tiny`, or the families' published `base` sizes.
+        keep: Leave the references, exports and reports in this folder.
+    """
+    from biject.cli.report import print_matrix
+    from biject.verify import verify_matrix as verify
+
+    result = verify(
+        families=names(families, flag="--families"),
+        heads=names(heads, flag="--heads"),
+        weights=weights,
+        keep=keep,
+    )
+    if json:
+        print(result.to_json())
+    else:
+        print_matrix(result)
+    return 0 if result.passed else 1

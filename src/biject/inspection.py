@@ -1,0 +1,235 @@
+"""What a checkpoint folder is, told from its config and the headers of its files: no torch, no weights read.
+
+(A legacy `.bin` is a pickle, and describing it takes torch.)
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from biject.checkpoint.source import Source, open_source
+from biject.errors import BijectError, ConfigError
+from biject.families import Family, family
+from biject.weights.plan import Plan, make_plan
+
+TOKENIZER_FILES = (
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "spiece.model",
+    "spm.model",
+    "sentencepiece.bpe.model",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_SETTINGS_ONLY = {"tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"}
+_SIZES = (
+    "hidden_size",
+    "dim",
+    "num_hidden_layers",
+    "n_layers",
+    "num_attention_heads",
+    "n_heads",
+    "vocab_size",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """A folder as `biject inspect` shows it."""
+
+    folder: str
+    model_type: str | None
+    head: str | None
+    """The head that `--head auto` would load, or None where that cannot be told."""
+    architecture: str | None
+    """The class that config.json names first."""
+    hf_class: str | None
+    """The class of `head` in this family."""
+    sizes: Mapping[str, Any]
+    """The config's main sizes, under the config's own names."""
+    format: str
+    weight_files: tuple[str, ...]
+    num_tensors: int
+    num_parameters: int | None
+    """Elements of the tensors that the head uses, each once; None where the folder cannot be loaded."""
+    tensor_bytes: int
+    dtypes: Mapping[str, int]
+    """safetensors code → number of tensors."""
+    tokenizer_files: tuple[str, ...]
+    other_weights: tuple[str, ...]
+    carried: tuple[str, ...] = ()
+    """Tensors that the head does not use."""
+    unknown: tuple[str, ...] = ()
+    """Those of them that no head of the family uses."""
+    oddities: tuple[str, ...] = ()
+    """What is unusual, though it does not stand in the way."""
+    problems: tuple[str, ...] = field(default=())
+    """What stands in the way of loading it."""
+
+    @property
+    def usable(self) -> bool:
+        """Nothing stands in the way of loading it."""
+        return not self.problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**asdict(self), "usable": self.usable}
+
+
+def inspect_folder(path: str | Path) -> Inspection:
+    """Describe a checkpoint folder.
+
+    Raises:
+        CheckpointError: it is no checkpoint folder, or its files are damaged.
+    """
+    source = open_source(Path(path))
+    config = source.config
+    known: Family | None = None
+    head: str | None = None
+    plan: Plan | None = None
+    problems: list[str] = []
+    try:
+        known = family(config.get("model_type"))
+        head = _head(known, config)
+        plan = _plan(known, head, source)
+    except BijectError as error:
+        problems.append(str(error))
+    infos = source.tensors.values()
+    used = [source.tensors[binding.disk[0]] for binding in plan.bindings] if plan else []
+    return Inspection(
+        folder=str(path),
+        model_type=config.get("model_type"),
+        head=head,
+        architecture=_architecture(config),
+        hf_class=known.heads[head].hf_class if known and head else None,
+        sizes={name: config[name] for name in _SIZES if name in config},
+        format=source.format,
+        weight_files=source.weight_files,
+        num_tensors=len(source.tensors),
+        num_parameters=sum(info.numel for info in used) if plan else None,
+        tensor_bytes=sum(info.nbytes for info in infos),
+        dtypes=dict(Counter(info.dtype for info in infos)),
+        tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in source.assets),
+        other_weights=source.other_weights,
+        carried=plan.carried if plan else (),
+        unknown=plan.unknown if plan else (),
+        oddities=tuple(
+            _folder_oddities(source) + _family_oddities(known, config) + _plan_oddities(plan, head)
+        ),
+        problems=tuple(problems),
+    )
+
+
+def _architecture(config: Mapping[str, Any]) -> str | None:
+    named = config.get("architectures")
+    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
+
+
+def _head(known: Family, config: Mapping[str, Any]) -> str:
+    architecture = _architecture(config)
+    if architecture is None:
+        return "base"
+    head = known.head_of(architecture)
+    if head is None:
+        classes = ", ".join(head.hf_class for head in known.heads.values())
+        raise ConfigError(
+            f"config.json: `architectures` names {architecture!r}, which is none of {classes}; "
+            "ask for a head by name."
+        )
+    return head
+
+
+def _plan(known: Family, head: str, source: Source) -> Plan:
+    values: Mapping[str, Any] = known.config.read(source.config)
+    if known.resolve is not None:
+        values = known.resolve(values, frozenset(source.tensors), head, None)
+    known.build(values, head)  # raises where the sizes contradict each other
+    return make_plan(
+        known.require_head(head).slots(values),
+        source.tensors,
+        prefix=known.prefix,
+        tied=bool(values["tie_word_embeddings"]),
+        same=lambda one, other: _same(source, one, other),
+        known=known.all_slots(values),
+        carry=known.carry,
+        where=str(source.folder),
+    )
+
+
+def _same(source: Source, one: str, other: str) -> bool:
+    a, b = source.tensors[one], source.tensors[other]
+    if (a.dtype, a.shape) != (b.dtype, b.shape):
+        return False
+    if source.format == "bin":
+        from biject.checkpoint.bytes import tensor_bytes
+        from biject.checkpoint.reader import Reader
+
+        reader = Reader(source)
+        return tensor_bytes(reader.tensor(one)) == tensor_bytes(reader.tensor(other))
+    left = right = b""
+    with (source.folder / a.file).open("rb") as file:
+        file.seek(a.start)
+        left = file.read(a.nbytes)
+    with (source.folder / b.file).open("rb") as file:
+        file.seek(b.start)
+        right = file.read(b.nbytes)
+    return left == right
+
+
+def _folder_oddities(source: Source) -> list[str]:
+    found = []
+    dtypes = {
+        info.dtype
+        for info in source.tensors.values()
+        if info.dtype.startswith(("F", "B")) and info.dtype != "BOOL"
+    }
+    if len(dtypes) > 1:
+        found.append(f"floating tensors of several dtypes: {', '.join(sorted(dtypes))}")
+    if source.format == "bin":
+        found.append("weights are a legacy pickle (.bin); an export writes safetensors")
+    elif any(header.metadata is None for header in source.headers.values()):
+        found.append("a weight file has no metadata; transformers writes {'format': 'pt'}")
+    if not (set(source.assets) & set(TOKENIZER_FILES)) - _SETTINGS_ONLY:
+        found.append("no tokenizer vocabulary")
+    if _architecture(source.config) is None:
+        found.append("config.json names no class (`architectures`)")
+    if source.other_weights:
+        found.append(f"other weight files that are not read: {_some(source.other_weights)}")
+    return found
+
+
+def _family_oddities(known: Family | None, config: Mapping[str, Any]) -> list[str]:
+    unknown = known.config.unknown(config) if known else ()
+    return [f"config keys that Biject does not know and keeps: {_some(unknown)}"] if unknown else []
+
+
+def _plan_oddities(plan: Plan | None, head: str | None) -> list[str]:
+    if plan is None:
+        return []
+    found = []
+    if not plan.spelling.prefix and head != "base":
+        found.append("tensor names lack the base model's prefix")
+    if plan.spelling.prefix and head == "base":
+        found.append(f"tensor names carry the prefix {plan.spelling.prefix} though no head is loaded")
+    if plan.spelling.old_norms:
+        found.append("norms are spelt gamma and beta, as in files converted from TensorFlow")
+    twins = [binding.disk for binding in plan.bindings if len(binding.disk) > 1]
+    found += [f"one parameter is stored twice: {' = '.join(names)}" for names in twins]
+    if plan.absent:
+        found.append(f"optional parts are not there: {_some(plan.absent)}")
+    if plan.carried:
+        found.append(f"carried, as the head does not use them: {_some(plan.carried)}")
+    if plan.unknown:
+        found.append(f"of those, no head of this family uses: {_some(plan.unknown)}")
+    return found
+
+
+def _some(names: tuple[str, ...], limit: int = 6) -> str:
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
