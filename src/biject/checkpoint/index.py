@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from pathlib import Path
 
 from biject.checkpoint.strict_json import parse_object, read_small_file, shown
@@ -54,6 +53,8 @@ def check_index(
     advice = "Index and shards are not of one export: fetch the whole folder again."
     for name, shard in weight_map.items():
         if name not in shards[shard]:
+            from difflib import get_close_matches  # costly to import, seldom needed
+
             elsewhere = [other for other, tensors in shards.items() if name in tensors]
             near = get_close_matches(name, list(shards[shard])[:5000], n=1)
             hint = f"it is in {elsewhere[0]}" if elsewhere else f"no shard has it{_nearest(near)}"

@@ -1,0 +1,183 @@
+"""Write a checkpoint folder: weights and all else, verified on disk before it gets its name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import BinaryIO
+
+import torch
+
+from biject.checkpoint.bytes import CODES, tensor_bytes
+from biject.checkpoint.header import read_header
+from biject.checkpoint.layout import Layout, PlannedFile, plan_layout
+from biject.checkpoint.source import Source
+from biject.checkpoint.staging import staged_folder
+from biject.checkpoint.strict_json import regular_file_bytes, shown
+from biject.errors import CheckpointError
+from biject.events import progress
+
+CHUNK_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """What was written: the folder, and the sha256 of each file in it by relative name."""
+
+    folder: Path
+    files: Mapping[str, str]
+
+
+def write_folder(
+    out: Path,
+    *,
+    tensors: Mapping[str, torch.Tensor],
+    like: Source | None,
+    files: Mapping[str, bytes | Path],
+    metadata: Mapping[str, str] | None = None,
+    max_shard_bytes: int | None = None,
+    force: bool = False,
+) -> Written:
+    """Write `tensors` and `files` as a new folder at `out`, whole or not at all.
+
+    Where names, dtypes and shapes are those of `like` (safetensors) and neither other metadata nor a shard size
+    is asked for, headers, shard cuts and index are `like`'s to the byte. Otherwise the files are laid out as the
+    safetensors library does, in shards of at most `max_shard_bytes` (5 GB), cut as huggingface_hub does.
+
+    Args:
+        out: The folder to make; missing parents are made too.
+        tensors: By name on disk. Tied ones are written once per name.
+        like: The folder that this one descends from.
+        files: All other files by relative name: their bytes, or a path to copy from.
+        metadata: Of the safetensors headers; by default `like`'s, or ``{"format": "pt"}``.
+        max_shard_bytes: Ask for a new layout in shards of this size.
+        force: Replace a checkpoint folder that is at `out` already.
+
+    Raises:
+        CheckpointError: `out` exists or overlaps `like`, a tensor cannot be stored, the disk refuses, or what
+            is on disk is not what was asked. Everything is then as it was before.
+        ValueError: A name in `files` leaves the folder or is taken; no tensors; a shard size below 1.
+    """
+    out = _absolute(Path(out))
+    if like is not None:
+        _check_apart(out, like.folder)
+    layout = plan_layout(tensors, like=like, metadata=metadata, max_shard_bytes=max_shard_bytes)
+    _check_names(files, layout)
+    with staged_folder(out, force=force) as folder:
+        sums = {planned.file: "" for planned in layout.weights}
+        for planned in layout.weights:
+            _write_weights(folder / planned.file, planned, tensors)
+        for name, content in files.items():
+            sums[name] = _write_file(folder / name, content)
+        if layout.index_file is not None:
+            sums[layout.index_file] = _write_file(folder / layout.index_file, layout.index_bytes)
+        for planned in layout.weights:
+            sums[planned.file] = _verify_weights(folder / planned.file, planned, tensors)
+    return Written(folder=out, files=dict(sorted(sums.items())))
+
+
+def _absolute(out: Path) -> Path:
+    """`out` without dots; a link at its end stays a link, as that is what would be replaced."""
+    return out.resolve() if out.name in ("", "..") else out.parent.resolve() / out.name
+
+
+def _check_apart(out: Path, source: Path) -> None:
+    source = source.resolve()
+    for place in (out, out.resolve()):
+        if place == source or source in place.parents or place in source.parents:
+            raise CheckpointError(
+                f"{out} and the folder that is read, {source}, must be apart, but one holds the other. "
+                "Choose another folder to write to."
+            )
+
+
+def _check_names(files: Mapping[str, bytes | Path], layout: Layout) -> None:
+    taken = {planned.file for planned in layout.weights} | {layout.index_file}
+    for name in files:
+        path = PurePosixPath(name)
+        if (
+            not name
+            or path.is_absolute()
+            or ".." in path.parts
+            or str(path) != name
+            or "\0" in name
+            or name == "."
+        ):
+            raise ValueError(f"{shown(name)} must be a relative name inside the folder, without dots")
+        if name in taken or any(str(parent) in taken or str(parent) in files for parent in path.parents):
+            raise ValueError(
+                f"{shown(name)} is taken: a weight file, or another file, has this name or its parent's"
+            )
+
+
+def _write_weights(path: Path, planned: PlannedFile, tensors: Mapping[str, torch.Tensor]) -> None:
+    total = sum(tensors[name].numel() * tensors[name].element_size() for name in planned.names)
+    done = 0
+    with path.open("xb") as stream:
+        stream.write(planned.header)
+        for name in planned.names:
+            data = tensor_bytes(tensors[name])
+            stream.write(data)
+            done += len(data)
+            progress(f"writing {planned.file}", done, total, unit="bytes")
+        _finish(stream)
+
+
+def _write_file(path: Path, content: bytes | Path) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = hashlib.sha256()
+    with path.open("xb") as stream:
+        for chunk in _chunks(content):
+            digest.update(chunk)
+            stream.write(chunk)
+        _finish(stream)
+    return digest.hexdigest()
+
+
+def _chunks(content: bytes | Path) -> Iterator[bytes]:
+    if isinstance(content, bytes):
+        yield content
+        return
+    regular_file_bytes(content, what=content.name)
+    with content.open("rb") as stream:
+        while chunk := stream.read(CHUNK_BYTES):
+            yield chunk
+
+
+def _finish(stream: BinaryIO) -> None:
+    stream.flush()
+    os.fsync(stream.fileno())
+
+
+def _verify_weights(path: Path, planned: PlannedFile, tensors: Mapping[str, torch.Tensor]) -> str:
+    """Read a weight file again, compare every tensor with what was asked, give the file's sha256."""
+    header = read_header(path)
+    digest = hashlib.sha256(planned.header)
+    with path.open("rb") as stream:
+        if stream.read(len(planned.header)) != planned.header:
+            raise _differs(planned.file, "its header")
+        for info, name in zip(header.in_data_order(), planned.names, strict=True):
+            tensor = tensors[name]
+            same = (
+                info.name == name and info.dtype == CODES[tensor.dtype] and info.shape == tuple(tensor.shape)
+            )
+            expected = tensor_bytes(tensor)
+            for start in range(0, len(expected), CHUNK_BYTES):
+                asked = expected[start : start + CHUNK_BYTES].tobytes()
+                found = stream.read(len(asked))
+                digest.update(found)
+                same = same and found == asked
+            if not same:
+                raise _differs(planned.file, f"tensor {shown(name)}")
+            progress(f"verifying {planned.file}", info.end, header.file_bytes, unit="bytes")
+    return digest.hexdigest()
+
+
+def _differs(file: str, what: str) -> CheckpointError:
+    return CheckpointError(
+        f"{file} was written, but {what} reads back differently from what was asked. Either the disk is "
+        "faulty, or the tensors were changed meanwhile. Nothing was kept: write it again."
+    )
