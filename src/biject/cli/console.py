@@ -21,9 +21,15 @@ _PLAIN_COLUMNS = 120  # where stdout is a file or a pipe, tables are not squeeze
 _PATIENCE_SECONDS = 1.0  # shorter work shows no progress bar
 
 
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leave the exit code to `main`: rich's own, 1, would say that a gate failed."""
+        raise BrokenPipeError
+
+
 def stdout() -> Console:
     """The console that results go to."""
-    return Console(width=None if sys.stdout.isatty() else _PLAIN_COLUMNS, highlight=False)
+    return _Console(width=None if sys.stdout.isatty() else _PLAIN_COLUMNS, highlight=False)
 
 
 def print_json(value: Mapping[str, Any]) -> None:

@@ -37,6 +37,7 @@ def export(
         new_head: Labels of a head that the checkpoint lacks; it starts random, and the export says so.
         force: Replace the folder if it exists.
     """
+    labels = names(new_head, flag="--new-head")
     from biject.cli.console import format_bytes, print_json, print_lines
     from biject.export import export_checkpoint
 
@@ -47,7 +48,7 @@ def export(
         dtype=dtype,
         max_shard_size=max_shard_size,
         revision=revision,
-        new_head=names(new_head, flag="--new-head"),
+        new_head=labels,
         force=force,
     )
     if json:

@@ -30,10 +30,11 @@ def verify_export(
         prompt: A text to compare outputs on, besides the built-in inputs.
         level: Levels out of names, bytes, reload, hf-forward, forward, gradients; all where left out.
     """
+    levels = names(level, flag="--level")
     from biject.cli.report import print_report
     from biject.verify import verify_export as verify
 
-    report = verify(folder, source=source, prompt=prompt, levels=names(level, flag="--level"))
+    report = verify(folder, source=source, prompt=prompt, levels=levels)
     if json:
         print(report.to_json())
     else:

@@ -29,15 +29,12 @@ def verify_matrix(
         weights: Sizes of the references: `tiny`, or the families' published `base` sizes.
         keep: Leave the references, exports and reports in this folder.
     """
+    asked_families = names(families, flag="--families")
+    asked_heads = names(heads, flag="--heads")
     from biject.cli.report import print_matrix
     from biject.verify import verify_matrix as verify
 
-    result = verify(
-        families=names(families, flag="--families"),
-        heads=names(heads, flag="--heads"),
-        weights=weights,
-        keep=keep,
-    )
+    result = verify(families=asked_families, heads=asked_heads, weights=weights, keep=keep)
     if json:
         print(result.to_json())
     else:

@@ -1,0 +1,63 @@
+"""Runs the command line in this process, and makes small folders for it without torch."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from biject.cli.main import main
+from biject.families import family
+from biject.weights.plan import Spelling
+
+
+@dataclass(frozen=True)
+class Outcome:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    def call(*arguments: object) -> Outcome:
+        capsys.readouterr()
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return Outcome(code, captured.out, captured.err)
+
+    return call
+
+
+def write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]], *, metadata: bool = True) -> None:
+    """A safetensors file of zeros in F32."""
+    header: dict[str, object] = {"__metadata__": {"format": "pt"}} if metadata else {}
+    end = 0
+    for name, shape in shapes.items():
+        num_bytes = 4
+        for size in shape:
+            num_bytes *= size
+        header[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [end, end + num_bytes]}
+        end += num_bytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    path.write_bytes(struct.pack("<Q", len(text)) + text + bytes(end))
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """A folder with the names of a tiny BERT classifier; shapes are not looked at by `inspect`."""
+    folder = tmp_path / "tiny"
+    folder.mkdir()
+    bert = family("bert")
+    config = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], **bert.tiny}
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n")
+    spelling = Spelling(prefix="bert.", old_norms=False)
+    slots = bert.heads["seqcls"].slots(bert.config.read(config))
+    write_safetensors(folder / "model.safetensors", {spelling.name(slot): (2, 3) for slot in slots})
+    return folder
