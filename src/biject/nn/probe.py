@@ -1,7 +1,8 @@
 """Measure once, in about a second, which of this machine's CPU kernels keep the bits of a row.
 
-Bits depend on shapes and instruction sets. A shortcut that computes fewer or other rows than HF is exact only where
-the kernels it relies on give a row the same bits in both shapes; this is where that is measured instead of assumed.
+Bits depend on shapes and instruction sets. A shortcut that computes fewer or other rows than HF is exact
+only where the kernels it relies on give a row the same bits in both shapes; this is where that is measured
+instead of assumed.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ class Probe:
         linear_rows_below_16: A linear gives a row the same bits whatever the number of rows, when under 16.
         linear_rows_from_16: The same for 16 rows and more.
         linear_odd_outputs: The same from 16 rows on, at 9 outputs and at odd widths.
-        attention_keys_to_16: SDPA gives the same bits when key columns are masked up to a multiple of 16 (below 192).
+        attention_keys_to_16: SDPA gives the same bits when key columns are masked up to a multiple of 16
+            (below 192).
         attention_keys_any: The same for lengths of 192 and more, up to the next multiple of 512 at most.
         attention_queries: A query row of SDPA has the same bits in a call of 4 queries and more.
         attention_batch: A sequence has the same bits alone and in a batch, in SDPA.
@@ -97,14 +99,16 @@ def _qkv(draw: torch.Generator, batch: int, queries: int, keys: int) -> tuple[Te
 
 
 def _key_padding(draw: torch.Generator, keys: int, multiple: int) -> bool:
-    """Attention over `keys` columns padded to a multiple, against the same columns in a much longer padded row."""
+    """Attention over `keys` columns padded to a multiple, against the same columns in a longer padded row."""
     short = -(-keys // multiple) * multiple
     long = short + (64 if multiple == 16 else 512)
     q, k, v = _qkv(draw, 2, max(4, min(keys, 64)), long)
     mask = torch.zeros(2, 1, 1, long, dtype=torch.bool)
     mask[..., :keys] = True
     whole = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-    part = functional.scaled_dot_product_attention(q, k[:, :, :short], v[:, :, :short], attn_mask=mask[..., :short])
+    part = functional.scaled_dot_product_attention(
+        q, k[:, :, :short], v[:, :, :short], attn_mask=mask[..., :short]
+    )
     return torch.equal(whole, part)
 
 
@@ -117,7 +121,9 @@ def _query_rows(draw: torch.Generator, count: int) -> bool:
 def _batch(draw: torch.Generator, length: int) -> bool:
     q, k, v = _qkv(draw, 3, length, length)
     whole = functional.scaled_dot_product_attention(q, k, v)
-    rows = [functional.scaled_dot_product_attention(q[i : i + 1], k[i : i + 1], v[i : i + 1]) for i in range(3)]
+    rows = [
+        functional.scaled_dot_product_attention(q[i : i + 1], k[i : i + 1], v[i : i + 1]) for i in range(3)
+    ]
     return torch.equal(torch.cat(rows), whole)
 
 

@@ -49,8 +49,8 @@ class Plan:
     """The carried ones that no head of the family uses either."""
     absent: tuple[str, ...]
     """Optional parameters (memory names) that the file does not have; the module is built without them."""
-    fresh: tuple[Slot, ...]
-    """Head parameters that the file lacks and the caller asked to have made new."""
+    fresh: tuple[Binding, ...]
+    """Parameters that the caller asked to have made new, and the names they are written under."""
     spelling: Spelling
     tied_output: bool
     """A masked-LM output matrix is the token table itself."""
@@ -94,7 +94,7 @@ def make_plan(
         same: compares two tensors of the file (only asked about twins that are both there).
         known: slots of the family's other heads; tensors under their names are carried without a word.
         carry: other names, relative to the base, that are carried without a word (old buffers).
-        new_head: head slots that the file lacks become `fresh` instead of an error.
+        new_head: every head slot is `fresh`, whatever the file has, and so is a pooler that the file lacks.
         where: the file or folder, for messages.
 
     Raises:
@@ -107,14 +107,18 @@ def make_plan(
     bound: dict[str, list[str]] = {}
     missing: list[Slot] = []
     absent: list[str] = []
+    fresh: list[Slot] = []
     for slot in slots:
+        if new_head and not slot.base:
+            fresh.extend([] if slot.tied_to and tied else [slot])
+            continue
         disks = _bind(slot, spelling, has, tied=tied, same=same, bound=bound)
         if disks:
             bound[slot.memory] = disks
         elif disks is None:
             (absent.append(slot.memory) if slot.optional else missing.append(slot))
     missing = [slot for slot in missing if not _from_twin(slot, slots, spelling, has, tied=tied, bound=bound)]
-    fresh = tuple(slot for slot in missing if new_head and not slot.base)
+    fresh += [slot for slot in missing if new_head and slot.memory.startswith("pooler.")]
     lacking = [slot for slot in missing if slot not in fresh]
     used = {name for disks in bound.values() for name in disks}
     if lacking:
@@ -128,9 +132,11 @@ def make_plan(
         carried=carried,
         unknown=tuple(name for name in carried if name not in expected),
         absent=tuple(absent),
-        fresh=fresh,
+        fresh=tuple(
+            Binding(memory=s.memory, disk=((s.twin if s.twin and tied else spelling.name(s)),)) for s in fresh
+        ),
         spelling=spelling,
-        tied_output=not any(slot.tied_to and slot.memory in bound for slot in slots),
+        tied_output=not any(s.tied_to and (s.memory in bound or s in fresh) for s in slots),
     )
 
 

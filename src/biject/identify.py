@@ -1,0 +1,142 @@
+"""What a checkpoint is: its family, its head, and the plan that binds its tensors; from config and names, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from biject.config.model import ModelConfig
+from biject.errors import ConfigError
+from biject.events import notice
+from biject.families import HEADS, Family, family
+from biject.weights.plan import Plan, Same, find_spelling, make_plan
+
+NewHead = Mapping[str, Any]
+"""`labels`: names of the new head's outputs; `problem_type`: as in config.json."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Identity:
+    """One file read with one head."""
+
+    family: Family
+    values: Mapping[str, Any]
+    """The config by our field names, settled."""
+    config: ModelConfig
+    """What the modules are built from."""
+    hf_config: Mapping[str, Any]
+    """config.json, with a new head's labels where one was asked for."""
+    head: str
+    file_head: str
+    """The head that the file itself has."""
+    architecture: str | None
+    """The class that config.json names first."""
+    plan: Plan
+
+
+def identify(
+    config: Mapping[str, Any],
+    names: Collection[str],
+    *,
+    same: Same,
+    head: str = "auto",
+    legacy: bool | None = None,
+    new_head: NewHead | None = None,
+    where: str = "the checkpoint",
+) -> Identity:
+    """Read a config and the names of the tensors beside it.
+
+    Args:
+        config: config.json.
+        names: tensors of the file, in file order.
+        same: whether two tensors of the file hold the same values (asked about stored twins only).
+        head: one of `HEADS`, or `auto` for the file's own.
+        legacy: which of DeBERTa's masked-LM heads, where file and config disagree.
+        new_head: make the head new instead of reading it.
+        where: folder, for messages.
+
+    Raises:
+        ConfigError, WeightsError: the config or the tensors cannot be used; the message says why.
+    """
+    known = family(config.get("model_type"))
+    hf_config = _with_labels(config, new_head)
+    read = known.config.read(hf_config)
+    architecture = architecture_of(config)
+    file_head = _file_head(known, read, architecture, names)
+    chosen = file_head if head == "auto" else head
+    hf_head = known.require_head(chosen)
+    values: Mapping[str, Any] = read
+    if known.resolve is not None:
+        values = known.resolve(read, frozenset(names), chosen, legacy)
+    built = known.build(values, chosen)
+    plan = make_plan(
+        hf_head.slots(values),
+        names,
+        prefix=known.prefix,
+        tied=built.tied_output,
+        same=same,
+        known=known.all_slots(values),
+        carry=known.carry,
+        new_head=new_head is not None and chosen != "base",
+        where=where,
+    )
+    return Identity(
+        family=known,
+        values=values,
+        config=built,
+        hf_config=hf_config,
+        head=chosen,
+        file_head=file_head,
+        architecture=architecture,
+        plan=plan,
+    )
+
+
+def architecture_of(config: Mapping[str, Any]) -> str | None:
+    """The class that `architectures` names first, or None."""
+    named = config.get("architectures")
+    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
+
+
+def _file_head(known: Family, values: Mapping[str, Any], architecture: str | None, names: Collection[str]) -> str:
+    """The file's own head: by class, else by its tensors."""
+    if architecture is not None:
+        head = known.head_of(architecture)
+        if head is not None:
+            return head
+        notice(
+            "unsupported-class",
+            f"config.json: `architectures` names {architecture}, a head that Biject does not compute for "
+            f"`{known.model_type}`: its base model is used, the head's tensors are carried.",
+        )
+        return "base"
+    has = set(names)
+    for name in (*(h for h in HEADS if h not in ("base", "tokcls")), "tokcls"):
+        slots = known.heads[name].slots(values) if name in known.heads else ()
+        spelling = find_spelling(slots, has, known.prefix)
+        own = [slot for slot in slots if not slot.tied_to and (not slot.base or slot.memory.startswith("pooler."))]
+        if own and all(spelling.name(slot) in has or slot.twin in has for slot in own):
+            return name
+    return "base"
+
+
+def _with_labels(config: Mapping[str, Any], new_head: NewHead | None) -> Mapping[str, Any]:
+    """The config with a new head's labels."""
+    if new_head is None:
+        return config
+    strange = set(new_head) - {"labels", "problem_type"}
+    if strange:
+        raise ConfigError(f"new_head takes `labels` and `problem_type`; found {', '.join(sorted(strange))}.")
+    out = dict(config)
+    labels = new_head.get("labels")
+    if labels is not None:
+        labels = [labels] if isinstance(labels, str) else list(labels)
+        if not labels or any(not isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
+            raise ConfigError(f"new_head: `labels` must be different names, at least one; found {labels!r}.")
+        out["id2label"] = {str(i): label for i, label in enumerate(labels)}
+        out["label2id"] = {label: i for i, label in enumerate(labels)}
+        out.pop("num_labels", None)
+    if "problem_type" in new_head:
+        out["problem_type"] = new_head["problem_type"]
+    return out

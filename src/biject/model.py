@@ -1,0 +1,242 @@
+"""Build and load: where a family meets the modules.
+
+`Model` is a `Transformer` that knows where it came from. Loading builds it on the meta device and then places the
+file's tensors, mapped and not copied, checking each shape; nothing is ever initialised that the file should hold.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+import torch
+from torch import nn
+
+from biject.checkpoint.bytes import tensor_bytes
+from biject.checkpoint.hub import resolve_folder
+from biject.checkpoint.reader import Reader
+from biject.checkpoint.source import Source, open_source
+from biject.errors import ConfigError, WeightsError
+from biject.events import notice
+from biject.families import Family
+from biject.identify import Identity, NewHead, identify
+from biject.nn.init import initialise
+from biject.nn.transformer import Transformer
+from biject.weights.provenance import Provenance
+
+Layout = Literal["padded"]
+
+
+class Model(Transformer):
+    """A model with its origin: what `from_pretrained` returns.
+
+    Attributes:
+        config: sizes and axes of variation (`ModelConfig`).
+        hf_config: config.json as read, with a new head's labels.
+        family: the family's declarations.
+        head_name: `base`, `seqcls`, `tokcls`, `qa` or `mlm`.
+        provenance: names on disk, what is carried, what was made new.
+    """
+
+    def __init__(self, identity: Identity, source: Source) -> None:
+        plan = identity.plan
+        config = replace(
+            identity.config,
+            tied_output=plan.tied_output,
+            pooler=identity.config.pooler and not any(name.startswith("pooler.") for name in plan.absent),
+        )
+        with torch.device("meta"):
+            super().__init__(config)
+        self.family: Family = identity.family
+        self.head_name = identity.head
+        self.hf_config: Mapping[str, Any] = identity.hf_config
+        self.source = source
+        self.provenance = Provenance(
+            plan=plan,
+            hf_config=source.config,
+            head=identity.head,
+            file_head=identity.file_head,
+            architecture=identity.architecture,
+            dtypes={name: info.dtype for name, info in source.tensors.items()},
+            fresh=tuple(binding.memory for binding in plan.fresh),
+        )
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Names of the outputs, as HF names them where config.json does not."""
+        given = self.hf_config.get("id2label")
+        if given:
+            return {int(index): label for index, label in given.items()}
+        count = self.config.head.num_labels if self.config.head else 0
+        return {index: f"LABEL_{index}" for index in range(count)}
+
+    def save_pretrained(self, folder: str | Path, *, force: bool = False) -> None:
+        """Write a complete Hugging Face folder: weights, config, tokenizer and assets.
+
+        Raises:
+            CheckpointError: the folder exists (and not `force`), or cannot be written; nothing is left half-done.
+        """
+        from biject.save import save_model
+
+        save_model(self, Path(folder), force=force)
+
+
+def load(
+    path: str | Path,
+    *,
+    head: str = "auto",
+    revision: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "cpu",
+    layout: Layout = "padded",
+    new_head: NewHead | None = None,
+    legacy: bool | None = None,
+) -> Model:
+    """Load a checkpoint from a folder or the Hub, in eval mode.
+
+    Args:
+        path: a folder, or a repository on the Hub.
+        head: `auto` (the file's own), `base`, `seqcls`, `tokcls`, `qa` or `mlm`.
+        revision: branch, tag or commit of a repository.
+        dtype: `auto` keeps the file's; else a torch dtype or its name.
+        device: where the parameters go; on the CPU they stay mapped until touched.
+        layout: `padded` computes exactly HF's rows.
+        new_head: build the head new and random instead of reading it, e.g. ``dict(labels=["no", "yes"])``.
+        legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
+
+    Raises:
+        CheckpointError, ConfigError, WeightsError: what is wrong, where, and what to do.
+    """
+    if layout != "padded":
+        raise ConfigError(f"layout: expected 'padded', found {layout!r}.")
+    source = open_source(resolve_folder(path, revision=revision))
+    reader = Reader(source)
+    identity = identify(
+        source.config,
+        source.tensors,
+        same=lambda one, other: _same(reader, one, other),
+        head=head,
+        legacy=legacy,
+        new_head=new_head,
+        where=str(source.folder),
+    )
+    identity.family.config.warn_unknown(source.config)
+    _tell_carried(identity)
+    model = Model(identity, source)
+    _place(model, reader, _dtype(dtype, identity, source), torch.device(device))
+    return model.eval()
+
+
+def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.device) -> None:
+    """Give every parameter its tensor.
+
+    Raises:
+        WeightsError: tensors whose shape or kind the config contradicts; all of them in one message.
+    """
+    faults = []
+    parameters = dict(model.named_parameters())
+    plan = model.provenance.plan
+    expected = {binding.memory for binding in (*plan.bindings, *plan.fresh)}
+    assert expected == set(parameters), expected ^ set(parameters)
+    for binding in plan.bindings:
+        tensor = reader.tensor(binding.disk[0])
+        want = tuple(parameters[binding.memory].shape)
+        if tuple(tensor.shape) != want or not tensor.is_floating_point():
+            faults.append(
+                f"`{binding.disk[0]}` should be floating of shape {want} by config.json, found "
+                f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+            )
+            continue
+        _set_parameter(model, binding.memory, tensor.to(device=device, dtype=dtype))
+    if faults:
+        more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
+        raise WeightsError(f"{model.source.folder}: " + "; ".join(faults[:8]) + more + ".")
+    for binding in plan.fresh:
+        made = torch.empty(parameters[binding.memory].shape, dtype=torch.float32)
+        initialise(binding.memory, made, std=model.config.initializer_range)
+        _set_parameter(model, binding.memory, made.to(device=device, dtype=dtype))
+
+
+def _set_parameter(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
+    module, _, leaf = name.rpartition(".")
+    setattr(model.get_submodule(module), leaf, nn.Parameter(tensor))
+
+
+def _dtype(asked: str | torch.dtype, identity: Identity, source: Source) -> torch.dtype:
+    """The dtype of the parameters; a file of several is promoted to the widest, with a notice."""
+    from biject.checkpoint.bytes import DTYPES
+
+    if isinstance(asked, torch.dtype):
+        return asked
+    if asked != "auto":
+        found = getattr(torch, asked, None)
+        if not isinstance(found, torch.dtype) or not found.is_floating_point:
+            raise ConfigError(f"dtype: expected 'auto' or a floating torch dtype, found {asked!r}.")
+        return found
+    used = {DTYPES[source.tensors[binding.disk[0]].dtype] for binding in identity.plan.bindings}
+    floating = sorted((d for d in used if d.is_floating_point), key=str)
+    widest = floating[0] if floating else torch.float32
+    for other in floating[1:]:
+        widest = torch.promote_types(widest, other)
+    if len(floating) > 1:
+        notice("mixed-dtypes", f"The file mixes {', '.join(map(str, floating))}; parameters are held as {widest}.")
+    return widest
+
+
+def _same(reader: Reader, one: str, other: str) -> bool:
+    a, b = reader.tensor(one), reader.tensor(other)
+    return a.dtype == b.dtype and a.shape == b.shape and tensor_bytes(a) == tensor_bytes(b)
+
+
+def _tell_carried(identity: Identity) -> None:
+    plan = identity.plan
+    if plan.unknown:
+        listed = ", ".join(f"`{name}`" for name in plan.unknown[:8])
+        more = f" and {len(plan.unknown) - 8} more" if len(plan.unknown) > 8 else ""
+        notice(
+            "unknown-tensors",
+            f"Tensors that no head of `{identity.family.model_type}` uses are carried, not computed: {listed}{more}.",
+        )
+    if plan.fresh:
+        listed = ", ".join(f"`{binding.memory}`" for binding in plan.fresh)
+        notice("new-head", f"New, randomly initialised parameters: {listed}.")
+
+
+class AutoModel:
+    """Loads a checkpoint without a head: `AutoModel.from_pretrained(path, …)`; arguments as in `biject.model.load`."""
+
+    head: ClassVar[str] = "base"
+
+    def __new__(cls) -> Self:
+        raise TypeError(f"{cls.__name__} is not instantiated; call {cls.__name__}.from_pretrained(path).")
+
+    @classmethod
+    def from_pretrained(cls, path: str | Path, **options: Any) -> Model:
+        """Load `path` with this class's head; see `biject.model.load` for `options`."""
+        return load(path, head=cls.head, **options)
+
+
+class AutoModelForSequenceClassification(AutoModel):
+    """Loads a sequence classifier."""
+
+    head = "seqcls"
+
+
+class AutoModelForTokenClassification(AutoModel):
+    """Loads a token classifier."""
+
+    head = "tokcls"
+
+
+class AutoModelForQuestionAnswering(AutoModel):
+    """Loads an extractive question answerer."""
+
+    head = "qa"
+
+
+class AutoModelForMaskedLM(AutoModel):
+    """Loads a masked language model."""
+
+    head = "mlm"

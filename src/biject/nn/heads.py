@@ -1,0 +1,95 @@
+"""Heads: what turns rows into logits."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from biject.config.model import HeadConfig, ModelConfig
+from biject.nn.activations import activation
+from biject.nn.layout import Padded
+
+
+class PooledHead(nn.Module):
+    """One row of logits a text.
+
+    Shape: (B, D) → (B, N), from the pooler's output or the first column's rows.
+    """
+
+    def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
+        super().__init__()
+        self.dropout_in = nn.Dropout(head.dropout_in)
+        self.dropout = nn.Dropout(head.dropout)
+        self.act = activation(head.act)
+        self.has_dense = head.dense_size > 0
+        if self.has_dense:
+            self.dense = nn.Linear(config.hidden_size, head.dense_size)
+        self.out = nn.Linear(head.dense_size or config.hidden_size, head.num_labels)
+
+    def forward(self, x_BD: Tensor) -> Tensor:
+        if self.has_dense:
+            x_BD = self.act(self.dense(self.dropout_in(x_BD)))
+        out: Tensor = self.out(self.dropout(x_BD))
+        return out
+
+
+class RowHead(nn.Module):
+    """Logits for every row: token classification, and start and end of a span.
+
+    Shape: (T, D) → (B, L, N).
+    """
+
+    def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
+        super().__init__()
+        self.dropout = nn.Dropout(head.dropout)
+        self.out = nn.Linear(config.hidden_size, head.num_labels)
+
+    def forward(self, x_TD: Tensor, layout: Padded) -> Tensor:
+        return layout.grid(self.out(self.dropout(x_TD)))
+
+
+class Decoder(nn.Module):
+    """The product with a matrix over the vocabulary: its own, or the token table where outputs are tied.
+
+    Shape: (T, D) → (T, V).
+    """
+
+    def __init__(self, size: int, vocab_size: int, *, tied: bool, bias_added: bool) -> None:
+        super().__init__()
+        self.bias_added = bias_added
+        self.register_parameter("weight", None if tied else nn.Parameter(torch.empty(vocab_size, size)))
+        self.bias = nn.Parameter(torch.empty(vocab_size))
+
+    def forward(self, x_TD: Tensor, table_VD: Tensor) -> Tensor:
+        weight_VD = table_VD if self.weight is None else self.weight
+        if self.bias_added:
+            return torch.matmul(x_TD, weight_VD.t()) + self.bias
+        return F.linear(x_TD, weight_VD, self.bias)
+
+
+class VocabHead(nn.Module):
+    """Masked LM: dense, activation, norm, decoder.
+
+    Shape: (T, D), token table (V, D) → (B, L, V).
+    """
+
+    def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
+        super().__init__()
+        self.dense = nn.Linear(config.hidden_size, head.dense_size)
+        self.act = activation(head.act)
+        self.norm = nn.LayerNorm(head.dense_size, eps=config.norm_eps)
+        self.decoder = Decoder(
+            head.dense_size, config.vocab_size, tied=config.tied_output, bias_added=head.bias_added
+        )
+
+    def forward(self, x_TD: Tensor, layout: Padded, table_VD: Tensor) -> Tensor:
+        return layout.grid(self.decoder(self.norm(self.act(self.dense(x_TD))), table_VD))
+
+
+def make_head(config: ModelConfig) -> nn.Module | None:
+    """The module for `config.head`."""
+    if config.head is None:
+        return None
+    kinds = {"pooled": PooledHead, "tokens": RowHead, "spans": RowHead, "vocab": VocabHead}
+    return kinds[config.head.kind](config, config.head)

@@ -1,0 +1,72 @@
+"""Losses, as Hugging Face's head classes compute them from `labels` (transformers 5.23, e.g. modeling_bert.py)."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from biject.config.model import HeadConfig, ProblemType
+from biject.errors import InputError
+
+
+def pooled_loss(logits_BN: Tensor, labels: Tensor, head: HeadConfig) -> Tensor:
+    """Regression, single-label or multi-label classification; what `problem_type` leaves open is inferred."""
+    if head.problem_type is None and head.infer_problem == "shape":
+        return _loss_by_shape(logits_BN, labels)
+    problem = head.problem_type or problem_from(labels, head.num_labels)
+    if problem == "regression":
+        if head.num_labels == 1:
+            return F.mse_loss(logits_BN.squeeze(), labels.squeeze())
+        return F.mse_loss(logits_BN, labels)
+    if problem == "single_label_classification":
+        return F.cross_entropy(logits_BN.view(-1, head.num_labels), _classes(labels, head.num_labels).view(-1))
+    return F.binary_cross_entropy_with_logits(logits_BN, labels)
+
+
+def problem_from(labels: Tensor, num_labels: int) -> ProblemType:
+    """HF's rule: one label is regression, integer labels are classes, anything else is multi-label."""
+    if num_labels == 1:
+        return "regression"
+    integers = labels.dtype in (torch.long, torch.int)
+    return "single_label_classification" if integers else "multi_label_classification"
+
+
+def _loss_by_shape(logits_BN: Tensor, labels: Tensor) -> Tensor:
+    """DeBERTa's rule for an unset `problem_type` (modeling_deberta_v2.py): negative classes are left out."""
+    num_labels = logits_BN.shape[-1]
+    if num_labels == 1:
+        return F.mse_loss(logits_BN.view(-1).to(labels.dtype), labels.view(-1))
+    if labels.dim() == 1 or labels.size(-1) == 1:
+        index = (labels >= 0).nonzero()
+        if index.size(0) == 0:
+            return torch.tensor(0).to(logits_BN)
+        chosen = torch.gather(logits_BN, 0, index.expand(index.size(0), num_labels))
+        classes = torch.gather(labels.long(), 0, index.view(-1))
+        return F.cross_entropy(chosen.view(-1, num_labels).float(), _classes(classes, num_labels).view(-1))
+    return -((F.log_softmax(logits_BN, -1) * labels).sum(-1)).mean()
+
+
+def row_loss(logits_BLN: Tensor, labels_BL: Tensor) -> Tensor:
+    """Mean cross-entropy over rows whose label is not -100."""
+    num_labels = logits_BLN.shape[-1]
+    return F.cross_entropy(logits_BLN.view(-1, num_labels), _classes(labels_BL, num_labels).view(-1))
+
+
+def span_loss(start_BL: Tensor, end_BL: Tensor, starts_B: Tensor, ends_B: Tensor) -> Tensor:
+    """Mean of the losses of start and end; positions beyond the row are left out."""
+    ignored = start_BL.size(1)
+    starts_B = (starts_B.squeeze(-1) if starts_B.dim() > 1 else starts_B).clamp(0, ignored)
+    ends_B = (ends_B.squeeze(-1) if ends_B.dim() > 1 else ends_B).clamp(0, ignored)
+    start = F.cross_entropy(start_BL, starts_B, ignore_index=ignored)
+    end = F.cross_entropy(end_BL, ends_B, ignore_index=ignored)
+    return (start + end) / 2
+
+
+def _classes(labels: Tensor, num_labels: int) -> Tensor:
+    """`labels`, checked where looking costs little (on the CPU)."""
+    if labels.device.type == "cpu" and not labels.is_floating_point() and labels.numel():
+        wrong = labels[(labels != -100) & ((labels < 0) | (labels >= num_labels))]
+        if wrong.numel():
+            raise InputError(f"`labels` must lie in 0…{num_labels - 1} (or be -100, ignored); found {int(wrong[0])}.")
+    return labels

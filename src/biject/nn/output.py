@@ -1,0 +1,52 @@
+"""`ModelOutput`: named results with HF's names, readable as attributes, by name and by index."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+from typing import Any
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOutput:
+    """What a call returns; fields that do not apply are None and are skipped by `keys` and indices.
+
+    Shapes: `loss` (); `logits` (B, N), (B, L, N) or (B, L, V); `start_logits`, `end_logits` (B, L);
+    `last_hidden_state` (B, L, D); `pooler_output` (B, D); `hidden_states` one (B, L, D) for the first layer's input and
+    one after every step; `attentions` one (B, H, L, L) a step.
+    """
+
+    loss: Tensor | None = None
+    logits: Tensor | None = None
+    start_logits: Tensor | None = None
+    end_logits: Tensor | None = None
+    last_hidden_state: Tensor | None = None
+    pooler_output: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of the fields that are there."""
+        return tuple(f.name for f in fields(self) if getattr(self, f.name) is not None)
+
+    def to_tuple(self) -> tuple[Any, ...]:
+        """The values that are there, in order."""
+        return tuple(getattr(self, key) for key in self.keys())
+
+    def __getitem__(self, key: str | int | slice) -> Any:
+        if isinstance(key, str):
+            if key not in self.keys():
+                raise KeyError(key)
+            return getattr(self, key)
+        return self.to_tuple()[key]
+
+    def __contains__(self, key: object) -> bool:
+        return key in self.keys()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __len__(self) -> int:
+        return len(self.keys())
