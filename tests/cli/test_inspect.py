@@ -49,12 +49,20 @@ def test_inspect_names_what_is_odd(run, tiny) -> None:
         assert words in odd
 
 
-def test_inspect_without_a_class_describes_the_base_model(run, tiny) -> None:
+def test_inspect_without_a_class_goes_by_the_tensors(run, tiny) -> None:
     edit_config(tiny, architectures=None)
     found = json.loads(run("inspect", tiny, "--json").out)
+    assert found["head"] == "seqcls"
+    assert any("names no class" in line for line in found["oddities"])
+
+
+def test_inspect_says_when_the_class_is_not_computed(run, tiny) -> None:
+    edit_config(tiny, architectures=["BertForMultipleChoice"])
+    outcome = run("inspect", tiny, "--json")
+    found = json.loads(outcome.out)
     assert found["head"] == "base"
     assert "classifier.weight" in found["carried"]
-    assert any("names no class" in line for line in found["oddities"])
+    assert "BertForMultipleChoice" in outcome.err
 
 
 def test_inspect_still_describes_what_cannot_be_loaded(run, tiny) -> None:

@@ -19,9 +19,9 @@ _READ = (
 def resolve(name: str | Path, *, revision: str | None = None) -> Path:
     """The local folder that holds the checkpoint called `name`.
 
-    A folder that exists is taken as it is, as `from_pretrained` does. Anything else that can be a repository's name
-    is downloaded, without the weights in formats that would not be read; without a network, what the cache
-    holds is used.
+    A folder that exists is taken as it is, as `from_pretrained` does. Anything else that can be a repository's
+    name is downloaded, without weights in formats that would not be read; without a network, the cache
+    is asked.
 
     Raises:
         InputError: a revision of a local folder was asked for.
@@ -75,8 +75,8 @@ def _download(name: str, revision: str | None) -> Path:
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         at = f" at revision {revision!r}" if revision else ""
         raise CheckpointError(
-            f"the Hub has no repository {name!r}{at}, or it is private and you are not logged in; nor is there such "
-            "a local folder."
+            f"there is no local folder {name!r}, and the Hub has no such repository{at} (or it is private and you "
+            "are not logged in)."
         ) from error
     except Exception as error:  # every HTTP library has its own
         return _cached(name, revision, error)
