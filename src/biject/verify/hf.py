@@ -1,4 +1,4 @@
-"""Everything that asks `transformers`: load a folder with a pinned backend, see what HF itself missed, stay quiet."""
+"""Ask `transformers`: load a folder with a pinned backend, see what HF itself missed, stay quiet."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ if TYPE_CHECKING:
     from torch import nn
 
 
+_CRITICAL = 50  # logging.CRITICAL
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence HF's log lines, progress bars and Python warnings: what they say, the report says in its own words."""
+    """Silence HF's log lines, progress bars and warnings: what they say, the report says in its own words."""
     try:
         from transformers.utils import logging
     except ImportError as error:
@@ -26,8 +29,8 @@ def quiet() -> Iterator[None]:
             "verify compares with transformers, which is not installed: pip install 'biject[verify]'"
         ) from error
     level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
+    logging.set_verbosity(_CRITICAL)
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -35,7 +38,7 @@ def quiet() -> Iterator[None]:
     finally:
         logging.set_verbosity(level)
         if bars:
-            logging.enable_progress_bar()
+            logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,18 +54,12 @@ class HFModel:
     errors: tuple[str, ...]
 
 
-def attention_backend(model_type: str) -> str:
-    """`sdpa`, except for a family that transformers gives no such backend (DeBERTa-v2 in 5.23)."""
-    return "eager" if model_type == "deberta-v2" else "sdpa"
-
-
 def load_hf(
     folder: Path,
     *,
     class_name: str,
-    model_type: str,
     dtype: torch.dtype,
-    attention: str | None = None,
+    attention: str,
     overrides: dict[str, Any] | None = None,
 ) -> HFModel:
     """Load `folder` with the named HF class, local files only, in eval mode.
@@ -70,9 +67,8 @@ def load_hf(
     Args:
         folder: A checkpoint folder.
         class_name: E.g. `BertForMaskedLM`; the config's `architectures` names it.
-        model_type: Decides the attention backend.
         dtype: Given to HF explicitly, so that its own `auto` rules stay out of the comparison.
-        attention: Another backend than the pinned one (eager, where attention maps are wanted).
+        attention: The backend, pinned: the family's own, or `eager` where attention maps are wanted.
         overrides: Config keys for HF's constructor, e.g. `legacy` as the file's tensors decided it.
 
     Raises:
@@ -84,11 +80,10 @@ def load_hf(
         cls = getattr(transformers, class_name, None)
         if cls is None:
             raise ValueError(f"transformers {transformers.__version__} has no class {class_name!r}")
-        backend = attention or attention_backend(model_type)
         model, info = cls.from_pretrained(
             folder,
             dtype=dtype,
-            attn_implementation=backend,
+            attn_implementation=attention,
             local_files_only=True,
             output_loading_info=True,
             **(overrides or {}),
@@ -97,7 +92,7 @@ def load_hf(
     return HFModel(
         model=model,
         class_name=class_name,
-        attention=backend,
+        attention=attention,
         missing=_names(info.get("missing_keys", ())),
         unexpected=_names(info.get("unexpected_keys", ())),
         mismatched=_names(info.get("mismatched_keys", ())),

@@ -1,4 +1,4 @@
-"""Deterministic inputs that ask a model everything its configuration allows: masks, segments, positions, lengths."""
+"""Deterministic inputs that ask a model all that its config allows: masks, segments, positions, lengths."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What of a config bounds its inputs. `step` is the divisor that HF asks of every length (feed-forward chunks)."""
+    """What of a config bounds its inputs; `step` divides every length (HF asks it for chunks)."""
 
     vocab_size: int
     pad_id: int
@@ -59,7 +59,9 @@ def limits(config: Mapping[str, Any]) -> Limits:
     )
 
 
-def probe_cases(config: Mapping[str, Any], *, length: int = 13, max_length: int = 512, seed: int = 0) -> list[Case]:
+def probe_cases(
+    config: Mapping[str, Any], *, length: int = 13, max_length: int = 512, seed: int = 0
+) -> list[Case]:
     """The calls that the forward level makes.
 
     Args:
@@ -78,7 +80,8 @@ def probe_cases(config: Mapping[str, Any], *, length: int = 13, max_length: int 
         ids = source.ids(3, columns).masked_fill(masks[name] == 0, bound.pad_id)
         cases.append(Case(name=name, inputs={"input_ids": ids, "attention_mask": masks[name]}))
     for name in ("holes", "all-ones"):
-        cases.append(Case(name=name, inputs={"input_ids": source.ids(3, columns), "attention_mask": masks[name]}))
+        inputs = {"input_ids": source.ids(3, columns), "attention_mask": masks[name]}
+        cases += [Case(name=name, inputs=inputs)]
     if bound.takes_segments:
         ids = source.ids(3, columns).masked_fill(masks["right-padded"] == 0, bound.pad_id)
         inputs = {"input_ids": ids, "attention_mask": masks["right-padded"]}
@@ -98,7 +101,10 @@ def training_case(config: Mapping[str, Any], head: str, *, length: int = 13, see
     source = _Source(bound, torch.Generator().manual_seed(seed))
     columns = source.fit(length)
     mask = _masks(columns)["right-padded"]
-    inputs = {"input_ids": source.ids(3, columns).masked_fill(mask == 0, bound.pad_id), "attention_mask": mask}
+    inputs = {
+        "input_ids": source.ids(3, columns).masked_fill(mask == 0, bound.pad_id),
+        "attention_mask": mask,
+    }
     if bound.takes_segments and bound.num_segments > 1:
         inputs["token_type_ids"] = source.segments(3, columns)
     return Case(name="training", inputs=inputs | labels(config, head, mask, seed=seed))

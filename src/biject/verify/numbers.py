@@ -14,9 +14,10 @@ _INTEGER_OF = {
     torch.bfloat16: torch.int16,
 }
 
-# Gate of `forward` outside of float32 and float64, where the gate is bits: largest distance in ULPs of the dtype,
-# counted at the scale of each tensor's own largest magnitude. Nothing larger than 0 has been measured on CPU with the
-# backends pinned as verify pins them; see docs/round-trip.md for the cells. 4 leaves room for other instruction sets.
+# Gate of `forward` outside of float32 and float64, where the gate is bits: largest distance in ULPs of the
+# dtype, counted at the scale of each tensor's own largest magnitude. Nothing larger than 0 has been measured
+# on CPU with the backends pinned as verify pins them; see docs/round-trip.md for the cells. 4 leaves room
+# for other instruction sets.
 ULP_BOUND = {torch.float16: 4, torch.bfloat16: 4}
 
 
@@ -28,7 +29,8 @@ class Distance:
         same_bits: Every value has the same bits (so -0.0 is not 0.0, and a NaN equals only itself).
         max_abs: Largest absolute difference; infinite if shapes differ or NaNs are in different places.
         max_ulp: Largest distance in steps between representable numbers, for values of any size.
-        scaled_ulp: The same in ULPs of the expected tensor's largest magnitude: not inflated by values near zero.
+        scaled_ulp: The same in ULPs of the expected tensor's largest magnitude: not inflated by values near
+            zero.
     """
 
     same_bits: bool

@@ -1,7 +1,7 @@
 """Reference checkpoints made on the spot by `transformers`: the oracle needs no network and no stored file.
 
-Every parameter is random, scales and biases included: one that a loader dropped, swapped or left at its initial value
-then shows in the outputs.
+Every parameter is random, scales and biases included: one that a loader dropped, swapped or left at its
+initial value then shows in the outputs.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from biject.families import family
 from biject.verify.reference_tokenizer import write_tokenizer
 
 if TYPE_CHECKING:
@@ -25,53 +26,24 @@ AUTO_CLASSES = {
     "mlm": "AutoModelForMaskedLM",
 }
 
-_COMMON = {"vocab_size": 97, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 64}
-_TINY: dict[str, dict[str, Any]] = {
-    "bert": _COMMON | {"hidden_size": 32, "max_position_embeddings": 64},
-    "roberta": _COMMON | {"hidden_size": 32, "max_position_embeddings": 66, "type_vocab_size": 1},
-    "xlm-roberta": _COMMON | {"hidden_size": 32, "max_position_embeddings": 66, "type_vocab_size": 1},
-    "distilbert": {
-        "vocab_size": 97,
-        "dim": 32,
-        "n_layers": 2,
-        "n_heads": 4,
-        "hidden_dim": 64,
-        "max_position_embeddings": 64,
-    },
-    "albert": _COMMON
-    | {
-        "hidden_size": 32,
-        "embedding_size": 16,
-        "num_hidden_layers": 3,
-        "max_position_embeddings": 64,
-        "hidden_dropout_prob": 0.1,
-        "attention_probs_dropout_prob": 0.1,
-    },
-    "deberta-v2": _COMMON
-    | {
-        "hidden_size": 32,
-        "max_position_embeddings": 64,
-        "relative_attention": True,
-        "pos_att_type": ["p2c", "c2p"],
-        "position_buckets": 8,
-        "share_att_key": True,
-        "norm_rel_ebd": "layer_norm",
-        "position_biased_input": False,
-        "max_relative_positions": -1,
-    },
-}
+
+# ALBERT's default is none at all, which would leave its dropout unseen.
+_DROPOUT = {"albert": {"hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1}}
 
 
-def reference_config(model_type: str, *, size: str = "tiny", overrides: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The keys handed to HF's config class: the family's `tiny` or published `base` sizes, then `overrides`."""
+def reference_config(
+    model_type: str, *, size: str = "tiny", overrides: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The keys for HF's config class: the family's `tiny` or published `base` sizes, then `overrides`."""
     if size not in ("tiny", "base"):
         raise ValueError(f"size is 'tiny' or 'base', not {size!r}")
-    sizes = _family_sizes(model_type, size)
-    return {key: value for key, value in (sizes | (overrides or {})).items() if key != "model_type"}
-
-
-def _family_sizes(model_type: str, size: str) -> dict[str, Any]:
-    return dict(_TINY[model_type]) if size == "tiny" else {}
+    own = family(model_type)
+    sizes = {
+        **(own.tiny if size == "tiny" else own.base),
+        **_DROPOUT.get(model_type, {}),
+        **(overrides or {}),
+    }
+    return {key: value for key, value in sizes.items() if key != "model_type"}
 
 
 def make_reference(

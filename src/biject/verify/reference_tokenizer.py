@@ -1,4 +1,4 @@
-"""A small real tokenizer for reference checkpoints, so that a folder made on the spot has every file a real one has."""
+"""A small real tokenizer for reference checkpoints, so that these have every file that a real one has."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_tokenizer(folder: Path, config: dict[str, Any]) -> None:
 
     style = _ROBERTA_STYLE if "roberta" in str(config["model_type"]) else _BERT_STYLE
     vocabulary = _vocabulary(config, style)
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=style["unk"]))  # type: ignore[arg-type]
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=style["unk"]))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     cls, sep = style["cls"], style["sep"]
@@ -55,16 +55,18 @@ def write_tokenizer(folder: Path, config: dict[str, Any]) -> None:
 
 def _vocabulary(config: dict[str, Any], style: dict[str, str]) -> dict[str, int]:
     """Token -> id: special tokens where the config wants them, words in the ids that are left."""
-    wanted = {"pad": config.get("pad_token_id"), "cls": config.get("bos_token_id"), "sep": config.get("eos_token_id")}
+    wanted = {
+        "pad": config.get("pad_token_id"),
+        "cls": config.get("bos_token_id"),
+        "sep": config.get("eos_token_id"),
+    }
     ids: dict[str, int] = {}
     for role, index in wanted.items():
         if isinstance(index, int) and 0 <= index < int(config["vocab_size"]) and index not in ids.values():
             ids[style[role]] = index
     free = (index for index in range(int(config["vocab_size"])) if index not in ids.values())
     words = dict.fromkeys([*style.values(), *TEXT.split()])
-    for word, index in zip((word for word in words if word not in ids), free, strict=False):
-        ids[word] = index
-    return ids
+    return ids | dict(zip((word for word in words if word not in ids), free, strict=False))
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:

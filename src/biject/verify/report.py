@@ -1,10 +1,10 @@
-"""What a verification found, as data: checks, levels, one report. Drawing it is the command line's business."""
+"""What a verification found, as data: checks, levels, one report. Drawing it is the command line's."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Status = Literal["pass", "fail", "skipped"]
@@ -32,6 +32,10 @@ class Check:
     max_ulp: int | None = None
     where: str | None = None
 
+    def at(self, where: str) -> Check:
+        """The same check, with the place of the first difference."""
+        return replace(self, where=where)
+
     def line(self, level: str) -> str:
         """One plain line, e.g. `PASS forward logits (1, 2) bit-exact (max abs diff = 0)`."""
         text = f"{'PASS' if self.passed else 'FAIL'} {level} {self.name} {self.detail}"
@@ -55,13 +59,26 @@ class LevelResult:
         return tuple(check for check in self.checks if not check.passed)
 
     def lines(self) -> list[str]:
-        """Plain lines, one a check; a skipped level says why."""
+        """Plain lines; checks of one case that found the same share one. A skipped level says why."""
         if self.status == "skipped":
             return [f"SKIP {self.name} {self.reason or ''}".rstrip()]
-        lines = [check.line(self.name) for check in self.checks]
+        lines = [check.line(self.name) for check in _merged(self.checks)]
         if self.status == "fail" and self.reason:
             lines.append(f"FAIL {self.name} {self.reason}")
         return lines
+
+
+def _merged(checks: tuple[Check, ...]) -> list[Check]:
+    """Neighbours that passed with the same words about the same case become one check with both names."""
+    merged: list[Check] = []
+    for check in checks:
+        last = merged[-1] if merged else None
+        if last and check.case and check.passed and last.passed:
+            if (last.case, last.detail) == (check.case, check.detail):
+                merged[-1] = replace(last, name=f"{last.name}, {check.name}")
+                continue
+        merged.append(check)
+    return merged
 
 
 def level_result(name: str, checks: list[Check], *, seconds: float = 0.0) -> LevelResult:

@@ -8,17 +8,29 @@ from typing import Any
 
 HEADS = ("base", "seqcls", "tokcls", "qa", "mlm")
 BERT_LIKE = ("bert", "roberta", "xlm-roberta", "albert", "deberta-v2")
-# transformers 5.23 ACT2FN, without `prelu` and `xielu`, whose parameters have no place in these families' files.
+# transformers 5.23 ACT2FN, without `prelu` and `xielu`, whose parameters have no place in these families'
+# files.
 ACTIVATIONS = (
     *("gelu", "gelu_10", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "gelu_python_tanh"),
-    *("gelu_accurate", "hardswish", "laplace", "leaky_relu", "linear", "mish", "quick_gelu", "relu", "relu2", "relu6"),
+    *(
+        "gelu_accurate",
+        "hardswish",
+        "laplace",
+        "leaky_relu",
+        "linear",
+        "mish",
+        "quick_gelu",
+        "relu",
+        "relu2",
+        "relu6",
+    ),
     *("sigmoid", "silu", "sqrtsoftplus", "swish", "tanh"),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
-    """One configuration to compare with HF: a family's tiny config with `overrides`, for the heads it concerns."""
+    """One configuration to compare with HF: a family's tiny one with `overrides`, for some heads."""
 
     name: str
     model_type: str
@@ -27,33 +39,27 @@ class Variant:
 
 
 def _activations() -> list[Variant]:
-    variants = []
-    for model_type, key in (("bert", "hidden_act"), ("distilbert", "activation"), ("albert", "hidden_act")):
-        for act in ACTIVATIONS:
-            variants.append(
-                Variant(name=f"act-{act}", model_type=model_type, heads=("mlm",), overrides={key: act})
-            )
-    for model_type in ("roberta", "xlm-roberta", "deberta-v2"):  # the head's activation is fixed in RoBERTa's
-        for act in ("relu", "gelu_new", "silu"):
-            variants.append(
-                Variant(name=f"act-{act}", model_type=model_type, heads=("mlm",), overrides={"hidden_act": act})
-            )
-    return variants
+    all_of_them = (("bert", "hidden_act"), ("distilbert", "activation"), ("albert", "hidden_act"))
+    pairs = [(model_type, key, act) for model_type, key in all_of_them for act in ACTIVATIONS]
+    for model_type in ("roberta", "xlm-roberta", "deberta-v2"):  # the same module, so a few will do
+        pairs += [(model_type, "hidden_act", act) for act in ("relu", "gelu_new", "silu")]
+    return [
+        Variant(name=f"act-{act}", model_type=model_type, heads=("mlm",), overrides={key: act})
+        for model_type, key, act in pairs
+    ]
 
 
 def _common() -> list[Variant]:
     """What every family has, each under its own key."""
     variants = []
     for model_type in (*BERT_LIKE, "distilbert"):
-        classifier = {
+        dropout = {
             "albert": "classifier_dropout_prob",
             "deberta-v2": "cls_dropout",
             "distilbert": "seq_classif_dropout",
-        }
-        sizes: dict[str, Any] = {"hidden_size": 37, "num_attention_heads": 1, "intermediate_size": 53}
-        if model_type == "distilbert":
-            sizes = {"dim": 37, "n_heads": 1, "hidden_dim": 53}
-        for name, heads, overrides in (
+        }.get(model_type, "classifier_dropout")
+        variants += _of(
+            model_type,
             ("labels-1", ("seqcls",), {"num_labels": 1}),
             ("labels-3", ("seqcls", "tokcls"), {"num_labels": 3}),
             ("labels-5", ("seqcls", "tokcls"), {"num_labels": 5}),
@@ -61,21 +67,37 @@ def _common() -> list[Variant]:
             ("regression-3", ("seqcls",), {"num_labels": 3, "problem_type": "regression"}),
             ("single-label", ("seqcls",), {"num_labels": 3, "problem_type": "single_label_classification"}),
             ("multi-label", ("seqcls",), {"num_labels": 3, "problem_type": "multi_label_classification"}),
-            ("classifier-dropout", ("seqcls", "tokcls"), {classifier.get(model_type, "classifier_dropout"): 0.4}),
+            ("classifier-dropout", ("seqcls", "tokcls"), {dropout: 0.4}),
             ("untied", ("mlm",), {"tie_word_embeddings": False}),
             ("chunked", ("base",), {"chunk_size_feed_forward": 4}),
             ("pad-5", ("base", "mlm"), {"pad_token_id": 5, "max_position_embeddings": 70}),
-            ("odd-widths", ("base", "mlm"), sizes),
+            ("pad-null", ("base",), {} if "roberta" in model_type else {"pad_token_id": None}),
+            ("odd-widths", ("base", "mlm"), _odd(model_type)),
             ("no-dropout", ("seqcls",), _no_dropout(model_type)),
-        ):
-            variants.append(Variant(name=name, model_type=model_type, heads=heads, overrides=overrides))
+        )
     for model_type in ("bert", "roberta", "xlm-roberta", "albert"):
-        for segments in (1, 4):
-            variants.append(
-                Variant(name=f"segments-{segments}", model_type=model_type, overrides={"type_vocab_size": segments})
-            )
-        variants.append(Variant(name="eps", model_type=model_type, overrides={"layer_norm_eps": 1e-3}))
+        variants += _of(
+            model_type,
+            ("segments-1", ("base",), {"type_vocab_size": 1}),
+            ("segments-4", ("base",), {"type_vocab_size": 4}),
+            ("eps", ("base",), {"layer_norm_eps": 1e-3}),
+        )
     return variants
+
+
+def _of(model_type: str, *rows: tuple[str, tuple[str, ...], dict[str, Any]]) -> list[Variant]:
+    """Variants of one family from (name, heads, overrides); a row without overrides is none."""
+    return [
+        Variant(name=name, model_type=model_type, heads=heads, overrides=overrides)
+        for name, heads, overrides in rows
+        if overrides
+    ]
+
+
+def _odd(model_type: str) -> dict[str, int]:
+    if model_type == "distilbert":
+        return {"dim": 37, "n_heads": 1, "hidden_dim": 53}
+    return {"hidden_size": 37, "num_attention_heads": 1, "intermediate_size": 53}
 
 
 def _no_dropout(model_type: str) -> dict[str, float]:
@@ -85,31 +107,28 @@ def _no_dropout(model_type: str) -> dict[str, float]:
 
 
 def _albert() -> list[Variant]:
-    return [
-        Variant(name="groups-2", model_type="albert", heads=HEADS, overrides={"num_hidden_groups": 2}),
-        Variant(name="groups-3", model_type="albert", overrides={"num_hidden_groups": 3}),
-        Variant(
-            name="groups-2-of-5",
-            model_type="albert",
-            overrides={"num_hidden_groups": 2, "num_hidden_layers": 5},
+    return _of(
+        "albert",
+        ("groups-2", HEADS, {"num_hidden_groups": 2}),
+        ("groups-3", ("base",), {"num_hidden_groups": 3}),
+        ("groups-2-of-5", ("base",), {"num_hidden_groups": 2, "num_hidden_layers": 5}),
+        ("groups-unused", ("base",), {"num_hidden_groups": 4}),
+        ("inner-2", ("base", "mlm"), {"inner_group_num": 2}),
+        (
+            "groups-2-inner-2",
+            ("base", "seqcls"),
+            {"num_hidden_groups": 2, "inner_group_num": 2, "num_hidden_layers": 4},
         ),
-        Variant(name="inner-2", model_type="albert", heads=("base", "mlm"), overrides={"inner_group_num": 2}),
-        Variant(
-            name="groups-2-inner-2",
-            model_type="albert",
-            heads=("base", "seqcls"),
-            overrides={"num_hidden_groups": 2, "inner_group_num": 2, "num_hidden_layers": 4},
-        ),
-        Variant(name="embedding-same", model_type="albert", overrides={"embedding_size": 32}),
-        Variant(name="groups-unused", model_type="albert", overrides={"num_hidden_groups": 4}),
-    ]
+        ("embedding-same", ("base",), {"embedding_size": 32}),
+    )
 
 
 def _distilbert() -> list[Variant]:
-    return [
-        Variant(name="sinusoidal", model_type="distilbert", heads=HEADS, overrides={"sinusoidal_pos_embds": True}),
-        Variant(name="qa-dropout", model_type="distilbert", heads=("qa",), overrides={"qa_dropout": 0.4}),
-    ]
+    return _of(
+        "distilbert",
+        ("sinusoidal", HEADS, {"sinusoidal_pos_embds": True}),
+        ("qa-dropout", ("qa",), {"qa_dropout": 0.4}),
+    )
 
 
 def _deberta() -> list[Variant]:
@@ -154,23 +173,27 @@ def _deberta() -> list[Variant]:
         "head-size-given": {"attention_head_size": 8},
         "xlarge-v2": own | {"conv_kernel_size": 3, "conv_act": "gelu", "position_biased_input": False},
         "defaults": own
-        | {"relative_attention": False, "pos_att_type": None, "position_biased_input": True, "norm_rel_ebd": "none"},
+        | {
+            "relative_attention": False,
+            "pos_att_type": None,
+            "position_biased_input": True,
+            "norm_rel_ebd": "none",
+        },
         "eps": {"layer_norm_eps": 1e-3},
     }
-    variants = [Variant(name=name, model_type="deberta-v2", overrides=keys) for name, keys in overrides.items()]
-    conv: dict[str, Any] = {"conv_kernel_size": 3, "conv_act": "gelu"}
-    for name, heads, keys in (
+    base = [(name, ("base",), keys) for name, keys in overrides.items()]
+    return _of(
+        "deberta-v2",
+        *base,
         ("mlm-new", ("mlm",), {"legacy": False}),
         ("mlm-new-untied", ("mlm",), {"legacy": False, "tie_word_embeddings": False}),
         ("mlm-embedding-16", ("mlm",), {"embedding_size": 16}),
-        ("conv-heads", ("seqcls", "mlm"), conv),
+        ("conv-heads", ("seqcls", "mlm"), {"conv_kernel_size": 3, "conv_act": "gelu"}),
         ("pooler-dropout", ("seqcls",), {"pooler_dropout": 0.3}),
         ("pooler-act-tanh", ("seqcls",), {"pooler_hidden_act": "tanh"}),
         ("pooler-act-relu", ("seqcls",), {"pooler_hidden_act": "relu"}),
         ("own-heads", HEADS, own),
-    ):
-        variants.append(Variant(name=name, model_type="deberta-v2", heads=heads, overrides=keys))
-    return variants
+    )
 
 
 VARIANTS: tuple[Variant, ...] = (*_activations(), *_common(), *_albert(), *_distilbert(), *_deberta())
@@ -178,7 +201,7 @@ VARIANTS: tuple[Variant, ...] = (*_activations(), *_common(), *_albert(), *_dist
 
 @dataclass(frozen=True, kw_only=True)
 class Crash(Variant):
-    """A configuration that HF accepts but cannot run, and why: nothing to be equal to, so Biject refuses it."""
+    """A configuration that HF accepts but cannot run, and why. Nothing to be equal to: Biject refuses it."""
 
     reason: str
 

@@ -1,0 +1,218 @@
+"""Name the first layer and operation at which two models part, from their modules' inputs and outputs.
+
+Two models are paired module by module (ours with HF's through the weight map, or HF's with HF's by name).
+Both run the same call; in the order of execution, the first pair whose inputs agree and whose outputs differ
+is the operation to blame; a pair whose inputs already differ blames what lies between it and the last pair
+that agreed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biject.nn.traces import Emitted, Traces, emit
+from biject.verify.numbers import same_bits
+
+OLD_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two modules that hold the same parameters: their names in our model and in theirs."""
+
+    ours: str
+    theirs: str
+
+
+@dataclass(frozen=True)
+class Event:
+    """One call of one module."""
+
+    module: str
+    call: int
+    input: Tensor | None
+    output: Tensor
+
+
+def hf_parameter(disk: str, parameters: Mapping[str, Any], prefix: str) -> str | None:
+    """HF's name in memory for a tensor of a file: old norm spellings, and the base prefix there or not."""
+    parent, _, leaf = disk.rpartition(".")
+    name = f"{parent}.{OLD_NORM_NAMES.get(leaf, leaf)}" if parent else disk
+    for candidate in (disk, name, name.removeprefix(f"{prefix}."), f"{prefix}.{name}"):
+        if candidate in parameters:
+            return candidate
+    return None
+
+
+def pairs_from_bindings(
+    bindings: Iterable[tuple[str, tuple[str, ...]]], ours: nn.Module, theirs: nn.Module, prefix: str
+) -> list[Pair]:
+    """Pair leaf modules through the weight map's (memory name, names on disk)."""
+    our_modules, their_modules = dict(ours.named_modules()), dict(theirs.named_modules())
+    parameters = dict(theirs.named_parameters(remove_duplicate=False))
+    pairs: dict[Pair, None] = {}
+    for memory, disks in bindings:
+        for disk in disks:
+            hf_name = hf_parameter(disk, parameters, prefix)
+            if hf_name is None:
+                continue
+            pair = Pair(memory.rpartition(".")[0], hf_name.rpartition(".")[0])
+            if _is_leaf(our_modules.get(pair.ours)) and _is_leaf(their_modules.get(pair.theirs)):
+                pairs[pair] = None
+    return list(pairs)
+
+
+def pairs_by_name(ours: nn.Module, theirs: nn.Module) -> list[Pair]:
+    """Pair the leaf modules that have the same name in both models."""
+    names = {name for name, module in theirs.named_modules() if _is_leaf(module)}
+    return [Pair(name, name) for name, module in ours.named_modules() if _is_leaf(module) and name in names]
+
+
+def _is_leaf(module: nn.Module | None) -> bool:
+    return module is not None and next(module.children(), None) is None
+
+
+def record(model: nn.Module, names: Iterable[str], call: Callable[[nn.Module], Any]) -> list[Event]:
+    """The calls of the named modules during `call(model)`, in order of execution, by way of traces."""
+    modules = dict(model.named_modules())
+    wanted = list(dict.fromkeys(names))
+    handles = []
+    for index, name in enumerate(wanted):
+        handles.append(modules[name].register_forward_pre_hook(_emit_inputs(f"{index}:in")))
+        handles.append(modules[name].register_forward_hook(_emit_output(f"{index}:out")))
+    keys = [f"{index}:{side}" for index in range(len(wanted)) for side in ("in", "out")]
+    try:
+        with Traces(model, *keys) as traces:
+            call(model)
+        return _events(list(traces), wanted)
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _emit_inputs(key: str) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    def hook(_: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if inputs and isinstance(inputs[0], Tensor):
+            emit(key, inputs[0].detach().clone())
+
+    return hook
+
+
+def _emit_output(key: str) -> Callable[[nn.Module, tuple[Any, ...], Any], None]:
+    def hook(_: nn.Module, __: tuple[Any, ...], output: Any) -> None:
+        if isinstance(output, Tensor):
+            emit(key, output.detach().clone())
+
+    return hook
+
+
+def _events(emitted: Iterable[Emitted], names: list[str]) -> list[Event]:
+    """Each output with the input that came just before it; leaf modules do not nest."""
+    events: list[Event] = []
+    calls: dict[str, int] = {}
+    waiting: Tensor | None = None
+    for value in emitted:
+        index, side = value.name.split(":")
+        if side == "in":
+            waiting = value.value
+            continue
+        name = names[int(index)]
+        call = calls.get(name, 0)
+        events.append(Event(name, call, waiting, value.value))
+        calls[name], waiting = call + 1, None
+    return events
+
+
+def first_difference(
+    ours: nn.Module, theirs: nn.Module, pairs: list[Pair], call: Callable[[nn.Module], Any]
+) -> str:
+    """Run `call` on both models and say, in one phrase, where they part."""
+    with torch.no_grad():
+        our_events = record(ours, (pair.ours for pair in pairs), call)
+        their_events = record(theirs, (pair.theirs for pair in pairs), call)
+    return locate(our_events, their_events, pairs)
+
+
+def locate(our_events: list[Event], their_events: list[Event], pairs: list[Pair]) -> str:
+    """The first difference between two recordings, in the order of the second."""
+    their_name = {pair.ours: pair.theirs for pair in pairs}
+    found = {
+        (their_name[event.module], event.call): event for event in our_events if event.module in their_name
+    }
+    last = "the inputs"
+    compared = 0
+    for theirs in their_events:
+        mine = found.get((theirs.module, theirs.call))
+        if mine is None:
+            continue
+        compared += 1
+        name = _label(mine, theirs)
+        if not _same_inputs(mine, theirs):
+            return f"between {last} and {name}{_hint(mine, last)}"
+        if not _same(mine.output, theirs.output):
+            return f"{name} itself: same input, other output{_size(mine.output, theirs.output)}"
+        last = name
+    if not compared:
+        return "not located: no paired module was called by both"
+    return f"after {last}, the last operation that both share"
+
+
+def _label(mine: Event, theirs: Event) -> str:
+    call = f", call {mine.call + 1}" if mine.call else ""
+    other = (
+        f" ({theirs.module}{call})"
+        if theirs.module != mine.module
+        else f" (call {mine.call + 1})"
+        if call
+        else ""
+    )
+    return f"{mine.module}{other}"
+
+
+def _same(mine: Tensor, theirs: Tensor) -> bool:
+    if mine.shape != theirs.shape and mine.numel() == theirs.numel():
+        mine = mine.reshape(theirs.shape)  # rows of tokens and (batch, length, ...) are the same rows
+    return same_bits(mine, theirs)
+
+
+def _same_inputs(mine: Event, theirs: Event) -> bool:
+    """Whether the first inputs agree; an index tensor may be broadcast on one side."""
+    a, b = mine.input, theirs.input
+    if a is None or b is None:
+        return True
+    if a.is_floating_point() or a.shape == b.shape:
+        return _same(a, b)
+    try:
+        return bool((a == b).all())
+    except RuntimeError:
+        return False
+
+
+def _size(mine: Tensor, theirs: Tensor) -> str:
+    if mine.numel() != theirs.numel() or not mine.is_floating_point():
+        return f", shapes {tuple(mine.shape)} and {tuple(theirs.shape)}"
+    difference = (mine.reshape(-1).double() - theirs.reshape(-1).double()).abs().max()
+    return f" (max abs diff = {float(difference):.3g})"
+
+
+_HINTS = (
+    # (what the name of the first module with another input ends with, what lies before it)
+    (("attn.o_proj", "attention.output.dense", "attention.dense", "out_lin"), "the attention itself"),
+    (("mlp.down_proj", "output.dense", "ffn_output", "lin2"), "the activation"),
+    (("positions", "position_embeddings"), "the position ids"),
+    (("segments", "token_type_embeddings"), "the segment ids"),
+    (("norm", "LayerNorm", "layer_norm"), "the sum that is normalised"),
+)
+
+
+def _hint(mine: Event, last: str) -> str:
+    """What usually lies before a module, from its name."""
+    for endings, words in _HINTS:
+        if mine.module.endswith(endings):
+            return f": {words}"
+    return "" if last != "the inputs" else ": what is fed to the first operation"

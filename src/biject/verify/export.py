@@ -1,0 +1,130 @@
+"""`verify_export`: run the levels on one folder and report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from biject.errors import BijectError, ConfigError, InputError
+from biject.verify.hf import quiet
+from biject.verify.levels.bytes import bytes_
+from biject.verify.levels.forward import forward
+from biject.verify.levels.gradients import gradients
+from biject.verify.levels.hf_forward import hf_forward
+from biject.verify.levels.names import names
+from biject.verify.levels.reload import reload
+from biject.verify.machine import environment
+from biject.verify.report import Check, LevelResult, Report, level_result
+from biject.verify.subject import Subject
+
+Level = Callable[[Subject], list[Check]]
+
+LEVELS: dict[str, Level] = {
+    "names": names,
+    "bytes": bytes_,
+    "reload": reload,
+    "hf-forward": hf_forward,
+    "forward": forward,
+    "gradients": gradients,
+}
+NEED_SOURCE = frozenset({"names", "bytes", "hf-forward"})
+
+
+def verify_export(
+    folder: str | Path,
+    *,
+    source: str | Path | None = None,
+    prompt: str | None = None,
+    levels: Sequence[str] | None = None,
+) -> Report:
+    """Prove that a folder is the model that it claims to be.
+
+    Args:
+        folder: The exported folder.
+        source: The folder it was made from; without it, levels that compare with a source are skipped.
+        prompt: A text to compare outputs on, besides the built-in inputs.
+        levels: Names out of `LEVELS`; all of them where left out.
+
+    Raises:
+        InputError: No such level, or the prompt cannot be tokenized.
+        BijectError: A folder cannot be read at all, or is of a family that Biject does not know.
+    """
+    chosen = _chosen(levels)
+    with quiet():  # also says, first of all, if transformers is not there
+        subject = Subject(Path(folder), source=None if source is None else Path(source), prompt=prompt)
+    return verify_subject(subject, levels=chosen)
+
+
+def verify_subject(subject: Subject, *, levels: Sequence[str]) -> Report:
+    """Run the named levels on what is already open; faults are planted through here."""
+    _ = subject.family  # an unknown family is unusable input, not a failed level
+    if subject.prompt is not None:
+        _ = subject.cases
+    results = tuple(run_level(name, subject) for name in levels)
+    return Report(
+        folder=str(subject.folder),
+        source=None if subject.source is None else str(subject.source.folder),
+        levels=results,
+        model=_model(subject),
+        environment=environment(dtype=subject.dtype, attention=subject.family.attention),
+        not_checked=_not_checked(subject, results),
+    )
+
+
+def run_level(name: str, subject: Subject) -> LevelResult:
+    """One level; an error on the way is a failed level that says what happened."""
+    if name in NEED_SOURCE and subject.source is None:
+        return LevelResult(name=name, status="skipped", reason="needs --source")
+    started = time.perf_counter()
+    try:
+        checks = LEVELS[name](subject)
+    except Exception as error:
+        reason = str(error) if isinstance(error, BijectError) else f"{type(error).__name__}: {error}"
+        seconds = time.perf_counter() - started
+        return LevelResult(name=name, status="fail", reason=reason, seconds=seconds)
+    return level_result(name, checks, seconds=time.perf_counter() - started)
+
+
+def _chosen(levels: Sequence[str] | None) -> tuple[str, ...]:
+    if levels is None:
+        return tuple(LEVELS)
+    unknown = [name for name in levels if name not in LEVELS]
+    if unknown or not levels:
+        raise InputError(f"no level {', '.join(unknown) or 'was named'}; there are {', '.join(LEVELS)}.")
+    return tuple(name for name in LEVELS if name in levels)
+
+
+def _model(subject: Subject) -> dict[str, object]:
+    facts: dict[str, object] = {"family": subject.family.model_type, "class": subject.named_class}
+    facts["dtype"] = str(subject.dtype).removeprefix("torch.")
+    facts["tensors"] = len(subject.export.tensors)
+    try:
+        facts["head"] = subject.head
+    except BijectError as error:
+        facts["head"] = f"unknown: {error}"
+    return facts
+
+
+def _not_checked(subject: Subject, results: Sequence[LevelResult]) -> tuple[str, ...]:
+    """What a reader might take for granted and no level looked at."""
+    sentences = [f"level {result.name}: {result.reason}" for result in results if result.status == "skipped"]
+    left_out = [name for name in LEVELS if name not in {result.name for result in results}]
+    sentences += [f"levels not asked for: {', '.join(left_out)}"] if left_out else []
+    sentences += ["other devices than the CPU, other thread counts and batch shapes than the listed ones"]
+    sentences += ["the tokenizer's ids (its files are compared as bytes, with a source)"]
+    carried = _carried(subject)
+    if carried:
+        sentences.append(
+            f"{carried} carried tensors: compared as bytes where there is a source, used by no output"
+        )
+    if subject.source is None:
+        sentences.append("that the weights are those of any other checkpoint (no source was given)")
+    return tuple(sentences)
+
+
+def _carried(subject: Subject) -> int:
+    try:
+        return len(subject.ours.provenance.plan.carried)
+    except (BijectError, ConfigError):
+        return 0

@@ -1,0 +1,118 @@
+"""Level `bytes`: every tensor's dtype, shape and bytes, config.json, tokenizer and other assets."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+
+from biject.checkpoint.bytes import DTYPES, tensor_bytes
+from biject.checkpoint.reader import Reader
+from biject.checkpoint.source import CONFIG, Source
+from biject.verify.levels.changes import DTYPE_KEYS, HEAD_KEYS, names_no_class, same_head
+from biject.verify.levels.names import some
+from biject.verify.report import Check
+from biject.verify.subject import Subject
+
+
+def bytes_(subject: Subject) -> list[Check]:
+    """Compare everything that both folders hold; what was asked to change is listed."""
+    assert subject.source is not None
+    tensors, cast = _tensors(subject.source, subject.export)
+    return [
+        tensors,
+        _config(subject, cast=cast),
+        _assets(subject.source, subject.export),
+        _weight_files(subject.source, subject.export),
+    ]
+
+
+def _tensors(source: Source, export: Source) -> tuple[Check, bool]:
+    """The tensors that both hold; also whether the export is the source cast to another dtype."""
+    readers = Reader(source), Reader(export)
+    common = [name for name in source.tensors if name in export.tensors]
+    different, cast, total = [], [], 0
+    for name in common:
+        before, after = source.tensors[name], export.tensors[name]
+        if before.shape != after.shape:
+            different.append(f"{name} (shape {before.shape} -> {after.shape})")
+            continue
+        old, new = readers[0].tensor(name), readers[1].tensor(name)
+        if before.dtype != after.dtype:
+            old = old.to(DTYPES[after.dtype])
+            cast.append(name)
+        total += after.nbytes
+        old_bytes, new_bytes = (np.frombuffer(tensor_bytes(tensor), dtype=np.uint8) for tensor in (old, new))
+        if not np.array_equal(old_bytes, new_bytes):
+            count = int(np.count_nonzero(old_bytes != new_bytes))
+            different.append(f"{name} ({count} of {after.nbytes} bytes)")
+    passed = bool(common) and not different
+    detail = f"{len(common)} byte-equal ({total} bytes)" if passed else f"differ: {some(different)}"
+    if not common:
+        detail = "no tensor name in common"
+    if cast and passed:
+        dtypes = sorted({f"{source.tensors[name].dtype} -> {export.tensors[name].dtype}" for name in cast})
+        detail += f"; cast, as listed: {len(cast)} tensors {', '.join(dtypes)}"
+    return Check(name="tensors", passed=passed, detail=detail), bool(cast)
+
+
+def _config(subject: Subject, *, cast: bool) -> Check:
+    """`config.json` as bytes, else key by key."""
+    assert subject.source is not None
+    if subject.source.config_bytes == subject.export.config_bytes:
+        return Check(name=CONFIG, passed=True, detail="byte-equal")
+    old, new = subject.source.config, subject.export.config
+    changed = {key for key in {*old, *new} if old.get(key, _ABSENT) != new.get(key, _ABSENT)}
+    allowed: set[str] = set(DTYPE_KEYS) if cast else set()
+    if not same_head(subject):
+        allowed |= HEAD_KEYS
+    if names_no_class(subject):
+        allowed.add("architectures")
+    wrong = changed - allowed
+    words = some(f"{key} ({_shown(old, key)} -> {_shown(new, key)})" for key in wrong or changed)
+    if wrong:
+        return Check(name=CONFIG, passed=False, detail=f"changed: {words}")
+    detail = f"changed, as listed: {words}" if changed else "the same keys and values, written otherwise"
+    return Check(name=CONFIG, passed=bool(changed), detail=detail)
+
+
+_ABSENT = object()
+
+
+def _shown(config: dict[str, object], key: str) -> str:
+    return repr(config[key]) if key in config else "absent"
+
+
+def _assets(source: Source, export: Source) -> Check:
+    """Tokenizer and other files by sha256."""
+    missing = [name for name in source.assets if name not in export.assets]
+    extra = [name for name in export.assets if name not in source.assets]
+    shared = [name for name in source.assets if name in export.assets]
+    different = [name for name in shared if _sha256(source.folder / name) != _sha256(export.folder / name)]
+    problems = [
+        f"{what}: {some(names)}" for what, names in (("missing", missing), ("differ", different)) if names
+    ]
+    detail = f"{len(shared)} files byte-equal" if not problems else "; ".join(problems)
+    if extra:
+        detail += f"; only in the export: {some(extra)}"
+    return Check(name="tokenizer and other files", passed=not problems, detail=detail)
+
+
+def _weight_files(source: Source, export: Source) -> Check:
+    """Whether the files themselves are the same: informative, since another layout can be asked for."""
+    files = [name for name in source.weight_files if name in export.weight_files]
+    same = [name for name in files if _sha256(source.folder / name) == _sha256(export.folder / name)]
+    if same and len(same) == len(source.weight_files) == len(export.weight_files):
+        detail = f"byte-identical: {some(same)}"
+    else:
+        detail = f"another layout: {some(source.weight_files)} -> {some(export.weight_files)}"
+    left_out = [name for name in source.other_weights if name not in export.other_weights]
+    if left_out:
+        detail += f"; other formats left out: {some(left_out)}"
+    return Check(name="weight files", passed=True, detail=detail)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

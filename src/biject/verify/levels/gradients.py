@@ -1,0 +1,100 @@
+"""Level `gradients`: one backward on both sides gives every parameter the same gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from biject.verify.compare import hf_parameter
+from biject.verify.inputs import training_case
+from biject.verify.levels.names import some
+from biject.verify.numbers import distance
+from biject.verify.outputs import flatten
+from biject.verify.report import Check
+from biject.verify.subject import Subject, inputs_for
+
+Gradients = dict[str, Tensor | None]
+_SEED = 20
+
+
+def gradients(subject: Subject) -> list[Check]:
+    """Bit-equal gradients without dropout, and with dropout from the same seed."""
+    theirs = subject.theirs().model
+    inputs = inputs_for(theirs, training_case(subject.config, subject.head))
+    checks = []
+    for case, training in (("dropout off", False), ("dropout on, same seed", True)):
+        our_loss, ours = backward(subject.ours, inputs, training=training)
+        their_loss, other = backward(theirs, inputs, training=training)
+        found = distance(our_loss, their_loss)
+        passed = found.within(their_loss.dtype)
+        words = found.words(their_loss.dtype)
+        checks.append(Check(name="loss", passed=passed, detail=words, case=case, max_abs_diff=found.max_abs))
+        checks.append(_compare(subject, theirs, ours, other, case=case))
+    return checks
+
+
+def backward(model: nn.Module, inputs: dict[str, Tensor], *, training: bool) -> tuple[Tensor, Gradients]:
+    """One forward and backward from a fixed seed; the model is left as it was, without gradients."""
+    was_training = model.training
+    model.train(training)
+    model.zero_grad(set_to_none=True)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(_SEED)
+            loss = loss_of(flatten(model(**inputs)))
+            loss.backward()  # type: ignore[no-untyped-call]
+        found = {name: parameter.grad for name, parameter in model.named_parameters(remove_duplicate=False)}
+    finally:
+        model.zero_grad(set_to_none=True)
+        model.train(was_training)
+    return loss.detach(), found
+
+
+def loss_of(outputs: dict[str, tuple[Tensor, ...]]) -> Tensor:
+    """The model's own loss, else (no head) a fixed weighted sum of everything it gives."""
+    if "loss" in outputs:
+        return outputs["loss"][0]
+    draw = torch.Generator().manual_seed(_SEED)
+    parts = []
+    for name in sorted(outputs):
+        for tensor in outputs[name]:
+            weights = torch.randn(tensor.shape, generator=draw).to(tensor.dtype)
+            parts.append((tensor * weights).sum())
+    return torch.stack(parts).sum()
+
+
+def _compare(subject: Subject, theirs: nn.Module, ours: Gradients, other: Gradients, *, case: str) -> Check:
+    parameters = dict(theirs.named_parameters(remove_duplicate=False))
+    seen: set[int] = set()
+    wrong, worst, count = [], 0.0, 0
+    for binding in subject.ours.provenance.plan.bindings:
+        name = _first(hf_parameter(disk, parameters, subject.family.prefix) for disk in binding.disk)
+        if name is None:
+            wrong.append(f"{binding.memory} (HF has no {binding.disk[0]})")
+            continue
+        seen.add(id(parameters[name]))
+        count += 1
+        difference = _difference(ours.get(binding.memory), other[name])
+        if difference is not None:
+            worst = max(worst, difference)
+            wrong.append(f"{binding.memory} (max abs diff = {difference:.3g})")
+    absent = {id(value) for name, value in parameters.items() if name in subject.theirs().missing}
+    alone = [name for name, value in parameters.items() if id(value) not in seen | absent]
+    wrong += [f"{name} (only HF has it)" for name in alone]
+    detail = f"differ: {some(wrong)}" if wrong else "bit-exact (max abs diff = 0)"
+    name = f"gradients ({count} parameters)"
+    return Check(name=name, passed=not wrong and count > 0, detail=detail, case=case, max_abs_diff=worst)
+
+
+def _first(names: Iterable[str | None]) -> str | None:
+    return next((name for name in names if name is not None), None)
+
+
+def _difference(mine: Tensor | None, other: Tensor | None) -> float | None:
+    """None where both are the same, gate included; a gradient that only one side has is infinitely far."""
+    if mine is None or other is None:
+        return None if mine is None and other is None else float("inf")
+    found = distance(mine, other)
+    return None if found.within(other.dtype) else found.max_abs

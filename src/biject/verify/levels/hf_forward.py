@@ -1,0 +1,38 @@
+"""Level `hf-forward`: HF computes the same numbers from the source and from the export."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+
+from biject.verify.compare import first_difference, pairs_by_name
+from biject.verify.outputs import compare_outputs, run
+from biject.verify.report import Check
+from biject.verify.subject import Subject, inputs_for
+
+
+def hf_forward(subject: Subject) -> list[Check]:
+    """Max abs diff = 0 in every output and every hidden layer, or the first layer that differs."""
+    before = subject.their_source(class_name=subject.named_class).model
+    after = subject.theirs(class_name=subject.named_class).model
+    checks = []
+    for case in subject.cases:
+        inputs = inputs_for(after, case)
+        found = compare_outputs(
+            run(after, inputs, output_hidden_states=True),
+            run(before, inputs_for(before, case), output_hidden_states=True),
+            case=case.name,
+        )
+        if not all(check.passed for check in found):
+            call = functools.partial(_call, inputs)
+            where = first_difference(after, before, pairs_by_name(after, before), call)
+            found = [check.at(where) if not check.passed else check for check in found]
+        checks += found
+    return checks
+
+
+def _call(inputs: Mapping[str, Tensor], model: nn.Module) -> Any:
+    return model(**inputs)

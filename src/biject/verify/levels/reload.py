@@ -1,0 +1,62 @@
+"""Level `reload`: transformers loads the export as the class in `architectures`; nothing is missed."""
+
+from __future__ import annotations
+
+import torch
+
+from biject.verify.hf import HFModel
+from biject.verify.levels.names import some
+from biject.verify.report import Check
+from biject.verify.subject import Subject
+
+
+def reload(subject: Subject) -> list[Check]:
+    """HF's missing, unexpected and mismatched sets: the source's own, or none where there is no source."""
+    loaded = subject.theirs(class_name=subject.named_class)
+    checks = [Check(name="transformers loads it", passed=not loaded.errors, detail=_as(loaded))]
+    if subject.source is not None:
+        before = subject.their_source(class_name=subject.named_class)
+        checks += [
+            _equal("missing", before.missing, loaded.missing),
+            _equal("unexpected", before.unexpected, loaded.unexpected),
+            _equal("mismatched", before.mismatched, loaded.mismatched),
+        ]
+    else:
+        checks += _alone(subject, loaded)
+    broken = [
+        name for name, value in loaded.model.named_parameters() if not bool(torch.isfinite(value).all())
+    ]
+    detail = f"NaN or infinite: {some(broken)}" if broken else "no NaN, no infinity"
+    return [*checks, Check(name="parameters", passed=not broken, detail=detail)]
+
+
+def _as(loaded: HFModel) -> str:
+    return f"errors: {some(loaded.errors)}" if loaded.errors else f"as {loaded.class_name}"
+
+
+def _equal(what: str, before: tuple[str, ...], after: tuple[str, ...]) -> Check:
+    if before == after:
+        return Check(name=f"{what} names", passed=True, detail=f"as in the source: {some(after) or 'none'}")
+    lost, found = set(before) - set(after), set(after) - set(before)
+    parts = [f"new: {some(found)}"] if found else []
+    parts += [f"no longer: {some(lost)}"] if lost else []
+    return Check(name=f"{what} names", passed=False, detail="; ".join(parts))
+
+
+def _alone(subject: Subject, loaded: HFModel) -> list[Check]:
+    """Without a source: a pooler may be missing, and carried tensors may be unexpected; both are listed."""
+    missing = [name for name in loaded.missing if ".pooler." not in f".{name}"]
+    plan = subject.ours.provenance.plan if loaded.unexpected else None
+    known = set(plan.carried) - set(plan.unknown) if plan else set()
+    unexpected = [name for name in loaded.unexpected if name not in known]
+    return [
+        _none("missing", missing, loaded.missing),
+        _none("unexpected", unexpected, loaded.unexpected),
+        _none("mismatched", list(loaded.mismatched), loaded.mismatched),
+    ]
+
+
+def _none(what: str, wrong: list[str], found: tuple[str, ...]) -> Check:
+    if wrong:
+        return Check(name=f"{what} names", passed=False, detail=some(wrong))
+    return Check(name=f"{what} names", passed=True, detail=f"allowed: {some(found)}" if found else "none")

@@ -1,0 +1,183 @@
+"""`verify_matrix`: every family with every head, on reference checkpoints made on the spot."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from biject.errors import BijectError, InputError
+from biject.families import HEADS, families
+from biject.verify.memory import PeakMemory
+from biject.verify.report import Report
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One family with one head: its report, or the error that kept it from having one."""
+
+    family: str
+    head: str
+    report: Report | None
+    error: str | None
+    seconds: float
+    peak_memory_bytes: int | None
+
+    @property
+    def passed(self) -> bool:
+        """Every level passed; with a source there is none to skip."""
+        return self.report is not None and all(level.status == "pass" for level in self.report.levels)
+
+    @property
+    def failed_levels(self) -> tuple[str, ...]:
+        """Levels that did not pass; `export` where it did not get that far."""
+        if self.report is None:
+            return ("export",)
+        return tuple(level.name for level in self.report.levels if level.status != "pass")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatrixResult:
+    """The grid."""
+
+    weights: str
+    cells: tuple[Cell, ...] = field(default_factory=tuple)
+
+    @property
+    def passed(self) -> bool:
+        """There are cells, and all passed."""
+        return bool(self.cells) and all(cell.passed for cell in self.cells)
+
+    def grid(self) -> tuple[list[str], list[list[str]]]:
+        """Heads as columns, families as rows: (header, rows), a cell `PASS`, `FAIL levels` or `-`."""
+        heads = [head for head in HEADS if any(cell.head == head for cell in self.cells)]
+        found = {(cell.family, cell.head): cell for cell in self.cells}
+        rows = []
+        for name in dict.fromkeys(cell.family for cell in self.cells):
+            cells = [found.get((name, head)) for head in heads]
+            rows.append([name, *("-" if cell is None else _word(cell) for cell in cells)])
+        return ["family", *heads], rows
+
+    def verdict(self) -> str:
+        """One line, e.g. `VERDICT PASS 30/30 cells (tiny weights)`."""
+        count = sum(cell.passed for cell in self.cells)
+        word = "PASS" if self.passed else "FAIL"
+        return f"VERDICT {word} {count}/{len(self.cells)} cells ({self.weights} weights)"
+
+    def lines(self) -> list[str]:
+        """The grid as text, what went wrong, then one verdict."""
+        header, rows = self.grid()
+        widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+        lines = ["  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+                 for row in [header, *rows]]  # fmt: skip
+        for cell in self.cells:
+            lines += _problems(cell)
+        return [*lines, self.verdict()]
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """The grid with every cell's whole report."""
+        cells: list[dict[str, Any]] = []
+        for cell in self.cells:
+            report = None if cell.report is None else json.loads(cell.report.to_json())
+            cells.append({**vars(cell), "passed": cell.passed, "report": report})
+        value = {"passed": self.passed, "weights": self.weights, "cells": cells}
+        return json.dumps(value, indent=indent, ensure_ascii=False)
+
+
+def _word(cell: Cell) -> str:
+    return "PASS" if cell.passed else f"FAIL {','.join(cell.failed_levels)}"
+
+
+def _problems(cell: Cell) -> list[str]:
+    """Lines for what did not pass in a cell."""
+    place = f"{cell.family} {cell.head}"
+    if cell.report is None:
+        return [f"FAIL {place}: {cell.error}"]
+    wrong = [level for level in cell.report.levels if level.status != "pass"]
+    lines = [line for level in wrong for line in level.lines() if not line.startswith("PASS")]
+    return [f"{place}: {line}" for line in lines]
+
+
+def verify_matrix(
+    *,
+    families: Sequence[str] | None = None,
+    heads: Sequence[str] | None = None,
+    weights: Literal["tiny", "base"] = "tiny",
+    keep: str | Path | None = None,
+    on_cell: Callable[[Cell], None] | None = None,
+) -> MatrixResult:
+    """Make a reference for each cell, export it with Biject, verify the export; go on after failures.
+
+    Args:
+        families: `model_type`s; all where left out.
+        heads: Names out of `HEADS`; all where left out.
+        weights: Sizes of the references.
+        keep: Leave references, exports and reports in `keep/FAMILY/HEAD/` instead of a temporary folder.
+        on_cell: Called with each finished cell.
+
+    Raises:
+        InputError: No such family, head or size.
+    """
+    chosen = [(name, head) for name in _families(families) for head in _heads(heads)]
+    if weights not in ("tiny", "base"):
+        raise InputError(f"weights are `tiny` or `base`, not {weights!r}.")
+    cells = []
+    for name, head in chosen:
+        with tempfile.TemporaryDirectory(prefix="biject-matrix-") as temporary:
+            folder = Path(temporary if keep is None else keep) / name / head
+            cell = verify_cell(name, head, folder, weights=weights)
+            if keep is not None and cell.report is not None:
+                (folder / "report.json").write_text(cell.report.to_json() + "\n", encoding="utf-8")
+        cells.append(cell)
+        if on_cell is not None:
+            on_cell(cell)
+    return MatrixResult(weights=weights, cells=tuple(cells))
+
+
+def verify_cell(name: str, head: str, folder: Path, *, weights: str) -> Cell:
+    """Reference, export and verification of one cell inside `folder`."""
+    started = time.perf_counter()
+    report, problem = None, None
+    with PeakMemory() as memory:
+        try:
+            report = _export_and_verify(name, head, folder, weights=weights)
+        except Exception as error:  # the next cell must have its turn
+            problem = str(error) if isinstance(error, BijectError) else f"{type(error).__name__}: {error}"
+    return Cell(
+        family=name,
+        head=head,
+        report=report,
+        error=problem,
+        seconds=round(time.perf_counter() - started, 3),
+        peak_memory_bytes=memory.peak_bytes,
+    )
+
+
+def _export_and_verify(name: str, head: str, folder: Path, *, weights: str) -> Report:
+    from biject.model import load
+    from biject.verify.export import verify_export
+    from biject.verify.reference import make_reference
+
+    source, export = folder / "source", folder / "export"
+    make_reference(name, head, source, size=weights)
+    load(source, head="auto").save_pretrained(export)
+    return verify_export(export, source=source)
+
+
+def _families(names: Sequence[str] | None) -> tuple[str, ...]:
+    known = tuple(families())
+    unknown = [name for name in names or () if name not in known]
+    if unknown:
+        raise InputError(f"no family {', '.join(unknown)}; there are {', '.join(known)}.")
+    return known if names is None else tuple(names)
+
+
+def _heads(names: Sequence[str] | None) -> tuple[str, ...]:
+    unknown = [name for name in names or () if name not in HEADS]
+    if unknown:
+        raise InputError(f"no head {', '.join(unknown)}; there are {', '.join(HEADS)}.")
+    return HEADS if names is None else tuple(names)

@@ -1,0 +1,36 @@
+"""A user's text as inputs, by the tokenizer that lies in the folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from biject.errors import InputError
+from biject.verify.hf import quiet
+from biject.verify.inputs import Case
+
+
+def prompt_case(folder: Path, text: str) -> Case:
+    """Tokenize `text` as `transformers` does for this folder.
+
+    Raises:
+        InputError: The folder has no tokenizer that transformers can read, or the text has no tokens.
+    """
+    with quiet():
+        from transformers import AutoTokenizer
+
+        try:
+            encoded = AutoTokenizer.from_pretrained(folder, local_files_only=True)(
+                text, truncation=True, return_attention_mask=True
+            )
+        except Exception as error:  # transformers raises what its many tokenizers raise
+            raise InputError(
+                f"--prompt needs a tokenizer that transformers can read in {folder}: "
+                f"{type(error).__name__}: {error}"
+            ) from error
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    inputs = {name: torch.tensor([encoded[name]]) for name in names if name in encoded}
+    if not inputs["input_ids"].numel():
+        raise InputError("--prompt has no tokens; give a text of at least one word.")
+    return Case(name="prompt", inputs=inputs)

@@ -1,0 +1,152 @@
+"""`Subject`: the folder that is verified, and the models loaded from it, each at most once."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from biject.checkpoint.source import Source, open_source
+from biject.errors import ConfigError
+from biject.families import Family, family
+from biject.verify.hf import HFModel, load_hf
+from biject.verify.inputs import Case, probe_cases
+from biject.verify.prompt import prompt_case
+
+if TYPE_CHECKING:
+    from biject.model import Model
+
+_FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+
+
+class Subject:
+    """What the levels look at.
+
+    Attributes:
+        export: The folder to verify.
+        source: What it was made from, or None.
+        prompt: A text to compare outputs on, or None.
+        max_length: Cap on the longest input, for time.
+    """
+
+    def __init__(
+        self, folder: Path, *, source: Path | None = None, prompt: str | None = None, max_length: int = 512
+    ) -> None:
+        self.export = open_source(folder)
+        self.source = None if source is None else open_source(source)
+        self.prompt = prompt
+        self.max_length = max_length
+        self._theirs: dict[tuple[Path, str, str], HFModel] = {}
+
+    @property
+    def folder(self) -> Path:
+        """The verified folder."""
+        return self.export.folder
+
+    @property
+    def config(self) -> Mapping[str, Any]:
+        """The export's `config.json`."""
+        return self.export.config
+
+    @cached_property
+    def family(self) -> Family:
+        """By the export's `model_type`; `ConfigError` for one that Biject does not know."""
+        return family(self.config.get("model_type"))
+
+    @cached_property
+    def architecture(self) -> str | None:
+        """The class that `architectures` names, if it names one."""
+        named = self.config.get("architectures")
+        return str(named[0]) if isinstance(named, list) and named else None
+
+    @cached_property
+    def head(self) -> str:
+        """The head that `architectures` names, else the one that the loaded model has."""
+        found = self.family.head_of(self.architecture) if self.architecture else None
+        return found or str(self.ours.head_name)
+
+    @property
+    def hf_class(self) -> str:
+        """HF's class for the head, with which outputs are compared."""
+        return self.family.require_head(self.head).hf_class
+
+    @property
+    def named_class(self) -> str:
+        """HF's class to reload with: the one that `architectures` names."""
+        return self.architecture or self.hf_class
+
+    @cached_property
+    def dtype(self) -> torch.dtype:
+        """What every side computes in: the widest floating-point dtype of the file, as Biject loads it."""
+        return widest_dtype(self.export)
+
+    @cached_property
+    def ours(self) -> Model:
+        """The export as Biject loads it, in eval mode."""
+        from biject.model import load
+
+        return load(self.folder, dtype=self.dtype, layout="padded")
+
+    def theirs(self, *, attention: str | None = None, class_name: str | None = None) -> HFModel:
+        """The export as HF loads it."""
+        return self._load(self.export, class_name or self.hf_class, attention)
+
+    def their_source(self, *, class_name: str) -> HFModel:
+        """The source as HF loads it."""
+        if self.source is None:
+            raise ValueError("there is no source to load")
+        return self._load(self.source, class_name, None)
+
+    def _load(self, source: Source, class_name: str, attention: str | None) -> HFModel:
+        attention = attention or self.family.attention
+        key = (source.folder, class_name, attention)
+        if key not in self._theirs:
+            self._theirs[key] = load_hf(
+                source.folder,
+                class_name=class_name,
+                attention=attention,
+                dtype=self.dtype,
+                overrides=settled_by_tensors(source),
+            )
+        return self._theirs[key]
+
+    @cached_property
+    def cases(self) -> list[Case]:
+        """The built-in calls, then the prompt's."""
+        cases = probe_cases(self.config, max_length=self.max_length)
+        return cases if self.prompt is None else [*cases, prompt_case(self.folder, self.prompt)]
+
+    def close(self) -> None:
+        """Let go of the loaded models."""
+        self._theirs.clear()
+        self.__dict__.pop("ours", None)
+
+
+def widest_dtype(source: Source) -> torch.dtype:
+    """The dtype that holds all floating-point numbers of a folder."""
+    found = {_FLOATS[info.dtype] for info in source.tensors.values() if info.dtype in _FLOATS}
+    if not found:
+        raise ConfigError(f"{source.folder} holds no floating-point tensor, so there is nothing to compute.")
+    return functools.reduce(torch.promote_types, found)
+
+
+def settled_by_tensors(source: Source) -> dict[str, Any]:
+    """Config keys that the tensors decide: DeBERTa's `legacy`, by which of its MLM heads the file holds."""
+    if source.config.get("model_type") != "deberta-v2":
+        return {}
+    old = any(name.startswith("cls.predictions.") for name in source.tensors)
+    new = any(name.startswith("lm_predictions.") for name in source.tensors)
+    return {"legacy": old} if old != new else {}
+
+
+def inputs_for(model: nn.Module, case: Case) -> dict[str, torch.Tensor]:
+    """A case's arguments, floats in the model's dtype."""
+    dtype = next(model.parameters()).dtype
+    return {
+        name: value.to(dtype) if value.is_floating_point() else value for name, value in case.inputs.items()
+    }
