@@ -19,8 +19,8 @@ _READ = (
 def resolve(name: str | Path, *, revision: str | None = None) -> Path:
     """The local folder that holds the checkpoint called `name`.
 
-    A folder that exists is taken as it is, as `from_pretrained` does. Anything else that can be a repository's
-    name is downloaded, without weights in formats that would not be read; without a network, the cache
+    A folder that exists is taken as it is, as `from_pretrained` does. Anything else that can be a name of a
+    repository is downloaded, without weights in formats that would not be read; without a network, the cache
     is asked.
 
     Raises:
@@ -28,7 +28,7 @@ def resolve(name: str | Path, *, revision: str | None = None) -> Path:
         CheckpointError: there is neither such a folder nor such a repository.
     """
     folder = Path(name).expanduser()
-    if folder.exists():
+    if name and folder.exists():
         if revision is not None:
             raise InputError(
                 f"{folder} is a local folder and has no revision {revision!r}; leave the revision out."
@@ -75,8 +75,8 @@ def _download(name: str, revision: str | None) -> Path:
     except (RepositoryNotFoundError, RevisionNotFoundError) as error:
         at = f" at revision {revision!r}" if revision else ""
         raise CheckpointError(
-            f"there is no local folder {name!r}, and the Hub has no such repository{at} (or it is private and you "
-            "are not logged in)."
+            f"there is no folder {name!r}, and the Hub has no such repository{at} (or it is private and "
+            "you are not logged in)."
         ) from error
     except Exception as error:  # every HTTP library has its own
         return _cached(name, revision, error)
