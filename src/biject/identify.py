@@ -60,7 +60,7 @@ def identify(
         ConfigError, WeightsError: the config or the tensors cannot be used; the message says why.
     """
     known = family(config.get("model_type"))
-    hf_config = _with_labels(config, new_head)
+    hf_config = _with_labels(config, new_head, head)
     read = known.config.read(hf_config)
     architecture = architecture_of(config)
     file_head = _file_head(known, read, architecture, names)
@@ -121,8 +121,8 @@ def _file_head(known: Family, values: Mapping[str, Any], architecture: str | Non
     return "base"
 
 
-def _with_labels(config: Mapping[str, Any], new_head: NewHead | None) -> Mapping[str, Any]:
-    """The config with a new head's labels."""
+def _with_labels(config: Mapping[str, Any], new_head: NewHead | None, head: str) -> Mapping[str, Any]:
+    """The config with a new head's labels; a new question answerer has the two that it needs."""
     if new_head is None:
         return config
     strange = set(new_head) - {"labels", "problem_type"}
@@ -130,6 +130,9 @@ def _with_labels(config: Mapping[str, Any], new_head: NewHead | None) -> Mapping
         raise ConfigError(f"new_head takes `labels` and `problem_type`; found {', '.join(sorted(strange))}.")
     out = dict(config)
     labels = new_head.get("labels")
+    if head == "qa" and labels is None:
+        for key in ("id2label", "label2id", "num_labels"):
+            out.pop(key, None)
     if labels is not None:
         labels = [labels] if isinstance(labels, str) else list(labels)
         if not labels or any(not isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):

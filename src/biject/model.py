@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal, Self
 import torch
 from torch import nn
 
-from biject.checkpoint.bytes import tensor_bytes
+from biject.checkpoint.bytes import DTYPES, tensor_bytes
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import Source, open_source
@@ -35,12 +35,14 @@ class Model(Transformer):
     Attributes:
         config: sizes and axes of variation (`ModelConfig`).
         hf_config: config.json as read, with a new head's labels.
+        settled: its values by our field names, with what the tensors decided.
+        file_dtype: the dtype in which the file's tensors are held unless another was asked for.
         family: the family's declarations.
         head_name: `base`, `seqcls`, `tokcls`, `qa` or `mlm`.
         provenance: names on disk, what is carried, what was made new.
     """
 
-    def __init__(self, identity: Identity, source: Source) -> None:
+    def __init__(self, identity: Identity, source: Source, file_dtype: torch.dtype) -> None:
         plan = identity.plan
         config = replace(
             identity.config,
@@ -52,7 +54,9 @@ class Model(Transformer):
         self.family: Family = identity.family
         self.head_name = identity.head
         self.hf_config: Mapping[str, Any] = identity.hf_config
+        self.settled: Mapping[str, Any] = identity.values
         self.source = source
+        self.file_dtype = file_dtype
         self.provenance = Provenance(
             plan=plan,
             hf_config=source.config,
@@ -124,8 +128,8 @@ def load(
     )
     identity.family.config.warn_unknown(source.config)
     _tell_carried(identity)
-    model = Model(identity, source)
-    _place(model, reader, _dtype(dtype, identity, source), torch.device(device))
+    model = Model(identity, source, _file_dtype(identity, source))
+    _place(model, reader, _asked_dtype(dtype) or model.file_dtype, torch.device(device))
     return model.eval()
 
 
@@ -164,20 +168,25 @@ def _set_parameter(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
     setattr(model.get_submodule(module), leaf, nn.Parameter(tensor))
 
 
-def _dtype(asked: str | torch.dtype, identity: Identity, source: Source) -> torch.dtype:
-    """The dtype of the parameters; a file of several is promoted to the widest, with a notice."""
-    from biject.checkpoint.bytes import DTYPES
-
+def _asked_dtype(asked: str | torch.dtype) -> torch.dtype | None:
+    """The dtype that the caller wants, or None for the file's."""
     if isinstance(asked, torch.dtype):
         return asked
-    if asked != "auto":
-        found = getattr(torch, asked, None)
-        if not isinstance(found, torch.dtype) or not found.is_floating_point:
-            raise ConfigError(f"dtype: expected 'auto' or a floating torch dtype, found {asked!r}.")
-        return found
+    if asked == "auto":
+        return None
+    found = getattr(torch, asked, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ConfigError(f"dtype: expected 'auto' or a floating torch dtype, found {asked!r}.")
+    return found
+
+
+def _file_dtype(identity: Identity, source: Source) -> torch.dtype:
+    """The dtype of the tensors that the head uses; a file of several is held in the widest, with a notice."""
     used = {DTYPES[source.tensors[binding.disk[0]].dtype] for binding in identity.plan.bindings}
-    floating = sorted((d for d in used if d.is_floating_point), key=str)
-    widest = floating[0] if floating else torch.float32
+    floating = sorted((dtype for dtype in used if dtype.is_floating_point), key=str)
+    if not floating:
+        return torch.float32
+    widest = floating[0]
     for other in floating[1:]:
         widest = torch.promote_types(widest, other)
     if len(floating) > 1:

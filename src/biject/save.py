@@ -1,0 +1,211 @@
+"""Save: the original is kept, only what changed is patched.
+
+A model that nothing changed is written byte for byte as it came, file by file. What did change (a head, a dtype, the
+weights) is normalised or left out, and every such change is listed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import biject
+from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
+from biject.checkpoint.reader import Reader
+from biject.checkpoint.writer import write_folder
+from biject.model import Model
+
+RECORD = "biject.json"
+"""The file in which an export says what in it was made new."""
+
+_CARD = "README.md"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """What was written, and what is not as it came."""
+
+    folder: Path
+    files: Mapping[str, str]
+    """sha256 by relative name."""
+    changes: tuple[str, ...]
+    architecture: str
+    weight_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "folder": str(self.folder),
+            "files": dict(self.files),
+            "changes": list(self.changes),
+            "architecture": self.architecture,
+            "weight_bytes": self.weight_bytes,
+        }
+
+
+def save_model(
+    model: Model,
+    out: Path,
+    *,
+    dtype: torch.dtype | None = None,
+    max_shard_bytes: int | None = None,
+    force: bool = False,
+) -> Saved:
+    """Write a model as a complete Hugging Face folder, atomically.
+
+    Args:
+        model: what to write.
+        out: a folder that does not exist yet.
+        dtype: cast every floating tensor; None keeps each tensor's own.
+        max_shard_bytes: cut the weights anew; None keeps the file's cuts.
+        force: replace `out` if it exists.
+
+    Raises:
+        CheckpointError: the folder cannot be written; everything is as it was.
+    """
+    reader = Reader(model.source)
+    tensors, changes = _tensors(model, reader, dtype)
+    changed_weights = _weights_changed(model, reader, tensors)
+    config, config_changes = _config_bytes(model, tensors)
+    files: dict[str, bytes | Path] = {"config.json": config}
+    kept, left_out = _assets(model, changed_weights)
+    files.update({name: model.source.folder / name for name in kept})
+    if model.provenance.fresh:
+        files[RECORD] = _record(model)
+    changes += [*config_changes, *left_out]
+    if model.source.format == "bin":
+        changes.append(f"weights: {', '.join(model.source.weight_files)} written as safetensors")
+    if max_shard_bytes is not None:
+        changes.append(f"weights: cut into files of at most {max_shard_bytes} bytes")
+    written = write_folder(
+        out, tensors=tensors, like=model.source, files=files, max_shard_bytes=max_shard_bytes, force=force
+    )
+    return Saved(
+        folder=written.folder,
+        files=written.files,
+        changes=tuple(changes),
+        architecture=_architecture(model),
+        weight_bytes=sum(t.numel() * t.element_size() for t in tensors.values()),
+    )
+
+
+def _tensors(
+    model: Model, reader: Reader, dtype: torch.dtype | None
+) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Every tensor to write, by its name on disk, in file order; and what is left out or cast."""
+    plan, dtypes = model.provenance.plan, model.provenance.dtypes
+    held = model.embed.tokens.weight.dtype
+    as_read = held == model.file_dtype
+    out: dict[str, torch.Tensor] = {}
+    for binding in (*plan.bindings, *plan.fresh):
+        parameter = model.get_parameter(binding.memory).detach()
+        for name in binding.disk:
+            own = DTYPES[dtypes[name]] if as_read and name in dtypes and binding in plan.bindings else held
+            out[name] = parameter.to(dtype or own)
+    changes = []
+    if model.provenance.keeps_head:
+        for name in plan.carried:
+            tensor = reader.tensor(name)
+            out[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+    else:
+        changes += [f"left out: {name}" for name in plan.carried if name not in out]
+    changes += [f"new, random: {name}" for binding in plan.fresh for name in binding.disk]
+    ordered = {name: out[name] for name in model.source.tensors if name in out}
+    ordered.update(out)
+    cast = sum(name in dtypes and CODES[t.dtype] != dtypes[name] for name, t in ordered.items())
+    if cast:
+        changes.append(f"cast to {str(dtype or held).removeprefix('torch.')}: {cast} tensors")
+    return ordered, changes
+
+
+def _weights_changed(model: Model, reader: Reader, tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Whether any tensor differs from the file's; only asked where something depends on it."""
+    if not model.source.other_weights and _CARD not in model.source.assets:
+        return False
+    if set(tensors) != set(model.source.tensors):
+        return True
+    for name, tensor in tensors.items():
+        original = reader.tensor(name)
+        if original.dtype != tensor.dtype or tensor_bytes(original) != tensor_bytes(tensor):
+            return True
+    return False
+
+
+def _assets(model: Model, changed_weights: bool) -> tuple[list[str], list[str]]:
+    """Other files to copy, and lines for those left out."""
+    source = model.source
+    kept = [name for name in source.assets if not (changed_weights and name == _CARD)]
+    left_out = []
+    if changed_weights:
+        left_out = [f"left out: {name} (describes the original weights)" for name in source.assets if name == _CARD]
+        left_out += [f"left out: {name} (holds the original weights)" for name in source.other_weights]
+    else:
+        kept += source.other_weights
+    return kept, left_out
+
+
+def _architecture(model: Model) -> str:
+    """The class that the export's config names."""
+    provenance = model.provenance
+    if provenance.architecture is not None and provenance.keeps_head:
+        return provenance.architecture
+    return model.family.heads[model.head_name].hf_class
+
+
+def _config_bytes(model: Model, tensors: Mapping[str, torch.Tensor]) -> tuple[bytes, list[str]]:
+    """config.json: the original bytes if nothing changed, else the original with the changed keys set."""
+    source = model.source
+    changes: dict[str, Any] = {}
+    if model.provenance.architecture != _architecture(model):
+        changes["architectures"] = [_architecture(model)]
+    floating = {t.dtype for t in tensors.values() if t.is_floating_point()}
+    before = {DTYPES[info.dtype] for info in source.tensors.values() if DTYPES[info.dtype].is_floating_point}
+    if len(floating) == 1 and floating != before:
+        key = "torch_dtype" if "torch_dtype" in source.config and "dtype" not in source.config else "dtype"
+        changes[key] = str(next(iter(floating))).removeprefix("torch.")
+    for key in ("id2label", "label2id", "problem_type", "num_labels"):
+        if model.hf_config.get(key) != source.config.get(key):
+            changes[key] = model.hf_config.get(key)
+    if not model.provenance.keeps_head and model.head_name == "mlm" and "legacy" in model.settled:
+        if source.config.get("legacy", True) != model.settled["legacy"]:
+            changes["legacy"] = model.settled["legacy"]
+    changes = {key: value for key, value in changes.items() if source.config.get(key, _ABSENT) != value}
+    if not changes:
+        return source.config_bytes, []
+    patched = {key: value for key, value in {**source.config, **changes}.items() if key not in _dropped(changes)}
+    lines = [f"config.json: {key} = {json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()]
+    return _dump_like(patched, source.config_bytes), lines
+
+
+_ABSENT = object()
+
+
+def _dropped(changes: Mapping[str, Any]) -> set[str]:
+    """Keys that a change removes (`num_labels` beside a new `id2label`)."""
+    return {key for key in ("num_labels", "id2label", "label2id") if key in changes and changes[key] is None}
+
+
+def _dump_like(config: Mapping[str, Any], original: bytes) -> bytes:
+    """JSON in the style of the original: indented or compact, ASCII or not, with or without a last newline."""
+    text = original.decode("utf-8")
+    lines = text.splitlines()
+    indent = len(lines[1]) - len(lines[1].lstrip()) if len(lines) > 1 else None
+    separators = (",", ":") if indent is None and '": ' not in text else None
+    dumped = json.dumps(config, indent=indent, separators=separators, ensure_ascii=text.isascii())
+    return (dumped + ("\n" if text.endswith("\n") else "")).encode("utf-8")
+
+
+def _record(model: Model) -> bytes:
+    names = [name for binding in model.provenance.plan.fresh for name in binding.disk]
+    record = {
+        "biject_version": biject.__version__,
+        "head": model.head_name,
+        "new_parameters": names,
+        "meaning": "These parameters were not in the source checkpoint; they started from random values.",
+    }
+    return (json.dumps(record, indent=2) + "\n").encode("utf-8")
