@@ -16,7 +16,7 @@ _READ = (
 )
 
 
-def resolve(name: str | Path, *, revision: str | None = None) -> Path:
+def resolve_folder(name: str | Path, *, revision: str | None = None) -> Path:
     """The local folder that holds the checkpoint called `name`.
 
     A folder that exists is taken as it is, as `from_pretrained` does. Anything else that can be a name of a
