@@ -11,6 +11,7 @@ from biject.cli.console import format_bytes, print_lines, stdout
 
 if TYPE_CHECKING:
     from biject.inspection import Inspection
+    from biject.verify.matrix import Cell, MatrixResult
     from biject.verify.report import Report
 
 _STYLES = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
@@ -66,6 +67,24 @@ def print_report(report: Report) -> None:
         )
     console.print(table)
     print_lines(report.lines())
+
+
+def print_cell(cell: Cell) -> None:
+    """One plain line as soon as a cell is done."""
+    word = "PASS" if cell.passed else f"FAIL {','.join(cell.failed_levels)}"
+    memory = "" if cell.peak_memory_bytes is None else f", peak {format_bytes(cell.peak_memory_bytes)}"
+    print_lines([f"{cell.family} {cell.head}: {word} ({cell.seconds:.1f} s{memory})"])
+
+
+def print_matrix(result: MatrixResult) -> None:
+    """The grid as a table, what went wrong, and the verdict."""
+    header, rows = result.grid()
+    table = Table(*header)
+    for row in rows:
+        marks = [Text(cell, style="bold red" if cell.startswith("FAIL") else "green") for cell in row[1:]]
+        table.add_row(row[0], *marks)
+    stdout().print(table)
+    print_lines(result.lines()[1 + len(rows) :])  # the grid's own plain lines come first
 
 
 def _shown(value: object) -> str:

@@ -31,10 +31,12 @@ def verify_export(
         level: Levels out of names, bytes, reload, hf-forward, forward, gradients; all where left out.
     """
     levels = names(level, flag="--level")
+    from biject.checkpoint.hub import resolve
     from biject.cli.report import print_report
     from biject.verify import verify_export as verify
 
-    report = verify(folder, source=source, prompt=prompt, levels=levels)
+    source_folder = None if source is None else resolve(source)
+    report = verify(folder, source=source_folder, prompt=prompt, levels=levels)
     if json:
         print(report.to_json())
     else:

@@ -31,10 +31,16 @@ def verify_matrix(
     """
     asked_families = names(families, flag="--families")
     asked_heads = names(heads, flag="--heads")
-    from biject.cli.report import print_matrix
+    from biject.cli.report import print_cell, print_matrix
     from biject.verify import verify_matrix as verify
 
-    result = verify(families=asked_families, heads=asked_heads, weights=weights, keep=keep)
+    result = verify(
+        families=asked_families,
+        heads=asked_heads,
+        weights=weights,
+        keep=keep,
+        on_cell=None if json else print_cell,
+    )
     if json:
         print(result.to_json())
     else:
