@@ -10,7 +10,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
-from biject.checkpoint.hub import resolve, wanted_files
+from biject.checkpoint.hub import resolve_folder, wanted_files
 from biject.errors import BijectWarning, CheckpointError, InputError
 
 ASSETS = ["README.md", "config.json", "vocab.txt", "1_Pooling/config.json"]
@@ -38,13 +38,13 @@ def test_one_format_of_weights_is_wanted(weights: list[str], left: list[str]) ->
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
-    assert resolve(tmp_path) == tmp_path
-    assert resolve(str(tmp_path)) == tmp_path
+    assert resolve_folder(tmp_path) == tmp_path
+    assert resolve_folder(str(tmp_path)) == tmp_path
 
 
 def test_a_folder_has_no_revision(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="revision 'main'"):
-        resolve(tmp_path, revision="main")
+        resolve_folder(tmp_path, revision="main")
 
 
 @pytest.mark.parametrize("name", ["./nothing", "/nothing/at/all", "a/b/c", "../x", "", Path("nothing")])
@@ -53,7 +53,7 @@ def test_what_cannot_be_a_repository_is_a_missing_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="does not exist"):
-        resolve(name)
+        resolve_folder(name)
 
 
 class FakeHub:
@@ -86,7 +86,7 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHub:
 
 
 def test_a_repository_is_downloaded_at_one_commit(hub: FakeHub) -> None:
-    assert resolve("org/model", revision="main") == hub.folder
+    assert resolve_folder("org/model", revision="main") == hub.folder
     assert hub.calls == [
         ("org/model", {"revision": "5ha", "allow_patterns": ["config.json", "model.safetensors"]})
     ]
@@ -95,10 +95,10 @@ def test_a_repository_is_downloaded_at_one_commit(hub: FakeHub) -> None:
 def test_without_a_network_the_cache_is_used_and_said_so(hub: FakeHub) -> None:
     hub.online, hub.cached = False, True
     with pytest.warns(BijectWarning, match="local cache"):
-        assert resolve("model") == hub.folder
+        assert resolve_folder("model") == hub.folder
 
 
 def test_without_a_network_and_cache_both_are_named(hub: FakeHub) -> None:
     hub.online = False
     with pytest.raises(CheckpointError, match=r"no local folder 'model'.*no route to host"):
-        resolve("model")
+        resolve_folder("model")

@@ -31,11 +31,11 @@ def verify_export(
         level: Levels out of names, bytes, reload, hf-forward, forward, gradients; all where left out.
     """
     levels = names(level, flag="--level")
-    from biject.checkpoint.hub import resolve
+    from biject.checkpoint.hub import resolve_folder
     from biject.cli.report import print_report
     from biject.verify import verify_export as verify
 
-    source_folder = None if source is None else resolve(source)
+    source_folder = None if source is None else resolve_folder(source)
     report = verify(folder, source=source_folder, prompt=prompt, levels=levels)
     if json:
         print(report.to_json())
