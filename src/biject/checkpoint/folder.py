@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import NoReturn
 
 from biject.checkpoint.strict_json import shown
 from biject.errors import CheckpointError
@@ -79,28 +80,32 @@ def list_files(folder: Path) -> list[str]:
     Raises:
         CheckpointError: It is not a folder, or part of it cannot be read.
     """
-    if not folder.is_dir():
-        kind = "is a file" if folder.is_file() else "does not exist"
+    try:
+        if not folder.is_dir():
+            kind = "is a file" if folder.is_file() else "does not exist"
+            raise CheckpointError(f"expected a checkpoint folder at {folder}, but it {kind}. Give its path.")
+        return sorted(_walk(folder))
+    except OSError as error:
         raise CheckpointError(
-            f"expected a checkpoint folder at {folder}, but it {kind}. Give the folder's path."
-        )
+            f"{folder} cannot be listed: {error.strerror} at {shown(error.filename)}. Check its permissions."
+        ) from error
 
-    def fail(error: OSError) -> None:
-        raise CheckpointError(f"{error.filename} cannot be listed: {error.strerror}. Check its permissions.")
 
-    found: list[str] = []
+def _walk(folder: Path) -> Iterator[str]:
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
     for top, folders, names in os.walk(folder, onerror=fail, followlinks=False):
         place = Path(top)
+        folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
         for name in folders:
             if (place / name).is_symlink():
                 _left_out(folder, place / name, "a link to a folder")
-        folders[:] = sorted(name for name in folders if name not in SKIPPED_FOLDERS)
         for name in names:
             if (place / name).is_file():
-                found.append((place / name).relative_to(folder).as_posix())
+                yield (place / name).relative_to(folder).as_posix()
             else:
                 _left_out(folder, place / name, "not a regular file, or a link to nothing")
-    return sorted(found)
 
 
 def _left_out(folder: Path, path: Path, what: str) -> None:

@@ -56,7 +56,7 @@ def plan_layout(
 
     Raises:
         CheckpointError: A tensor cannot be stored.
-        ValueError: No tensors, or a shard size below 1.
+        ValueError: No tensors, a shard size below 1, or metadata that are not strings.
     """
     if max_shard_bytes is not None and max_shard_bytes < 1:
         raise ValueError(f"max_shard_bytes must be at least 1, found {max_shard_bytes}")
@@ -70,6 +70,9 @@ def plan_layout(
         metadata = next((header.metadata for header in like.headers.values()), None)
     if metadata is None:
         metadata = DEFAULT_METADATA
+    for key, value in metadata.items():
+        _check_text(key)
+        _check_text(value)
     return _new_layout(tensors, metadata, max_shard_bytes or MAX_SHARD_BYTES)
 
 
@@ -89,6 +92,11 @@ def _check_storable(name: object, tensor: object) -> None:
         raise CheckpointError(
             f"tensor {shown(name)} has dtype {tensor.dtype}, which Biject does not write: cast it."
         )
+
+
+def _check_text(text: object) -> None:
+    if not isinstance(text, str) or not is_encodable(text):
+        raise ValueError(f"metadata must map strings to strings in UTF-8, found {shown(text)}")
 
 
 def _fits(like: Source, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, str] | None) -> bool:

@@ -17,6 +17,7 @@ from biject.checkpoint.tensor_info import TensorInfo
 from biject.errors import CheckpointError
 
 CONVERT = "Load it with the program that wrote it and save the plain state dict, best as safetensors."
+ZIP_START = b"PK\x03\x04"  # by which torch tells an archive from an older file
 
 
 def read_bin_infos(path: Path) -> dict[str, TensorInfo]:
@@ -97,8 +98,9 @@ def _is_mappable(path: Path) -> bool:
         CheckpointError: Records are compressed, so that a small file could ask for any amount of memory.
     """
     try:
-        if not zipfile.is_zipfile(path):
-            return False
+        with path.open("rb") as stream:
+            if stream.read(len(ZIP_START)) != ZIP_START:
+                return False
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
             if any(record.compress_type != zipfile.ZIP_STORED for record in records):

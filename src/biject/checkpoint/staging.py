@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from biject.errors import CheckpointError
@@ -108,17 +108,18 @@ def _sibling(out: Path, kind: str) -> Path:
 
 def _put_in_place(temporary: Path, out: Path, *, force: bool) -> Path | None:
     aside = None
-    if os.path.lexists(out):
-        _check_free(out, force=force)
-        aside = _sibling(out, "old")
-        out.rename(aside)
     try:
+        if os.path.lexists(out):
+            _check_free(out, force=force)
+            aside = _sibling(out, "old")
+            out.rename(aside)
         temporary.rename(out)
     except BaseException:
-        if aside is not None:
+        if aside is not None and os.path.lexists(aside) and not os.path.lexists(out):
             aside.rename(out)
         raise
-    _sync(out.parent)
+    with suppress(OSError):  # the folder is whole and in place; only its name's durability is at stake
+        _sync(out.parent)
     return aside
 
 

@@ -43,9 +43,10 @@ def write_folder(
 ) -> Written:
     """Write `tensors` and `files` as a new folder at `out`, whole or not at all.
 
-    Where names, dtypes and shapes are those of `like` (safetensors) and neither other metadata nor a shard size
-    is asked for, headers, shard cuts and index are `like`'s to the byte. Otherwise the files are laid out as the
-    safetensors library does, in shards of at most `max_shard_bytes` (5 GB), cut as huggingface_hub does.
+    Where names, dtypes and shapes are those of `like` (safetensors) and neither other metadata nor a shard
+    size is asked for, headers, shard cuts and index are `like`'s to the byte. Otherwise the files are laid
+    out as the safetensors library does, in shards of at most `max_shard_bytes` (5 GB), cut as huggingface_hub
+    does.
 
     Args:
         out: The folder to make; missing parents are made too.
@@ -59,11 +60,19 @@ def write_folder(
     Raises:
         CheckpointError: `out` exists or overlaps `like`, a tensor cannot be stored, the disk refuses, or what
             is on disk is not what was asked. Everything is then as it was before.
-        ValueError: A name in `files` leaves the folder or is taken; no tensors; a shard size below 1.
+        ValueError: A name in `files` leaves the folder or is taken; no tensors; a shard size below 1;
+            metadata that are not strings.
     """
-    out = _absolute(Path(out))
-    if like is not None:
-        _check_apart(out, like.folder)
+    try:
+        out = _absolute(Path(out))
+        apart = like is None or _are_apart(out, like.folder.resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL, a name too long
+        raise CheckpointError(f"{shown(str(out))} is not a usable path: {error}. Choose another.") from error
+    if like is not None and not apart:
+        raise CheckpointError(
+            f"{out} and the folder that is read, {like.folder}, must be apart, but one holds the other. "
+            "Choose another folder to write to."
+        )
     layout = plan_layout(tensors, like=like, metadata=metadata, max_shard_bytes=max_shard_bytes)
     _check_names(files, layout)
     with staged_folder(out, force=force) as folder:
@@ -81,17 +90,16 @@ def write_folder(
 
 def _absolute(out: Path) -> Path:
     """`out` without dots; a link at its end stays a link, as that is what would be replaced."""
+    if "\0" in str(out):
+        raise ValueError("it has a NUL character")
     return out.resolve() if out.name in ("", "..") else out.parent.resolve() / out.name
 
 
-def _check_apart(out: Path, source: Path) -> None:
-    source = source.resolve()
-    for place in (out, out.resolve()):
-        if place == source or source in place.parents or place in source.parents:
-            raise CheckpointError(
-                f"{out} and the folder that is read, {source}, must be apart, but one holds the other. "
-                "Choose another folder to write to."
-            )
+def _are_apart(out: Path, source: Path) -> bool:
+    return not any(
+        place == source or source in place.parents or place in source.parents
+        for place in (out, out.resolve())
+    )
 
 
 def _check_names(files: Mapping[str, bytes | Path], layout: Layout) -> None:
