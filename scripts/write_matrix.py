@@ -1,7 +1,7 @@
 """Writes the README's table of verified cells: `python scripts/write_matrix.py [REPORT.json]`.
 
-Without a file it runs `biject verify-matrix --weights tiny --json` first; with one, it takes what that command
-printed.
+Without a file it runs `biject verify-matrix --weights tiny --json` first; with one, it takes what that
+command printed.
 """
 
 from __future__ import annotations

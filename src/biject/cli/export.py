@@ -34,7 +34,7 @@ def export(
         dtype: The floating dtype to write; `keep` is the file's.
         max_shard_size: Cut the weights into files of at most this size, e.g. 5GB; else as they came.
         revision: Branch, tag or commit of the repository.
-        new_head: Labels of a head that the checkpoint lacks; it starts random, and the export says so.
+        new_head: Labels of a head that the checkpoint lacks, or `keep` for the config's; it starts random.
         force: Replace the folder if it exists.
     """
     labels = names(new_head, flag="--new-head")
@@ -54,13 +54,8 @@ def export(
     if json:
         print_json(result.to_json())
         return 0
-    print_lines([f"{sha256[:12]}  {name}" for name, sha256 in result.files.items()])
-    print_lines(
-        [f"changed: {line}" for line in result.changes] or ["changed: nothing; every file is the source's"]
-    )
-    print_lines(
-        [
-            f"exported {result.architecture} ({format_bytes(result.weight_bytes)} of weights) to {result.folder}"
-        ]
-    )
+    size = format_bytes(result.weight_bytes)
+    print_lines([f"sha256 {sha256}  {name}" for name, sha256 in result.files.items()])
+    print_lines([f"CHANGED {line}" for line in result.changes] or ["UNCHANGED every file is as it came"])
+    print_lines([f"EXPORTED {result.architecture}, {size} of weights, to {result.folder}"])
     return 0

@@ -1,0 +1,94 @@
+"""`export_checkpoint`: load a checkpoint and write it back, in one call; what `biject export` does."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from biject.errors import InputError
+
+if TYPE_CHECKING:
+    from biject.save import Saved
+
+KEEP = "keep"
+DTYPES = ("float32", "float16", "bfloat16", "float64")
+_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+_LABELLED = ("seqcls", "tokcls", "qa")
+
+
+def export_checkpoint(
+    name: str | Path,
+    *,
+    out: str | Path,
+    head: str = "auto",
+    dtype: str = KEEP,
+    max_shard_size: str | None = None,
+    revision: str | None = None,
+    new_head: Sequence[str] | None = None,
+    force: bool = False,
+) -> Saved:
+    """Load a checkpoint and write it as a Hugging Face folder.
+
+    Args:
+        name: a repository on the Hub, or a local folder.
+        out: the folder to write.
+        head: `auto` for the file's own, or `base`, `seqcls`, `tokcls`, `qa`, `mlm`.
+        dtype: `keep`, or one of `DTYPES` to cast every floating tensor to.
+        max_shard_size: e.g. `5GB` or `500MiB`; None keeps the file's cuts.
+        revision: branch, tag or commit of the repository.
+        new_head: labels of a head that the file lacks, or just `keep` for the config's own.
+        force: replace `out` if it exists.
+
+    Raises:
+        BijectError: the arguments do not fit together, the checkpoint cannot be used, or the folder cannot be
+            written; everything is then as it was.
+    """
+    if dtype not in (KEEP, *DTYPES):
+        raise InputError(f"dtype {dtype!r} is none of {KEEP}, {', '.join(DTYPES)}.")
+    max_shard_bytes = None if max_shard_size is None else parse_bytes(max_shard_size)
+    asked = None if new_head is None else _new_head(tuple(new_head), head)
+
+    from biject.environment import prepare
+
+    prepare()
+    import torch
+
+    from biject.model import load
+    from biject.save import save_model
+
+    target = None if dtype == KEEP else getattr(torch, dtype)
+    model = load(name, head=head, revision=revision, new_head=asked)
+    return save_model(model, Path(out), dtype=target, max_shard_bytes=max_shard_bytes, force=force)
+
+
+def parse_bytes(size: str) -> int:
+    """`5GB` as bytes: decimal units as the Hub has them, `GiB` and its like for powers of two.
+
+    Raises:
+        InputError: it is no such size, or below one byte.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
+    factor = _UNITS.get(match[2].upper()) if match else None
+    num_bytes = int(float(match[1]) * factor) if match and factor else 0
+    if num_bytes < 1:
+        raise InputError(f"{size!r} is no size of a file; write it as 5GB, 500MB or 2GiB.")
+    return num_bytes
+
+
+def _new_head(labels: tuple[str, ...], head: str) -> dict[str, list[str]]:
+    if head not in (*_LABELLED, "mlm"):
+        raise InputError(
+            f"a new head has to be asked for by name; head {head!r} is none of {', '.join(_LABELLED)}, mlm."
+        )
+    if labels == (KEEP,):
+        return {}
+    if head == "mlm":
+        raise InputError(f"a masked-LM head has no labels but the vocabulary; give {KEEP!r} in their place.")
+    if head == "qa" and len(labels) != 2:
+        raise InputError(
+            f"a question-answering head has 2 outputs, start and end; {len(labels)} labels were given."
+        )
+    return {"labels": list(labels)}
