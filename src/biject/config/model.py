@@ -105,6 +105,8 @@ class ModelConfig:
     mlp_out_dropout: float
     feed_forward_chunk_size: int = 0
     """HF's `chunk_size_feed_forward`: columns given to the MLP at a time, 0 for all."""
+    feed_forward_chunk_norm: bool = False
+    """Whether residual and norm after the MLP are computed chunk by chunk, too."""
     relative: RelativeConfig | None = None
     conv: ConvConfig | None = None
     pooler: bool = False

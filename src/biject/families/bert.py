@@ -103,6 +103,7 @@ def encoder_fields(v: Values) -> dict[str, object]:
         "attention_out_dropout": v["hidden_dropout"],
         "mlp_out_dropout": v["hidden_dropout"],
         "feed_forward_chunk_size": v["feed_forward_chunk_size"],
+        "feed_forward_chunk_norm": True,
         "tied_output": v["tie_word_embeddings"],
         "initializer_range": v["initializer_range"],
         "output_hidden_states": bool(v["output_hidden_states"]),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biject.config.model import ModelConfig
@@ -14,7 +13,7 @@ from biject.nn.heads import PooledHead, RowHead, VocabHead, make_head
 from biject.nn.inputs import check_inputs, padded_layout
 from biject.nn.layout import Padded
 from biject.nn.loss import pooled_loss, row_loss, span_loss
-from biject.nn.mlp import MLP
+from biject.nn.mlp import MLP, in_chunks
 from biject.nn.output import ModelOutput
 from biject.nn.traces import Traces, emit, steps
 
@@ -33,11 +32,23 @@ class Layer(nn.Module):
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.attn_dropout = nn.Dropout(config.attention_out_dropout)
         self.mlp_dropout = nn.Dropout(config.mlp_out_dropout)
+        self.chunk_columns = config.feed_forward_chunk_size
+        self.chunk_norm = config.feed_forward_chunk_norm
 
     def forward(self, x_TD: Tensor, layout: Padded, **attention: object) -> Tensor:
         """`attention` goes to the attention module as it is."""
         x_TD = self.attn_norm(self.attn_dropout(self.attn(x_TD, layout, **attention)) + x_TD)
-        out_TD: Tensor = self.mlp_norm(self.mlp_dropout(self.mlp(x_TD, layout)) + x_TD)
+        if self.chunk_norm:
+            return in_chunks(self._mlp_block, x_TD, layout, self.chunk_columns)
+        out_TD: Tensor = self.mlp_norm(in_chunks(self._mlp, x_TD, layout, self.chunk_columns) + x_TD)
+        return out_TD
+
+    def _mlp(self, x_TD: Tensor) -> Tensor:
+        out_TD: Tensor = self.mlp_dropout(self.mlp(x_TD))
+        return out_TD
+
+    def _mlp_block(self, x_TD: Tensor) -> Tensor:
+        out_TD: Tensor = self.mlp_norm(self._mlp(x_TD) + x_TD)
         return out_TD
 
 

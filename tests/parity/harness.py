@@ -1,0 +1,100 @@
+"""Compare our model with HF's, bit for bit, without the verifier: the two must not share their mistakes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from biject.families import family
+from biject.model import Model, load
+from biject.verify.inputs import Case
+
+
+def hf_model(folder: Path, ours: Model, *, attention: str | None = None, dtype: torch.dtype | None = None) -> nn.Module:
+    """HF's model of the same head and, for DeBERTa, the same `legacy`."""
+    import transformers
+
+    known = family(ours.hf_config["model_type"])
+    cls = getattr(transformers, known.heads[ours.head_name].hf_class)
+    extra = {"legacy": ours.settled["legacy"]} if "legacy" in ours.settled else {}
+    model = cls.from_pretrained(
+        folder, attn_implementation=attention or known.attention, dtype=dtype or ours.file_dtype, **extra
+    )
+    assert isinstance(model, nn.Module)
+    return model.eval()
+
+
+def pair(folder: Path, **options: Any) -> tuple[Model, nn.Module]:
+    """Ours and HF's, from one folder."""
+    ours = load(folder, **options)
+    return ours, hf_model(folder, ours)
+
+
+def differences(ours: Any, theirs: Any) -> list[str]:
+    """Outputs of which any bit differs (NaN equals NaN), or that only one side has; loss and hidden states too."""
+    found = []
+    for key in theirs.keys():
+        if key not in ours:
+            found.append(f"{key} is missing")
+            continue
+        a, b = ours[key], theirs[key]
+        many = zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]
+        found += [f"{key}[{i}] {_distance(x, y)}" for i, (x, y) in enumerate(many) if not equal(x, y)]
+    return found + [f"{key} is extra" for key in ours.keys() if key not in theirs.keys()]
+
+
+def equal(a: Tensor, b: Tensor) -> bool:
+    """Same shape, dtype and values, NaN where NaN."""
+    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(torch.nan_to_num(a, 7.0), torch.nan_to_num(b, 7.0))
+
+
+def _distance(a: Tensor, b: Tensor) -> str:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return f"{a.dtype} {tuple(a.shape)} against {b.dtype} {tuple(b.shape)}"
+    return f"differs by {(a - b).abs().max().item():.3g}"
+
+
+def compare_forward(ours: Model, theirs: nn.Module, case: Case) -> list[str]:
+    """One call of both, with every hidden state."""
+    with torch.no_grad():
+        a = ours(**case.inputs, output_hidden_states=True)
+        b = theirs(**case.inputs, output_hidden_states=True)
+    return differences(a, b)
+
+
+def compare_gradients(ours: Model, theirs: nn.Module, case: Case, *, train: bool, seed: int = 3) -> list[str]:
+    """One backward of both: the loss and every parameter's gradient."""
+    losses = []
+    for model in (ours, theirs):
+        model.train(train).zero_grad()
+        torch.manual_seed(seed)
+        losses.append(objective(model(**case.inputs)))
+        losses[-1].backward()
+        model.eval()
+    found = [] if equal(losses[0], losses[1]) else [f"loss {_distance(losses[0], losses[1])}"]
+    hf = dict(theirs.named_parameters(remove_duplicate=False))
+    prefix = ours.family.prefix
+    for binding in ours.provenance.plan.bindings:
+        name = hf_name(binding.disk[0], hf, prefix)
+        a, b = ours.get_parameter(binding.memory).grad, hf[name].grad
+        if (a is None) != (b is None) or (a is not None and b is not None and not equal(a, b)):
+            found.append(f"gradient of {binding.memory} " + (_distance(a, b) if a is not None and b is not None else "is missing"))
+    return found
+
+
+def objective(out: Any) -> Tensor:
+    """The loss, or for a base model a scalar that reaches every output."""
+    if "loss" in out.keys():
+        return out["loss"]
+    total = out["last_hidden_state"].float().pow(2).sum()
+    return total + out["pooler_output"].float().sum() if "pooler_output" in out.keys() else total
+
+
+def hf_name(disk: str, names: Any, prefix: str) -> str:
+    """HF's name in memory for a name on disk."""
+    new = disk.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    options = (new, f"{prefix}.{new}", new.removeprefix(f"{prefix}."))
+    return next(name for name in options if name in names)
