@@ -20,7 +20,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from biject.checkpoint import staging, writer
+from biject.checkpoint import writer
+from biject.checkpoint.header import read_header
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import open_source
 from biject.checkpoint.writer import write_folder
@@ -102,11 +103,30 @@ def test_lying_header_allocates_nothing(tmp_path: Path) -> None:
         subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True)
 
 
+@pytest.mark.parametrize("unit", [b"[],", b"{},", b'{"":0},', b"[[[[]]]],"])
+def test_bombs_of_brackets(tmp_path: Path, unit: bytes) -> None:
+    bomb = b'{"a":[' + unit * 1_000_000 + b"0]}"
+    (tmp_path / "config.json").write_bytes(bomb)
+    (tmp_path / "model.safetensors").write_bytes(len(bomb).to_bytes(8, "little") + bomb)
+    for read in (open_source, lambda folder: read_header(folder / "model.safetensors")):
+        with pytest.raises(CheckpointError, match="consists of brackets"):
+            read(tmp_path)
+
+
+def test_many_small_tensors_are_no_bomb(tmp_path: Path) -> None:
+    entries = ",".join(
+        f'"{i:x}":{{"dtype":"U8","shape":[],"data_offsets":[{i},{i + 1}]}}' for i in range(20_000)
+    )
+    header = b"{" + entries.encode() + b',"__metadata__":{"note":"' + b"[{" * 200_000 + b'"}}'
+    (tmp_path / "m.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(20_000))
+    assert len(read_header(tmp_path / "m.safetensors").tensors) == 20_000
+
+
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(writer.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"No space left.*Free some space"):
         write(tmp_path / "new" / "deep" / "out")
     assert list(tmp_path.iterdir()) == []
@@ -203,7 +223,7 @@ def test_old_folder_that_cannot_be_removed(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(errno.EACCES, "denied")
 
     write(tmp_path / "out")
-    monkeypatch.setattr(staging.shutil, "rmtree", refuse)
+    monkeypatch.setattr(shutil, "rmtree", refuse)
     with pytest.warns(BijectWarning, match="could not be removed"):
         write(tmp_path / "out", files={"config.json": b"2"}, force=True)
     assert (tmp_path / "out" / "config.json").read_bytes() == b"2"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import re
+import reprlib
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +15,10 @@ from biject.errors import CheckpointError
 
 MAX_JSON_BYTES = 100_000_000
 """The limit that the safetensors library sets for a header; generous for config.json and an index as well."""
+SMALL_BYTES = 1_000_000
+MIN_BYTES_PER_BRACKET = 12
+"""A tensor's entry has three brackets in 50 bytes or more; denser text is built to exhaust memory."""
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
 def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
@@ -33,6 +39,10 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
             "says: fetch it again or write it anew."
         )
 
+    if len(data) > SMALL_BYTES:
+        structure = _STRING.sub(b"", data)
+        if (structure.count(b"[") + structure.count(b"{")) * MIN_BYTES_PER_BRACKET > len(data):
+            fail("it consists of brackets")
     try:
         parsed = json.loads(
             data.decode("utf-8"),
@@ -89,7 +99,8 @@ def is_encodable(text: str) -> bool:
 
 def shown(value: object) -> str:
     """`value` for a message: its repr in printable ASCII, cut to a readable length."""
-    text = ascii(value)
+    text = ascii(value) if isinstance(value, str) else reprlib.repr(value)
+    text = text.encode("ascii", "backslashreplace").decode()
     return text if len(text) <= 120 else f"{text[:100]}… ({len(text)} characters)"
 
 

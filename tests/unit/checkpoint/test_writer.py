@@ -22,8 +22,11 @@ Make = Callable[..., Path]
 def copy(folder: Path, out: Path, **options: Any) -> tuple[Source, Written]:
     source = open_source(folder)
     reader = Reader(source)
-    files = {"config.json": source.config_bytes, **{name: folder / name for name in source.assets}}
-    tensors = {name: reader.tensor(name) for name in reversed(source.tensors)}
+    files: dict[str, bytes | Path] = {
+        "config.json": source.config_bytes,
+        **{name: folder / name for name in source.assets},
+    }
+    tensors = {name: reader.tensor(name) for name in sorted(source.tensors)[::-1]}
     return source, write_folder(out, tensors=tensors, like=source, files=files, **options)
 
 
