@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export OMP_WAIT_POLICY ?= passive
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-.PHONY: setup demo test test-slow test-wheel check format bench help-texts clean
+.PHONY: setup demo test test-slow test-wheel check format bench matrix help-texts clean
 
 setup: $(STAMP)
 
@@ -52,6 +52,10 @@ format: setup
 
 bench: setup
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Rewrites the table in README.md from what `biject verify-matrix` finds now.
+matrix: setup
+	$(BIN)/python scripts/write_matrix.py
 
 # Rewrites the texts that `biject --help` prints without importing anything.
 help-texts: setup
