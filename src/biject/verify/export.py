@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from biject.errors import BijectError, ConfigError, InputError
+from biject.checkpoint.hub import resolve_folder
+from biject.errors import BijectError, InputError
 from biject.verify.hf import quiet
 from biject.verify.levels.bytes import bytes_
 from biject.verify.levels.forward import forward
@@ -42,7 +43,7 @@ def verify_export(
 
     Args:
         folder: The exported folder.
-        source: The folder it was made from; without it, levels that compare with a source are skipped.
+        source: The folder or repository it was made from; without it, levels that need one are skipped.
         prompt: A text to compare outputs on, besides the built-in inputs.
         levels: Names out of `LEVELS`; all of them where left out.
 
@@ -52,7 +53,8 @@ def verify_export(
     """
     chosen = _chosen(levels)
     with quiet():  # also says, first of all, if transformers is not there
-        subject = Subject(Path(folder), source=None if source is None else Path(source), prompt=prompt)
+        origin = None if source is None else resolve_folder(source)
+        subject = Subject(Path(folder), source=origin, prompt=prompt)
     return verify_subject(subject, levels=chosen)
 
 
@@ -124,7 +126,5 @@ def _not_checked(subject: Subject, results: Sequence[LevelResult]) -> tuple[str,
 
 
 def _carried(subject: Subject) -> int:
-    try:
-        return len(subject.ours.provenance.plan.carried)
-    except (BijectError, ConfigError):
-        return 0
+    """How many tensors are carried, if the model was loaded."""
+    return len(subject.ours.provenance.plan.carried) if "ours" in vars(subject) else 0

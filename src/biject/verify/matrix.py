@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from biject.errors import BijectError, InputError
+from biject.events import progress
 from biject.families import HEADS, families
 from biject.verify.memory import PeakMemory
 from biject.verify.report import Report
@@ -133,6 +134,7 @@ def verify_matrix(
             if keep is not None and cell.report is not None:
                 (folder / "report.json").write_text(cell.report.to_json() + "\n", encoding="utf-8")
         cells.append(cell)
+        progress("verify-matrix", len(cells), len(chosen), unit="cells")
         if on_cell is not None:
             on_cell(cell)
     return MatrixResult(weights=weights, cells=tuple(cells))

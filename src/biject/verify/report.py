@@ -73,11 +73,11 @@ def _merged(checks: tuple[Check, ...]) -> list[Check]:
     merged: list[Check] = []
     for check in checks:
         last = merged[-1] if merged else None
-        if last and check.case and check.passed and last.passed:
-            if (last.case, last.detail) == (check.case, check.detail):
-                merged[-1] = replace(last, name=f"{last.name}, {check.name}")
-                continue
-        merged.append(check)
+        same = last and (last.case, last.passed, last.detail) == (check.case, True, check.detail)
+        if last and same and check.case and check.passed:
+            merged[-1] = replace(last, name=f"{last.name}, {check.name}")
+        else:
+            merged.append(check)
     return merged
 
 

@@ -1,0 +1,146 @@
+"""Faults injected into our own model: `forward` or `gradients` catches each and says where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from biject.verify.export import run_level
+from biject.verify.reference import make_reference
+from biject.verify.report import LevelResult
+from biject.verify.subject import Subject
+from faults.plant import after, before
+
+CELLS = (
+    ("bert", "mlm"),
+    ("albert", "seqcls"),
+    ("deberta-v2", "tokcls"),
+    ("roberta", "qa"),
+    ("distilbert", "base"),
+)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Path]:
+    root, made = tmp_path_factory.mktemp("code"), {}
+
+    def folder(model_type: str, head: str) -> Path:
+        key = f"{model_type}-{head}"
+        if key not in made:
+            made[key] = make_reference(model_type, head, root / key)
+        return made[key]
+
+    return folder
+
+
+def level(name: str, folder: Path, fault: Callable[[nn.Module], None]) -> LevelResult:
+    subject = Subject(folder)
+    fault(subject.ours)
+    return run_level(name, subject)
+
+
+def places(result: LevelResult) -> set[str]:
+    return {check.where for check in result.failures if check.where}
+
+
+def tanh_gelu(model: nn.Module) -> None:
+    for layer in model.layers:
+        layer.mlp.act = lambda x: F.gelu(x, approximate="tanh")
+
+
+@pytest.mark.parametrize(("model_type", "head"), [cell for cell in CELLS if cell[0] != "albert"])
+def test_tanh_for_erf_gelu(folders, model_type: str, head: str) -> None:
+    result = level("forward", folders(model_type, head), tanh_gelu)
+    assert result.status == "fail"
+    assert all("layers.0.mlp.down_proj" in place and "the activation" in place for place in places(result))
+
+
+def test_position_plus_one(folders) -> None:
+    def fault(model: nn.Module) -> None:
+        before(model.embed.positions, lambda ids: (ids + 1) % model.embed.positions.num_embeddings)
+
+    result = level("forward", folders("bert", "mlm"), fault)
+    assert result.status == "fail"
+    assert all("embed.positions" in place and "the position ids" in place for place in places(result))
+
+
+def test_scale_left_out(folders) -> None:
+    def fault(model: nn.Module) -> None:
+        model.layers[1].attn.scale = 1.0
+
+    result = level("forward", folders("roberta", "qa"), fault)
+    assert result.status == "fail"
+    assert all(
+        "layers.1.attn.o_proj" in place and "the attention itself" in place for place in places(result)
+    )
+
+
+def test_residual_left_out(folders) -> None:
+    def fault(model: nn.Module) -> None:
+        before(model.layers[1].mlp_norm, lambda x: x * 1.001)
+
+    result = level("forward", folders("bert", "mlm"), fault)
+    assert all(
+        "layers.1.mlp_norm" in place and "the sum that is normalised" in place for place in places(result)
+    )
+
+
+@pytest.mark.parametrize(("model_type", "head"), CELLS)
+def test_one_operation_off_by_one_ulp(folders, model_type: str, head: str) -> None:
+    """The smallest fault there is, in one linear of the last layer."""
+
+    def fault(model: nn.Module) -> None:
+        after(model.layers[-1].mlp.up_proj, lambda y: torch.nextafter(y, y + 1))
+
+    result = level("forward", folders(model_type, head), fault)
+    assert result.status == "fail"
+    assert all(
+        f"layers.{0 if model_type == 'albert' else 1}.mlp.up_proj" in place for place in places(result)
+    )
+    assert all("itself: same input, other output" in place for place in places(result))
+
+
+def test_eps_times_ten(folders) -> None:
+    def fault(model: nn.Module) -> None:
+        model.layers[0].attn_norm.eps = 1e-4
+
+    result = level("forward", folders("bert", "mlm"), fault)
+    assert all("layers.0.attn_norm" in place and "itself" in place for place in places(result))
+
+
+def test_head_patched(folders) -> None:
+    def fault(model: nn.Module) -> None:
+        after(model.head.out, lambda y: -y)
+
+    result = level("forward", folders("albert", "seqcls"), fault)
+    assert all("head.out" in place for place in places(result))
+
+
+@pytest.mark.parametrize(("model_type", "head"), CELLS)
+def test_a_gradient_that_is_lost(folders, model_type: str, head: str) -> None:
+    """Outputs stay the same, one parameter no longer learns."""
+
+    def fault(model: nn.Module) -> None:
+        model.layers[0].attn.v_proj.weight.requires_grad_(False)
+
+    folder = folders(model_type, head)
+    assert level("forward", folder, fault).status == "pass"
+    result = level("gradients", folder, fault)
+    assert result.status == "fail"
+    assert "layers.0.attn.v_proj.weight (max abs diff = inf)" in "\n".join(result.lines())
+
+
+@pytest.mark.parametrize(("model_type", "head"), CELLS)
+def test_another_dropout(folders, model_type: str, head: str) -> None:
+    """Only the backward with dropout sees it."""
+
+    def fault(model: nn.Module) -> None:
+        model.layers[0].mlp_dropout.p = 0.3
+
+    result = level("gradients", folders(model_type, head), fault)
+    assert {check.case for check in result.failures} == {"dropout on, same seed"}
