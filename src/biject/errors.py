@@ -1,7 +1,7 @@
 """The one family of errors that users see.
 
-Each message says what was expected, what was found, where (file, tensor, key, row) and what to do. The command line
-prints the message alone and exits with 2; nothing has been written by then.
+Each message says what was expected, what was found, where (file, tensor, key, row) and what to do.
+The command line prints the message alone and exits with 2; nothing has been written by then.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ class BijectError(Exception):
 
 
 class CheckpointError(BijectError):
-    """A file or folder cannot be read or written: missing, truncated, lying header, no space, no permission."""
+    """A file or folder cannot be read or written: missing, truncated, lying header, no space, no
+    permission.
+    """
 
 
 class ConfigError(BijectError):
@@ -20,7 +22,9 @@ class ConfigError(BijectError):
 
 
 class WeightsError(BijectError):
-    """Tensors are missing, have the wrong shape or dtype, or belong to something that Biject does not compute."""
+    """Tensors are missing, have the wrong shape or dtype, or belong to something that Biject does
+    not compute.
+    """
 
 
 class InputError(BijectError):

@@ -1,6 +1,7 @@
 """How lower layers speak without printing: notices and progress, delivered to whoever listens.
 
-The command line listens and draws; a library user who does nothing gets notices as `BijectWarning`s and no progress.
+The command line listens and draws; a library user who does nothing gets notices as `BijectWarning`s
+and no progress.
 """
 
 from __future__ import annotations

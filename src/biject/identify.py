@@ -1,4 +1,6 @@
-"""What a checkpoint is: its family, its head, and the plan that binds its tensors; from config and names, no torch."""
+"""What a checkpoint is: its family, its head, and the plan that binds its tensors; from config and
+names, no torch.
+"""
 
 from __future__ import annotations
 
@@ -99,7 +101,9 @@ def architecture_of(config: Mapping[str, Any]) -> str | None:
     return named[0] if isinstance(named, list) and named and isinstance(named[0], str) else None
 
 
-def _file_head(known: Family, values: Mapping[str, Any], architecture: str | None, names: Collection[str]) -> str:
+def _file_head(
+    known: Family, values: Mapping[str, Any], architecture: str | None, names: Collection[str]
+) -> str:
     """The file's own head: by class, else by its tensors."""
     if architecture is not None:
         head = known.head_of(architecture)
@@ -115,7 +119,11 @@ def _file_head(known: Family, values: Mapping[str, Any], architecture: str | Non
     for name in (*(h for h in HEADS if h not in ("base", "tokcls")), "tokcls"):
         slots = known.heads[name].slots(values) if name in known.heads else ()
         spelling = find_spelling(slots, has, known.prefix)
-        own = [slot for slot in slots if not slot.tied_to and (not slot.base or slot.memory.startswith("pooler."))]
+        own = [
+            slot
+            for slot in slots
+            if not slot.tied_to and (not slot.base or slot.memory.startswith("pooler."))
+        ]
         if own and all(spelling.name(slot) in has or slot.twin in has for slot in own):
             return name
     return "base"
@@ -135,7 +143,11 @@ def _with_labels(config: Mapping[str, Any], new_head: NewHead | None, head: str)
             out.pop(key, None)
     if labels is not None:
         labels = [labels] if isinstance(labels, str) else list(labels)
-        if not labels or any(not isinstance(label, str) for label in labels) or len(set(labels)) < len(labels):
+        if (
+            not labels
+            or any(not isinstance(label, str) for label in labels)
+            or len(set(labels)) < len(labels)
+        ):
             raise ConfigError(f"new_head: `labels` must be different names, at least one; found {labels!r}.")
         out["id2label"] = {str(i): label for i, label in enumerate(labels)}
         out["label2id"] = {label: i for i, label in enumerate(labels)}

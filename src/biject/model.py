@@ -1,7 +1,8 @@
 """Build and load: where a family meets the modules.
 
-`Model` is a `Transformer` that knows where it came from. Loading builds it on the meta device and then places the
-file's tensors, mapped and not copied, checking each shape; nothing is ever initialised that the file should hold.
+`Model` is a `Transformer` that knows where it came from. Loading builds it on the meta device and
+then places the file's tensors, mapped and not copied, checking each shape; nothing is ever
+initialised that the file should hold.
 """
 
 from __future__ import annotations
@@ -80,7 +81,8 @@ class Model(Transformer):
         """Write a complete Hugging Face folder: weights, config, tokenizer and assets.
 
         Raises:
-            CheckpointError: the folder exists (and not `force`), or cannot be written; nothing is left half-done.
+            CheckpointError: the folder exists (and not `force`), or cannot be written; nothing is
+                left half-done.
         """
         from biject.save import save_model
 
@@ -107,7 +109,7 @@ def load(
         dtype: `auto` keeps the file's; else a torch dtype or its name.
         device: where the parameters go; on the CPU they stay mapped until touched.
         layout: `padded` computes exactly HF's rows.
-        new_head: build the head new and random instead of reading it, e.g. ``dict(labels=["no", "yes"])``.
+        new_head: build the head new and random instead of reading it: ``dict(labels=["no", "yes"])``.
         legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
 
     Raises:
@@ -181,7 +183,9 @@ def _asked_dtype(asked: str | torch.dtype) -> torch.dtype | None:
 
 
 def _file_dtype(identity: Identity, source: Source) -> torch.dtype:
-    """The dtype of the tensors that the head uses; a file of several is held in the widest, with a notice."""
+    """The dtype of the tensors that the head uses; a file of several is held in the widest, with a
+    notice.
+    """
     used = {DTYPES[source.tensors[binding.disk[0]].dtype] for binding in identity.plan.bindings}
     floating = sorted((dtype for dtype in used if dtype.is_floating_point), key=str)
     if not floating:
@@ -190,7 +194,10 @@ def _file_dtype(identity: Identity, source: Source) -> torch.dtype:
     for other in floating[1:]:
         widest = torch.promote_types(widest, other)
     if len(floating) > 1:
-        notice("mixed-dtypes", f"The file mixes {', '.join(map(str, floating))}; parameters are held as {widest}.")
+        notice(
+            "mixed-dtypes",
+            f"The file mixes {', '.join(map(str, floating))}; parameters are held as {widest}.",
+        )
     return widest
 
 
@@ -206,7 +213,8 @@ def _tell_carried(identity: Identity) -> None:
         more = f" and {len(plan.unknown) - 8} more" if len(plan.unknown) > 8 else ""
         notice(
             "unknown-tensors",
-            f"Tensors that no head of `{identity.family.model_type}` uses are carried, not computed: {listed}{more}.",
+            f"Tensors that no head of `{identity.family.model_type}` uses are carried, not computed: "
+            f"{listed}{more}.",
         )
     if plan.fresh:
         listed = ", ".join(f"`{binding.memory}`" for binding in plan.fresh)
@@ -214,7 +222,9 @@ def _tell_carried(identity: Identity) -> None:
 
 
 class AutoModel:
-    """Loads a checkpoint without a head: `AutoModel.from_pretrained(path, …)`; arguments as in `biject.model.load`."""
+    """Loads a checkpoint without a head: `AutoModel.from_pretrained(path, …)`; arguments as in
+    `biject.model.load`.
+    """
 
     head: ClassVar[str] = "base"
 

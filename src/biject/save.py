@@ -1,7 +1,7 @@
 """Save: the original is kept, only what changed is patched.
 
-A model that nothing changed is written byte for byte as it came, file by file. What did change (a head, a dtype, the
-weights) is normalised or left out, and every such change is listed.
+A model that nothing changed is written byte for byte as it came, file by file. What did change (a
+head, a dtype, the weights) is normalised or left out, and every such change is listed.
 """
 
 from __future__ import annotations
@@ -142,7 +142,9 @@ def _assets(model: Model, changed_weights: bool) -> tuple[list[str], list[str]]:
     kept = [name for name in source.assets if not (changed_weights and name == _CARD)]
     left_out = []
     if changed_weights:
-        left_out = [f"left out: {name} (describes the original weights)" for name in source.assets if name == _CARD]
+        left_out = [
+            f"left out: {name} (describes the original weights)" for name in source.assets if name == _CARD
+        ]
         left_out += [f"left out: {name} (holds the original weights)" for name in source.other_weights]
     else:
         kept += source.other_weights
@@ -158,7 +160,9 @@ def _architecture(model: Model) -> str:
 
 
 def _config_bytes(model: Model, tensors: Mapping[str, torch.Tensor]) -> tuple[bytes, list[str]]:
-    """config.json: the original bytes if nothing changed, else the original with the changed keys set."""
+    """config.json: the original bytes if nothing changed, else the original with the changed keys
+    set.
+    """
     source = model.source
     changes: dict[str, Any] = {}
     if model.provenance.architecture != _architecture(model):
@@ -172,13 +176,16 @@ def _config_bytes(model: Model, tensors: Mapping[str, torch.Tensor]) -> tuple[by
         if model.hf_config.get(key) != source.config.get(key):
             changes[key] = model.hf_config.get(key)
     if not model.provenance.keeps_head and model.head_name == "mlm" and "legacy" in model.settled:
-        if source.config.get("legacy", True) != model.settled["legacy"]:
-            changes["legacy"] = model.settled["legacy"]
+        changes |= {"legacy": model.settled["legacy"]} if not model.settled["legacy"] else {}
     changes = {key: value for key, value in changes.items() if source.config.get(key, _ABSENT) != value}
     if not changes:
         return source.config_bytes, []
-    patched = {key: value for key, value in {**source.config, **changes}.items() if key not in _dropped(changes)}
-    lines = [f"config.json: {key} = {json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()]
+    patched = {
+        key: value for key, value in {**source.config, **changes}.items() if key not in _dropped(changes)
+    }
+    lines = [
+        f"config.json: {key} = {json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()
+    ]
     return _dump_like(patched, source.config_bytes), lines
 
 
@@ -191,7 +198,9 @@ def _dropped(changes: Mapping[str, Any]) -> set[str]:
 
 
 def _dump_like(config: Mapping[str, Any], original: bytes) -> bytes:
-    """JSON in the style of the original: indented or compact, ASCII or not, with or without a last newline."""
+    """JSON in the style of the original: indented or compact, ASCII or not, with or without a last
+    newline.
+    """
     text = original.decode("utf-8")
     lines = text.splitlines()
     indent = len(lines[1]) - len(lines[1].lstrip()) if len(lines) > 1 else None

@@ -1,4 +1,6 @@
-"""Compare our model with HF's, bit for bit, without the verifier: the two must not share their mistakes."""
+"""Compare our model with HF's, bit for bit, without the verifier: the two must not share their
+mistakes.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from biject.model import Model, load
 from biject.verify.inputs import Case
 
 
-def hf_model(folder: Path, ours: Model, *, attention: str | None = None, dtype: torch.dtype | None = None) -> nn.Module:
+def hf_model(
+    folder: Path, ours: Model, *, attention: str | None = None, dtype: torch.dtype | None = None
+) -> nn.Module:
     """HF's model of the same head and, for DeBERTa, the same `legacy`."""
     import transformers
 
@@ -34,21 +38,27 @@ def pair(folder: Path, **options: Any) -> tuple[Model, nn.Module]:
 
 
 def differences(ours: Any, theirs: Any) -> list[str]:
-    """Outputs of which any bit differs (NaN equals NaN), or that only one side has; loss and hidden states too."""
+    """Outputs of which any bit differs (NaN equals NaN), or that only one side has; loss and hidden
+    states too.
+    """
     found = []
-    for key in theirs.keys():
+    for key in list(theirs):
         if key not in ours:
             found.append(f"{key} is missing")
             continue
         a, b = ours[key], theirs[key]
         many = zip(a, b, strict=True) if isinstance(a, tuple) else [(a, b)]
         found += [f"{key}[{i}] {_distance(x, y)}" for i, (x, y) in enumerate(many) if not equal(x, y)]
-    return found + [f"{key} is extra" for key in ours.keys() if key not in theirs.keys()]
+    return found + [f"{key} is extra" for key in ours if key not in theirs]
 
 
 def equal(a: Tensor, b: Tensor) -> bool:
     """Same shape, dtype and values, NaN where NaN."""
-    return a.dtype == b.dtype and a.shape == b.shape and torch.equal(torch.nan_to_num(a, 7.0), torch.nan_to_num(b, 7.0))
+    return (
+        a.dtype == b.dtype
+        and a.shape == b.shape
+        and torch.equal(torch.nan_to_num(a, 7.0), torch.nan_to_num(b, 7.0))
+    )
 
 
 def _distance(a: Tensor, b: Tensor) -> str:
@@ -81,16 +91,19 @@ def compare_gradients(ours: Model, theirs: nn.Module, case: Case, *, train: bool
         name = hf_name(binding.disk[0], hf, prefix)
         a, b = ours.get_parameter(binding.memory).grad, hf[name].grad
         if (a is None) != (b is None) or (a is not None and b is not None and not equal(a, b)):
-            found.append(f"gradient of {binding.memory} " + (_distance(a, b) if a is not None and b is not None else "is missing"))
+            found.append(
+                f"gradient of {binding.memory} "
+                + (_distance(a, b) if a is not None and b is not None else "is missing")
+            )
     return found
 
 
 def objective(out: Any) -> Tensor:
     """The loss, or for a base model a scalar that reaches every output."""
-    if "loss" in out.keys():
+    if "loss" in out:
         return out["loss"]
     total = out["last_hidden_state"].float().pow(2).sum()
-    return total + out["pooler_output"].float().sum() if "pooler_output" in out.keys() else total
+    return total + out["pooler_output"].float().sum() if "pooler_output" in out else total
 
 
 def hf_name(disk: str, names: Any, prefix: str) -> str:

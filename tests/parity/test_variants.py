@@ -1,4 +1,6 @@
-"""Every configuration variant equals HF bit for bit: all probe inputs, hidden states, one backward without and with dropout."""
+"""Every configuration variant equals HF bit for bit: all probe inputs, hidden states, one backward
+without and with dropout.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from parity.harness import compare_forward, compare_gradients, pair
 
 from biject.errors import BijectError
 from biject.families import HEADS, families
 from biject.model import load
 from biject.verify.inputs import probe_cases, training_case
 from biject.verify.variants import KNOWN_HF_CRASHES, VARIANTS, Crash, Variant
+from parity.harness import compare_forward, compare_gradients, pair
 
 CELLS = [Variant(name="tiny", model_type=name, heads=(head,)) for name in families() for head in HEADS]
 ROWS = [(variant, head) for variant in (*CELLS, *VARIANTS) for head in variant.heads]

@@ -36,7 +36,7 @@ def number(minimum: float | None = None, maximum: float | None = None, *, none: 
 
 
 def boolean(value: Any) -> str | None:
-    """true or false."""
+    """True or false."""
     return None if isinstance(value, bool) else "true or false"
 
 
@@ -71,7 +71,9 @@ def choice(*allowed: Any) -> Check:
 def strings(value: Any) -> str | None:
     """null, a string or a list of strings."""
     listed = isinstance(value, list | tuple) and all(isinstance(v, str) for v in value)
-    return None if value is None or isinstance(value, str) or listed else "null, a string or a list of strings"
+    return (
+        None if value is None or isinstance(value, str) or listed else "null, a string or a list of strings"
+    )
 
 
 def text(value: Any) -> str | None:

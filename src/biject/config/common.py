@@ -1,4 +1,6 @@
-"""Rows that every family shares: labels, outputs, and keys that change the maths in ways Biject does not compute."""
+"""Rows that every family shares: labels, outputs, and keys that change the maths in ways Biject
+does not compute.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +24,70 @@ LABELS: tuple[Row, ...] = (
 
 _ENCODER_ONLY = "only encoders with bidirectional attention are computed for this family"
 
+_UNUSED = (
+    "model_type",
+    "dtype",
+    "torch_dtype",
+    "transformers_version",
+    "_name_or_path",
+    "bos_token_id",
+    "eos_token_id",
+    "sep_token_id",
+    "cls_token_id",
+    "mask_token_id",
+    "unk_token_id",
+    "use_cache",
+    "gradient_checkpointing",
+    "return_dict",
+    "torchscript",
+    "finetuning_task",
+    "output_past",
+    "use_bfloat16",
+    "task_specific_params",
+    "tokenizer_class",
+    "prefix",
+    "decoder_start_token_id",
+    "cross_attention_hidden_size",
+    "auto_map",
+    "attn_implementation",
+    "_attn_implementation",
+    "_num_labels",
+    "tf_legacy_loss",
+    "tie_encoder_decoder",
+    "tie_last_hidden_states",
+    "use_return_dict",
+    "remove_invalid_values",
+)
+"""Keys without effect on what encoders compute."""
+
+_GENERATION = (
+    "max_length",
+    "min_length",
+    "do_sample",
+    "early_stopping",
+    "num_beams",
+    "num_beam_groups",
+    "diversity_penalty",
+    "temperature",
+    "top_k",
+    "top_p",
+    "typical_p",
+    "repetition_penalty",
+    "length_penalty",
+    "no_repeat_ngram_size",
+    "encoder_no_repeat_ngram_size",
+    "bad_words_ids",
+    "num_return_sequences",
+    "output_scores",
+    "return_dict_in_generate",
+    "forced_bos_token_id",
+    "forced_eos_token_id",
+    "exponential_decay_length_penalty",
+    "suppress_tokens",
+    "begin_suppress_tokens",
+)
+"""Generation settings that old files keep in config.json."""
+
 COMMON: tuple[Row, ...] = (
     *LABELS,
     Key("tie_word_embeddings", "tie_word_embeddings", boolean, True),
@@ -37,23 +103,8 @@ COMMON: tuple[Row, ...] = (
     Const("pruned_heads", ({}, None), "pruned attention heads are not computed"),
     Const("quantization_config", (None,), "quantised weights are not read"),
     Const("per_layer_config", ({}, None), "settings that differ by layer are not computed"),
-    Inert(
-        (
-            "model_type", "dtype", "torch_dtype", "transformers_version", "_name_or_path", "bos_token_id",
-            "eos_token_id", "sep_token_id", "cls_token_id", "mask_token_id", "unk_token_id", "use_cache",
-            "gradient_checkpointing", "return_dict", "torchscript", "finetuning_task", "output_past",
-            "use_bfloat16", "task_specific_params", "tokenizer_class", "prefix", "decoder_start_token_id",
-            "cross_attention_hidden_size", "auto_map", "attn_implementation", "_attn_implementation", "_num_labels",
-            "tf_legacy_loss", "tie_encoder_decoder", "tie_last_hidden_states", "use_return_dict", "remove_invalid_values",
-            # Generation settings that old files keep in config.json.
-            "max_length", "min_length", "do_sample", "early_stopping", "num_beams", "num_beam_groups",
-            "diversity_penalty", "temperature", "top_k", "top_p", "typical_p", "repetition_penalty",
-            "length_penalty", "no_repeat_ngram_size", "encoder_no_repeat_ngram_size", "bad_words_ids",
-            "num_return_sequences", "output_scores", "return_dict_in_generate", "forced_bos_token_id",
-            "forced_eos_token_id", "exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens",
-        )
-    ),
-)  # fmt: skip
+    Inert((*_UNUSED, *_GENERATION)),
+)
 
 
 def num_labels(values: Mapping[str, Any]) -> int:

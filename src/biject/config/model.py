@@ -1,7 +1,7 @@
 """`ModelConfig`: everything the modules need to know, in one frozen object and without a family's name.
 
-Sizes carry Hugging Face's names. Where families differ, a small field says how (an axis of variation), so that `nn/`
-never asks which family it is computing.
+Sizes carry Hugging Face's names. Where families differ, a small field says how (an axis of
+variation), so that `nn/` never asks which family it is computing.
 """
 
 from __future__ import annotations
@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 PositionRule = Literal["none", "arange", "after-pad"]
-"""`arange`: 0, 1, 2, …; `after-pad`: tokens that are not padding count up from `pad_token_id + 1`, padding stays at it."""
+"""`arange`: 0, 1, 2, …; `after-pad`: tokens that are not padding count up from `pad_token_id + 1`,
+padding stays at it.
+"""
+
+Table = Literal["positions", "segments"]
+"""An embedding table that is added to the token rows."""
 
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 
@@ -20,7 +25,7 @@ class EmbeddingConfig:
     """Token, position and segment tables, and what is done with their sum."""
 
     size: int
-    order: tuple[Literal["positions", "segments"], ...]
+    order: tuple[Table, ...]
     """Tables added to the token rows, in this order (floating-point sums depend on it)."""
     position_rule: PositionRule
     max_position_embeddings: int
@@ -66,13 +71,17 @@ class ConvConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    """What sits on the transformer: `pooled` (one row a text), `tokens`, `spans` or `vocab` (masked LM)."""
+    """What sits on the transformer: `pooled` (one row a text), `tokens`, `spans` or `vocab` (masked
+    LM).
+    """
 
     kind: Literal["pooled", "tokens", "spans", "vocab"]
     num_labels: int
     problem_type: ProblemType | None = None
     infer_problem: Literal["dtype", "shape"] = "dtype"
-    """How an unset `problem_type` is inferred: from the labels' dtype (most families) or shape (DeBERTa)."""
+    """How an unset `problem_type` is inferred: from the labels' dtype (most families) or shape
+    (DeBERTa).
+    """
     dense_size: int = 0
     """Width of the dense layer before the output; 0 for none."""
     act: str = "linear"

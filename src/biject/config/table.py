@@ -1,7 +1,8 @@
 """`ConfigTable`: a family's `config.json`, read into our names and written back, key by key.
 
-Every key is a `Key` (read and written), a `Const` (must hold a value whose maths we compute), or `Inert` (no effect on
-what is computed). An unknown key is kept and named in a notice: the original text is always the base of what is written.
+Every key is a `Key` (read and written), a `Const` (must hold a value whose maths we compute), or
+`Inert` (no effect on what is computed). An unknown key is kept and named in a notice: the original
+text is always the base of what is written.
 """
 
 from __future__ import annotations
@@ -101,10 +102,15 @@ class ConfigTable:
         names = self.unknown(hf)
         if names:
             listed = ", ".join(f"`{n}`" for n in names)
-            notice("unknown-config-key", f"config.json has keys that Biject does not know and leaves alone: {listed}.")
+            notice(
+                "unknown-config-key",
+                f"config.json has keys that Biject does not know and leaves alone: {listed}.",
+            )
 
     def write(self, hf: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-        """`hf` with the given fields set under their names on disk; everything else, and the order, as it came."""
+        """`hf` with the given fields set under their names on disk; everything else, and the order,
+        as it came.
+        """
         out = dict(hf)
         for field, value in changes.items():
             out[self.keys[field].name] = value

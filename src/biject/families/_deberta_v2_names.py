@@ -111,7 +111,8 @@ def resolve(v: Values, names: frozenset[str], head_name: str, asked: bool | None
     """Settle `legacy`: as asked; else as the tensors say; the config may only confirm them.
 
     Raises:
-        ConfigError: masked LM is asked for, and the config's `legacy` names a head that the file does not have while
+        ConfigError: masked LM is asked for, and the config's `legacy` names a head that the file
+            does not have while
             the other one is there.
     """
     if asked is not None:
@@ -122,7 +123,7 @@ def resolve(v: Values, names: frozenset[str], head_name: str, asked: bool | None
     if head_name == "mlm" and v["legacy"] is not None and v["legacy"] == has_new:
         held, other = ("new", "legacy") if has_new else ("legacy", "new")
         raise ConfigError(
-            f"config.json: `legacy` is {str(v['legacy']).lower()} ({other} masked-LM head), but the file holds the {held} "
-            f"head; pass legacy={has_legacy} to use it."
+            f"config.json: `legacy` is {str(v['legacy']).lower()} ({other} masked-LM head), but the file "
+            f"holds the {held} head; pass legacy={has_legacy} to use it."
         )
     return {**v, "legacy": has_legacy}

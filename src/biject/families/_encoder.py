@@ -1,4 +1,6 @@
-"""What the BERT-like families share: a table of config keys, a post-norm layer, checks, and the head configs."""
+"""What the BERT-like families share: a table of config keys, a post-norm layer, checks, and the
+head configs.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,12 @@ from biject.weights.rules import Slots, join, linear, norm
 Values = Mapping[str, Any]
 
 
-def bert_rows(*, pad_token_id: int, type_vocab_size: int, vocab_size: int, norm_eps: float = 1e-12) -> tuple[Row, ...]:
-    """Keys of BERT's vocabulary of sizes, with HF's defaults (configuration_bert.py and cousins, 5.23)."""
+def bert_rows(
+    *, pad_token_id: int, type_vocab_size: int, vocab_size: int, norm_eps: float = 1e-12
+) -> tuple[Row, ...]:
+    """Keys of BERT's vocabulary of sizes, with HF's defaults (configuration_bert.py and cousins,
+    5.23).
+    """
     return (
         *COMMON,
         Key("vocab_size", "vocab_size", integer(1), vocab_size),
@@ -65,15 +71,58 @@ def check_sizes(v: Values) -> None:
         )
 
 
+def need_segments(v: Values) -> None:
+    """Raise where there is no row for segment 0, which these families always add."""
+    if v["type_vocab_size"] < 1:
+        raise ConfigError("config.json: `type_vocab_size` should be at least 1, found 0.")
+
+
+def encoder_fields(v: Values) -> dict[str, Any]:
+    """Fields of `ModelConfig` that the BERT-like families take straight from their config."""
+    return {
+        "vocab_size": v["vocab_size"],
+        "hidden_size": v["hidden_size"],
+        "num_attention_heads": v["num_attention_heads"],
+        "intermediate_size": v["intermediate_size"],
+        "hidden_act": v["hidden_act"],
+        "norm_eps": v["norm_eps"],
+        "pad_token_id": v["pad_token_id"],
+        "num_unique_layers": v["num_hidden_layers"],
+        "layer_order": tuple(range(v["num_hidden_layers"])),
+        "embedding_dropout": v["hidden_dropout"],
+        "attention_dropout": v["attention_dropout"],
+        "attention_out_dropout": v["hidden_dropout"],
+        "mlp_out_dropout": v["hidden_dropout"],
+        "feed_forward_chunk_size": v["feed_forward_chunk_size"],
+        "tied_output": v["tie_word_embeddings"],
+        "initializer_range": v["initializer_range"],
+        "output_hidden_states": bool(v["output_hidden_states"]),
+        "output_attentions": bool(v["output_attentions"]),
+    }
+
+
 def first_set(*values: float | None) -> float:
-    """The first value that is not null, as HF falls back from `classifier_dropout` to the hidden dropout."""
+    """The first value that is not null, as HF falls back from `classifier_dropout` to the hidden
+    dropout.
+    """
     return float(next(value for value in values if value is not None))
+
+
+def pooled(v: Values, *, dropout: float, **dense: Any) -> HeadConfig:
+    """Sequence classification; `dense` describes the layer before the output, if the head has one
+    of its own.
+    """
+    return HeadConfig(
+        kind="pooled", num_labels=num_labels(v), problem_type=v["problem_type"], dropout=dropout, **dense
+    )
 
 
 def spans(v: Values, *, dropout: float = 0.0) -> HeadConfig:
     """Extractive question answering."""
     if num_labels(v) != 2:
-        raise ConfigError(f"config.json: question answering needs 2 labels (start, end), found {num_labels(v)}.")
+        raise ConfigError(
+            f"config.json: question answering needs 2 labels (start, end), found {num_labels(v)}."
+        )
     return HeadConfig(kind="spans", num_labels=2, dropout=dropout)
 
 
@@ -84,4 +133,6 @@ def tokens(v: Values, *, dropout: float) -> HeadConfig:
 
 def vocab(v: Values, *, size: int, act: str, bias_added: bool = False) -> HeadConfig:
     """Masked LM."""
-    return HeadConfig(kind="vocab", num_labels=v["vocab_size"], dense_size=size, act=act, bias_added=bias_added)
+    return HeadConfig(
+        kind="vocab", num_labels=v["vocab_size"], dense_size=size, act=act, bias_added=bias_added
+    )

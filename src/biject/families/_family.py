@@ -35,7 +35,8 @@ class Family:
     """Name of the base model inside HF's head classes."""
     config: ConfigTable
     build: Callable[[Mapping[str, Any], str], ModelConfig]
-    """From the table's values and a head's name to the modules' config; raises `ConfigError` for maths that HF has
+    """From the table's values and a head's name to the modules' config; raises `ConfigError` for
+    maths that HF has
     no answer to either."""
     heads: Mapping[str, Head]
     carry: tuple[str, ...] = ()
@@ -43,7 +44,9 @@ class Family:
     attention: str = "sdpa"
     """HF's attention backend that the exact path follows."""
     resolve: Callable[[Mapping[str, Any], frozenset[str], str, bool | None], Mapping[str, Any]] | None = None
-    """Settles values that the tensors in the file decide, given (values, names on disk, head, `legacy` as asked)."""
+    """Settles values that the tensors in the file decide, given (values, names on disk, head,
+    `legacy` as asked).
+    """
     tiny: Mapping[str, Any] = field(default_factory=dict)
     """config.json of a tiny model, for tests and `verify-matrix --weights tiny`."""
     base: Mapping[str, Any] = field(default_factory=dict)

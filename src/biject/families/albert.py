@@ -1,17 +1,27 @@
 """ALBERT (Lan et al. 2019). Source: transformers 5.23, models/albert/modeling_albert.py.
 
-A small embedding, lifted by a linear after its norm; few layers that run many times; no dropout after the MLP.
+A small embedding, lifted by a linear after its norm; few layers that run many times; no dropout
+after the MLP.
 """
 
 from __future__ import annotations
 
 from biject.config.checks import activation, integer, number, probability
-from biject.config.common import COMMON, num_labels
+from biject.config.common import COMMON
 from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
 from biject.config.table import ConfigTable, Inert, Key
-from biject.families.bert import TINY
-from biject.families._encoder import Values, check_sizes, spans, tokens, vocab
+from biject.families._encoder import (
+    Values,
+    check_sizes,
+    encoder_fields,
+    need_segments,
+    pooled,
+    spans,
+    tokens,
+    vocab,
+)
 from biject.families._family import Family, Head
+from biject.families.bert import TINY
 from biject.weights.rules import (
     Slots,
     embed,
@@ -63,24 +73,15 @@ def layer_order(v: Values) -> tuple[int, ...]:
 def build(v: Values, name: str) -> ModelConfig:
     """The modules' config."""
     check_sizes(v)
-    dropout = v["classifier_dropout"]
-    heads = {
-        "base": lambda: None,
-        "seqcls": lambda: HeadConfig(
-            kind="pooled", num_labels=num_labels(v), problem_type=v["problem_type"], dropout=dropout
-        ),
-        "tokcls": lambda: tokens(v, dropout=dropout),
-        "qa": lambda: spans(v),
-        "mlm": lambda: vocab(v, size=v["embedding_size"], act=v["hidden_act"]),
+    need_segments(v)
+    fields = encoder_fields(v)
+    fields |= {
+        "num_unique_layers": v["num_hidden_groups"] * v["inner_group_num"],
+        "layer_order": layer_order(v),
+        "mlp_out_dropout": 0.0,
     }
     return ModelConfig(
-        vocab_size=v["vocab_size"],
-        hidden_size=v["hidden_size"],
-        num_attention_heads=v["num_attention_heads"],
-        intermediate_size=v["intermediate_size"],
-        hidden_act=v["hidden_act"],
-        norm_eps=v["norm_eps"],
-        pad_token_id=v["pad_token_id"],
+        **fields,
         embedding=EmbeddingConfig(
             size=v["embedding_size"],
             order=("segments", "positions"),
@@ -89,20 +90,22 @@ def build(v: Values, name: str) -> ModelConfig:
             type_vocab_size=v["type_vocab_size"],
             projection="after-norm",
         ),
-        num_unique_layers=v["num_hidden_groups"] * v["inner_group_num"],
-        layer_order=layer_order(v),
-        embedding_dropout=v["hidden_dropout"],
-        attention_dropout=v["attention_dropout"],
-        attention_out_dropout=v["hidden_dropout"],
-        mlp_out_dropout=0.0,
-        feed_forward_chunk_size=v["feed_forward_chunk_size"],
         pooler=name in ("base", "seqcls"),
-        tied_output=v["tie_word_embeddings"],
-        initializer_range=v["initializer_range"],
-        output_hidden_states=bool(v["output_hidden_states"]),
-        output_attentions=bool(v["output_attentions"]),
-        head=heads[name](),
+        head=_head(v, name),
     )
+
+
+def _head(v: Values, name: str) -> HeadConfig | None:
+    match name:
+        case "seqcls":
+            return pooled(v, dropout=v["classifier_dropout"])
+        case "tokcls":
+            return tokens(v, dropout=v["classifier_dropout"])
+        case "qa":
+            return spans(v)
+        case "mlm":
+            return vocab(v, size=v["embedding_size"], act=v["hidden_act"])
+    return None
 
 
 def _mlm(v: Values) -> Slots:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from biject.config.common import num_labels
 from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
 from biject.config.table import ConfigTable, Inert
 from biject.families._encoder import (
@@ -11,7 +10,10 @@ from biject.families._encoder import (
     bert_layer,
     bert_rows,
     check_sizes,
+    encoder_fields,
     first_set,
+    need_segments,
+    pooled,
     spans,
     tokens,
     vocab,
@@ -62,18 +64,10 @@ def _mlm(v: Values) -> Slots:
 def build(v: Values, name: str) -> ModelConfig:
     """The modules' config."""
     check_sizes(v)
-    classifier_dropout = first_set(v["classifier_dropout"], v["hidden_dropout"])
-    heads = {
-        "base": lambda: None,
-        "seqcls": lambda: HeadConfig(
-            kind="pooled", num_labels=num_labels(v), problem_type=v["problem_type"], dropout=classifier_dropout
-        ),
-        "tokcls": lambda: tokens(v, dropout=classifier_dropout),
-        "qa": lambda: spans(v),
-        "mlm": lambda: vocab(v, size=v["hidden_size"], act=v["hidden_act"]),
-    }
+    need_segments(v)
     return ModelConfig(
         **encoder_fields(v),
+        feed_forward_chunk_norm=True,
         embedding=EmbeddingConfig(
             size=v["hidden_size"],
             order=("segments", "positions"),
@@ -82,33 +76,22 @@ def build(v: Values, name: str) -> ModelConfig:
             type_vocab_size=v["type_vocab_size"],
         ),
         pooler=name in ("base", "seqcls"),
-        head=heads[name](),
+        head=_head(v, name),
     )
 
 
-def encoder_fields(v: Values) -> dict[str, object]:
-    """Fields of `ModelConfig` that BERT and its cousins take straight from their config."""
-    return {
-        "vocab_size": v["vocab_size"],
-        "hidden_size": v["hidden_size"],
-        "num_attention_heads": v["num_attention_heads"],
-        "intermediate_size": v["intermediate_size"],
-        "hidden_act": v["hidden_act"],
-        "norm_eps": v["norm_eps"],
-        "pad_token_id": v["pad_token_id"],
-        "num_unique_layers": v["num_hidden_layers"],
-        "layer_order": tuple(range(v["num_hidden_layers"])),
-        "embedding_dropout": v["hidden_dropout"],
-        "attention_dropout": v["attention_dropout"],
-        "attention_out_dropout": v["hidden_dropout"],
-        "mlp_out_dropout": v["hidden_dropout"],
-        "feed_forward_chunk_size": v["feed_forward_chunk_size"],
-        "feed_forward_chunk_norm": True,
-        "tied_output": v["tie_word_embeddings"],
-        "initializer_range": v["initializer_range"],
-        "output_hidden_states": bool(v["output_hidden_states"]),
-        "output_attentions": bool(v["output_attentions"]),
-    }
+def _head(v: Values, name: str) -> HeadConfig | None:
+    dropout = first_set(v["classifier_dropout"], v["hidden_dropout"])
+    match name:
+        case "seqcls":
+            return pooled(v, dropout=dropout)
+        case "tokcls":
+            return tokens(v, dropout=dropout)
+        case "qa":
+            return spans(v)
+        case "mlm":
+            return vocab(v, size=v["hidden_size"], act=v["hidden_act"])
+    return None
 
 
 _SIZES = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}

@@ -1,25 +1,40 @@
-"""DeBERTa v2 and v3 (He et al. 2020, 2021). Source: transformers 5.23, models/deberta_v2/modeling_deberta_v2.py.
+"""DeBERTa v2 and v3 (He et al. 2020, 2021). Source: transformers 5.23,
+models/deberta_v2/modeling_deberta_v2.py.
 
-Disentangled attention over a table of relative positions, embeddings gated by the mask, an optional convolution beside
-the first layer, and two masked-LM heads: which one a file has is decided by its tensors.
+Disentangled attention over a table of relative positions, embeddings gated by the mask, an optional
+convolution beside the first layer, and two masked-LM heads: which one a file has is decided by its
+tensors.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 from biject.config.checks import activation, boolean, flag, integer, number, probability, strings, text
-from biject.config.common import num_labels
-from biject.config.model import ConvConfig, EmbeddingConfig, HeadConfig, ModelConfig, RelativeConfig
+from biject.config.model import ConvConfig, EmbeddingConfig, HeadConfig, ModelConfig, RelativeConfig, Table
 from biject.config.table import ConfigTable, Inert, Key
 from biject.errors import ConfigError
-from biject.families.bert import TINY, encoder_fields
 from biject.families._deberta_v2_names import CARRY, backbone, mlm, norms_positions, position_terms, resolve
-from biject.families._encoder import Values, bert_rows, check_sizes, first_set, spans, tokens, vocab
+from biject.families._encoder import (
+    Values,
+    bert_rows,
+    check_sizes,
+    encoder_fields,
+    first_set,
+    pooled,
+    spans,
+    tokens,
+    vocab,
+)
 from biject.families._family import Family, Head
+from biject.families.bert import TINY
 from biject.weights.rules import head, join, linear
 
-_OWN = {"hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "feed_forward_chunk_size"}
+_OWN = {
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "intermediate_size",
+    "feed_forward_chunk_size",
+}
 
 
 def relative(v: Values) -> RelativeConfig:
@@ -44,72 +59,95 @@ def _check(v: Values, name: str) -> None:
     hidden, heads = v["hidden_size"], v["num_attention_heads"]
     if v["attention_head_size"] not in (None, hidden // heads):
         raise ConfigError(
-            f"config.json: `attention_head_size` {v['attention_head_size']} × `num_attention_heads` {heads} is not "
-            f"`hidden_size` {hidden}."
+            f"config.json: `attention_head_size` {v['attention_head_size']} × `num_attention_heads` {heads} "
+            f"is not `hidden_size` {hidden}."
         )
     kernel = v["conv_kernel_size"]
     if kernel > 0 and (kernel % 2 == 0 or hidden % v["conv_groups"]):
         raise ConfigError(
-            f"config.json: `conv_kernel_size` {kernel} must be odd and `conv_groups` {v['conv_groups']} must divide "
-            f"`hidden_size` {hidden}."
+            f"config.json: `conv_kernel_size` {kernel} must be odd and `conv_groups` {v['conv_groups']} must "
+            f"divide `hidden_size` {hidden}."
         )
     if name == "seqcls" and v["pooler_hidden_size"] not in (None, hidden):
         raise ConfigError(
-            f"config.json: `pooler_hidden_size` {v['pooler_hidden_size']} differs from `hidden_size` {hidden}."
+            f"config.json: `pooler_hidden_size` {v['pooler_hidden_size']} differs from `hidden_size` "
+            f"{hidden}."
         )
     if name == "mlm" and not v["legacy"] and v["embedding_size"] not in (None, hidden):
         raise ConfigError(
-            f"config.json: `embedding_size` {v['embedding_size']} differs from `hidden_size` {hidden}, which the new "
-            "masked-LM head (`legacy` false) cannot compute."
+            f"config.json: `embedding_size` {v['embedding_size']} differs from `hidden_size` {hidden}, which "
+            "the new masked-LM head (`legacy` false) cannot compute."
         )
 
 
 def build(v: Values, name: str) -> ModelConfig:
     """The modules' config."""
     _check(v, name)
-    hidden = v["hidden_size"]
-    size = v["embedding_size"] or hidden
-    heads = {
-        "base": lambda: None,
-        "seqcls": lambda: HeadConfig(
-            kind="pooled",
-            num_labels=num_labels(v),
-            problem_type=v["problem_type"],
-            infer_problem="shape",
-            dense_size=hidden,
-            act=v["pooler_hidden_act"],
-            dropout_in=v["pooler_dropout"],
-            dropout=first_set(v["cls_dropout"], v["hidden_dropout"]),
-        ),
-        "tokcls": lambda: tokens(v, dropout=v["hidden_dropout"]),
-        "qa": lambda: spans(v),
-        "mlm": lambda: vocab(
-            v, size=size if v["legacy"] else hidden, act=v["hidden_act"], bias_added=not v["legacy"]
-        ),
-    }
-    fields: dict[str, Any] = encoder_fields({**v, "feed_forward_chunk_size": 0})
+    size = v["embedding_size"] or v["hidden_size"]
+    fields = encoder_fields({**v, "feed_forward_chunk_size": 0})
     if name == "mlm" and not v["legacy"]:
-        fields["tied_output"] = True
+        fields["tied_output"] = (
+            True  # the new head reads the token table, whatever `tie_word_embeddings` says
+        )
+    conv = v["conv_kernel_size"]
     return ModelConfig(
         **fields,
-        embedding=EmbeddingConfig(
-            size=size,
-            order=(("positions",) if v["position_biased_input"] else ())
-            + (("segments",) if v["type_vocab_size"] else ()),
-            position_rule="arange" if v["position_biased_input"] else "none",
-            max_position_embeddings=v["max_position_embeddings"],
-            type_vocab_size=v["type_vocab_size"],
-            projection="none" if size == hidden else "before-norm",
-            projection_bias=False,
-            zero_padding=True,
-        ),
+        embedding=_embedding(v, size),
         relative=relative(v),
-        conv=ConvConfig(kernel_size=v["conv_kernel_size"], groups=v["conv_groups"], act=v["conv_act"])
-        if v["conv_kernel_size"] > 0
-        else None,
-        head=heads[name](),
+        conv=ConvConfig(kernel_size=conv, groups=v["conv_groups"], act=v["conv_act"]) if conv > 0 else None,
+        head=_head(v, name, size),
     )
 
+
+def _embedding(v: Values, size: int) -> EmbeddingConfig:
+    order: list[Table] = []
+    if v["position_biased_input"]:
+        order.append("positions")
+    if v["type_vocab_size"]:
+        order.append("segments")
+    return EmbeddingConfig(
+        size=size,
+        order=tuple(order),
+        position_rule="arange" if v["position_biased_input"] else "none",
+        max_position_embeddings=v["max_position_embeddings"],
+        type_vocab_size=v["type_vocab_size"],
+        projection="none" if size == v["hidden_size"] else "before-norm",
+        projection_bias=False,
+        zero_padding=True,
+    )
+
+
+def _head(v: Values, name: str, size: int) -> HeadConfig | None:
+    match name:
+        case "seqcls":
+            return pooled(
+                v,
+                dropout=first_set(v["cls_dropout"], v["hidden_dropout"]),
+                dropout_in=v["pooler_dropout"],
+                dense_size=v["hidden_size"],
+                act=v["pooler_hidden_act"],
+                infer_problem="shape",
+            )
+        case "tokcls":
+            return tokens(v, dropout=v["hidden_dropout"])
+        case "qa":
+            return spans(v)
+        case "mlm" if v["legacy"]:
+            return vocab(v, size=size, act=v["hidden_act"])
+        case "mlm":
+            return vocab(v, size=v["hidden_size"], act=v["hidden_act"], bias_added=True)
+    return None
+
+
+_V3 = {
+    "type_vocab_size": 0,
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "share_att_key": True,
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+    "max_relative_positions": -1,
+}
 
 FAMILY = Family(
     model_type="deberta-v2",
@@ -166,14 +204,18 @@ FAMILY = Family(
     attention="eager",
     resolve=resolve,
     tiny={
-        **TINY, "type_vocab_size": 0, "relative_attention": True, "pos_att_type": ["c2p", "p2c"], "share_att_key": True,
-        "position_buckets": 8, "max_relative_positions": -1, "norm_rel_ebd": "layer_norm",
-        "position_biased_input": False,
+        **TINY,
+        **_V3,
+        "position_buckets": 8,
     },
     base={
-        "vocab_size": 128100, "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12,
-        "intermediate_size": 3072, "max_position_embeddings": 512, "type_vocab_size": 0, "relative_attention": True,
-        "position_buckets": 256, "pos_att_type": ["p2c", "c2p"], "share_att_key": True, "norm_rel_ebd": "layer_norm",
-        "position_biased_input": False, "max_relative_positions": -1,
+        "vocab_size": 128100,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "max_position_embeddings": 512,
+        "position_buckets": 256,
+        **_V3,
     },
-)  # fmt: skip
+)

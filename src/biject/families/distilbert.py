@@ -1,16 +1,17 @@
 """DistilBERT (Sanh et al. 2019). Source: transformers 5.23, models/distilbert/modeling_distilbert.py.
 
-No segments, no pooler, no dropout after the attention's output; norms always have eps 1e-12. Sinusoidal positions are
-a table in the file like learned ones (`sinusoidal_pos_embds` only says how it was first filled).
+No segments, no pooler, no dropout after the attention's output; norms always have eps 1e-12.
+Sinusoidal positions are a table in the file like learned ones (`sinusoidal_pos_embds` only says how
+it was first filled).
 """
 
 from __future__ import annotations
 
 from biject.config.checks import activation, boolean, integer, probability
-from biject.config.common import COMMON, num_labels
+from biject.config.common import COMMON
 from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
 from biject.config.table import ConfigTable, Inert, Key
-from biject.families._encoder import Values, check_sizes, spans, tokens, vocab
+from biject.families._encoder import Values, check_sizes, encoder_fields, pooled, spans, tokens, vocab
 from biject.families._family import Family, Head
 from biject.weights.rules import Slots, embed, head, join, layers, linear, norm, output_matrix
 
@@ -50,28 +51,10 @@ def _mlm(v: Values) -> Slots:
 def build(v: Values, name: str) -> ModelConfig:
     """The modules' config."""
     check_sizes(v)
-    heads = {
-        "base": lambda: None,
-        "seqcls": lambda: HeadConfig(
-            kind="pooled",
-            num_labels=num_labels(v),
-            problem_type=v["problem_type"],
-            dense_size=v["hidden_size"],
-            act="relu",
-            dropout=v["seqcls_dropout"],
-        ),
-        "tokcls": lambda: tokens(v, dropout=v["hidden_dropout"]),
-        "qa": lambda: spans(v, dropout=v["qa_dropout"]),
-        "mlm": lambda: vocab(v, size=v["hidden_size"], act=v["hidden_act"]),
-    }
+    fields = encoder_fields({**v, "norm_eps": 1e-12})
+    fields["attention_out_dropout"] = 0.0
     return ModelConfig(
-        vocab_size=v["vocab_size"],
-        hidden_size=v["hidden_size"],
-        num_attention_heads=v["num_attention_heads"],
-        intermediate_size=v["intermediate_size"],
-        hidden_act=v["hidden_act"],
-        norm_eps=1e-12,
-        pad_token_id=v["pad_token_id"],
+        **fields,
         embedding=EmbeddingConfig(
             size=v["hidden_size"],
             order=("positions",),
@@ -79,19 +62,21 @@ def build(v: Values, name: str) -> ModelConfig:
             max_position_embeddings=v["max_position_embeddings"],
             type_vocab_size=0,
         ),
-        num_unique_layers=v["num_hidden_layers"],
-        layer_order=tuple(range(v["num_hidden_layers"])),
-        embedding_dropout=v["hidden_dropout"],
-        attention_dropout=v["attention_dropout"],
-        attention_out_dropout=0.0,
-        mlp_out_dropout=v["hidden_dropout"],
-        feed_forward_chunk_size=v["feed_forward_chunk_size"],
-        tied_output=v["tie_word_embeddings"],
-        initializer_range=v["initializer_range"],
-        output_hidden_states=bool(v["output_hidden_states"]),
-        output_attentions=bool(v["output_attentions"]),
-        head=heads[name](),
+        head=_head_config(v, name),
     )
+
+
+def _head_config(v: Values, name: str) -> HeadConfig | None:
+    match name:
+        case "seqcls":
+            return pooled(v, dropout=v["seqcls_dropout"], dense_size=v["hidden_size"], act="relu")
+        case "tokcls":
+            return tokens(v, dropout=v["hidden_dropout"])
+        case "qa":
+            return spans(v, dropout=v["qa_dropout"])
+        case "mlm":
+            return vocab(v, size=v["hidden_size"], act=v["hidden_act"])
+    return None
 
 
 def _head(*names: str) -> Slots:
@@ -131,11 +116,19 @@ FAMILY = Family(
             slots=lambda v: join(backbone(v), _head("out=classifier")),
         ),
         "qa": Head(
-            hf_class="DistilBertForQuestionAnswering", slots=lambda v: join(backbone(v), _head("out=qa_outputs"))
+            hf_class="DistilBertForQuestionAnswering",
+            slots=lambda v: join(backbone(v), _head("out=qa_outputs")),
         ),
         "mlm": Head(hf_class="DistilBertForMaskedLM", slots=_mlm),
     },
     carry=("embeddings.position_ids",),
-    tiny={"vocab_size": 99, "dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 64, "max_position_embeddings": 64},
+    tiny={
+        "vocab_size": 99,
+        "dim": 32,
+        "n_layers": 2,
+        "n_heads": 4,
+        "hidden_dim": 64,
+        "max_position_embeddings": 64,
+    },
     base={"vocab_size": 30522, "dim": 768, "n_layers": 6, "n_heads": 12, "hidden_dim": 3072},
 )

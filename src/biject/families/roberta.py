@@ -1,28 +1,31 @@
 """RoBERTa (Liu et al. 2019). Source: transformers 5.23, models/roberta/modeling_roberta.py.
 
-BERT's layers; positions count only real tokens, the classifier has its own dense layer, masked LM always uses erf GELU.
+BERT's layers; positions count only real tokens, the classifier has its own dense layer, masked LM
+always uses erf GELU.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from biject.config.common import num_labels
 from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
 from biject.config.table import ConfigTable
 from biject.errors import ConfigError
-from biject.families.bert import TINY, backbone, encoder_fields, pooler
 from biject.families._encoder import (
     CLASSIFIER_DROPOUT,
     Values,
     bert_rows,
     check_sizes,
+    encoder_fields,
     first_set,
+    need_segments,
+    pooled,
     spans,
     tokens,
     vocab,
 )
 from biject.families._family import Family, Head
+from biject.families.bert import TINY, backbone, pooler
 from biject.weights.rules import Slots, head, join, linear, norm, optional, output_bias, output_matrix
 
 
@@ -30,27 +33,13 @@ def build(v: Values, name: str) -> ModelConfig:
     """The modules' config."""
     check_sizes(v)
     if v["pad_token_id"] is None:
-        raise ConfigError("config.json: `pad_token_id` is null, but positions count from it (RoBERTa's rule).")
-    if v["type_vocab_size"] < 1:
-        raise ConfigError("config.json: `type_vocab_size` should be at least 1, found 0.")
-    dropout = first_set(v["classifier_dropout"], v["hidden_dropout"])
-    heads = {
-        "base": lambda: None,
-        "seqcls": lambda: HeadConfig(
-            kind="pooled",
-            num_labels=num_labels(v),
-            problem_type=v["problem_type"],
-            dense_size=v["hidden_size"],
-            act="tanh",
-            dropout_in=dropout,
-            dropout=dropout,
-        ),
-        "tokcls": lambda: tokens(v, dropout=dropout),
-        "qa": lambda: spans(v),
-        "mlm": lambda: vocab(v, size=v["hidden_size"], act="gelu"),
-    }
+        raise ConfigError(
+            "config.json: `pad_token_id` is null, but positions count from it (RoBERTa's rule)."
+        )
+    need_segments(v)
     return ModelConfig(
         **encoder_fields(v),
+        feed_forward_chunk_norm=True,
         embedding=EmbeddingConfig(
             size=v["hidden_size"],
             order=("segments", "positions"),
@@ -59,8 +48,22 @@ def build(v: Values, name: str) -> ModelConfig:
             type_vocab_size=v["type_vocab_size"],
         ),
         pooler=name == "base",
-        head=heads[name](),
+        head=_head(v, name),
     )
+
+
+def _head(v: Values, name: str) -> HeadConfig | None:
+    dropout = first_set(v["classifier_dropout"], v["hidden_dropout"])
+    match name:
+        case "seqcls":
+            return pooled(v, dropout=dropout, dropout_in=dropout, dense_size=v["hidden_size"], act="tanh")
+        case "tokcls":
+            return tokens(v, dropout=dropout)
+        case "qa":
+            return spans(v)
+        case "mlm":
+            return vocab(v, size=v["hidden_size"], act="gelu")
+    return None
 
 
 def mlm(v: Values) -> Slots:
@@ -112,7 +115,9 @@ FAMILY = Family(
 
 
 def cousin(model_type: str, stem: str, *, vocab_size: int, base: dict[str, object]) -> Family:
-    """A family with RoBERTa's maths and names, and another `model_type`, class stem and default vocabulary."""
+    """A family with RoBERTa's maths and names, and another `model_type`, class stem and default
+    vocabulary.
+    """
     rows = bert_rows(vocab_size=vocab_size, type_vocab_size=2, pad_token_id=1)
     return replace(
         FAMILY,

@@ -1,4 +1,6 @@
-"""XLM-RoBERTa (Conneau et al. 2019): RoBERTa with another vocabulary. Source: transformers 5.23, models/xlm_roberta."""
+"""XLM-RoBERTa (Conneau et al. 2019): RoBERTa with another vocabulary. Source: transformers 5.23,
+models/xlm_roberta.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Activations by Hugging Face's names, each in the order of operations of transformers 5.23's activations.py."""
+"""Activations by Hugging Face's names, each in the order of operations of transformers 5.23's
+activations.py.
+"""
 
 from __future__ import annotations
 

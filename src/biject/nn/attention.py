@@ -1,4 +1,6 @@
-"""Self-attention over a layout, by torch's scaled dot product or, where the weights are asked for, written out."""
+"""Self-attention over a layout, by torch's scaled dot product or, where the weights are asked for,
+written out.
+"""
 
 from __future__ import annotations
 

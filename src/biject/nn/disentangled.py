@@ -1,7 +1,9 @@
-"""Disentangled attention: content and relative position score separately (He et al. 2021, arXiv:2006.03654, eq. 4).
+"""Disentangled attention: content and relative position score separately (He et al. 2021,
+arXiv:2006.03654, eq. 4).
 
-Source of every formula and of the order of operations: transformers 5.23, models/deberta_v2/modeling_deberta_v2.py.
-Letters beside the package's: G = B·H (batch and heads flattened), P rows of the table of relative positions.
+Source of every formula and of the order of operations: transformers 5.23,
+models/deberta_v2/modeling_deberta_v2.py. Letters beside the package's: G = B·H (batch and heads
+flattened), P rows of the table of relative positions.
 """
 
 from __future__ import annotations
@@ -34,11 +36,16 @@ class RelativeTable(nn.Module):
 
 
 def log_bucket(distance: Tensor, buckets: int, max_distance: int) -> Tensor:
-    """Distances beyond half the buckets share buckets of logarithmic width (appendix A.5 of the paper)."""
+    """Distances beyond half the buckets share buckets of logarithmic width (appendix A.5 of the
+    paper).
+    """
     mid = buckets // 2
     near = (distance < mid) & (distance > -mid)
     reach = torch.where(near, torch.tensor(mid - 1).type_as(distance), torch.abs(distance))
-    far = torch.ceil(torch.log(reach / mid) / torch.log(torch.tensor((max_distance - 1) / mid)) * (mid - 1)) + mid
+    far = (
+        torch.ceil(torch.log(reach / mid) / torch.log(torch.tensor((max_distance - 1) / mid)) * (mid - 1))
+        + mid
+    )
     return torch.where(reach <= mid, distance.type_as(far), far * torch.sign(distance))
 
 
@@ -75,7 +82,13 @@ class DisentangledAttention(nn.Module):
         self.o_proj = nn.Linear(width, width)
 
     def forward(
-        self, x_TD: Tensor, layout: Padded, *, weights: bool, table_PD: Tensor | None, distances: Tensor | None
+        self,
+        x_TD: Tensor,
+        layout: Padded,
+        *,
+        weights: bool,
+        table_PD: Tensor | None,
+        distances: Tensor | None,
     ) -> Tensor:
         """`table_PD` and `distances` (1, L, L) are None where the model has no relative table."""
         q_GLE = self._split(layout.grid(self.q_proj(x_TD)))
@@ -105,10 +118,14 @@ class DisentangledAttention(nn.Module):
         return x_BLHE.permute(0, 2, 1, 3).contiguous().view(-1, x_BLD.shape[1], x_BLHE.shape[-1])
 
     def _scale(self, x_GLE: Tensor) -> Tensor:
-        """√(E · number of score terms), a 0-d CPU tensor as in HF (division by it is what fixes the bits)."""
+        """√(E · number of score terms), a 0-d CPU tensor as in HF (division by it is what fixes the
+        bits).
+        """
         return torch.sqrt(torch.tensor(x_GLE.size(-1), dtype=torch.float) * self.factor).to(dtype=x_GLE.dtype)
 
-    def _position_scores(self, q_GLE: Tensor, k_GLE: Tensor, table_PD: Tensor, distances: Tensor) -> Tensor | int:
+    def _position_scores(
+        self, q_GLE: Tensor, k_GLE: Tensor, table_PD: Tensor, distances: Tensor
+    ) -> Tensor | int:
         """The sum of the terms: (G, L, L); 0 if there are none."""
         relative, length = self.relative, q_GLE.shape[1]
         table_1PD = table_PD[0 : relative.span * 2].unsqueeze(0)
@@ -134,7 +151,8 @@ class DisentangledAttention(nn.Module):
 
 
 class ConvLayer(nn.Module):
-    """A convolution over the embeddings, added to the first layer's output (ConvLayer of DeBERTa-v2 xlarge).
+    """A convolution over the embeddings, added to the first layer's output (ConvLayer of DeBERTa-v2
+    xlarge).
 
     Shape: (T, D), (T, D) → (T, D).
     """

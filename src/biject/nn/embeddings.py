@@ -13,7 +13,8 @@ class Embeddings(nn.Module):
     """The sum of the tables, in the order that the config gives.
 
     Shape: ids (B, L) → (B, L, D of the embedding).
-    Source: transformers 5.23, e.g. modeling_bert.py (BertEmbeddings), modeling_roberta.py (RobertaEmbeddings).
+    Source: transformers 5.23, e.g. modeling_bert.py (BertEmbeddings), modeling_roberta.py
+    (RobertaEmbeddings).
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -46,12 +47,18 @@ class Embeddings(nn.Module):
                 ids = self.position_ids(input_ids, x_BLD) if position_ids is None else position_ids
                 x_BLD = x_BLD + self.positions(_in_range("position_ids", ids, self.positions.num_embeddings))
             else:
-                ids = torch.zeros_like(x_BLD[..., 0], dtype=torch.long) if token_type_ids is None else token_type_ids
+                ids = (
+                    torch.zeros_like(x_BLD[..., 0], dtype=torch.long)
+                    if token_type_ids is None
+                    else token_type_ids
+                )
                 x_BLD = x_BLD + self.segments(_in_range("token_type_ids", ids, self.segments.num_embeddings))
         return x_BLD
 
     def position_ids(self, input_ids: Tensor | None, x_BLD: Tensor) -> Tensor:
-        """Positions where the caller gives none: (1, L) counted along the columns, or (B, L) by the after-pad rule."""
+        """Positions where the caller gives none: (1, L) counted along the columns, or (B, L) by the
+        after-pad rule.
+        """
         length = x_BLD.shape[1]
         if self.rule == "arange":
             return torch.arange(length, device=x_BLD.device)[None]

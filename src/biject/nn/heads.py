@@ -58,6 +58,7 @@ class Decoder(nn.Module):
     def __init__(self, size: int, vocab_size: int, *, tied: bool, bias_added: bool) -> None:
         super().__init__()
         self.bias_added = bias_added
+        self.weight: nn.Parameter | None
         self.register_parameter("weight", None if tied else nn.Parameter(torch.empty(vocab_size, size)))
         self.bias = nn.Parameter(torch.empty(vocab_size))
 

@@ -1,4 +1,6 @@
-"""Initial values of a new head, as Hugging Face draws them (modeling_utils.py, 5.23, `_init_weights`)."""
+"""Initial values of a new head, as Hugging Face draws them (modeling_utils.py, 5.23,
+`_init_weights`).
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,9 @@ from torch import Tensor
 
 @torch.no_grad()
 def initialise(name: str, tensor: Tensor, *, std: float) -> None:
-    """Fill one new parameter: matrices normal, biases 0, norm scales 1. Draws from torch's global generator."""
+    """Fill one new parameter: matrices normal, biases 0, norm scales 1. Draws from torch's global
+    generator.
+    """
     if name.endswith(".bias"):
         tensor.zero_()
     elif tensor.dim() == 1:

@@ -9,7 +9,9 @@ from biject.errors import InputError
 from biject.nn.layout import Padded
 
 
-def check_inputs(input_ids: Tensor | None, inputs_embeds: Tensor | None, attention_mask: Tensor | None) -> None:
+def check_inputs(
+    input_ids: Tensor | None, inputs_embeds: Tensor | None, attention_mask: Tensor | None
+) -> None:
     """Raise unless exactly one input is given and the shapes fit.
 
     Raises:
@@ -20,7 +22,9 @@ def check_inputs(input_ids: Tensor | None, inputs_embeds: Tensor | None, attenti
     if input_ids is not None and input_ids.dim() != 2:
         raise InputError(f"`input_ids` must be (batch, length); found {tuple(input_ids.shape)}.")
     if inputs_embeds is not None and inputs_embeds.dim() != 3:
-        raise InputError(f"`inputs_embeds` must be (batch, length, width); found {tuple(inputs_embeds.shape)}.")
+        raise InputError(
+            f"`inputs_embeds` must be (batch, length, width); found {tuple(inputs_embeds.shape)}."
+        )
     shape = _shape(input_ids, inputs_embeds)
     if 0 in shape:
         raise InputError(f"An empty batch cannot be computed; found shape {tuple(shape)}.")

@@ -16,7 +16,7 @@ class Padded:
 
     batch: int
     length: int
-    mask_BL: Tensor | None
+    mask_BL: Tensor | None  # noqa: N815
     """True where a token is real; None if all are."""
 
     def rows(self, x_BLD: Tensor) -> Tensor:

@@ -1,4 +1,6 @@
-"""Losses, as Hugging Face's head classes compute them from `labels` (transformers 5.23, e.g. modeling_bert.py)."""
+"""Losses, as Hugging Face's head classes compute them from `labels` (transformers 5.23, e.g.
+modeling_bert.py).
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,9 @@ from biject.errors import InputError
 
 
 def pooled_loss(logits_BN: Tensor, labels: Tensor, head: HeadConfig) -> Tensor:
-    """Regression, single-label or multi-label classification; what `problem_type` leaves open is inferred."""
+    """Regression, single-label or multi-label classification; what `problem_type` leaves open is
+    inferred.
+    """
     if head.problem_type is None and head.infer_problem == "shape":
         return _loss_by_shape(logits_BN, labels)
     problem = head.problem_type or problem_from(labels, head.num_labels)
@@ -20,7 +24,9 @@ def pooled_loss(logits_BN: Tensor, labels: Tensor, head: HeadConfig) -> Tensor:
             return F.mse_loss(logits_BN.squeeze(), labels.squeeze())
         return F.mse_loss(logits_BN, labels)
     if problem == "single_label_classification":
-        return F.cross_entropy(logits_BN.view(-1, head.num_labels), _classes(labels, head.num_labels).view(-1))
+        return F.cross_entropy(
+            logits_BN.view(-1, head.num_labels), _classes(labels, head.num_labels).view(-1)
+        )
     return F.binary_cross_entropy_with_logits(logits_BN, labels)
 
 
@@ -33,7 +39,9 @@ def problem_from(labels: Tensor, num_labels: int) -> ProblemType:
 
 
 def _loss_by_shape(logits_BN: Tensor, labels: Tensor) -> Tensor:
-    """DeBERTa's rule for an unset `problem_type` (modeling_deberta_v2.py): negative classes are left out."""
+    """DeBERTa's rule for an unset `problem_type` (modeling_deberta_v2.py): negative classes are
+    left out.
+    """
     num_labels = logits_BN.shape[-1]
     if num_labels == 1:
         return F.mse_loss(logits_BN.view(-1).to(labels.dtype), labels.view(-1))
@@ -68,5 +76,7 @@ def _classes(labels: Tensor, num_labels: int) -> Tensor:
     if labels.device.type == "cpu" and not labels.is_floating_point() and labels.numel():
         wrong = labels[(labels != -100) & ((labels < 0) | (labels >= num_labels))]
         if wrong.numel():
-            raise InputError(f"`labels` must lie in 0…{num_labels - 1} (or be -100, ignored); found {int(wrong[0])}.")
+            raise InputError(
+                f"`labels` must lie in 0…{num_labels - 1} (or be -100, ignored); found {int(wrong[0])}."
+            )
     return labels

@@ -34,7 +34,8 @@ class MLP(nn.Module):
 def in_chunks(function: Callable[[Tensor], Tensor], x_TD: Tensor, layout: Padded, columns: int) -> Tensor:
     """`function` over `columns` columns of the grid at a time, or over all rows where `columns` is 0.
 
-    The values hardly depend on it, gradients and random draws do (pytorch_utils.py, apply_chunking_to_forward, 5.23).
+    The values hardly depend on it, gradients and random draws do (pytorch_utils.py,
+    apply_chunking_to_forward, 5.23).
 
     Raises:
         InputError: the length is no multiple of `columns`; HF refuses that, too.
@@ -43,8 +44,9 @@ def in_chunks(function: Callable[[Tensor], Tensor], x_TD: Tensor, layout: Padded
         return function(x_TD)
     if layout.length % columns:
         raise InputError(
-            f"`chunk_size_feed_forward` is {columns}: the batch's length must be a multiple of it, found {layout.length}."
+            f"`chunk_size_feed_forward` is {columns}: the batch's length must be a multiple of it, found "
+            f"{layout.length}."
         )
-    chunks = layout.grid(x_TD).split(columns, dim=1)
+    chunks = torch.split(layout.grid(x_TD), columns, dim=1)
     done = [function(chunk.reshape(-1, chunk.shape[-1])).view(layout.batch, columns, -1) for chunk in chunks]
     return layout.rows(torch.cat(done, dim=1))

@@ -14,8 +14,8 @@ class ModelOutput:
     """What a call returns; fields that do not apply are None and are skipped by `keys` and indices.
 
     Shapes: `loss` (); `logits` (B, N), (B, L, N) or (B, L, V); `start_logits`, `end_logits` (B, L);
-    `last_hidden_state` (B, L, D); `pooler_output` (B, D); `hidden_states` one (B, L, D) for the first layer's input and
-    one after every step; `attentions` one (B, H, L, L) a step.
+    `last_hidden_state` (B, L, D); `pooler_output` (B, D); `hidden_states` one (B, L, D) for the
+    first layer's input and one after every step; `attentions` one (B, H, L, L) a step.
     """
 
     loss: Tensor | None = None

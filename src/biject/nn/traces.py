@@ -1,8 +1,10 @@
-"""Traces: one mechanism by which any loop over layers hands out named values of each step, attached to autograd.
+"""Traces: one mechanism by which any loop over layers hands out named values of each step, attached
+to autograd.
 
-A loop says `for layer in steps(layers): … emit("hidden", x)`; whoever wants the values opens `Traces(model, "hidden")`
-and calls the model. Values are cleared at each call of the model, and carry the step at which they were emitted.
-Nothing is kept, and almost nothing is spent, while no trace is open. Works with any `nn.Module`.
+A loop says `for layer in steps(layers): … emit("hidden", x)`; whoever wants the values opens
+`Traces(model, "hidden")` and calls the model. Values are cleared at each call of the model, and
+carry the step at which they were emitted. Nothing is kept, and almost nothing is spent, while no
+trace is open. Works with any `nn.Module`.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ _step: ContextVar[int | None] = ContextVar("biject_step", default=None)
 
 @dataclass(frozen=True)
 class Emitted:
-    """One value: its name, the step of the innermost loop it came from (None outside any), and the tensor itself."""
+    """One value: its name, the step of the innermost loop it came from (None outside any), and the
+    tensor itself.
+    """
 
     name: str
     step: int | None
@@ -50,7 +54,7 @@ class Traces:
     """The values of the last call of `module`, by name.
 
     Args:
-        module: calls of it begin a new recording; None records what runs inside the `with` block instead.
+        module: calls of it begin a new recording; None records what runs inside the `with` block.
         names: the names to keep; none means all (with a module) or nothing (without).
 
     Use it as a context manager, or call `close` when done::

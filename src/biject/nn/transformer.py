@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -26,7 +28,9 @@ class Layer(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.attn = DisentangledAttention(config, config.relative) if config.relative else SelfAttention(config)
+        self.attn = (
+            DisentangledAttention(config, config.relative) if config.relative else SelfAttention(config)
+        )
         self.attn_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.mlp = MLP(config)
         self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
@@ -96,12 +100,18 @@ class Transformer(nn.Module):
         """Compute every output of the head, and the loss where labels are given.
 
         Args:
-            input_ids: (B, L) token ids; or else `inputs_embeds` (B, L, D of the embedding).
+            input_ids: (B, L) token ids.
             attention_mask: (B, L), nonzero where a token is real; None means all are.
-            token_type_ids: (B, L) segments; zeros where None.
+            token_type_ids: (B, L) segments; zeros where None; ignored by models without segments.
             position_ids: (B, L) or (1, L); by the family's rule where None.
+            inputs_embeds: (B, L, D of the embedding), instead of `input_ids`.
             labels: (B,) or (B, N) for classification, (B, L) for tokens and masked LM, -100 ignored.
-            start_positions, end_positions: (B,) for question answering.
+            start_positions: (B,) first token of each answer, for question answering.
+            end_positions: (B,) last token of each answer.
+            output_hidden_states: also return the first layer's input and every step's output; by
+                default as config.json says.
+            output_attentions: also return the attention weights, which are then computed written
+                out, as HF's `eager` does; by default as config.json says.
 
         Raises:
             InputError: arguments contradict each other or the model's tables.
@@ -140,7 +150,10 @@ class Transformer(nn.Module):
         if sizes.zero_padding and layout.mask_BL is not None:
             x_TD = x_TD * layout.rows(layout.mask_BL.unsqueeze(-1)).to(x_TD.dtype)
         x_TD = self.embed_dropout(x_TD)
-        return self.embed_proj(x_TD) if sizes.projection == "after-norm" else x_TD
+        if sizes.projection == "after-norm":
+            x_TD = self.embed_proj(x_TD)
+        assert isinstance(x_TD, Tensor)
+        return x_TD
 
     def _run_layers(self, x_TD: Tensor, layout: Padded, *, weights: bool) -> Tensor:
         embedded_TD = x_TD
@@ -167,7 +180,7 @@ class Transformer(nn.Module):
         attentions: tuple[Tensor, ...] | None,
     ) -> ModelOutput:
         """Pooler, head and loss."""
-        traced = {"hidden_states": hidden_states, "attentions": attentions}
+        traced: dict[str, Any] = {"hidden_states": hidden_states, "attentions": attentions}
         first_BD = layout.first(x_TD)
         if self.pooler is not None:
             first_BD = torch.tanh(self.pooler(first_BD))
@@ -186,7 +199,8 @@ class Transformer(nn.Module):
             logits = self.head(x_TD, layout)
         if self.config.head is not None and self.config.head.kind == "spans":
             starts, ends = (part.squeeze(-1).contiguous() for part in logits.split(1, dim=-1))
-            loss = span_loss(starts, ends, *spans) if spans[0] is not None and spans[1] is not None else None
+            first, last = spans
+            loss = None if first is None or last is None else span_loss(starts, ends, first, last)
             return ModelOutput(loss=loss, start_logits=starts, end_logits=ends, **traced)
         loss = None if labels is None else row_loss(logits, labels)
         return ModelOutput(loss=loss, logits=logits, **traced)

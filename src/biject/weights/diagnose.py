@@ -1,4 +1,6 @@
-"""Words for tensors that are missing or foreign: which parameter, which name, the nearest relative, what to do."""
+"""Words for tensors that are missing or foreign: which parameter, which name, the nearest relative,
+what to do.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,7 @@ def missing_message(wanted: Sequence[tuple[str, str]], unused: Sequence[str], wh
     if wrapper:
         return text + f" Its names carry a wrapper's prefix `{wrapper}`: save the unwrapped model."
     if all(memory.startswith(("head.", "pooler.")) for memory, _ in wanted):
-        text += " The file has no such head: ask for one it has, or for a new, randomly initialised one (new_head)."
+        text += " Ask for a head that the file has, or for a new, randomly initialised one (new_head)."
     return text
 
 

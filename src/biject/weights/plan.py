@@ -1,7 +1,7 @@
 """From slots and the names in a file to a `Plan`: which tensor is which parameter, and what is carried.
 
-Expand, never match: each spelling (with or without the base prefix, new or old norm names) is a whole set of concrete
-names; the file's spelling is the one that is complete, and it is remembered.
+Expand, never match: each spelling (with or without the base prefix, new or old norm names) is a
+whole set of concrete names; the file's spelling is the one that is complete, and it is remembered.
 """
 
 from __future__ import annotations
@@ -48,7 +48,9 @@ class Plan:
     unknown: tuple[str, ...]
     """The carried ones that no head of the family uses either."""
     absent: tuple[str, ...]
-    """Optional parameters (memory names) that the file does not have; the module is built without them."""
+    """Optional parameters (memory names) that the file does not have; the module is built without
+    them.
+    """
     fresh: tuple[Binding, ...]
     """Parameters that the caller asked to have made new, and the names they are written under."""
     spelling: Spelling
@@ -94,56 +96,68 @@ def make_plan(
         same: compares two tensors of the file (only asked about twins that are both there).
         known: slots of the family's other heads; tensors under their names are carried without a word.
         carry: other names, relative to the base, that are carried without a word (old buffers).
-        new_head: every head slot is `fresh`, whatever the file has, and so is a pooler that the file lacks.
+        new_head: every head slot is `fresh`, whatever the file has, and so is a pooler that it lacks.
         where: the file or folder, for messages.
 
     Raises:
-        WeightsError: a needed tensor is missing, or the file holds tensors (adapters, quantised weights) whose maths
-            is not computed.
+        WeightsError: a needed tensor is missing, or the file holds tensors (adapters, quantised
+            weights) whose maths is not computed.
     """
     refuse_foreign(names, where)
     spelling = find_spelling(slots, names, prefix)
-    has = set(names)
-    bound: dict[str, list[str]] = {}
-    missing: list[Slot] = []
-    absent: list[str] = []
-    fresh: list[Slot] = []
-    for slot in slots:
-        if new_head and not slot.base:
-            fresh.extend([] if slot.tied_to and tied else [slot])
-            continue
-        disks = _bind(slot, spelling, has, tied=tied, same=same, bound=bound)
-        if disks:
-            bound[slot.memory] = disks
-        elif disks is None:
-            (absent.append(slot.memory) if slot.optional else missing.append(slot))
-    missing = [slot for slot in missing if not _from_twin(slot, slots, spelling, has, tied=tied, bound=bound)]
-    fresh += [slot for slot in missing if new_head and slot.memory.startswith("pooler.")]
-    lacking = [slot for slot in missing if slot not in fresh]
+    fresh = [s for s in slots if new_head and not s.base and not (s.tied_to and tied)]
+    read = tuple(s for s in slots if s.base or not new_head)
+    bound, missing = _bind_all(read, spelling, set(names), tied=tied, same=same)
+    absent = tuple(slot.memory for slot in missing if slot.optional)
+    lacking = [slot for slot in missing if not slot.optional]
+    if new_head:
+        fresh += [slot for slot in lacking if slot.memory.startswith("pooler.")]
+        lacking = [slot for slot in lacking if slot not in fresh]
     used = {name for disks in bound.values() for name in disks}
+    carried = tuple(name for name in names if name not in used)
     if lacking:
         wanted = [(slot.memory, spelling.name(slot)) for slot in lacking]
-        raise WeightsError(missing_message(wanted, [n for n in names if n not in used], where))
-    carried = tuple(name for name in names if name not in used)
+        raise WeightsError(missing_message(wanted, carried, where))
     expected = {spelling.name(slot) for slot in known} | {s.twin for s in known if s.twin} | set(carry)
     expected |= {f"{prefix}.{name}" for name in carry}
     return Plan(
         bindings=tuple(Binding(memory=memory, disk=tuple(disks)) for memory, disks in bound.items()),
         carried=carried,
         unknown=tuple(name for name in carried if name not in expected),
-        absent=tuple(absent),
-        fresh=tuple(
-            Binding(memory=s.memory, disk=((s.twin if s.twin and tied else spelling.name(s)),)) for s in fresh
-        ),
+        absent=absent,
+        fresh=tuple(Binding(memory=s.memory, disk=(_written_as(s, spelling, tied),)) for s in fresh),
         spelling=spelling,
         tied_output=not any(s.tied_to and (s.memory in bound or s in fresh) for s in slots),
     )
 
 
+def _written_as(slot: Slot, spelling: Spelling, tied: bool) -> str:
+    """The name of a new tensor: of twins, the one that HF writes."""
+    return slot.twin if slot.twin and tied else spelling.name(slot)
+
+
+def _bind_all(
+    slots: Slots, spelling: Spelling, has: set[str], *, tied: bool, same: Same
+) -> tuple[dict[str, list[str]], list[Slot]]:
+    """Names on disk by memory name, and the slots for which the file has nothing."""
+    bound: dict[str, list[str]] = {}
+    missing: list[Slot] = []
+    for slot in slots:
+        disks = _bind(slot, spelling, has, tied=tied, same=same, bound=bound)
+        if disks:
+            bound[slot.memory] = disks
+        elif disks is None:
+            missing.append(slot)
+    left = [slot for slot in missing if not _from_twin(slot, slots, spelling, has, tied=tied, bound=bound)]
+    return bound, left
+
+
 def _bind(
     slot: Slot, spelling: Spelling, has: set[str], *, tied: bool, same: Same, bound: dict[str, list[str]]
 ) -> list[str] | None:
-    """Names for one slot; [] where another parameter stands in for it; None where the file has nothing."""
+    """Names for one slot; [] where another parameter stands in for it; None where the file has
+    nothing.
+    """
     name = spelling.name(slot)
     if slot.tied_to and tied:
         owner = bound.get(slot.tied_to)

@@ -1,6 +1,8 @@
-"""Rules: what a family file writes down. Each expands to `Slot`s, one per tensor, with concrete names; no patterns.
+"""Rules: what a family file writes down. Each expands to `Slot`s, one per tensor, with concrete
+names; no patterns.
 
-A name in a *base* rule may stand on disk with or without the family's prefix (`bert.`); a *head* rule's name is whole.
+A name in a *base* rule may stand on disk with or without the family's prefix (`bert.`); a *head*
+rule's name is whole.
 """
 
 from __future__ import annotations
@@ -21,9 +23,13 @@ class Slot:
     """The name on disk is relative to the base model."""
     optional: bool = False
     twin: str = ""
-    """A second name on disk (whole) that holds the same values where outputs are tied; `disk` decides if they differ."""
+    """A second name on disk (whole) that holds the same values where outputs are tied; `disk`
+    decides if they differ.
+    """
     tied_to: str = ""
-    """Memory name of the parameter this one *is* where outputs are tied; a parameter of its own where values differ."""
+    """Memory name of the parameter this one *is* where outputs are tied; a parameter of its own
+    where values differ.
+    """
 
 
 Slots = tuple[Slot, ...]
@@ -46,7 +52,9 @@ def embed(memory: str, disk: str) -> Slots:
 
 
 def norm(memory: str, disk: str) -> Slots:
-    """A layer norm; files converted from TensorFlow call it `gamma` and `beta` where the module is a `LayerNorm`."""
+    """A layer norm; files converted from TensorFlow call it `gamma` and `beta` where the module is
+    a `LayerNorm`.
+    """
     has_old = disk.rsplit(".", 1)[-1] == "LayerNorm"
     return tuple(
         Slot(memory=f"{memory}.{new}", disk=f"{disk}.{new}", old=f"{disk}.{old}" if has_old else "")
@@ -89,7 +97,9 @@ def output_matrix(memory: str, disk: str, *, tied_to: str) -> Slots:
 
 
 def output_bias(memory: str, disk: str, *, twin: str) -> Slots:
-    """A bias over the vocabulary that HF keeps under two names; the computation uses the one called `disk`."""
+    """A bias over the vocabulary that HF keeps under two names; the computation uses the one called
+    `disk`.
+    """
     return (Slot(memory=memory, disk=disk, base=False, twin=twin),)
 
 
