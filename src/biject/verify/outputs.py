@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -29,6 +29,25 @@ def flatten(output: Any) -> dict[str, tuple[Tensor, ...]]:
         if tensors and all(isinstance(tensor, Tensor) for tensor in tensors):
             named[name] = tensors
     return named
+
+
+def settled(
+    outputs: Mapping[str, tuple[Tensor, ...]], missing: Sequence[str]
+) -> Mapping[str, tuple[Tensor, ...]]:
+    """HF's outputs less those of parameters that no file held, which HF made up at random.
+
+    Args:
+        outputs: From `run` or `flatten`.
+        missing: HF's missing names: of a pooler, or of a new head.
+    """
+    if not missing:
+        return outputs
+    random = {"pooler_output"}
+    if any(".pooler." not in f".{name}" for name in missing):
+        random |= {
+            name for name in outputs if name not in ("hidden_states", "last_hidden_state", "attentions")
+        }
+    return {name: value for name, value in outputs.items() if name not in random}
 
 
 def compare_outputs(

@@ -10,7 +10,7 @@ import numpy as np
 from biject.checkpoint.bytes import DTYPES, tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG, Source
-from biject.verify.levels.changes import DTYPE_KEYS, HEAD_KEYS, names_no_class, same_head
+from biject.verify.levels.changes import CARDS, DTYPE_KEYS, HEAD_KEYS, names_no_class, same_head
 from biject.verify.levels.names import some
 from biject.verify.report import Check
 from biject.verify.subject import Subject
@@ -23,7 +23,7 @@ def bytes_(subject: Subject) -> list[Check]:
     return [
         tensors,
         _config(subject, cast=cast),
-        _assets(subject.source, subject.export),
+        _assets(subject.source, subject.export, changed=cast or not same_head(subject)),
         _weight_files(subject.source, subject.export),
     ]
 
@@ -84,9 +84,11 @@ def _shown(config: dict[str, object], key: str) -> str:
     return repr(config[key]) if key in config else "absent"
 
 
-def _assets(source: Source, export: Source) -> Check:
-    """Tokenizer and other files by sha256."""
-    missing = [name for name in source.assets if name not in export.assets]
+def _assets(source: Source, export: Source, *, changed: bool) -> Check:
+    """Tokenizer and other files by sha256; a card goes with the weights that it describes."""
+    gone = [name for name in source.assets if name not in export.assets]
+    left_out = [name for name in gone if changed and name in CARDS]
+    missing = [name for name in gone if name not in left_out]
     extra = [name for name in export.assets if name not in source.assets]
     shared = [name for name in source.assets if name in export.assets]
     different = [name for name in shared if _sha256(source.folder / name) != _sha256(export.folder / name)]
@@ -94,6 +96,8 @@ def _assets(source: Source, export: Source) -> Check:
         f"{what}: {some(names)}" for what, names in (("missing", missing), ("differ", different)) if names
     ]
     detail = f"{len(shared)} files byte-equal" if not problems else "; ".join(problems)
+    if left_out:
+        detail += f"; left out, as listed: {some(left_out)}"
     if extra:
         detail += f"; only in the export: {some(extra)}"
     return Check(name="tokenizer and other files", passed=not problems, detail=detail)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
+from biject.checkpoint.bytes import tensor_bytes
+from biject.checkpoint.reader import Reader
+from biject.checkpoint.source import Source
+from biject.identify import identify
 from biject.verify.subject import Subject
 
 # Keys of config.json that an export may change, and only with the change that asks for it.
-HEAD_KEYS = frozenset({"architectures", "id2label", "label2id", "num_labels", "problem_type"})
+HEAD_KEYS = frozenset({"architectures", "id2label", "label2id", "num_labels", "problem_type", "legacy"})
 DTYPE_KEYS = frozenset({"dtype", "torch_dtype"})
+# A card describes the weights that it came with.
+CARDS = frozenset({"README.md"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """The tensors that an export should hold: the source's, and a new head's."""
+
+    kept: frozenset[str]
+    new: frozenset[str]
 
 
 def same_head(subject: Subject) -> bool:
@@ -20,3 +36,34 @@ def same_head(subject: Subject) -> bool:
 def names_no_class(subject: Subject) -> bool:
     """Whether the source's config names no class, so that the export had to choose one."""
     return subject.source is not None and not subject.source.config.get("architectures")
+
+
+def expected_names(subject: Subject) -> Expected:
+    """All of the source's tensors; after a change of head, those that the new head uses, and its own."""
+    assert subject.source is not None
+    if same_head(subject):
+        return Expected(kept=frozenset(subject.source.tensors), new=frozenset())
+    plan = identify(
+        subject.source.config,
+        subject.source.tensors,
+        same=_Same(subject.source),
+        head=subject.head,
+        new_head={},
+        where=str(subject.source.folder),
+    ).plan
+    kept = {disk for binding in plan.bindings for disk in binding.disk}
+    return Expected(
+        kept=frozenset(kept), new=frozenset(disk for binding in plan.fresh for disk in binding.disk)
+    )
+
+
+class _Same:
+    """Whether two tensors of a folder hold the same values."""
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def __call__(self, one: str, other: str) -> bool:
+        reader = Reader(self.source)
+        a, b = reader.tensor(one), reader.tensor(other)
+        return a.dtype == b.dtype and a.shape == b.shape and tensor_bytes(a) == tensor_bytes(b)

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from biject.verify.compare import first_difference, pairs_from_bindings
+from biject.verify.hf import HFModel
 from biject.verify.inputs import Case, training_case
-from biject.verify.outputs import compare_outputs, run
+from biject.verify.outputs import compare_outputs, run, settled
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
 
@@ -17,24 +18,25 @@ from biject.verify.subject import Subject, inputs_for
 def forward(subject: Subject) -> list[Check]:
     """Bits in every output of the head, every hidden layer, the loss and the attention maps."""
     checks = []
-    theirs = subject.theirs().model
+    theirs = subject.theirs()
     labelled = training_case(subject.config, subject.head)
     for case in [*subject.cases, Case(name="labels", inputs=labelled.inputs)]:
         checks += compare(subject, theirs, case, output_hidden_states=True)
-    eager = subject.theirs(attention="eager").model  # sdpa gives HF no attention maps
+    eager = subject.theirs(attention="eager")  # sdpa gives HF no attention maps
     padded = next(case for case in subject.cases if case.name == "right-padded")
     named = Case(name="attentions", inputs=padded.inputs)
     return checks + compare(subject, eager, named, output_hidden_states=True, output_attentions=True)
 
 
-def compare(subject: Subject, theirs: nn.Module, case: Case, **flags: bool) -> list[Check]:
+def compare(subject: Subject, theirs: HFModel, case: Case, **flags: bool) -> list[Check]:
     """Run one case on both sides; where they differ, say where they part."""
     ours = subject.ours
-    inputs = inputs_for(theirs, case)
-    found = compare_outputs(run(ours, inputs, **flags), run(theirs, inputs, **flags), case=case.name)
+    inputs = inputs_for(theirs.model, case)
+    expected = settled(run(theirs.model, inputs, **flags), theirs.missing)
+    found = compare_outputs(run(ours, inputs, **flags), expected, case=case.name)
     if all(check.passed for check in found):
         return found
-    where = locate(subject, theirs, inputs, flags)
+    where = locate(subject, theirs.model, inputs, flags)
     return [check if check.passed else check.at(where) for check in found]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -11,7 +11,7 @@ from biject.verify.compare import hf_parameter
 from biject.verify.inputs import training_case
 from biject.verify.levels.names import some
 from biject.verify.numbers import distance
-from biject.verify.outputs import flatten
+from biject.verify.outputs import flatten, settled
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
 
@@ -21,12 +21,13 @@ _SEED = 20
 
 def gradients(subject: Subject) -> list[Check]:
     """Bit-equal gradients without dropout, and with dropout from the same seed."""
-    theirs = subject.theirs().model
+    loaded = subject.theirs()
+    theirs, missing = loaded.model, loaded.missing
     inputs = inputs_for(theirs, training_case(subject.config, subject.head))
     checks = []
     for case, training in (("dropout off", False), ("dropout on, same seed", True)):
         our_loss, ours = backward(subject.ours, inputs, training=training)
-        their_loss, other = backward(theirs, inputs, training=training)
+        their_loss, other = backward(theirs, inputs, training=training, missing=missing)
         found = distance(our_loss, their_loss)
         passed = found.within(their_loss.dtype)
         words = found.words(their_loss.dtype)
@@ -35,7 +36,9 @@ def gradients(subject: Subject) -> list[Check]:
     return checks
 
 
-def backward(model: nn.Module, inputs: dict[str, Tensor], *, training: bool) -> tuple[Tensor, Gradients]:
+def backward(
+    model: nn.Module, inputs: dict[str, Tensor], *, training: bool, missing: Sequence[str] = ()
+) -> tuple[Tensor, Gradients]:
     """One forward and backward from a fixed seed; the model is left as it was, without gradients."""
     was_training = model.training
     model.train(training)
@@ -43,7 +46,7 @@ def backward(model: nn.Module, inputs: dict[str, Tensor], *, training: bool) -> 
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
-            loss = loss_of(flatten(model(**inputs)))
+            loss = loss_of(settled(flatten(model(**inputs)), missing))
             loss.backward()  # type: ignore[no-untyped-call]
         found = {name: parameter.grad for name, parameter in model.named_parameters(remove_duplicate=False)}
     finally:
@@ -52,7 +55,7 @@ def backward(model: nn.Module, inputs: dict[str, Tensor], *, training: bool) -> 
     return loss.detach(), found
 
 
-def loss_of(outputs: dict[str, tuple[Tensor, ...]]) -> Tensor:
+def loss_of(outputs: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
     """The model's own loss, else (no head) a fixed weighted sum of everything it gives."""
     if "loss" in outputs:
         return outputs["loss"][0]

@@ -9,21 +9,24 @@ from typing import Any
 from torch import Tensor, nn
 
 from biject.verify.compare import first_difference, pairs_by_name
-from biject.verify.outputs import compare_outputs, run
+from biject.verify.outputs import compare_outputs, run, settled
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
 
 
 def hf_forward(subject: Subject) -> list[Check]:
     """Max abs diff = 0 in every output and every hidden layer, or the first layer that differs."""
-    before = subject.their_source(class_name=subject.named_class).model
-    after = subject.theirs(class_name=subject.named_class).model
+    known = subject.family.head_of(subject.named_class) is not None
+    class_name = subject.named_class if known else subject.hf_class
+    origin, copy = subject.their_source(class_name=class_name), subject.theirs(class_name=class_name)
+    before, after = origin.model, copy.model
+    missing = (*origin.missing, *copy.missing)
     checks = []
     for case in subject.cases:
         inputs = inputs_for(after, case)
         found = compare_outputs(
-            run(after, inputs, output_hidden_states=True),
-            run(before, inputs_for(before, case), output_hidden_states=True),
+            settled(run(after, inputs, output_hidden_states=True), missing),
+            settled(run(before, inputs_for(before, case), output_hidden_states=True), missing),
             case=case.name,
         )
         if not all(check.passed for check in found):

@@ -2,34 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
-from biject.verify.levels.changes import same_head
+from biject.verify.levels.changes import expected_names
 from biject.verify.report import Check
 from biject.verify.subject import Subject
 
 
 def names(subject: Subject) -> list[Check]:
-    """Equal sets; after an intended change of head, the base model's names stay and the rest is listed."""
+    """Equal sets; after a change of head, exactly what the new head uses, the rest listed."""
     assert subject.source is not None
     source, export = set(subject.source.tensors), set(subject.export.tensors)
-    gone, new = source - export, export - source
-    if same_head(subject):
-        passed = not gone and not new
-        detail = f"equal ({len(export)} tensors)" if passed else _listed(gone, new)
-        return [Check(name="tensor names", passed=passed, detail=detail)]
-    used = {disk for binding in subject.ours.provenance.plan.bindings for disk in binding.disk}
-    head_only = {name for name in new if name in used}
-    lost = {name for name in gone if name in used}
-    passed = not lost and new == head_only
-    detail = f"head changed, as listed: {_listed(gone, new)}" if passed else _listed(lost, new - head_only)
-    return [Check(name="tensor names", passed=passed, detail=detail)]
+    expected = expected_names(subject)
+    wanted = expected.kept | expected.new
+    if export != wanted:
+        return [Check(name="tensor names", passed=False, detail=_listed(wanted - export, export - wanted))]
+    detail = f"equal ({len(export)} tensors)"
+    if export != source:
+        detail = f"head changed, as listed: {_listed(source - export, export - source)}"
+    return [Check(name="tensor names", passed=True, detail=detail)]
 
 
-def _listed(gone: set[str], new: set[str]) -> str:
+def _listed(gone: Set[str], new: Set[str]) -> str:
     parts = [f"not in the export: {some(gone)}"] if gone else []
     parts += [f"only in the export: {some(new)}"] if new else []
-    return "; ".join(parts) or "no difference"
+    return "; ".join(parts)
 
 
 def some(values: Iterable[str], *, most: int = 6) -> str:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import torch
 
 from biject.verify.hf import HFModel
+from biject.verify.levels.changes import same_head
 from biject.verify.levels.names import some
 from biject.verify.report import Check
 from biject.verify.subject import Subject
 
 
 def reload(subject: Subject) -> list[Check]:
-    """HF's missing, unexpected and mismatched sets: the source's own, or none where there is no source."""
+    """HF's missing, unexpected and mismatched sets: the source's own; without one (of this head), none."""
     loaded = subject.theirs(class_name=subject.named_class)
     checks = [Check(name="transformers loads it", passed=not loaded.errors, detail=_as(loaded))]
-    if subject.source is not None:
+    if subject.source is not None and same_head(subject):
         before = subject.their_source(class_name=subject.named_class)
         checks += [
             _equal("missing", before.missing, loaded.missing),
