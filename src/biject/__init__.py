@@ -6,9 +6,9 @@ no torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = (
+    False  # type checkers know the name; importing `typing` for it would double the time of the import
+)
 if TYPE_CHECKING:
     from biject.errors import BijectError
     from biject.model import (
@@ -51,6 +51,8 @@ def __getattr__(name: str) -> object:
     home = _HOME.get(name)
     if home is None:
         raise AttributeError(f"module 'biject' has no attribute {name!r}; it has {', '.join(__all__)}")
+    from importlib import import_module
+
     from biject.environment import prepare
 
     prepare()  # most of these load torch
