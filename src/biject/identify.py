@@ -142,12 +142,9 @@ def _with_labels(config: Mapping[str, Any], new_head: NewHead | None, head: str)
         for key in ("id2label", "label2id", "num_labels"):
             out.pop(key, None)
     if labels is not None:
-        labels = [labels] if isinstance(labels, str) else list(labels)
-        if (
-            not labels
-            or any(not isinstance(label, str) for label in labels)
-            or len(set(labels)) < len(labels)
-        ):
+        labels = [labels] if isinstance(labels, str) else labels
+        listed = isinstance(labels, list | tuple) and all(isinstance(label, str) for label in labels)
+        if not listed or not labels or len(set(labels)) < len(labels):
             raise ConfigError(f"new_head: `labels` must be different names, at least one; found {labels!r}.")
         out["id2label"] = {str(i): label for i, label in enumerate(labels)}
         out["label2id"] = {label: i for i, label in enumerate(labels)}

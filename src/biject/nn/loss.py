@@ -46,6 +46,7 @@ def _loss_by_shape(logits_BN: Tensor, labels: Tensor) -> Tensor:
     if num_labels == 1:
         return F.mse_loss(logits_BN.view(-1).to(labels.dtype), labels.view(-1))
     if labels.dim() == 1 or labels.size(-1) == 1:
+        labels = labels.view(-1)  # HF crashes on a column of labels
         index = (labels >= 0).nonzero()
         if index.size(0) == 0:
             return torch.tensor(0).to(logits_BN)
