@@ -101,5 +101,16 @@ def load_hf(
     )
 
 
+@contextlib.contextmanager
+def eager(loaded: HFModel) -> Iterator[None]:
+    """Let a loaded model compute its attention written out for a while, which shows the maps."""
+    change: Any = loaded.model
+    change.set_attn_implementation("eager")
+    try:
+        yield
+    finally:
+        change.set_attn_implementation(loaded.attention)
+
+
 def _names(keys: Any) -> tuple[str, ...]:
     return tuple(sorted(key if isinstance(key, str) else str(key[0]) for key in keys))

@@ -65,12 +65,12 @@ def distance(ours: Tensor, theirs: Tensor) -> Distance:
         return Distance(same_bits=True, max_abs=0.0, max_ulp=0, scaled_ulp=0.0)
     if not torch.equal(torch.isnan(ours), torch.isnan(theirs)):
         return far
-    exact_ours, exact_theirs = (torch.nan_to_num(tensor.double(), nan=0.0) for tensor in (ours, theirs))
-    difference = (exact_ours - exact_theirs).nan_to_num(nan=0.0)  # inf - inf where both are the same infinity
-    max_abs = float(difference.abs().max())
+    exact_ours, exact_theirs = ours.double(), theirs.double()
+    same = (exact_ours == exact_theirs) | torch.isnan(exact_ours)  # inf - inf and nan - nan are no numbers
+    max_abs = float((exact_ours - exact_theirs).masked_fill(same, 0.0).abs().max())
     if not ours.is_floating_point():
         return Distance(same_bits=False, max_abs=max_abs, max_ulp=None, scaled_ulp=float("inf"))
-    top = float(exact_theirs.abs().max())
+    top = float(exact_theirs.abs().nan_to_num(nan=0.0, posinf=float("inf")).max())
     unit = _ulp_at(top, theirs.dtype)
     return Distance(same_bits=False, max_abs=max_abs, max_ulp=_ulps(ours, theirs), scaled_ulp=max_abs / unit)
 

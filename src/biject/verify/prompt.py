@@ -11,12 +11,23 @@ from biject.verify.hf import quiet
 from biject.verify.inputs import Case
 
 
-def prompt_case(folder: Path, text: str) -> Case:
+_VOCABULARIES = (
+    *("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model"),
+    *("sentencepiece.bpe.model", "tokenizer.model"),
+)
+
+
+def prompt_case(folder: Path, text: str, *, vocab_size: int) -> Case:
     """Tokenize `text` as `transformers` does for this folder.
 
     Raises:
-        InputError: The folder has no tokenizer that transformers can read, or the text has no tokens.
+        InputError: The folder has no tokenizer that transformers can read, or one for another vocabulary, or
+            the text has no tokens.
     """
+    if not any((folder / name).is_file() for name in _VOCABULARIES):
+        raise InputError(  # transformers 5.23 would make one up that knows its special tokens only
+            f"--prompt needs a tokenizer, and {folder} has none of {', '.join(_VOCABULARIES)}."
+        )
     with quiet():
         from transformers import AutoTokenizer
 
@@ -33,4 +44,9 @@ def prompt_case(folder: Path, text: str) -> Case:
     inputs = {name: torch.tensor([encoded[name]]) for name in names if name in encoded}
     if not inputs["input_ids"].numel():
         raise InputError("--prompt has no tokens; give a text of at least one word.")
+    if int(inputs["input_ids"].max()) >= vocab_size:
+        raise InputError(
+            f"the tokenizer in {folder} gives id {int(inputs['input_ids'].max())}, the model has {vocab_size} "
+            "token embeddings: they do not belong together."
+        )
     return Case(name="prompt", inputs=inputs)

@@ -15,7 +15,7 @@ from biject.checkpoint.source import Source, open_source
 from biject.errors import ConfigError
 from biject.families import Family, family
 from biject.verify.hf import HFModel, load_hf
-from biject.verify.inputs import Case, probe_cases
+from biject.verify.inputs import Case, limits, probe_cases
 from biject.verify.prompt import prompt_case
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Subject:
         self.source = None if source is None else open_source(source)
         self.prompt = prompt
         self.max_length = max_length
-        self._theirs: dict[tuple[Path, str, str], HFModel] = {}
+        self._theirs: dict[tuple[Path, str], HFModel] = {}
 
     @property
     def folder(self) -> Path:
@@ -92,24 +92,23 @@ class Subject:
 
         return load(self.folder, dtype=self.dtype, layout="padded")
 
-    def theirs(self, *, attention: str | None = None, class_name: str | None = None) -> HFModel:
+    def theirs(self, *, class_name: str | None = None) -> HFModel:
         """The export as HF loads it."""
-        return self._load(self.export, class_name or self.hf_class, attention)
+        return self._load(self.export, class_name or self.hf_class)
 
     def their_source(self, *, class_name: str) -> HFModel:
         """The source as HF loads it."""
         if self.source is None:
             raise ValueError("there is no source to load")
-        return self._load(self.source, class_name, None)
+        return self._load(self.source, class_name)
 
-    def _load(self, source: Source, class_name: str, attention: str | None) -> HFModel:
-        attention = attention or self.family.attention
-        key = (source.folder, class_name, attention)
+    def _load(self, source: Source, class_name: str) -> HFModel:
+        key = (source.folder, class_name)
         if key not in self._theirs:
             self._theirs[key] = load_hf(
                 source.folder,
                 class_name=class_name,
-                attention=attention,
+                attention=self.family.attention,
                 dtype=self.dtype,
                 overrides=settled_by_tensors(source),
             )
@@ -119,12 +118,16 @@ class Subject:
     def cases(self) -> list[Case]:
         """The built-in calls, then the prompt's."""
         cases = probe_cases(self.config, max_length=self.max_length)
-        return cases if self.prompt is None else [*cases, prompt_case(self.folder, self.prompt)]
+        if self.prompt is not None:
+            vocab_size = limits(self.config).vocab_size
+            cases.append(prompt_case(self.folder, self.prompt, vocab_size=vocab_size))
+        return cases
 
-    def close(self) -> None:
-        """Let go of the loaded models."""
-        self._theirs.clear()
-        self.__dict__.pop("ours", None)
+    def release_source(self) -> None:
+        """Let go of HF's copies of the source, which later levels do not need."""
+        for key in [key for key in self._theirs if self.source and key[0] == self.source.folder]:
+            if key[0] != self.folder:
+                del self._theirs[key]
 
 
 def widest_dtype(source: Source) -> torch.dtype:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from biject.verify.compare import first_difference, pairs_from_bindings
-from biject.verify.hf import HFModel
+from biject.verify.hf import HFModel, eager
 from biject.verify.inputs import Case, training_case
 from biject.verify.outputs import compare_outputs, run, settled
 from biject.verify.report import Check
@@ -19,13 +19,16 @@ def forward(subject: Subject) -> list[Check]:
     """Bits in every output of the head, every hidden layer, the loss and the attention maps."""
     checks = []
     theirs = subject.theirs()
-    labelled = training_case(subject.config, subject.head)
-    for case in [*subject.cases, Case(name="labels", inputs=labelled.inputs)]:
+    cases = list(subject.cases)
+    if subject.head != "base":
+        labelled = training_case(subject.config, subject.head)
+        cases.append(Case(name="labels", inputs=labelled.inputs))
+    for case in cases:
         checks += compare(subject, theirs, case, output_hidden_states=True)
-    eager = subject.theirs(attention="eager")  # sdpa gives HF no attention maps
     padded = next(case for case in subject.cases if case.name == "right-padded")
     named = Case(name="attentions", inputs=padded.inputs)
-    return checks + compare(subject, eager, named, output_hidden_states=True, output_attentions=True)
+    with eager(theirs):  # sdpa gives HF no attention maps
+        return checks + compare(subject, theirs, named, output_hidden_states=True, output_attentions=True)
 
 
 def compare(subject: Subject, theirs: HFModel, case: Case, **flags: bool) -> list[Check]:

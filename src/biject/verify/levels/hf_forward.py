@@ -34,6 +34,7 @@ def hf_forward(subject: Subject) -> list[Check]:
             where = first_difference(after, before, pairs_by_name(after, before), call)
             found = [check.at(where) if not check.passed else check for check in found]
         checks += found
+    subject.release_source()
     return checks
 
 

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from biject.checkpoint.reader import Reader
+from biject.checkpoint.source import open_source
+from biject.families import HEADS, families
+from biject.verify.hf import quiet
+from biject.verify.reference import make_reference, reference_config
+from biject.verify.variants import KNOWN_HF_CRASHES, VARIANTS
+
+
+@pytest.mark.parametrize("model_type", families())
+def test_no_parameter_is_left_as_it_was_initialised(model_type: str, tmp_path: Path) -> None:
+    source = open_source(make_reference(model_type, "mlm", tmp_path / "m"))
+    reader = Reader(source)
+    for name in source.tensors:
+        values = reader.tensor(name)
+        assert not bool(((values == 0) | (values == 1)).any()), name
+        assert float(values.std()) > 0.01, name
+
+
+def test_the_same_bytes_every_time_and_others_with_another_seed(tmp_path: Path) -> None:
+    folders = [
+        make_reference("albert", "qa", tmp_path / str(i), seed=seed) for i, seed in enumerate((0, 0, 1))
+    ]
+    sums = [hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() for folder in folders]
+    assert sums[0] == sums[1] != sums[2]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_dtype(dtype: torch.dtype, tmp_path: Path) -> None:
+    folder = make_reference("bert", "base", tmp_path / "m", dtype=dtype)
+    assert json.loads((folder / "config.json").read_text())["dtype"] == str(dtype).removeprefix("torch.")
+    code = {torch.bfloat16: "BF16", torch.float16: "F16", torch.float64: "F64"}[dtype]
+    assert {info.dtype for info in open_source(folder).tensors.values()} == {code}
+
+
+@pytest.mark.parametrize("model_type", families())
+def test_the_tokenizer_is_real(model_type: str, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    folder = make_reference(model_type, "base", tmp_path / "m")
+    config = json.loads((folder / "config.json").read_text())
+    with quiet():
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+        ids = tokenizer("the quick brown fox , paris")["input_ids"]
+    assert tokenizer.pad_token_id == config["pad_token_id"]
+    assert ids[0] == tokenizer.cls_token_id
+    assert ids[-1] == tokenizer.sep_token_id
+    assert tokenizer.unk_token_id not in ids
+    assert len(tokenizer) <= config["vocab_size"]
+    for key, token in (("bos_token_id", "cls_token_id"), ("eos_token_id", "sep_token_id")):
+        assert config.get(key) in (None, getattr(tokenizer, token))
+
+
+def test_sizes() -> None:
+    assert reference_config("bert", size="base")["hidden_size"] == 768
+    assert reference_config("bert", overrides={"hidden_size": 48})["hidden_size"] == 48
+    with pytest.raises(ValueError, match="tiny"):
+        reference_config("bert", size="huge")
+
+
+def test_variants_are_many_and_named_once() -> None:
+    keys = [(v.model_type, v.name, head) for v in (*VARIANTS, *KNOWN_HF_CRASHES) for head in v.heads]
+    assert len(keys) == len(set(keys)) > 250
+    assert {key[0] for key in keys} == set(families())
+    assert {key[2] for key in keys} == set(HEADS)
+
+
+@pytest.mark.parametrize("crash", KNOWN_HF_CRASHES, ids=lambda crash: f"{crash.model_type}-{crash.name}")
+def test_hf_still_crashes_on_these(crash, tmp_path: Path) -> None:
+    import transformers
+
+    from biject.verify.reference import AUTO_CLASSES
+
+    folder = make_reference(crash.model_type, crash.heads[0], tmp_path / "m", overrides=dict(crash.overrides))
+    with quiet():
+        model = getattr(transformers, AUTO_CLASSES[crash.heads[0]]).from_pretrained(folder)
+        with pytest.raises(RuntimeError):
+            model(input_ids=torch.tensor([[7, 8, 9, 10]]))
