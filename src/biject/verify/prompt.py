@@ -10,7 +10,6 @@ from biject.errors import InputError
 from biject.verify.hf import quiet
 from biject.verify.inputs import Case
 
-
 _VOCABULARIES = (
     *("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model"),
     *("sentencepiece.bpe.model", "tokenizer.model"),
@@ -44,9 +43,10 @@ def prompt_case(folder: Path, text: str, *, vocab_size: int) -> Case:
     inputs = {name: torch.tensor([encoded[name]]) for name in names if name in encoded}
     if not inputs["input_ids"].numel():
         raise InputError("--prompt has no tokens; give a text of at least one word.")
-    if int(inputs["input_ids"].max()) >= vocab_size:
+    highest = int(inputs["input_ids"].max())
+    if highest >= vocab_size:
         raise InputError(
-            f"the tokenizer in {folder} gives id {int(inputs['input_ids'].max())}, the model has {vocab_size} "
-            "token embeddings: they do not belong together."
+            f"the tokenizer in {folder} gives id {highest}, the model has {vocab_size} token embeddings: "
+            "they do not belong together."
         )
     return Case(name="prompt", inputs=inputs)

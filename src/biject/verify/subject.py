@@ -90,7 +90,8 @@ class Subject:
         """The export as Biject loads it, in eval mode."""
         from biject.model import load
 
-        return load(self.folder, dtype=self.dtype, layout="padded")
+        settled = settled_by_tensors(self.export)
+        return load(self.folder, dtype=self.dtype, layout="padded", legacy=settled.get("legacy"))
 
     def theirs(self, *, class_name: str | None = None) -> HFModel:
         """The export as HF loads it."""
@@ -138,7 +139,7 @@ def widest_dtype(source: Source) -> torch.dtype:
     return functools.reduce(torch.promote_types, found)
 
 
-def settled_by_tensors(source: Source) -> dict[str, Any]:
+def settled_by_tensors(source: Source) -> dict[str, bool]:
     """Config keys that the tensors decide: DeBERTa's `legacy`, by which of its MLM heads the file holds."""
     if source.config.get("model_type") != "deberta-v2":
         return {}

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-HEADS = ("base", "seqcls", "tokcls", "qa", "mlm")
+from biject.families import HEADS
+from biject.verify.variant import Variant, variants_of
+from biject.verify.variants_deberta import deberta_variants
+
+__all__ = ["ACTIVATIONS", "KNOWN_HF_CRASHES", "VARIANTS", "Crash", "Variant"]
+
 BERT_LIKE = ("bert", "roberta", "xlm-roberta", "albert", "deberta-v2")
 # transformers 5.23 ACT2FN, without `prelu` and `xielu`, whose parameters have no place in these families'
 # files.
@@ -26,16 +29,6 @@ ACTIVATIONS = (
     ),
     *("sigmoid", "silu", "sqrtsoftplus", "swish", "tanh"),
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """One configuration to compare with HF: a family's tiny one with `overrides`, for some heads."""
-
-    name: str
-    model_type: str
-    heads: tuple[str, ...] = ("base",)
-    overrides: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _activations() -> list[Variant]:
@@ -58,7 +51,7 @@ def _common() -> list[Variant]:
             "deberta-v2": "cls_dropout",
             "distilbert": "seq_classif_dropout",
         }.get(model_type, "classifier_dropout")
-        variants += _of(
+        variants += variants_of(
             model_type,
             ("labels-1", ("seqcls",), {"num_labels": 1}),
             ("labels-3", ("seqcls", "tokcls"), {"num_labels": 3}),
@@ -76,22 +69,13 @@ def _common() -> list[Variant]:
             ("no-dropout", ("seqcls",), _no_dropout(model_type)),
         )
     for model_type in ("bert", "roberta", "xlm-roberta", "albert"):
-        variants += _of(
+        variants += variants_of(
             model_type,
             ("segments-1", ("base",), {"type_vocab_size": 1}),
             ("segments-4", ("base",), {"type_vocab_size": 4}),
             ("eps", ("base",), {"layer_norm_eps": 1e-3}),
         )
     return variants
-
-
-def _of(model_type: str, *rows: tuple[str, tuple[str, ...], dict[str, Any]]) -> list[Variant]:
-    """Variants of one family from (name, heads, overrides); a row without overrides is none."""
-    return [
-        Variant(name=name, model_type=model_type, heads=heads, overrides=overrides)
-        for name, heads, overrides in rows
-        if overrides
-    ]
 
 
 def _odd(model_type: str) -> dict[str, int]:
@@ -107,7 +91,7 @@ def _no_dropout(model_type: str) -> dict[str, float]:
 
 
 def _albert() -> list[Variant]:
-    return _of(
+    return variants_of(
         "albert",
         ("groups-2", HEADS, {"num_hidden_groups": 2}),
         ("groups-3", ("base",), {"num_hidden_groups": 3}),
@@ -124,79 +108,14 @@ def _albert() -> list[Variant]:
 
 
 def _distilbert() -> list[Variant]:
-    return _of(
+    return variants_of(
         "distilbert",
         ("sinusoidal", HEADS, {"sinusoidal_pos_embds": True}),
         ("qa-dropout", ("qa",), {"qa_dropout": 0.4}),
     )
 
 
-def _deberta() -> list[Variant]:
-    """DeBERTa-v2's own axes; its tiny config is v3's: shared keys, buckets, normed relative embeddings."""
-    own = {"share_att_key": False}
-    spellings: dict[str, Any] = {
-        "c2p": ["c2p"],
-        "p2c": ["p2c"],
-        "both": ["c2p", "p2c"],
-        "text": "c2p|p2c",
-        "text-spaced": "P2C | C2P",
-        "text-one": "c2p",
-        "empty": [],
-        "unknown-type": ["c2p", "p2p"],
-        "null": None,
-    }
-    overrides: dict[str, dict[str, Any]] = {}
-    for name, value in spellings.items():
-        overrides[f"shared-{name}"] = {"pos_att_type": value, "share_att_key": True}
-        overrides[f"own-{name}"] = {"pos_att_type": value, "share_att_key": False}
-    overrides |= {
-        "no-buckets": {"position_buckets": -1},
-        "no-buckets-own": own | {"position_buckets": -1},
-        "buckets-16": {"position_buckets": 16},
-        "buckets-odd": {"position_buckets": 7},
-        "max-relative-24": {"max_relative_positions": 24},
-        "max-relative-24-no-buckets": own | {"max_relative_positions": 24, "position_buckets": -1},
-        "relative-not-normed": {"norm_rel_ebd": "none"},
-        "relative-normed-spelled": {"norm_rel_ebd": "Layer_Norm | other"},
-        "absolute-positions": {"position_biased_input": True},
-        "absolute-only": {"relative_attention": False, "position_biased_input": True},
-        "absolute-only-normed": {"relative_attention": False, "norm_rel_ebd": "none", "pos_att_type": None},
-        "no-positions": {"relative_attention": False, "position_biased_input": False},
-        "segments-2": {"type_vocab_size": 2},
-        "segments-4": {"type_vocab_size": 4, "position_biased_input": True},
-        "embedding-16": {"embedding_size": 16},
-        "embedding-16-positions": {"embedding_size": 16, "position_biased_input": True, "type_vocab_size": 3},
-        "conv-3": {"conv_kernel_size": 3},
-        "conv-3-gelu": {"conv_kernel_size": 3, "conv_act": "gelu"},
-        "conv-5-tanh": {"conv_kernel_size": 5, "conv_act": "tanh"},
-        "conv-3-groups": {"conv_kernel_size": 3, "conv_act": "gelu", "conv_groups": 4},
-        "head-size-given": {"attention_head_size": 8},
-        "xlarge-v2": own | {"conv_kernel_size": 3, "conv_act": "gelu", "position_biased_input": False},
-        "defaults": own
-        | {
-            "relative_attention": False,
-            "pos_att_type": None,
-            "position_biased_input": True,
-            "norm_rel_ebd": "none",
-        },
-        "eps": {"layer_norm_eps": 1e-3},
-    }
-    base = [(name, ("base",), keys) for name, keys in overrides.items()]
-    return _of(
-        "deberta-v2",
-        *base,
-        ("mlm-new", ("mlm",), {"legacy": False}),
-        ("mlm-new-untied", ("mlm",), {"legacy": False, "tie_word_embeddings": False}),
-        ("mlm-embedding-16", ("mlm",), {"embedding_size": 16}),
-        ("conv-heads", ("seqcls", "mlm"), {"conv_kernel_size": 3, "conv_act": "gelu"}),
-        ("pooler-dropout", ("seqcls",), {"pooler_dropout": 0.3}),
-        ("pooler-act-tanh", ("seqcls",), {"pooler_hidden_act": "tanh"}),
-        ("pooler-act-relu", ("seqcls",), {"pooler_hidden_act": "relu"}),
-        ("own-heads", HEADS, own),
-    )
-
-
-VARIANTS: tuple[Variant, ...] = (*_activations(), *_common(), *_albert(), *_distilbert(), *_deberta())
+VARIANTS: tuple[Variant, ...] = (*_activations(), *_common(), *_albert(), *_distilbert(), *deberta_variants())
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -150,3 +150,14 @@ def test_probe_is_measured_once() -> None:
     assert probe() is probe()
     assert probe().linear_rows_from_16 in (True, False)
     assert probe().seconds < 5
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_the_tensors_decide_debertas_head(legacy: bool, tmp_path: Path) -> None:
+    """`config.json` contradicts the tensors: both sides go by the tensors, and the report says what HF needs."""
+    folder = make_reference("deberta-v2", "mlm", tmp_path / "m", overrides={"legacy": legacy})
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"legacy": not legacy}))
+    report = verify_export(folder)
+    assert report.passed, report.lines()
+    assert any(f"legacy={legacy} has to be given to from_pretrained" in line for line in report.lines())

@@ -8,7 +8,7 @@ from biject.verify.hf import HFModel
 from biject.verify.levels.changes import same_head
 from biject.verify.levels.names import some
 from biject.verify.report import Check
-from biject.verify.subject import Subject
+from biject.verify.subject import Subject, settled_by_tensors
 
 
 def reload(subject: Subject) -> list[Check]:
@@ -24,6 +24,7 @@ def reload(subject: Subject) -> list[Check]:
         ]
     else:
         checks += _alone(subject, loaded)
+    checks += _arguments(subject)
     broken = [
         name for name, value in loaded.model.named_parameters() if not bool(torch.isfinite(value).all())
     ]
@@ -33,6 +34,20 @@ def reload(subject: Subject) -> list[Check]:
 
 def _as(loaded: HFModel) -> str:
     return f"errors: {some(loaded.errors)}" if loaded.errors else f"as {loaded.class_name}"
+
+
+def _arguments(subject: Subject) -> list[Check]:
+    """Arguments that HF needs beside the folder, where config.json says otherwise than the tensors."""
+    if subject.head != "mlm":
+        return []
+    settled = settled_by_tensors(subject.export)
+    needed = [f"{key}={value}" for key, value in settled.items() if subject.config.get(key, True) != value]
+    if not needed:
+        return []
+    detail = (
+        f"{', '.join(needed)} has to be given to from_pretrained: the tensors say so, config.json does not"
+    )
+    return [Check(name="arguments", passed=True, detail=detail)]
 
 
 def _equal(what: str, before: tuple[str, ...], after: tuple[str, ...]) -> Check:
