@@ -78,7 +78,7 @@ def identify(
         prefix=known.prefix,
         tied=built.tied_output,
         same=same,
-        known=known.all_slots(values),
+        known=lambda: known.all_slots(values),
         carry=known.carry,
         new_head=new_head is not None and chosen != "base",
         where=where,

@@ -50,8 +50,7 @@ class Model(Transformer):
             tied_output=plan.tied_output,
             pooler=identity.config.pooler and not any(name.startswith("pooler.") for name in plan.absent),
         )
-        with torch.device("meta"):
-            super().__init__(config)
+        super().__init__(config)
         self.family: Family = identity.family
         self.head_name = identity.head
         self.hf_config: Mapping[str, Any] = identity.hf_config
@@ -142,32 +141,29 @@ def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.devic
         WeightsError: tensors whose shape or kind the config contradicts; all of them in one message.
     """
     faults = []
-    parameters = dict(model.named_parameters())
+    homes = {name: module._parameters for name, module in model.named_modules()}
     plan = model.provenance.plan
-    expected = {binding.memory for binding in (*plan.bindings, *plan.fresh)}
-    assert expected == set(parameters), expected ^ set(parameters)
     for binding in plan.bindings:
-        tensor = reader.tensor(binding.disk[0])
-        want = tuple(parameters[binding.memory].shape)
-        if tuple(tensor.shape) != want or not tensor.is_floating_point():
+        module, _, leaf = binding.memory.rpartition(".")
+        tensor, meta = reader.tensor(binding.disk[0]), homes[module][leaf]
+        assert meta is not None
+        if tensor.shape != meta.shape or not tensor.is_floating_point():
             faults.append(
-                f"`{binding.disk[0]}` should be floating of shape {want} by config.json, found "
+                f"`{binding.disk[0]}` should be floating of shape {tuple(meta.shape)} by config.json, found "
                 f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
             )
-            continue
-        _set_parameter(model, binding.memory, tensor.to(device=device, dtype=dtype))
+        else:
+            homes[module][leaf] = nn.Parameter(tensor.to(device=device, dtype=dtype))
     if faults:
         more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise WeightsError(f"{model.source.folder}: " + "; ".join(faults[:8]) + more + ".")
     for binding in plan.fresh:
-        made = torch.empty(parameters[binding.memory].shape, dtype=torch.float32)
+        module, _, leaf = binding.memory.rpartition(".")
+        made = torch.empty_like(model.get_parameter(binding.memory), dtype=torch.float32, device="cpu")
         initialise(binding.memory, made, std=model.config.initializer_range)
-        _set_parameter(model, binding.memory, made.to(device=device, dtype=dtype))
-
-
-def _set_parameter(model: nn.Module, name: str, tensor: torch.Tensor) -> None:
-    module, _, leaf = name.rpartition(".")
-    setattr(model.get_submodule(module), leaf, nn.Parameter(tensor))
+        homes[module][leaf] = nn.Parameter(made.to(device=device, dtype=dtype))
+    left = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    assert not left, f"no tensor for {left}"
 
 
 def _asked_dtype(asked: str | torch.dtype) -> torch.dtype | None:

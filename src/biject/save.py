@@ -10,7 +10,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -18,7 +18,9 @@ import biject
 from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.writer import write_folder
-from biject.model import Model
+
+if TYPE_CHECKING:
+    from biject.model import Model
 
 RECORD = "biject.json"
 """The file in which an export says what in it was made new."""

@@ -1,4 +1,4 @@
-"""No weight is ever random in silence: a lacking head is an error that names tensors; a new one is said and recorded."""
+"""No weight is ever random in silence: a lacking head is an error, a new one is said and recorded."""
 
 from __future__ import annotations
 

@@ -18,18 +18,26 @@ Values = Mapping[str, Any]
 
 
 def bert_rows(
-    *, pad_token_id: int, type_vocab_size: int, vocab_size: int, norm_eps: float = 1e-12
+    *,
+    vocab_size: int,
+    type_vocab_size: int,
+    pad_token_id: int,
+    norm_eps: float = 1e-12,
+    hidden_size: int = 768,
+    num_layers: int = 12,
+    num_heads: int = 12,
+    intermediate_size: int = 3072,
 ) -> tuple[Row, ...]:
-    """Keys of BERT's vocabulary of sizes, with HF's defaults (configuration_bert.py and cousins,
-    5.23).
+    """Keys of BERT's vocabulary of sizes; the arguments are HF's defaults (configuration_bert.py and
+    cousins, 5.23).
     """
     return (
         *COMMON,
         Key("vocab_size", "vocab_size", integer(1), vocab_size),
-        Key("hidden_size", "hidden_size", integer(1), 768),
-        Key("num_hidden_layers", "num_hidden_layers", integer(1), 12),
-        Key("num_attention_heads", "num_attention_heads", integer(1), 12),
-        Key("intermediate_size", "intermediate_size", integer(1), 3072),
+        Key("hidden_size", "hidden_size", integer(1), hidden_size),
+        Key("num_hidden_layers", "num_hidden_layers", integer(1), num_layers),
+        Key("num_attention_heads", "num_attention_heads", integer(1), num_heads),
+        Key("intermediate_size", "intermediate_size", integer(1), intermediate_size),
         Key("hidden_act", "hidden_act", activation, "gelu"),
         Key("hidden_dropout_prob", "hidden_dropout", probability(), 0.1),
         Key("attention_probs_dropout_prob", "attention_dropout", probability(), 0.1),
@@ -37,10 +45,10 @@ def bert_rows(
         Key("type_vocab_size", "type_vocab_size", integer(0), type_vocab_size),
         Key("layer_norm_eps", "norm_eps", number(0.0), norm_eps),
         Key("pad_token_id", "pad_token_id", integer(0, none=True), pad_token_id),
-        Key("chunk_size_feed_forward", "feed_forward_chunk_size", integer(0), 0),
     )
 
 
+CHUNKED = Key("chunk_size_feed_forward", "feed_forward_chunk_size", integer(0), 0)
 CLASSIFIER_DROPOUT = Key("classifier_dropout", "classifier_dropout", probability(none=True), None)
 
 

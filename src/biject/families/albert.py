@@ -11,6 +11,7 @@ from biject.config.common import COMMON
 from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
 from biject.config.table import ConfigTable, Inert, Key
 from biject.families._encoder import (
+    CHUNKED,
     Values,
     check_sizes,
     encoder_fields,
@@ -138,7 +139,7 @@ FAMILY = Family(
         Key("type_vocab_size", "type_vocab_size", integer(0), 2),
         Key("layer_norm_eps", "norm_eps", number(0.0), 1e-12),
         Key("pad_token_id", "pad_token_id", integer(0, none=True), 0),
-        Key("chunk_size_feed_forward", "feed_forward_chunk_size", integer(0), 0),
+        CHUNKED,
         Inert(("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks", "layers_to_keep")),
     ),
     build=build,

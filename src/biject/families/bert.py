@@ -5,6 +5,7 @@ from __future__ import annotations
 from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
 from biject.config.table import ConfigTable, Inert
 from biject.families._encoder import (
+    CHUNKED,
     CLASSIFIER_DROPOUT,
     Values,
     bert_layer,
@@ -111,6 +112,7 @@ FAMILY = Family(
     config=ConfigTable(
         bert_rows(vocab_size=30522, type_vocab_size=2, pad_token_id=0),
         CLASSIFIER_DROPOUT,
+        CHUNKED,
         Inert(
             (
                 "directionality",

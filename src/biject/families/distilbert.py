@@ -11,7 +11,16 @@ from biject.config.checks import activation, boolean, integer, probability
 from biject.config.common import COMMON
 from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
 from biject.config.table import ConfigTable, Inert, Key
-from biject.families._encoder import Values, check_sizes, encoder_fields, pooled, spans, tokens, vocab
+from biject.families._encoder import (
+    CHUNKED,
+    Values,
+    check_sizes,
+    encoder_fields,
+    pooled,
+    spans,
+    tokens,
+    vocab,
+)
 from biject.families._family import Family, Head
 from biject.weights.rules import Slots, embed, head, join, layers, linear, norm, output_matrix
 
@@ -101,7 +110,7 @@ FAMILY = Family(
         Key("max_position_embeddings", "max_position_embeddings", integer(1), 512),
         Key("sinusoidal_pos_embds", "sinusoidal_positions", boolean, False),
         Key("pad_token_id", "pad_token_id", integer(0, none=True), 0),
-        Key("chunk_size_feed_forward", "feed_forward_chunk_size", integer(0), 0),
+        CHUNKED,
         Inert(("tie_weights_", "hidden_size", "num_hidden_layers", "num_attention_heads")),
     ),
     build=build,

@@ -12,6 +12,7 @@ from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
 from biject.config.table import ConfigTable
 from biject.errors import ConfigError
 from biject.families._encoder import (
+    CHUNKED,
     CLASSIFIER_DROPOUT,
     Values,
     bert_rows,
@@ -102,7 +103,7 @@ def _classes(stem: str) -> dict[str, Head]:
 FAMILY = Family(
     model_type="roberta",
     prefix="roberta",
-    config=ConfigTable(bert_rows(vocab_size=50265, type_vocab_size=2, pad_token_id=1), CLASSIFIER_DROPOUT),
+    config=ConfigTable(bert_rows(vocab_size=50265, type_vocab_size=2, pad_token_id=1), CLASSIFIER_DROPOUT, CHUNKED),
     build=build,
     heads=_classes("Roberta"),
     carry=("embeddings.position_ids", "embeddings.token_type_ids"),
@@ -122,7 +123,7 @@ def cousin(model_type: str, stem: str, *, vocab_size: int, base: dict[str, objec
     return replace(
         FAMILY,
         model_type=model_type,
-        config=ConfigTable(rows, CLASSIFIER_DROPOUT),
+        config=ConfigTable(rows, CLASSIFIER_DROPOUT, CHUNKED),
         heads=_classes(stem),
         base={**FAMILY.base, **base},
     )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from biject.config.model import ModelConfig
 from biject.nn.layout import Padded
+from biject.nn.modules import Linear
 from biject.nn.traces import emit
 
 
@@ -25,10 +26,10 @@ class SelfAttention(nn.Module):
         self.num_heads = config.num_attention_heads
         self.scale = config.head_dim**-0.5
         self.dropout = config.attention_dropout
-        self.q_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = nn.Linear(config.hidden_size, config.hidden_size)
-        self.o_proj = nn.Linear(config.hidden_size, config.hidden_size)
+        self.q_proj = Linear(config.hidden_size, config.hidden_size)
+        self.k_proj = Linear(config.hidden_size, config.hidden_size)
+        self.v_proj = Linear(config.hidden_size, config.hidden_size)
+        self.o_proj = Linear(config.hidden_size, config.hidden_size)
 
     def forward(self, x_TD: Tensor, layout: Padded, *, weights: bool) -> Tensor:
         """`weights`: compute the attention weights explicitly and emit them as `attentions`."""

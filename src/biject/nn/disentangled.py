@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from biject.config.model import ModelConfig, RelativeConfig
 from biject.nn.activations import activation
 from biject.nn.layout import Padded
+from biject.nn.modules import Conv1d, Embedding, LayerNorm, Linear
 from biject.nn.traces import emit
 
 
@@ -27,8 +28,8 @@ class RelativeTable(nn.Module):
     def __init__(self, config: ModelConfig, relative: RelativeConfig) -> None:
         super().__init__()
         self.relative = relative
-        self.table = nn.Embedding(2 * relative.span, config.hidden_size)
-        self.norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps) if relative.norm else nn.Identity()
+        self.table = Embedding(2 * relative.span, config.hidden_size)
+        self.norm = LayerNorm(config.hidden_size, eps=config.norm_eps) if relative.norm else nn.Identity()
 
     def forward(self) -> Tensor:
         out: Tensor = self.norm(self.table.weight)
@@ -71,15 +72,15 @@ class DisentangledAttention(nn.Module):
         self.num_heads = config.num_attention_heads
         self.dropout = config.attention_dropout
         self.factor = 1 + relative.content_to_position + relative.position_to_content
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
+        self.q_proj = Linear(width, width)
+        self.k_proj = Linear(width, width)
+        self.v_proj = Linear(width, width)
         own = relative.enabled and not relative.share_keys
         if own and relative.content_to_position:
-            self.pos_k_proj = nn.Linear(width, width)
+            self.pos_k_proj = Linear(width, width)
         if own and relative.position_to_content:
-            self.pos_q_proj = nn.Linear(width, width)
-        self.o_proj = nn.Linear(width, width)
+            self.pos_q_proj = Linear(width, width)
+        self.o_proj = Linear(width, width)
 
     def forward(
         self,
@@ -160,8 +161,8 @@ class ConvLayer(nn.Module):
     def __init__(self, config: ModelConfig, kernel_size: int, groups: int, act: str) -> None:
         super().__init__()
         width = config.hidden_size
-        self.conv = nn.Conv1d(width, width, kernel_size, padding=(kernel_size - 1) // 2, groups=groups)
-        self.norm = nn.LayerNorm(width, eps=config.norm_eps)
+        self.conv = Conv1d(width, kernel_size, groups=groups)
+        self.norm = LayerNorm(width, eps=config.norm_eps)
         self.act = activation(act)
         self.dropout = config.embedding_dropout
 

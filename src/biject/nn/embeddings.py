@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from biject.config.model import ModelConfig
 from biject.errors import InputError
+from biject.nn.modules import Embedding
 
 
 class Embeddings(nn.Module):
@@ -22,12 +23,12 @@ class Embeddings(nn.Module):
         sizes, size = config.embedding, config.embedding.size
         self.order, self.rule = sizes.order, sizes.position_rule
         self.pad_token_id = config.pad_token_id
-        self.tokens = nn.Embedding(config.vocab_size, size, padding_idx=config.pad_token_id)
+        self.tokens = Embedding(config.vocab_size, size, padding_idx=config.pad_token_id)
         if "positions" in sizes.order:
             padding = config.pad_token_id if sizes.position_rule == "after-pad" else None
-            self.positions = nn.Embedding(sizes.max_position_embeddings, size, padding_idx=padding)
+            self.positions = Embedding(sizes.max_position_embeddings, size, padding_idx=padding)
         if "segments" in sizes.order:
-            self.segments = nn.Embedding(sizes.type_vocab_size, size)
+            self.segments = Embedding(sizes.type_vocab_size, size)
 
     def forward(
         self,

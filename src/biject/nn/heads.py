@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from biject.config.model import HeadConfig, ModelConfig
 from biject.nn.activations import activation
 from biject.nn.layout import Padded
+from biject.nn.modules import LayerNorm, Linear
 
 
 class PooledHead(nn.Module):
@@ -24,8 +25,8 @@ class PooledHead(nn.Module):
         self.act = activation(head.act)
         self.has_dense = head.dense_size > 0
         if self.has_dense:
-            self.dense = nn.Linear(config.hidden_size, head.dense_size)
-        self.out = nn.Linear(head.dense_size or config.hidden_size, head.num_labels)
+            self.dense = Linear(config.hidden_size, head.dense_size)
+        self.out = Linear(head.dense_size or config.hidden_size, head.num_labels)
 
     def forward(self, x_BD: Tensor) -> Tensor:
         if self.has_dense:
@@ -43,7 +44,7 @@ class RowHead(nn.Module):
     def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
         super().__init__()
         self.dropout = nn.Dropout(head.dropout)
-        self.out = nn.Linear(config.hidden_size, head.num_labels)
+        self.out = Linear(config.hidden_size, head.num_labels)
 
     def forward(self, x_TD: Tensor, layout: Padded) -> Tensor:
         return layout.grid(self.out(self.dropout(x_TD)))
@@ -59,8 +60,10 @@ class Decoder(nn.Module):
         super().__init__()
         self.bias_added = bias_added
         self.weight: nn.Parameter | None
-        self.register_parameter("weight", None if tied else nn.Parameter(torch.empty(vocab_size, size)))
-        self.bias = nn.Parameter(torch.empty(vocab_size))
+        self.register_parameter(
+            "weight", None if tied else nn.Parameter(torch.empty(vocab_size, size, device="meta"))
+        )
+        self.bias = nn.Parameter(torch.empty(vocab_size, device="meta"))
 
     def forward(self, x_TD: Tensor, table_VD: Tensor) -> Tensor:
         weight_VD = table_VD if self.weight is None else self.weight
@@ -77,9 +80,9 @@ class VocabHead(nn.Module):
 
     def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
         super().__init__()
-        self.dense = nn.Linear(config.hidden_size, head.dense_size)
+        self.dense = Linear(config.hidden_size, head.dense_size)
         self.act = activation(head.act)
-        self.norm = nn.LayerNorm(head.dense_size, eps=config.norm_eps)
+        self.norm = LayerNorm(head.dense_size, eps=config.norm_eps)
         self.decoder = Decoder(
             head.dense_size, config.vocab_size, tied=config.tied_output, bias_added=head.bias_added
         )

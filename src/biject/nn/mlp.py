@@ -11,6 +11,7 @@ from biject.config.model import ModelConfig
 from biject.errors import InputError
 from biject.nn.activations import activation
 from biject.nn.layout import Padded
+from biject.nn.modules import Linear
 
 
 class MLP(nn.Module):
@@ -22,8 +23,8 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
+        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
         self.act = activation(config.hidden_act)
 
     def forward(self, x_TD: Tensor) -> Tensor:

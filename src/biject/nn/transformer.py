@@ -16,6 +16,7 @@ from biject.nn.inputs import check_inputs, padded_layout
 from biject.nn.layout import Padded
 from biject.nn.loss import pooled_loss, row_loss, span_loss
 from biject.nn.mlp import MLP, in_chunks
+from biject.nn.modules import LayerNorm, Linear
 from biject.nn.output import ModelOutput
 from biject.nn.traces import Traces, emit, steps
 
@@ -31,9 +32,9 @@ class Layer(nn.Module):
         self.attn = (
             DisentangledAttention(config, config.relative) if config.relative else SelfAttention(config)
         )
-        self.attn_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+        self.attn_norm = LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.mlp = MLP(config)
-        self.mlp_norm = nn.LayerNorm(config.hidden_size, eps=config.norm_eps)
+        self.mlp_norm = LayerNorm(config.hidden_size, eps=config.norm_eps)
         self.attn_dropout = nn.Dropout(config.attention_out_dropout)
         self.mlp_dropout = nn.Dropout(config.mlp_out_dropout)
         self.chunk_columns = config.feed_forward_chunk_size
@@ -62,7 +63,8 @@ class Transformer(nn.Module):
     Args:
         config: what to build.
 
-    `named_parameters()` are the weight map's memory names.
+    `named_parameters()` are the weight map's memory names. They start on the meta device: values come
+    from a file, never from here.
     """
 
     def __init__(self, config: ModelConfig) -> None:
@@ -70,18 +72,18 @@ class Transformer(nn.Module):
         sizes, hidden = config.embedding, config.hidden_size
         self.config = config
         self.embed = Embeddings(config)
-        self.embed_norm = nn.LayerNorm(
+        self.embed_norm = LayerNorm(
             sizes.size if sizes.projection != "before-norm" else hidden, eps=config.norm_eps
         )
         if sizes.projection != "none":
-            self.embed_proj = nn.Linear(sizes.size, hidden, bias=sizes.projection_bias)
+            self.embed_proj = Linear(sizes.size, hidden, bias=sizes.projection_bias)
         self.embed_dropout = nn.Dropout(config.embedding_dropout)
         has_table = config.relative is not None and config.relative.enabled
         self.relative = RelativeTable(config, config.relative) if config.relative and has_table else None
         conv = config.conv
         self.conv = ConvLayer(config, conv.kernel_size, conv.groups, conv.act) if conv else None
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_unique_layers))
-        self.pooler = nn.Linear(hidden, hidden) if config.pooler else None
+        self.pooler = Linear(hidden, hidden) if config.pooler else None
         self.head = make_head(config)
 
     def forward(

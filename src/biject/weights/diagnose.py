@@ -62,6 +62,6 @@ def missing_message(wanted: Sequence[tuple[str, str]], unused: Sequence[str], wh
 def _wrapper(wanted: Sequence[tuple[str, str]], unused: Sequence[str]) -> str | None:
     names = set(unused)
     for wrapper in _WRAPPERS:
-        if wanted and all(wrapper + disk in names for _, disk in wanted):
+        if sum(wrapper + disk in names for _, disk in wanted) > len(wanted) / 2:
             return wrapper
     return None

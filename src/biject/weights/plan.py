@@ -81,7 +81,7 @@ def make_plan(
     prefix: str,
     tied: bool,
     same: Same,
-    known: Slots = (),
+    known: Callable[[], Slots] = tuple,
     carry: Iterable[str] = (),
     new_head: bool = False,
     where: str = "the checkpoint",
@@ -94,7 +94,7 @@ def make_plan(
         prefix: the family's base prefix, without the dot.
         tied: `tie_word_embeddings` of the config.
         same: compares two tensors of the file (only asked about twins that are both there).
-        known: slots of the family's other heads; tensors under their names are carried without a word.
+        known: gives the slots of all heads; tensors under their names are carried without a word.
         carry: other names, relative to the base, that are carried without a word (old buffers).
         new_head: every head slot is `fresh`, whatever the file has, and so is a pooler that it lacks.
         where: the file or folder, for messages.
@@ -118,17 +118,25 @@ def make_plan(
     if lacking:
         wanted = [(slot.memory, spelling.name(slot)) for slot in lacking]
         raise WeightsError(missing_message(wanted, carried, where))
-    expected = {spelling.name(slot) for slot in known} | {s.twin for s in known if s.twin} | set(carry)
-    expected |= {f"{prefix}.{name}" for name in carry}
     return Plan(
         bindings=tuple(Binding(memory=memory, disk=tuple(disks)) for memory, disks in bound.items()),
         carried=carried,
-        unknown=tuple(name for name in carried if name not in expected),
+        unknown=_unknown(carried, spelling, known, {*carry, *(f"{prefix}.{name}" for name in carry)}),
         absent=absent,
         fresh=tuple(Binding(memory=s.memory, disk=(_written_as(s, spelling, tied),)) for s in fresh),
         spelling=spelling,
         tied_output=not any(s.tied_to and (s.memory in bound or s in fresh) for s in slots),
     )
+
+
+def _unknown(
+    carried: tuple[str, ...], spelling: Spelling, known: Callable[[], Slots], buffers: set[str]
+) -> tuple[str, ...]:
+    """Carried names that no head uses; other heads are expanded only where something is carried."""
+    left = [name for name in carried if name not in buffers]
+    slots = known() if left else ()
+    expected = {spelling.name(slot) for slot in slots} | {slot.twin for slot in slots}
+    return tuple(name for name in left if name not in expected)
 
 
 def _written_as(slot: Slot, spelling: Spelling, tied: bool) -> str:

@@ -8,11 +8,10 @@ rule's name is whole.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, kw_only=True)
-class Slot:
+class Slot(NamedTuple):
     """One parameter and the name of its tensor on disk."""
 
     memory: str
@@ -64,15 +63,15 @@ def norm(memory: str, disk: str) -> Slots:
 
 def layers(disks: Sequence[str], *rules: Slots) -> Slots:
     """The same rules for every layer: `layers.{i}.` in memory, `disks[i].` on disk."""
+    inner = join(*rules)
     return tuple(
-        replace(
-            slot,
+        slot._replace(
             memory=f"layers.{i}.{slot.memory}",
             disk=f"{disk}.{slot.disk}",
-            old=f"{disk}.{slot.old}" if slot.old else "",
+            old=slot.old and f"{disk}.{slot.old}",
         )
         for i, disk in enumerate(disks)
-        for slot in join(*rules)
+        for slot in inner
     )
 
 
@@ -83,12 +82,12 @@ def join(*rules: Slots) -> Slots:
 
 def optional(rule: Slots) -> Slots:
     """Left out, not invented, where the file does not have it."""
-    return tuple(replace(slot, optional=True) for slot in rule)
+    return tuple(slot._replace(optional=True) for slot in rule)
 
 
 def head(*rules: Slots) -> Slots:
     """Names that never carry the base prefix."""
-    return tuple(replace(slot, base=False) for slot in join(*rules))
+    return tuple(slot._replace(base=False) for slot in join(*rules))
 
 
 def output_matrix(memory: str, disk: str, *, tied_to: str) -> Slots:
