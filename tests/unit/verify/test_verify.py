@@ -154,7 +154,7 @@ def test_probe_is_measured_once() -> None:
 
 @pytest.mark.parametrize("legacy", [True, False])
 def test_the_tensors_decide_debertas_head(legacy: bool, tmp_path: Path) -> None:
-    """`config.json` contradicts the tensors: both sides go by the tensors, and the report says what HF needs."""
+    """`config.json` contradicts the tensors: both sides go by the tensors; the report says what HF needs."""
     folder = make_reference("deberta-v2", "mlm", tmp_path / "m", overrides={"legacy": legacy})
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"legacy": not legacy}))
