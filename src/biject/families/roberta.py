@@ -100,30 +100,40 @@ def _classes(stem: str) -> dict[str, Head]:
     }
 
 
+def _table(*, vocab_size: int) -> ConfigTable:
+    rows = bert_rows(vocab_size=vocab_size, type_vocab_size=2, pad_token_id=1)
+    return ConfigTable(rows, CLASSIFIER_DROPOUT, CHUNKED)
+
+
 FAMILY = Family(
     model_type="roberta",
     prefix="roberta",
-    config=ConfigTable(bert_rows(vocab_size=50265, type_vocab_size=2, pad_token_id=1), CLASSIFIER_DROPOUT, CHUNKED),
+    config=_table(vocab_size=50265),
     build=build,
     heads=_classes("Roberta"),
     carry=("embeddings.position_ids", "embeddings.token_type_ids"),
     tiny={**TINY, "pad_token_id": 1, "type_vocab_size": 1},
     base={
-        "hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
-        "vocab_size": 50265, "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-5,
+        "hidden_size": 768,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 12,
+        "intermediate_size": 3072,
+        "vocab_size": 50265,
+        "max_position_embeddings": 514,
+        "type_vocab_size": 1,
+        "layer_norm_eps": 1e-5,
     },
-)  # fmt: skip
+)
 
 
 def cousin(model_type: str, stem: str, *, vocab_size: int, base: dict[str, object]) -> Family:
     """A family with RoBERTa's maths and names, and another `model_type`, class stem and default
     vocabulary.
     """
-    rows = bert_rows(vocab_size=vocab_size, type_vocab_size=2, pad_token_id=1)
     return replace(
         FAMILY,
         model_type=model_type,
-        config=ConfigTable(rows, CLASSIFIER_DROPOUT, CHUNKED),
+        config=_table(vocab_size=vocab_size),
         heads=_classes(stem),
         base={**FAMILY.base, **base},
     )

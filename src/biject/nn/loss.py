@@ -12,12 +12,22 @@ from biject.config.model import HeadConfig, ProblemType
 from biject.errors import InputError
 
 
-def pooled_loss(logits_BN: Tensor, labels: Tensor, head: HeadConfig) -> Tensor:
-    """Regression, single-label or multi-label classification; what `problem_type` leaves open is
-    inferred.
+def pooled_loss(logits_BN: Tensor, labels: Tensor, head: HeadConfig) -> tuple[Tensor, Tensor]:
+    """Regression, single-label or multi-label classification; what `problem_type` leaves open is inferred.
+
+    Returns:
+        The loss, and the logits as HF returns them beside it: where DeBERTa infers regression, they
+        come back flat, (B,), and in the labels' dtype.
     """
     if head.problem_type is None and head.infer_problem == "shape":
-        return _loss_by_shape(logits_BN, labels)
+        if head.num_labels == 1:
+            logits_B = logits_BN.view(-1).to(labels.dtype)
+            return F.mse_loss(logits_B, labels.view(-1)), logits_B
+        return _loss_by_shape(logits_BN, labels), logits_BN
+    return _loss_by_problem(logits_BN, labels, head), logits_BN
+
+
+def _loss_by_problem(logits_BN: Tensor, labels: Tensor, head: HeadConfig) -> Tensor:
     problem = head.problem_type or problem_from(labels, head.num_labels)
     if problem == "regression":
         if head.num_labels == 1:
@@ -43,8 +53,6 @@ def _loss_by_shape(logits_BN: Tensor, labels: Tensor) -> Tensor:
     left out.
     """
     num_labels = logits_BN.shape[-1]
-    if num_labels == 1:
-        return F.mse_loss(logits_BN.view(-1).to(labels.dtype), labels.view(-1))
     if labels.dim() == 1 or labels.size(-1) == 1:
         labels = labels.view(-1)  # HF crashes on a column of labels
         index = (labels >= 0).nonzero()

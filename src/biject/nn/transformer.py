@@ -192,7 +192,9 @@ class Transformer(nn.Module):
         if isinstance(self.head, PooledHead):
             assert self.config.head is not None
             logits = self.head(first_BD)
-            loss = None if labels is None else pooled_loss(logits, labels, self.config.head)
+            loss = None
+            if labels is not None:
+                loss, logits = pooled_loss(logits, labels, self.config.head)
             return ModelOutput(loss=loss, logits=logits, **traced)
         if isinstance(self.head, VocabHead):
             logits = self.head(x_TD, layout, self.embed.tokens.weight)
