@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from biject.errors import BijectError
 from biject.families import HEADS, families
@@ -25,8 +26,10 @@ def _label(value: object) -> str:
     return f"{value.model_type}-{value.name}" if isinstance(value, Variant) else str(value)
 
 
+@pytest.mark.parametrize("threads", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("variant", "head"), ROWS, ids=_label)
-def test_equals_hf(variant: Variant, head: str, reference: Callable[..., Path]) -> None:
+def test_equals_hf(variant: Variant, head: str, threads: int, reference: Callable[..., Path]) -> None:
+    torch.set_num_threads(threads)
     folder = reference(variant.model_type, head, overrides=dict(variant.overrides))
     config = json.loads((folder / "config.json").read_text())
     ours, theirs = pair(folder)
