@@ -27,6 +27,7 @@ def export_checkpoint(
     dtype: str = KEEP,
     max_shard_size: str | None = None,
     revision: str | None = None,
+    token: str | None = None,
     new_head: Sequence[str] | None = None,
     force: bool = False,
 ) -> Saved:
@@ -39,6 +40,7 @@ def export_checkpoint(
         dtype: `keep`, or one of `DTYPES` to cast every floating tensor to.
         max_shard_size: e.g. `5GB` or `500MiB`; None keeps the file's cuts.
         revision: branch, tag or commit of the repository.
+        token: of the Hub; else `HF_TOKEN` or the one of `hf auth login`.
         new_head: labels of a head that the file lacks, or just `keep` for the config's own.
         force: replace `out` if it exists.
 
@@ -60,7 +62,7 @@ def export_checkpoint(
     from biject.save import save_model
 
     target = None if dtype == KEEP else getattr(torch, dtype)
-    model = load(name, head=head, revision=revision, new_head=asked)
+    model = load(name, head=head, revision=revision, token=token, new_head=asked)
     return save_model(model, Path(out), dtype=target, max_shard_bytes=max_shard_bytes, force=force)
 
 

@@ -93,6 +93,7 @@ def load(
     *,
     head: str = "auto",
     revision: str | None = None,
+    token: str | None = None,
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "cpu",
     layout: Layout = "padded",
@@ -105,6 +106,7 @@ def load(
         path: a folder, or a repository on the Hub.
         head: `auto` (the file's own), `base`, `seqcls`, `tokcls`, `qa` or `mlm`.
         revision: branch, tag or commit of a repository.
+        token: of the Hub; else `HF_TOKEN` or the one of `hf auth login`.
         dtype: `auto` keeps the file's; else a torch dtype or its name.
         device: where the parameters go; on the CPU they stay mapped until touched.
         layout: `padded` computes exactly HF's rows.
@@ -116,7 +118,7 @@ def load(
     """
     if layout != "padded":
         raise ConfigError(f"layout: expected 'padded', found {layout!r}.")
-    source = open_source(resolve_folder(path, revision=revision))
+    source = open_source(resolve_folder(path, revision=revision, token=token))
     reader = Reader(source)
     identity = identify(
         source.config,

@@ -1,17 +1,13 @@
-"""Names of checkpoints: folders, repositories, and neither. The Hub itself is not asked."""
+"""Names of checkpoints: folders, repositories, and neither. Downloads: tests/hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
-import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
 
 from biject.checkpoint.hub import resolve_folder, wanted_files
-from biject.errors import BijectWarning, CheckpointError, InputError
+from biject.errors import CheckpointError, InputError
 
 ASSETS = ["README.md", "config.json", "vocab.txt", "1_Pooling/config.json"]
 OTHERS = ["tf_model.h5", "flax_model.msgpack", "onnx/model.onnx", "model.fp16.safetensors"]
@@ -54,51 +50,3 @@ def test_what_cannot_be_a_repository_is_a_missing_folder(
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="does not exist"):
         resolve_folder(name)
-
-
-class FakeHub:
-    """Stands for `HfApi` and `snapshot_download`."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
-        self.folder, self.calls, self.online, self.cached = folder, [], True, False
-        monkeypatch.setattr(huggingface_hub, "HfApi", lambda: self)
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", self.snapshot)
-
-    def model_info(self, name: str, *, revision: str | None) -> Any:
-        if not self.online:
-            raise RuntimeError("no route to host")
-        files = [
-            SimpleNamespace(rfilename=f) for f in ("config.json", "model.safetensors", "pytorch_model.bin")
-        ]
-        return SimpleNamespace(sha="5ha", siblings=files)
-
-    def snapshot(self, name: str, **options: Any) -> str:
-        self.calls.append((name, options))
-        if options.get("local_files_only") and not self.cached:
-            raise LocalEntryNotFoundError("not in the cache")
-        return str(self.folder)
-
-
-@pytest.fixture
-def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> FakeHub:
-    monkeypatch.chdir(tmp_path)
-    return FakeHub(monkeypatch, tmp_path)
-
-
-def test_a_repository_is_downloaded_at_one_commit(hub: FakeHub) -> None:
-    assert resolve_folder("org/model", revision="main") == hub.folder
-    assert hub.calls == [
-        ("org/model", {"revision": "5ha", "allow_patterns": ["config.json", "model.safetensors"]})
-    ]
-
-
-def test_without_a_network_the_cache_is_used_and_said_so(hub: FakeHub) -> None:
-    hub.online, hub.cached = False, True
-    with pytest.warns(BijectWarning, match="local cache"):
-        assert resolve_folder("model") == hub.folder
-
-
-def test_without_a_network_and_cache_both_are_named(hub: FakeHub) -> None:
-    hub.online = False
-    with pytest.raises(CheckpointError, match=r"no local folder 'model'.*no route to host"):
-        resolve_folder("model")

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from biject.checkpoint.folder import is_other_weight
+from biject.checkpoint.strict_json import shown
 from biject.errors import CheckpointError, InputError
-from biject.events import notice
 
 _READ = (
     "model.safetensors",
@@ -16,19 +16,28 @@ _READ = (
 )
 
 
-def resolve_folder(name: str | Path, *, revision: str | None = None) -> Path:
+def resolve_folder(name: str | Path, *, revision: str | None = None, token: str | None = None) -> Path:
     """The local folder that holds the checkpoint called `name`.
 
     A folder that exists is taken as it is, as `from_pretrained` does. Anything else that can be a name of a
     repository is downloaded, without weights in formats that would not be read; without a network, the cache
     is asked.
 
+    Args:
+        name: A folder, or a repository on the Hub.
+        revision: Branch, tag or commit of a repository; its default branch where left out.
+        token: Of the Hub; where left out, `HF_TOKEN` or the one of `hf auth login`.
+
     Raises:
         InputError: a revision of a local folder was asked for.
-        CheckpointError: there is neither such a folder nor such a repository.
+        CheckpointError: there is neither such a folder nor such a repository, or it cannot be downloaded.
     """
-    folder = Path(name).expanduser()
-    if name and folder.exists():
+    try:
+        folder = Path(name).expanduser()
+        exists = bool(str(name)) and folder.exists()
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a NUL byte, no such home
+        raise CheckpointError(f"{shown(str(name))} cannot be the name of a folder: {error}.") from error
+    if exists:
         if revision is not None:
             raise InputError(
                 f"{folder} is a local folder and has no revision {revision!r}; leave the revision out."
@@ -38,13 +47,14 @@ def resolve_folder(name: str | Path, *, revision: str | None = None) -> Path:
         raise CheckpointError(
             f"expected a checkpoint folder at {folder}, but it does not exist. Give the folder's path."
         )
-    return _download(name, revision)
+    from biject.checkpoint.hub_download import fetch
+
+    return fetch(name, revision=revision, token=token).folder
 
 
 def wanted_files(files: list[str]) -> list[str]:
     """Those of a repository's files that a checkpoint folder needs: one format of weights, and all assets."""
-    present = set(files)
-    first = next((name for name in _READ if name in present), None)
+    first = first_weights(files)
     suffix = ".bin" if first is not None and first.startswith("pytorch_model") else ".safetensors"
     stem = "pytorch_model" if suffix == ".bin" else "model"
 
@@ -56,46 +66,13 @@ def wanted_files(files: list[str]) -> list[str]:
     return [file for file in files if is_read(file) or not is_other_weight(file)]
 
 
+def first_weights(files: list[str]) -> str | None:
+    """The weights, or their index, that would be read; None where there are none."""
+    present = set(files)
+    return next((name for name in _READ if name in present), None)
+
+
 def _may_be_repository(name: str) -> bool:
     return (
         not name.startswith((".", "/", "~")) and "\\" not in name and 0 <= name.count("/") <= 1 and bool(name)
     )
-
-
-def _download(name: str, revision: str | None) -> Path:
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
-    try:
-        info = HfApi().model_info(name, revision=revision)
-        files = wanted_files([sibling.rfilename for sibling in info.siblings or []])
-        return Path(
-            snapshot_download(name, revision=info.sha, allow_patterns=[_literal(file) for file in files])
-        )
-    except (RepositoryNotFoundError, RevisionNotFoundError) as error:
-        at = f" at revision {revision!r}" if revision else ""
-        raise CheckpointError(
-            f"there is no folder {name!r}, and the Hub has no such repository{at} (or it is private and "
-            "you are not logged in)."
-        ) from error
-    except Exception as error:  # every HTTP library has its own
-        return _cached(name, revision, error)
-
-
-def _cached(name: str, revision: str | None, error: Exception) -> Path:
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = Path(snapshot_download(name, revision=revision, local_files_only=True))
-    except (OSError, ValueError):
-        raise CheckpointError(
-            f"there is no local folder {name!r}, and the Hub cannot be asked for such a repository: {error}. "
-            "Give a local folder, or try again with a network."
-        ) from error
-    notice("hub-offline", f"the Hub cannot be reached; {name} is taken from the local cache.")
-    return folder
-
-
-def _literal(file: str) -> str:
-    """A pattern that matches this file alone (`fnmatch` has brackets of its own)."""
-    return "".join(f"[{char}]" if char in "*?[" else char for char in file)
