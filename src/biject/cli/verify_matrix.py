@@ -14,19 +14,22 @@ def verify_matrix(
     *,
     families: Names = None,
     heads: Names = None,
-    weights: Literal["tiny", "base"] = "tiny",
+    weights: Literal["tiny", "base", "hub"] = "tiny",
+    lock: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     keep: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     json: Json = False,
 ) -> int:
-    """Verify every family with every head on checkpoints made on the spot.
+    """Verify every family with every head on checkpoints made on the spot or pinned.
 
-    transformers makes each reference with fixed seeds, Biject exports it and checks the export as
-    verify-export does. A failure does not stop the rest; the exit code is 1 where a cell failed.
+    transformers makes each reference with fixed seeds (or the Hub gives it), Biject exports it and
+    checks the export as verify-export does. A failure does not stop the rest; the exit code is 1
+    where a cell failed.
 
     Args:
         families: Families, as `biject families` lists them; all where left out.
         heads: Heads out of base, seqcls, tokcls, qa, mlm; all where left out.
-        weights: Sizes of the references: `tiny`, or the families' published `base` sizes.
+        weights: `tiny` references, the families' published `base` sizes, or public repositories of the `hub`.
+        lock: Pins the repositories' revisions at first use; else BIJECT_HUB_LOCK or `biject-hub.lock`.
         keep: Leave the references, exports and reports in this folder.
     """
     asked_families = names(families, flag="--families")
@@ -38,6 +41,7 @@ def verify_matrix(
         families=asked_families,
         heads=asked_heads,
         weights=weights,
+        lock=lock,
         keep=keep,
         on_cell=None if json else print_cell,
     )

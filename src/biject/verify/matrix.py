@@ -1,4 +1,4 @@
-"""`verify_matrix`: every family with every head, on reference checkpoints made on the spot."""
+"""`verify_matrix`: every family with every head, on references made on the spot or from the Hub."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from biject.errors import BijectError, InputError
+from biject.errors import BijectError, InputError, WeightsError
 from biject.events import progress
 from biject.families import HEADS, families
+from biject.verify.hub_lock import lock_path, pinned_folder, read_lock
+from biject.verify.hub_models import HUB_MODELS
 from biject.verify.memory import PeakMemory
 from biject.verify.report import Report
 
@@ -107,7 +109,8 @@ def verify_matrix(
     *,
     families: Sequence[str] | None = None,
     heads: Sequence[str] | None = None,
-    weights: Literal["tiny", "base"] = "tiny",
+    weights: Literal["tiny", "base", "hub"] = "tiny",
+    lock: str | Path | None = None,
     keep: str | Path | None = None,
     on_cell: Callable[[Cell], None] | None = None,
 ) -> MatrixResult:
@@ -116,7 +119,8 @@ def verify_matrix(
     Args:
         families: `model_type`s; all where left out.
         heads: Names out of `HEADS`; all where left out.
-        weights: Sizes of the references.
+        weights: Sizes of the references; `hub` takes the repositories of `HUB_MODELS` in their place.
+        lock: The lock file of their revisions; see `biject.verify.hub_lock.lock_path`.
         keep: Leave references, exports and reports in `keep/FAMILY/HEAD/` instead of a temporary folder.
         on_cell: Called with each finished cell.
 
@@ -124,13 +128,17 @@ def verify_matrix(
         InputError: No such family, head or size.
     """
     chosen = [(name, head) for name in _families(families) for head in _heads(heads)]
-    if weights not in ("tiny", "base"):
-        raise InputError(f"weights are `tiny` or `base`, not {weights!r}.")
+    if weights not in ("tiny", "base", "hub"):
+        raise InputError(f"weights are `tiny`, `base` or `hub`, not {weights!r}.")
+    pins = lock_path(lock) if weights == "hub" else None
+    if pins is not None:
+        chosen = [cell for cell in chosen if cell in HUB_MODELS]
+        read_lock(pins)  # a damaged one is no cell's fault
     cells = []
     for name, head in chosen:
         with tempfile.TemporaryDirectory(prefix="biject-matrix-") as temporary:
             folder = Path(temporary if keep is None else keep) / name / head
-            cell = verify_cell(name, head, folder, weights=weights)
+            cell = verify_cell(name, head, folder, weights=weights, lock=pins)
             if keep is not None and cell.report is not None:
                 (folder / "report.json").write_text(cell.report.to_json() + "\n", encoding="utf-8")
         cells.append(cell)
@@ -140,13 +148,13 @@ def verify_matrix(
     return MatrixResult(weights=weights, cells=tuple(cells))
 
 
-def verify_cell(name: str, head: str, folder: Path, *, weights: str) -> Cell:
+def verify_cell(name: str, head: str, folder: Path, *, weights: str, lock: Path | None = None) -> Cell:
     """Reference, export and verification of one cell inside `folder`."""
     started = time.perf_counter()
     report, problem = None, None
     with PeakMemory() as memory:
         try:
-            report = _export_and_verify(name, head, folder, weights=weights)
+            report = _export_and_verify(name, head, folder, weights=weights, lock=lock)
         except Exception as error:  # the next cell must have its turn
             problem = str(error) if isinstance(error, BijectError) else f"{type(error).__name__}: {error}"
     return Cell(
@@ -159,15 +167,23 @@ def verify_cell(name: str, head: str, folder: Path, *, weights: str) -> Cell:
     )
 
 
-def _export_and_verify(name: str, head: str, folder: Path, *, weights: str) -> Report:
+def _export_and_verify(name: str, head: str, folder: Path, *, weights: str, lock: Path | None) -> Report:
     from biject.model import load
     from biject.verify.export import verify_export
     from biject.verify.reference import make_reference
 
-    source, export = folder / "source", folder / "export"
-    make_reference(name, head, source, size=weights)
-    load(source, head="auto").save_pretrained(export)
-    return verify_export(export, source=source)
+    if lock is not None:
+        source = pinned_folder(HUB_MODELS[name, head], lock)
+    else:
+        source = make_reference(name, head, folder / "source", size=weights)
+    model = load(source, head="auto")
+    if lock is not None and (model.family.model_type, model.head_name) != (name, head):
+        raise WeightsError(
+            f"{HUB_MODELS[name, head]} should be `{name}` with head `{head}`, but is "
+            f"`{model.family.model_type}` with head `{model.head_name}`."
+        )
+    model.save_pretrained(folder / "export")
+    return verify_export(folder / "export", source=source)
 
 
 def _families(names: Sequence[str] | None) -> tuple[str, ...]:

@@ -125,10 +125,10 @@ def test_matrix_goes_on_after_failures(monkeypatch: pytest.MonkeyPatch) -> None:
 
     honest = matrix._export_and_verify
 
-    def broken(name: str, head: str, folder: Path, *, weights: str) -> object:
+    def broken(name: str, head: str, folder: Path, **options: object) -> object:
         if head == "base":
             raise RuntimeError("no space")
-        return honest(name, head, folder, weights=weights)
+        return honest(name, head, folder, **options)
 
     monkeypatch.setattr(matrix, "_export_and_verify", broken)
     result = verify_matrix(families=["bert"], heads=["base", "mlm"])
