@@ -1,0 +1,90 @@
+"""What a tokenizer makes of a batch of texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from biject.errors import InputError
+
+if TYPE_CHECKING:
+    import tokenizers
+    import torch
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Rows of token ids and what belongs to each token; every attribute is a list of rows.
+
+    A text that was cut has more than one row where overflowing tokens were asked for:
+    `overflow_to_sample` says which text a row is of.
+    """
+
+    encodings: Sequence[tokenizers.Encoding]
+    overflow_to_sample: list[int]
+    segments: bool = False
+    """Whether the model takes `token_type_ids`."""
+
+    def __len__(self) -> int:
+        return len(self.encodings)
+
+    @cached_property
+    def input_ids(self) -> list[list[int]]:
+        """Token ids."""
+        return [row.ids for row in self.encodings]
+
+    @cached_property
+    def attention_mask(self) -> list[list[int]]:
+        """1 for a token, 0 for padding."""
+        return [row.attention_mask for row in self.encodings]
+
+    @cached_property
+    def token_type_ids(self) -> list[list[int]] | None:
+        """0 for the first text, 1 for the second; None for models without segments."""
+        return [row.type_ids for row in self.encodings] if self.segments else None
+
+    @cached_property
+    def special_tokens_mask(self) -> list[list[int]]:
+        """1 for tokens that the tokenizer put there, padding among them."""
+        return [row.special_tokens_mask for row in self.encodings]
+
+    @cached_property
+    def offsets(self) -> list[list[tuple[int, int]]]:
+        """Where in its text a token stands, in characters: start, end."""
+        return [row.offsets for row in self.encodings]
+
+    @cached_property
+    def word_ids(self) -> list[list[int | None]]:
+        """Which word of its text a token is of; None for special tokens."""
+        return [row.word_ids for row in self.encodings]
+
+    @cached_property
+    def sequence_ids(self) -> list[list[int | None]]:
+        """0 for the first text, 1 for the second; None for special tokens."""
+        return [row.sequence_ids for row in self.encodings]
+
+    @cached_property
+    def tokens(self) -> list[list[str]]:
+        """The tokens' texts."""
+        return [row.tokens for row in self.encodings]
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        """The model's arguments.
+
+        Raises:
+            InputError: The rows have different lengths, or there are none.
+        """
+        import torch
+
+        lengths = sorted({len(row) for row in self.input_ids})
+        if len(lengths) != 1:
+            raise InputError(
+                f"tensors need rows of one length, found {len(lengths)} different ones (up to "
+                f"{lengths[-1] if lengths else 0} tokens in {len(self)} rows). Ask for padding=True."
+            )
+        rows = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
+        if self.token_type_ids is not None:
+            rows["token_type_ids"] = self.token_type_ids
+        return {name: torch.tensor(values, dtype=torch.long) for name, values in rows.items()}
