@@ -11,7 +11,7 @@ from typing import Any
 from biject.config.model import ModelConfig
 from biject.errors import ConfigError
 from biject.events import notice
-from biject.families import HEADS, Family, family
+from biject.families import ALL_HEADS, Family, family
 from biject.weights.plan import Plan, Same, find_spelling, make_plan
 
 NewHead = Mapping[str, Any]
@@ -53,7 +53,7 @@ def identify(
         config: config.json.
         names: tensors of the file, in file order.
         same: whether two tensors of the file hold the same values (asked about stored twins only).
-        head: one of `HEADS`, or `auto` for the file's own.
+        head: one of `ALL_HEADS`, or `auto` for the file's own.
         legacy: which of DeBERTa's masked-LM heads, where file and config disagree.
         new_head: make the head new instead of reading it.
         where: folder, for messages.
@@ -116,7 +116,7 @@ def _file_head(
         )
         return "base"
     has = set(names)
-    for name in (*(h for h in HEADS if h not in ("base", "tokcls")), "tokcls"):
+    for name in (*(h for h in ALL_HEADS if h not in ("base", "tokcls")), "tokcls"):
         slots = known.heads[name].slots(values) if name in known.heads else ()
         spelling = find_spelling(slots, has, known.prefix)
         own = [

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from biject.families import HEADS, families
+from biject.families import families
 from biject.model import load
 from biject.verify.inputs import Case, probe_cases, training_case
 from parity.harness import compare_forward, compare_gradients, differences, hf_model, pair
 
-CELLS = [(model_type, head) for model_type in families() for head in HEADS]
+CELLS = [(model_type, head) for model_type, known in families().items() for head in known.heads]
 Make = Callable[..., Path]
 
 

@@ -12,11 +12,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from biject.events import Notice, Progress, listening
-from biject.families import HEADS, families
+from biject.families import families
 from biject.model import load
 from biject.save import Saved, save_model
 
-CELLS = [(model_type, head) for model_type in families() for head in HEADS]
+CELLS = [(model_type, head) for model_type, known in families().items() for head in known.heads]
 Make = Callable[..., Path]
 
 
@@ -80,7 +80,7 @@ def test_sharded(model_type: str, reference: Make) -> None:
     assert_identical(out)
 
 
-@pytest.mark.parametrize("model_type", ["bert", "roberta", "albert", "deberta-v2"])
+@pytest.mark.parametrize("model_type", ["bert", "roberta", "albert", "electra", "deberta-v2"])
 @pytest.mark.parametrize("head", ["base", "mlm", "seqcls"])
 def test_gamma_and_beta(model_type: str, head: str, reference: Make) -> None:
     folder = reference(model_type, head)
@@ -126,6 +126,8 @@ TWINS = {
     "xlm-roberta": ("roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
     "distilbert": ("distilbert.embeddings.word_embeddings.weight", "vocab_projector.weight"),
     "albert": ("albert.embeddings.word_embeddings.weight", "predictions.decoder.weight"),
+    "camembert": ("roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
+    "electra": ("electra.embeddings.word_embeddings.weight", "generator_lm_head.weight"),
     "deberta-v2": ("deberta.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
 }
 

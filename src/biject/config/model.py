@@ -71,11 +71,11 @@ class ConvConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    """What sits on the transformer: `pooled` (one row a text), `tokens`, `spans` or `vocab` (masked
-    LM).
+    """What sits on the transformer: `pooled` (one row a text), `tokens`, `spans`, `vocab` (masked LM)
+    or `detection` (one number a token: was it replaced?).
     """
 
-    kind: Literal["pooled", "tokens", "spans", "vocab"]
+    kind: Literal["pooled", "tokens", "spans", "vocab", "detection"]
     num_labels: int
     problem_type: ProblemType | None = None
     infer_problem: Literal["dtype", "shape"] = "dtype"

@@ -13,9 +13,9 @@ from functools import cache
 from types import MappingProxyType
 
 from biject.errors import ConfigError
-from biject.families._family import HEADS, Family, Head
+from biject.families._family import ALL_HEADS, HEADS, Family, Head
 
-__all__ = ["HEADS", "Family", "Head", "families", "family"]
+__all__ = ["ALL_HEADS", "HEADS", "Family", "Head", "families", "family"]
 
 
 @cache

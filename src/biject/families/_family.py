@@ -12,7 +12,10 @@ from biject.errors import ConfigError
 from biject.weights.rules import Slots
 
 HEADS = ("base", "seqcls", "tokcls", "qa", "mlm")
-"""Heads of encoders, in the order of tables."""
+"""Heads that every encoder family has, in the order of tables."""
+
+ALL_HEADS = (*HEADS, "rtd")
+"""All heads; `rtd` is ELECTRA's replaced-token detection."""
 
 
 @dataclass(frozen=True, kw_only=True)

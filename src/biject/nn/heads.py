@@ -36,7 +36,7 @@ class PooledHead(nn.Module):
 
 
 class RowHead(nn.Module):
-    """Logits for every row: token classification, and start and end of a span.
+    """Logits for every row: token classification, start and end of a span, replaced-token detection.
 
     Shape: (T, D) → (B, L, N).
     """
@@ -44,9 +44,15 @@ class RowHead(nn.Module):
     def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
         super().__init__()
         self.dropout = nn.Dropout(head.dropout)
-        self.out = Linear(config.hidden_size, head.num_labels)
+        self.act = activation(head.act)
+        self.has_dense = head.dense_size > 0
+        if self.has_dense:
+            self.dense = Linear(config.hidden_size, head.dense_size)
+        self.out = Linear(head.dense_size or config.hidden_size, head.num_labels)
 
     def forward(self, x_TD: Tensor, layout: Padded) -> Tensor:
+        if self.has_dense:
+            x_TD = self.act(self.dense(x_TD))
         return layout.grid(self.out(self.dropout(x_TD)))
 
 
@@ -95,5 +101,11 @@ def make_head(config: ModelConfig) -> nn.Module | None:
     """The module for `config.head`."""
     if config.head is None:
         return None
-    kinds = {"pooled": PooledHead, "tokens": RowHead, "spans": RowHead, "vocab": VocabHead}
+    kinds = {
+        "pooled": PooledHead,
+        "tokens": RowHead,
+        "spans": RowHead,
+        "detection": RowHead,
+        "vocab": VocabHead,
+    }
     return kinds[config.head.kind](config, config.head)

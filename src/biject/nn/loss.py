@@ -80,6 +80,13 @@ def span_loss(start_BL: Tensor, end_BL: Tensor, starts_B: Tensor, ends_B: Tensor
     return (start + end) / 2
 
 
+def detection_loss(logits_BL: Tensor, labels_BL: Tensor, mask_BL: Tensor | None) -> Tensor:
+    """Mean binary cross-entropy over real tokens (modeling_electra.py, ElectraForPreTraining)."""
+    if mask_BL is None:
+        return F.binary_cross_entropy_with_logits(logits_BL, labels_BL.float())
+    return F.binary_cross_entropy_with_logits(logits_BL[mask_BL], labels_BL[mask_BL].float())
+
+
 def _classes(labels: Tensor, num_labels: int) -> Tensor:
     """`labels`, checked where looking costs little (on the CPU)."""
     if labels.device.type == "cpu" and not labels.is_floating_point() and labels.numel():

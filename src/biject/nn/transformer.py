@@ -14,7 +14,7 @@ from biject.nn.embeddings import Embeddings
 from biject.nn.heads import PooledHead, RowHead, VocabHead, make_head
 from biject.nn.inputs import check_inputs, padded_layout
 from biject.nn.layout import Padded
-from biject.nn.loss import pooled_loss, row_loss, span_loss
+from biject.nn.loss import detection_loss, pooled_loss, row_loss, span_loss
 from biject.nn.mlp import MLP, in_chunks
 from biject.nn.modules import LayerNorm, Linear
 from biject.nn.output import ModelOutput
@@ -201,10 +201,26 @@ class Transformer(nn.Module):
         else:
             assert isinstance(self.head, RowHead)
             logits = self.head(x_TD, layout)
-        if self.config.head is not None and self.config.head.kind == "spans":
-            starts, ends = (part.squeeze(-1).contiguous() for part in logits.split(1, dim=-1))
+        return self._row_output(logits, layout, labels, spans, traced)
+
+    def _row_output(
+        self,
+        logits_BLN: Tensor,
+        layout: Padded,
+        labels: Tensor | None,
+        spans: tuple[Tensor | None, Tensor | None],
+        traced: dict[str, Any],
+    ) -> ModelOutput:
+        """Names and losses of heads that give logits for every row."""
+        kind = self.config.head.kind if self.config.head else ""
+        if kind == "spans":
+            starts, ends = (part.squeeze(-1).contiguous() for part in torch.split(logits_BLN, 1, dim=-1))
             first, last = spans
             loss = None if first is None or last is None else span_loss(starts, ends, first, last)
             return ModelOutput(loss=loss, start_logits=starts, end_logits=ends, **traced)
-        loss = None if labels is None else row_loss(logits, labels)
-        return ModelOutput(loss=loss, logits=logits, **traced)
+        if kind == "detection":
+            logits_BL = logits_BLN.squeeze(-1)
+            loss = None if labels is None else detection_loss(logits_BL, labels, layout.mask_BL)
+            return ModelOutput(loss=loss, logits=logits_BL, **traced)
+        loss = None if labels is None else row_loss(logits_BLN, labels)
+        return ModelOutput(loss=loss, logits=logits_BLN, **traced)

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from biject.families import family
+
 Inputs = Mapping[str, Tensor]
 
 
@@ -33,29 +35,31 @@ class Limits:
     first_position: int
     num_positions: int
     takes_segments: bool
-    takes_positions: bool
 
 
 def limits(config: Mapping[str, Any]) -> Limits:
-    """Read the limits from a `config.json` as it lies on disk, HF's defaults for keys that are not there."""
-    model_type = str(config.get("model_type"))
-    is_roberta = "roberta" in model_type
-    pad = config.get("pad_token_id", 1 if is_roberta else 0)
-    pad_id = pad if isinstance(pad, int) else 0
-    positions = int(config.get("max_position_embeddings", 512))
-    hidden = int(config.get("hidden_size", config.get("dim", 768)))
-    segments_default = 0 if model_type in ("deberta-v2", "distilbert") else 2
+    """Read the limits from a `config.json` as it lies on disk, through the family's own table.
+
+    Raises:
+        ConfigError: the family is unknown, or the config cannot be used.
+    """
+    known = family(config.get("model_type"))
+    values: Mapping[str, Any] = known.config.read(config)
+    if known.resolve is not None:
+        values = known.resolve(values, frozenset(), "base", None)
+    built = known.build(values, "base")
+    pad_id = built.pad_token_id or 0
+    first = pad_id + 1 if built.embedding.position_rule == "after-pad" else 0
     return Limits(
-        vocab_size=int(config.get("vocab_size", 30522)),
+        vocab_size=built.vocab_size,
         pad_id=pad_id,
-        max_length=positions - (pad_id + 1 if is_roberta else 0),
-        num_segments=int(config.get("type_vocab_size", segments_default)),
-        embedding_dim=int(config.get("embedding_size", 128 if model_type == "albert" else hidden)),
-        step=max(1, int(config.get("chunk_size_feed_forward", 0) or 0)) if model_type != "deberta-v2" else 1,
-        first_position=pad_id + 1 if is_roberta else 0,
-        num_positions=positions,
-        takes_segments=model_type != "distilbert",
-        takes_positions=True,
+        max_length=built.embedding.max_position_embeddings - first,
+        num_segments=built.embedding.type_vocab_size,
+        embedding_dim=built.embedding.size,
+        step=max(1, built.feed_forward_chunk_size),
+        first_position=first,
+        num_positions=built.embedding.max_position_embeddings,
+        takes_segments=built.embedding.type_vocab_size > 0,
     )
 
 
@@ -88,9 +92,8 @@ def probe_cases(
         cases.append(Case(name="segments", inputs=inputs | {"token_type_ids": source.segments(3, columns)}))
     cases.append(Case(name="length-1", inputs={"input_ids": source.ids(2, source.fit(1))}))
     cases.append(Case(name="max-length", inputs={"input_ids": source.ids(1, long)}))
-    if bound.takes_positions:
-        positions = {"position_ids": source.positions(2, columns)}
-        cases.append(Case(name="position-ids", inputs={"input_ids": source.ids(2, columns)} | positions))
+    positions = {"position_ids": source.positions(2, columns)}
+    cases.append(Case(name="position-ids", inputs={"input_ids": source.ids(2, columns)} | positions))
     embeds = {"inputs_embeds": source.embeddings(3, columns), "attention_mask": masks["right-padded"]}
     return [*cases, Case(name="inputs-embeds", inputs=embeds)]
 
@@ -128,6 +131,8 @@ def labels(config: Mapping[str, Any], head: str, mask: Tensor, *, seed: int = 1)
         values = torch.randint(0, size, (batch, length), generator=draw)
         ignored = (torch.rand((batch, length), generator=draw) < 0.4) | (mask == 0)
         return {"labels": values.masked_fill(ignored, -100)}
+    if head == "rtd":
+        return {"labels": torch.randint(0, 2, (batch, length), generator=draw)}
     if head == "seqcls":
         return {"labels": _sequence_labels(config, batch, draw)}
     return {}

@@ -24,6 +24,7 @@ AUTO_CLASSES = {
     "tokcls": "AutoModelForTokenClassification",
     "qa": "AutoModelForQuestionAnswering",
     "mlm": "AutoModelForMaskedLM",
+    "rtd": "AutoModelForPreTraining",
 }
 
 
@@ -60,7 +61,7 @@ def make_reference(
 
     Args:
         model_type: HF's `model_type`, e.g. `deberta-v2`.
-        head: One of `base`, `seqcls`, `tokcls`, `qa`, `mlm`.
+        head: One of `biject.families.ALL_HEADS`.
         folder: Where it is written.
         size: `tiny`, or `base` for the published base size.
         overrides: Config keys that differ from the family's own.

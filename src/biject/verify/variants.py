@@ -10,7 +10,8 @@ from biject.verify.variants_deberta import deberta_variants
 
 __all__ = ["ACTIVATIONS", "KNOWN_HF_CRASHES", "VARIANTS", "Crash", "Variant"]
 
-BERT_LIKE = ("bert", "roberta", "xlm-roberta", "albert", "deberta-v2")
+ROBERTAS = ("roberta", "xlm-roberta", "camembert")
+BERT_LIKE = ("bert", "roberta", "xlm-roberta", "camembert", "albert", "electra", "deberta-v2")
 # transformers 5.23 ACT2FN, without `prelu` and `xielu`, whose parameters have no place in these families'
 # files.
 ACTIVATIONS = (
@@ -34,7 +35,7 @@ ACTIVATIONS = (
 def _activations() -> list[Variant]:
     all_of_them = (("bert", "hidden_act"), ("distilbert", "activation"), ("albert", "hidden_act"))
     pairs = [(model_type, key, act) for model_type, key in all_of_them for act in ACTIVATIONS]
-    for model_type in ("roberta", "xlm-roberta", "deberta-v2"):  # the same module, so a few will do
+    for model_type in (*ROBERTAS, "electra", "deberta-v2"):  # the same module, so a few will do
         pairs += [(model_type, "hidden_act", act) for act in ("relu", "gelu_new", "silu")]
     return [
         Variant(name=f"act-{act}", model_type=model_type, heads=("mlm",), overrides={key: act})
@@ -64,11 +65,11 @@ def _common() -> list[Variant]:
             ("untied", ("mlm",), {"tie_word_embeddings": False}),
             ("chunked", ("base",), {"chunk_size_feed_forward": 4}),
             ("pad-5", ("base", "mlm"), {"pad_token_id": 5, "max_position_embeddings": 70}),
-            ("pad-null", ("base",), {} if "roberta" in model_type else {"pad_token_id": None}),
+            ("pad-null", ("base",), {} if model_type in ROBERTAS else {"pad_token_id": None}),
             ("odd-widths", ("base", "mlm"), _odd(model_type)),
             ("no-dropout", ("seqcls",), _no_dropout(model_type)),
         )
-    for model_type in ("bert", "roberta", "xlm-roberta", "albert"):
+    for model_type in ("bert", "roberta", "xlm-roberta", "camembert", "albert", "electra"):
         variants += variants_of(
             model_type,
             ("segments-1", ("base",), {"type_vocab_size": 1}),
@@ -107,6 +108,14 @@ def _albert() -> list[Variant]:
     )
 
 
+def _electra() -> list[Variant]:
+    return variants_of(
+        "electra",
+        ("embedding-same", ("base", "mlm", "rtd"), {"embedding_size": 32}),
+        ("discriminator-relu", ("rtd", "seqcls", "mlm"), {"hidden_act": "relu"}),
+    )
+
+
 def _distilbert() -> list[Variant]:
     return variants_of(
         "distilbert",
@@ -115,7 +124,14 @@ def _distilbert() -> list[Variant]:
     )
 
 
-VARIANTS: tuple[Variant, ...] = (*_activations(), *_common(), *_albert(), *_distilbert(), *deberta_variants())
+VARIANTS: tuple[Variant, ...] = (
+    *_activations(),
+    *_common(),
+    *_albert(),
+    *_electra(),
+    *_distilbert(),
+    *deberta_variants(),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
