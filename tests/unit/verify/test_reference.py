@@ -9,7 +9,7 @@ import torch
 
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import open_source
-from biject.families import HEADS, families
+from biject.families import ALL_HEADS, families
 from biject.verify.hf import quiet
 from biject.verify.reference import make_reference, reference_config
 from biject.verify.variants import KNOWN_HF_CRASHES, VARIANTS
@@ -70,7 +70,7 @@ def test_variants_are_many_and_named_once() -> None:
     keys = [(v.model_type, v.name, head) for v in (*VARIANTS, *KNOWN_HF_CRASHES) for head in v.heads]
     assert len(keys) == len(set(keys)) > 250
     assert {key[0] for key in keys} == set(families())
-    assert {key[2] for key in keys} == set(HEADS)
+    assert {key[2] for key in keys} == set(ALL_HEADS)
 
 
 @pytest.mark.parametrize("crash", KNOWN_HF_CRASHES, ids=lambda crash: f"{crash.model_type}-{crash.name}")
