@@ -1,23 +1,22 @@
-"""From files to a working backend: class, vocabulary, pipeline, special tokens, post-processor.
+"""From files to a backend: class, vocabulary, pipeline, special tokens, post-processor.
 
-Source: `TokenizersBackend.__init__`, transformers 5.23, tokenization_utils_tokenizers.py; added tokens
-go in in its order, since the order decides their ids.
+Source: `TokenizersBackend.convert_to_native_format`, transformers 5.23, tokenization_utils_tokenizers.py.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tokenizers import AddedToken, Tokenizer, processors
+from tokenizers import AddedToken, Tokenizer
 
 from biject.data.classes import GENERIC, class_of
 from biject.data.files import GENERIC_MODEL, SERIALIZED, TokenizerFiles, read_files
+from biject.data.finish import Parts, all_special, finish, take_baked
 from biject.data.library import library_errors
-from biject.data.pipelines import Options, generic_sentencepiece
+from biject.data.pipelines import generic_sentencepiece
 from biject.data.recipes import RECIPES, UNIGRAM, Recipe
 from biject.data.settings import ROLES, Settings, Token, read_settings
 from biject.data.vocabulary import (
@@ -30,22 +29,6 @@ from biject.data.vocabulary import (
 )
 from biject.errors import CheckpointError
 from biject.events import notice
-
-
-@dataclass(kw_only=True)
-class Parts:
-    """A backend and what the class around it knows."""
-
-    files: TokenizerFiles
-    class_name: str
-    backend: Tokenizer
-    roles: dict[str, Token | None]
-    """Special tokens by role, those of the model's own among them."""
-    extra: list[Token]
-    options: Options
-    segments: bool
-    padding_side: str = "right"
-    truncation_side: str = "right"
 
 
 def load_parts(folder: Path, config: Mapping[str, Any]) -> Parts:
@@ -90,8 +73,8 @@ def _by_class(files: TokenizerFiles, recipe: Recipe, settings: Settings) -> Part
     )
     if baked is not None:
         backend.post_processor = baked.post_processor
-        _take_baked(parts, baked, pad="pad_token" not in {*settings.roles, *recipe.special})
-    _finish(parts, settings)
+        take_baked(parts, baked, pad="pad_token" not in {*settings.roles, *recipe.special})
+    finish(parts, settings)
     if recipe.post is not None:
         backend.post_processor = recipe.post(backend, settings.options, texts)
     if recipe.readds_special:
@@ -164,8 +147,8 @@ def _generic(files: TokenizerFiles, name: str | None, settings: Settings) -> Par
         options=settings.options,
         segments=False,
     )
-    _take_baked(parts, backend, pad="pad_token" not in settings.roles)
-    _finish(parts, settings)
+    take_baked(parts, backend, pad="pad_token" not in settings.roles)
+    finish(parts, settings)
     return parts
 
 
@@ -181,76 +164,3 @@ def _baked(files: TokenizerFiles) -> Tokenizer | None:
             model["merges"] = []
         light.update(model=model, added_tokens=[])
     return Tokenizer.from_str(json.dumps(light, ensure_ascii=False))
-
-
-def _take_baked(parts: Parts, baked: Tokenizer, *, pad: bool) -> None:
-    """Padding and truncation that tokenizer.json sets are no more than defaults; `pad`: of the token too."""
-    padding, truncation = baked.padding, baked.truncation
-    if padding is not None:
-        parts.padding_side = padding["direction"]
-        if pad:
-            parts.roles["pad_token"] = padding["pad_token"]
-    if truncation is not None:
-        parts.truncation_side = truncation["direction"]
-
-
-def _finish(parts: Parts, settings: Settings) -> None:
-    """Add tokens, then set the post-processor that a class without one has."""
-    backend, options = parts.backend, parts.options
-    backend.no_padding()
-    backend.no_truncation()
-    parts.padding_side = _side(options, "padding_side", parts.padding_side)
-    parts.truncation_side = _side(options, "truncation_side", parts.truncation_side)
-    backend.encode_special_tokens = bool(options.get("split_special_tokens", False))
-    tokens = _to_add(parts, settings.added)
-    if tokens:
-        backend.add_tokens(tokens)
-    asked = parts.files.serialized is None and ("add_bos_token" in options or "add_eos_token" in options)
-    if asked or backend.post_processor is None:
-        backend.post_processor = _bos_eos(parts, asked=asked)
-
-
-def _side(options: Options, key: str, default: str) -> str:
-    side = options.get(key, default)
-    if side not in ("left", "right"):
-        raise CheckpointError(f"tokenizer_config.json: `{key}` must be left or right, found {side!r}.")
-    return str(side)
-
-
-def _to_add(parts: Parts, added: Mapping[int, AddedToken]) -> list[AddedToken]:
-    """Added tokens by id, then the special ones that are not among them."""
-    tokens: list[Token] = [added[index] for index in sorted(added)]
-    known = {token.content for token in parts.backend.get_added_tokens_decoder().values()}
-    known |= {str(token) for token in tokens}
-    for token in (*parts.roles.values(), *parts.extra):
-        if token is not None and str(token) not in known and token not in tokens:
-            tokens.append(token)
-    named = {str(token) for token in parts.roles.values() if token}
-    out = []
-    for token in tokens:
-        made = AddedToken(token, special=True) if isinstance(token, str) else token
-        if not made.special and made.content in named:
-            made.special = True
-        out.append(made)
-    return out
-
-
-def _bos_eos(parts: Parts, *, asked: bool) -> Any:
-    """The text alone, or between the tokens that `add_bos_token` and `add_eos_token` ask for."""
-    bos, eos = (
-        str(token) if asked and parts.options.get(f"add_{role}") and token is not None else None
-        for role, token in ((role, parts.roles.get(role)) for role in ("bos_token", "eos_token"))
-    )
-    single = f"{f'{bos}:0 ' if bos else ''}$A:0{f' {eos}:0' if eos else ''}"
-    pair = f"{single}{f' {bos}:1' if bos else ''} $B:1{f' {eos}:1' if eos else ''}"
-    special = [(token, parts.backend.token_to_id(token)) for token in (bos, eos) if token]
-    return processors.TemplateProcessing(single=single, pair=pair, special_tokens=special)
-
-
-def all_special(parts: Parts) -> list[str]:
-    """The special tokens' texts, each once: roles first."""
-    named = (str(token) for token in parts.roles.values() if token is not None)
-    return list(dict.fromkeys([*named, *(str(token) for token in parts.extra)]))
-
-
-__all__ = ["Parts", "all_special", "load_parts"]

@@ -6,21 +6,23 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tokenizers import AddedToken
+
 from biject.checkpoint.strict_json import parse_object, read_small_file, shown
+from biject.data import chat
+from biject.data.arguments import Texts, cleaned, max_length, rows, strategy, template
 from biject.data.encoded import Encoded
+from biject.data.finish import Parts
 from biject.data.library import library_errors
-from biject.data.load import Parts, load_parts
+from biject.data.load import load_parts
+from biject.data.save import patched, save_files
+from biject.data.settings import ROLES, Token
 from biject.data.special import SpecialTokens
 from biject.errors import CheckpointError, InputError
-
-LARGEST_MAX_LENGTH = 10**20
-"""Above this, `model_max_length` is HF's way to say none."""
 
 # What True means comes first, what False means last.
 _TRUNCATION = ("longest_first", "only_first", "only_second", "do_not_truncate")
 _PADDING = ("longest", "max_length", "do_not_pad")
-
-Texts = str | Sequence[str] | Sequence[Sequence[str]]
 
 
 def load_tokenizer(folder: str | Path, config: Mapping[str, Any] | None = None) -> Tokenizer:
@@ -55,6 +57,7 @@ class Tokenizer(SpecialTokens):
         model_max_length: the longest row that the files allow, None where they set no limit.
         padding_side: `right` or `left`.
         truncation_side: the side that is cut off.
+        chat_template: how a conversation becomes a text; several by name, or None.
         changed: whether tokens were added since it was loaded.
     """
 
@@ -63,7 +66,8 @@ class Tokenizer(SpecialTokens):
         self.class_name = parts.class_name
         self.padding_side = parts.padding_side
         self.truncation_side = parts.truncation_side
-        self.model_max_length = _max_length(parts.options)
+        self.model_max_length = max_length(parts.options)
+        self.chat_template = template(parts)
         self.changed = False
 
     @property
@@ -102,14 +106,14 @@ class Tokenizer(SpecialTokens):
         Raises:
             InputError: The arguments do not fit each other, or this tokenizer.
         """
-        rows = _rows(texts, pairs, is_split_into_words)
-        if not rows:
+        batch = rows(texts, pairs, is_split_into_words)
+        if not batch:
             return Encoded([], [], self._parts.segments)
         self._set_truncation(truncation, max_length, stride)
         self._set_padding(padding, max_length, pad_to_multiple_of)
         with library_errors(InputError, "the texts cannot be tokenized"):
             encodings = self.backend.encode_batch(
-                rows, is_pretokenized=is_split_into_words, add_special_tokens=add_special_tokens
+                batch, is_pretokenized=is_split_into_words, add_special_tokens=add_special_tokens
             )
         if return_overflowing:
             groups = [[row, *row.overflowing] for row in encodings]
@@ -118,20 +122,18 @@ class Tokenizer(SpecialTokens):
         return Encoded(encodings, list(range(len(encodings))), self._parts.segments)
 
     def _set_truncation(self, truncation: bool | str, max_length: int | None, stride: int) -> None:
-        strategy = _strategy("truncation", truncation, _TRUNCATION)
+        how = strategy("truncation", truncation, _TRUNCATION)
         limit = self.model_max_length if max_length is None else max_length
-        if strategy == "do_not_truncate" or limit is None:
+        if how == "do_not_truncate" or limit is None:
             self.backend.no_truncation()
             return
         with library_errors(InputError, f"rows of {limit} tokens with a stride of {stride} cannot be cut"):
-            self.backend.enable_truncation(
-                limit, stride=stride, strategy=strategy, direction=self.truncation_side
-            )
+            self.backend.enable_truncation(limit, stride=stride, strategy=how, direction=self.truncation_side)
 
     def _set_padding(self, padding: bool | str, max_length: int | None, multiple: int | None) -> None:
-        strategy = _strategy("padding", padding, _PADDING)
+        how = strategy("padding", padding, _PADDING)
         length = self.model_max_length if max_length is None else max_length
-        if strategy == "do_not_pad" or (strategy == "max_length" and length is None):
+        if how == "do_not_pad" or (how == "max_length" and length is None):
             self.backend.no_padding()
             return
         if self.pad_token is None or self.pad_token_id is None:
@@ -143,7 +145,7 @@ class Tokenizer(SpecialTokens):
             direction=self.padding_side,
             pad_id=self.pad_token_id,
             pad_token=self.pad_token,
-            length=length if strategy == "max_length" else None,
+            length=length if how == "max_length" else None,
             pad_to_multiple_of=multiple,
         )
 
@@ -160,45 +162,68 @@ class Tokenizer(SpecialTokens):
         clean = clean_up_tokenization_spaces
         if clean is None:
             clean = bool(self._parts.options.get("clean_up_tokenization_spaces", False))
-        return _cleaned(text) if clean and self.kind != "BPE" else text
+        return cleaned(text) if clean and self.kind != "BPE" else text
 
+    def apply_chat_template(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = False,
+        tokenize: bool = True,
+        **values: Any,
+    ) -> str | list[int]:
+        """A conversation as ids, or as text; `values` are the template's own switches.
 
-def _strategy(name: str, asked: bool | str, known: Sequence[str]) -> str:
-    strategy = known[0 if asked else -1] if isinstance(asked, bool) else asked
-    if strategy not in known:
-        raise InputError(f"{name}: expected a bool or one of {', '.join(known)}; found {asked!r}.")
-    return strategy
-
-
-def _max_length(options: Mapping[str, Any]) -> int | None:
-    given = options.get("model_max_length", options.get("max_len"))
-    if given is None:
-        return None
-    if isinstance(given, bool) or not isinstance(given, int | float):
-        raise CheckpointError(
-            f"tokenizer_config.json: `model_max_length` must be a number, found {shown(given)}."
+        Raises:
+            InputError: There is no template, or it does not take this conversation.
+            MissingExtraError: jinja2 is not installed.
+        """
+        text = chat.render(
+            chat.pick(self.chat_template, tools=tools is not None),
+            messages,
+            tools=tools,
+            add_generation_prompt=add_generation_prompt,
+            values={**self.special_tokens, **values},
         )
-    return int(given) if given <= LARGEST_MAX_LENGTH else None
+        return self([text], add_special_tokens=False).input_ids[0] if tokenize else text
 
+    def add_tokens(self, tokens: Sequence[Token], *, special: bool = False) -> int:
+        """Add tokens that the vocabulary does not have; they are never split.
 
-def _rows(texts: Texts, pairs: Texts | None, split: bool) -> list[Any]:
-    """One entry per text, or pair of texts."""
-    single = isinstance(texts, str) or (split and not (texts and isinstance(texts[0], list | tuple)))
-    if single:
-        return [(texts, pairs)] if pairs else [texts]
-    if pairs is None:
-        return list(texts)
-    if isinstance(pairs, str) or len(pairs) != len(texts):
-        count = "one text" if isinstance(pairs, str) else f"{len(pairs)}"
-        raise InputError(f"pairs: expected as many as there are texts ({len(texts)}), found {count}.")
-    return list(zip(texts, pairs, strict=True))
+        Args:
+            tokens: Texts, or `tokenizers.AddedToken`s.
+            special: Left out by `decode(skip_special_tokens=True)`.
 
+        Returns:
+            How many were new; `Model.resize_token_embeddings` makes room for them.
+        """
+        with library_errors(InputError, f"the tokens {shown(list(tokens))} cannot be added"):
+            add = self.backend.add_special_tokens if special else self.backend.add_tokens
+            count = int(add(list(tokens)))
+        self.changed = True
+        return count
 
-def _cleaned(text: str) -> str:
-    """Without the spaces that WordPiece puts before punctuation and contractions (as HF cleans up)."""
-    for space in (" .", " ?", " !", " ,"):
-        text = text.replace(space, space[1:])
-    text = text.replace(" ' ", "'")
-    for space in (" n't", " 'm", " 's", " 've", " 're"):
-        text = text.replace(space, space[1:])
-    return text
+    def add_special_tokens(self, roles: Mapping[str, Token]) -> int:
+        """Give tokens a role: `{"pad_token": "[PAD]"}`; those that the vocabulary lacks are added.
+
+        Raises:
+            InputError: There is no such role.
+        """
+        unknown = sorted(set(roles) - set(ROLES))
+        if unknown:
+            raise InputError(f"no role {', '.join(unknown)}; there are {', '.join(ROLES)}.")
+        made = {
+            role: AddedToken(token, normalized=False, special=True) if isinstance(token, str) else token
+            for role, token in roles.items()
+        }
+        self._parts.roles.update(made)
+        return self.add_tokens(list(made.values()), special=True)
+
+    def changed_files(self) -> dict[str, bytes]:
+        """The files that say something else since tokens were added, by name."""
+        return patched(self._parts) if self.changed else {}
+
+    def save(self, folder: str | Path) -> None:
+        """Write the tokenizer's files: as they came, but for those that say what was added."""
+        save_files(self._parts, self.changed_files(), Path(folder))

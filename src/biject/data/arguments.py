@@ -1,0 +1,70 @@
+"""What callers and settings may say in several ways, brought into one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
+
+from biject.checkpoint.strict_json import shown
+from biject.data.chat import Template
+from biject.data.files import SETTINGS
+from biject.data.finish import Parts
+from biject.errors import CheckpointError, InputError
+
+LARGEST_MAX_LENGTH = 10**20
+"""Above this, `model_max_length` is HF's way to say none."""
+
+
+Texts = str | Sequence[str] | Sequence[Sequence[str]]
+
+
+def strategy(name: str, asked: bool | str, known: Sequence[str]) -> str:
+    strategy = known[0 if asked else -1] if isinstance(asked, bool) else asked
+    if strategy not in known:
+        raise InputError(f"{name}: expected a bool or one of {', '.join(known)}; found {asked!r}.")
+    return strategy
+
+
+def max_length(options: Mapping[str, Any]) -> int | None:
+    given = options.get("model_max_length", options.get("max_len"))
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float):
+        raise CheckpointError(f"{SETTINGS}: `model_max_length` must be a number, found {shown(given)}.")
+    return int(given) if given <= LARGEST_MAX_LENGTH else None
+
+
+def template(parts: Parts) -> Template | None:
+    """Templates in files of their own win over tokenizer_config.json's."""
+    found: Any = dict(parts.files.templates) or parts.options.get("chat_template")
+    if isinstance(found, list):
+        found = {str(entry.get("name")): entry.get("template") for entry in found if isinstance(entry, dict)}
+    if isinstance(found, dict) and set(found) == {"default"} and parts.files.templates:
+        found = found["default"]
+    texts = list(found.values()) if isinstance(found, dict) else [found]
+    if found is not None and not all(isinstance(text, str) for text in texts):
+        raise CheckpointError(f"{SETTINGS}: `chat_template` must be a template's text, found {shown(found)}.")
+    return cast("Template | None", found)
+
+
+def rows(texts: Texts, pairs: Texts | None, split: bool) -> list[Any]:
+    """One entry per text, or pair of texts."""
+    single = isinstance(texts, str) or (split and not (texts and isinstance(texts[0], list | tuple)))
+    if single:
+        return [(texts, pairs)] if pairs else [texts]
+    if pairs is None:
+        return list(texts)
+    if isinstance(pairs, str) or len(pairs) != len(texts):
+        count = "one text" if isinstance(pairs, str) else f"{len(pairs)}"
+        raise InputError(f"pairs: expected as many as there are texts ({len(texts)}), found {count}.")
+    return list(zip(texts, pairs, strict=True))
+
+
+def cleaned(text: str) -> str:
+    """Without the spaces that WordPiece puts before punctuation and contractions (as HF cleans up)."""
+    for space in (" .", " ?", " !", " ,"):
+        text = text.replace(space, space[1:])
+    text = text.replace(" ' ", "'")
+    for space in (" n't", " 'm", " 's", " 've", " 're"):
+        text = text.replace(space, space[1:])
+    return text

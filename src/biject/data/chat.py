@@ -1,0 +1,137 @@
+"""Chat templates: a conversation as the text that a model was trained on.
+
+Source: `render_jinja_template` in utils/chat_template_utils.py, transformers 5.23. Templates come from
+strangers: they run in jinja2's immutable sandbox and see plain data only.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, NoReturn
+
+from biject.checkpoint.strict_json import shown
+from biject.errors import InputError, MissingExtraError
+
+Template = str | dict[str, str]
+"""A template, or several by name."""
+
+
+def pick(template: Template | None, *, tools: bool) -> str:
+    """The template to use.
+
+    Raises:
+        InputError: There is none, or several without a default.
+    """
+    if template is None:
+        raise InputError("this tokenizer has no chat template; write the prompt as plain text.")
+    if isinstance(template, str):
+        return template
+    name = "tool_use" if tools and "tool_use" in template else "default"
+    if name not in template:
+        raise InputError(f"no chat template is the default one; there are {', '.join(sorted(template))}.")
+    return template[name]
+
+
+def render(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None,
+    add_generation_prompt: bool,
+    values: Mapping[str, Any],
+) -> str:
+    """Fill a template.
+
+    Raises:
+        InputError: The template is wrong, or refuses the conversation.
+        MissingExtraError: jinja2 is not installed.
+    """
+    if not messages:
+        raise InputError("a chat template needs at least one message, found none.")
+    environment = _environment()
+    try:
+        text = environment.from_string(template).render(
+            messages=[_message(message) for message in messages],
+            tools=None if tools is None else json.loads(json.dumps(list(tools))),
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+            **values,
+        )
+    except Exception as error:  # whatever a stranger's template raises
+        raise InputError(
+            f"the chat template cannot be filled: {type(error).__name__} {shown(str(error))}"
+        ) from error
+    return str(text)
+
+
+def _message(message: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain data, no None; what a message was thought up with has the three names that templates read."""
+    plain: dict[str, Any] = json.loads(json.dumps({k: v for k, v in message.items() if v is not None}))
+    names = ("reasoning_content", "thinking", "reasoning")
+    reasoning = next((plain[name] for name in names if plain.get(name) is not None), None)
+    return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+
+
+def _environment() -> Any:
+    try:
+        from jinja2 import nodes
+        from jinja2.exceptions import SecurityError, TemplateError
+        from jinja2.ext import Extension, loopcontrols
+        from jinja2.sandbox import ImmutableSandboxedEnvironment
+        from jinja2.utils import Namespace
+    except ImportError as error:
+        raise MissingExtraError("chat templates need jinja2: pip install jinja2") from error
+
+    class Generation(Extension):
+        """`{% generation %}` marks what the assistant says, for training; here it is its content."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Any) -> Any:
+            line = next(parser.stream).lineno
+            body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            return nodes.Scope(body, lineno=line)
+
+    class Names(Namespace):
+        """`namespace(…)` without names that start with an underscore."""
+
+        def __init__(*args: Any, **kwargs: Any) -> None:
+            given = dict(*args[1:], **kwargs)
+            for name in given:
+                check(name)
+            Namespace.__init__(args[0], given)
+
+        def __setitem__(self, name: str, value: Any) -> None:
+            check(name)
+            Namespace.__setitem__(self, name, value)
+
+    def check(name: object) -> None:
+        if isinstance(name, str) and name.startswith("_"):
+            raise SecurityError(f"a namespace cannot hold {name!r}")
+
+    def tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None,
+               sort_keys: bool = False) -> str:  # fmt: skip
+        return json.dumps(
+            value, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+        )
+
+    def raise_exception(message: str) -> NoReturn:
+        raise TemplateError(message)
+
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[Generation, loopcontrols]
+    )
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = _now
+    # The types themselves would let a template reach attributes of Python's own.
+    environment.globals["dict"] = lambda *args, **kwargs: dict(*args, **kwargs)
+    environment.globals["namespace"] = Names
+    return environment
+
+
+def _now(form: str) -> str:
+    from datetime import datetime
+
+    return datetime.now().strftime(form)

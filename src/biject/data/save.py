@@ -1,0 +1,102 @@
+"""Tokenizer files written as they came; where tokens were added, only what says so is patched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tokenizers import AddedToken
+
+from biject.data.classes import GENERIC
+from biject.data.files import ADDED, SETTINGS, SPECIAL_MAP, template_name
+from biject.data.finish import Parts
+from biject.errors import CheckpointError
+
+_FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
+_EXTRA, _LISTED = "extra_special_tokens", "additional_special_tokens"
+
+
+def save_files(parts: Parts, changed: Mapping[str, bytes], folder: Path) -> None:
+    """Copy every file of the tokenizer, and write the changed ones.
+
+    Raises:
+        CheckpointError: The folder cannot be written.
+    """
+    files = parts.files
+    names = [files.serialized_name, SETTINGS, SPECIAL_MAP, ADDED, "merges.txt", *files.vocabularies]
+    names += [template_name(name) for name in files.templates]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            if files.has(name) and name not in changed and not _same(files.folder / name, folder / name):
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(files.folder / name, folder / name)
+        for name, data in changed.items():
+            (folder / name).write_bytes(data)
+    except OSError as error:
+        raise CheckpointError(f"the tokenizer cannot be written to {folder}: {error}.") from error
+
+
+def _same(one: Path, other: Path) -> bool:
+    return other.exists() and one.samefile(other)
+
+
+def patched(parts: Parts) -> dict[str, bytes]:
+    """The files that must say which tokens there are now.
+
+    tokenizer_config.json names them all (HF reads no other file then), tokenizer.json lists them; the older
+    special_tokens_map.json and added_tokens.json follow where they are there.
+    """
+    files = parts.files
+    tokens = dict(sorted(parts.backend.get_added_tokens_decoder().items()))
+    out = {SETTINGS: _text(_settings(parts, tokens))}
+    if files.serialized is not None:
+        entries = [{"id": index, **_fields(token)} for index, token in tokens.items()]
+        serialized = {**files.serialized, "added_tokens": entries}
+        pretty = (files.folder / files.serialized_name).read_bytes()[:2].strip() == b"{"
+        out[files.serialized_name] = _text(serialized, indent=2 if pretty else None)
+    if files.special_map is not None:
+        named = {role: str(token) for role, token in parts.roles.items() if token is not None}
+        changes = {
+            role: text for role, text in named.items() if _content(files.special_map.get(role)) != text
+        }
+        out[SPECIAL_MAP] = _text({**files.special_map, **changes})
+    if files.added is not None:
+        base = parts.backend.get_vocab_size(with_added_tokens=False)
+        new = {token.content: index for index, token in tokens.items() if index >= base}
+        out[ADDED] = _text({**files.added, **new})
+    return out
+
+
+def _settings(parts: Parts, tokens: Mapping[int, AddedToken]) -> dict[str, Any]:
+    out = dict(parts.files.settings or {})
+    for role, token in parts.roles.items():
+        if token is not None and _content(out.get(role)) != str(token):
+            out[role] = str(token)
+    extra = [str(token) for token in parts.extra]
+    key = _LISTED if isinstance(out.get(_EXTRA), dict) and out[_EXTRA] else _EXTRA
+    if extra or key in out:
+        out.pop(_LISTED, None)
+        out[key] = extra
+    out["added_tokens_decoder"] = {str(index): _fields(token) for index, token in tokens.items()}
+    if parts.class_name != GENERIC:
+        out.setdefault("tokenizer_class", parts.class_name)
+    return out
+
+
+def _content(value: object) -> str | None:
+    if isinstance(value, dict):
+        value = value.get("content")
+    return value if isinstance(value, str) else None
+
+
+def _fields(token: AddedToken) -> dict[str, Any]:
+    return {name: getattr(token, name) for name in _FIELDS}
+
+
+def _text(value: Mapping[str, Any], *, indent: int | None = 2) -> bytes:
+    separators = (",", ":") if indent is None else None
+    return (json.dumps(value, ensure_ascii=False, indent=indent, separators=separators) + "\n").encode()
