@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         AutoModelForTokenClassification,
     )
     from biject.nn.traces import Traces
+    from biject.tasks.pipeline import pipeline
     from biject.verify import verify_export
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "BijectError",
     "Traces",
     "__version__",
+    "pipeline",
     "verify_export",
 ]
 
@@ -43,6 +45,7 @@ _HOME = {
     "AutoModelForTokenClassification": "biject.model",
     "BijectError": "biject.errors",
     "Traces": "biject.nn.traces",
+    "pipeline": "biject.tasks.pipeline",
     "verify_export": "biject.verify",
 }
 

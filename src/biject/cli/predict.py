@@ -1,0 +1,77 @@
+"""`biject predict`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from biject.cli.flags import Json, Switch
+from biject.errors import InputError
+
+
+def predict(
+    folder: Annotated[str, Parameter(name="DIR")],
+    /,
+    *texts: Annotated[str, Parameter(name="TEXT")],
+    file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    pair: Annotated[str | None, Parameter(name=["--pair", "--context"], metavar="TEXT")] = None,
+    task: Literal["auto", "fill-mask", "classify", "tag", "answer", "embed"] = "auto",
+    top_k: Annotated[int | None, Parameter(metavar="N")] = None,
+    aggregation: Literal["none", "simple", "first", "average", "max"] | None = None,
+    stride: Annotated[int | None, Parameter(metavar="TOKENS")] = None,
+    max_answer_length: Annotated[int | None, Parameter(metavar="TOKENS")] = None,
+    null_answer: Switch = False,
+    pooling: Literal["auto", "mean", "cls", "max"] | None = None,
+    batch_size: Annotated[int, Parameter(metavar="N")] = 16,
+    device: Annotated[str, Parameter(metavar="NAME")] = "cpu",
+    json: Json = False,
+) -> int:
+    """Run a checkpoint on raw text: fill masks, classify, tag, answer or embed, by the head that it has.
+
+    Texts come from the arguments, else from --file, else from standard input.
+
+    Args:
+        folder: A checkpoint folder, or a repository on the Hub.
+        texts: Texts; for `answer`, questions.
+        file: One text a line; .jsonl files hold objects with text (and text_pair) or question and context.
+        pair: The second text of every pair: the context of every question, for `answer`.
+        task: What to do; `auto` follows the head. Any checkpoint can `embed`.
+        top_k: How many tokens (5), labels (1) or answers (1) to give.
+        aggregation: For `tag`: how tokens become entities; `none`, the default, gives tokens.
+        stride: For long texts in `tag` and `answer`: tokens that neighbouring windows share.
+        max_answer_length: For `answer`: the most tokens in one (15).
+        null_answer: For `answer`: allow that there is none.
+        pooling: For `embed`: how rows become a vector; `auto` is what the folder says, else the mean.
+        batch_size: Texts that run together.
+        device: Where the model runs, e.g. cpu or cuda.
+    """
+    from biject.cli.texts import read_items
+
+    items = read_items(texts, file=file, pair=pair)
+    options = {
+        "top_k": top_k,
+        "aggregation": aggregation,
+        "stride": stride,
+        "max_answer_length": max_answer_length,
+        "null_answer": null_answer or None,
+        "pooling": pooling,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+
+    from biject.cli.predictions import print_predictions
+    from biject.tasks.pipeline import pipeline
+
+    pipe = pipeline(folder, task=task, device=device, batch_size=batch_size)
+    _check(given, pipe.takes, pipe.name)
+    results = pipe(items, **given)
+    print_predictions(folder, pipe.name, items, results, as_json=json)
+    return 0
+
+
+def _check(given: dict[str, Any], takes: tuple[str, ...], task: str) -> None:
+    """A flag that would have no effect is an error."""
+    for name in given:
+        if name not in takes:
+            raise InputError(f"--{name.replace('_', '-')} has no meaning for the task {task}.")
