@@ -28,7 +28,8 @@ def verify_export(
         folder: The exported folder.
         source: What it was made from; without it, levels that need a source are listed as not checked.
         prompt: A text to compare outputs on, besides the built-in inputs.
-        level: Levels out of names, bytes, reload, hf-forward, forward, gradients; all where left out.
+        level: Levels out of names, bytes, reload, hf-forward, forward, gradients, lint, faults, or `all`. Where
+            left out: the first six, and lint where there is no source.
     """
     levels = names(level, flag="--level")
     from biject.checkpoint.hub import resolve_folder

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from biject.checkpoint.hub import resolve_folder
-from biject.errors import BijectError, InputError
+from biject.errors import BijectError, CheckpointError, InputError
 from biject.verify.hf import quiet
 from biject.verify.levels.bytes import bytes_
+from biject.verify.levels.faults import faults
 from biject.verify.levels.forward import forward
 from biject.verify.levels.gradients import gradients
 from biject.verify.levels.hf_forward import hf_forward
+from biject.verify.levels.lint import checks_of, lint_
 from biject.verify.levels.names import names
 from biject.verify.levels.reload import reload
+from biject.verify.lint import lint_unreadable
 from biject.verify.machine import environment
-from biject.verify.report import Check, LevelResult, Report, level_result
+from biject.verify.report import Check, Finding, LevelResult, Report, level_result
 from biject.verify.subject import Subject
 
 Level = Callable[[Subject], list[Check]]
@@ -28,8 +32,14 @@ LEVELS: dict[str, Level] = {
     "hf-forward": hf_forward,
     "forward": forward,
     "gradients": gradients,
+    "lint": lint_,
+    "faults": faults,
 }
+ALL = "all"
+"""Stands for every level where levels are named."""
 NEED_SOURCE = frozenset({"names", "bytes", "hf-forward"})
+ONLY_WHEN_ASKED = frozenset({"faults"})
+NEED_NO_HF = frozenset({"lint", "names", "bytes"})
 
 
 def verify_export(
@@ -45,17 +55,33 @@ def verify_export(
         folder: The exported folder.
         source: The folder or repository it was made from; without it, levels that need one are skipped.
         prompt: A text to compare outputs on, besides the built-in inputs.
-        levels: Names out of `LEVELS`; all of them where left out.
+        levels: Names out of `LEVELS`, or `all`; where left out, all but `faults`, and `lint` only where there
+            is no source (a faithful export has its source's flaws).
 
     Raises:
         InputError: No such level, or the prompt cannot be tokenized.
         BijectError: A folder cannot be read at all, or is of a family that Biject does not know.
     """
-    chosen = _chosen(levels)
-    with quiet():  # also says, first of all, if transformers is not there
+    chosen = _chosen(levels, with_source=source is not None)
+    needs_hf = not NEED_NO_HF.issuperset(chosen) or prompt is not None
+    with quiet() if needs_hf else nullcontext():  # also says, first of all, if transformers is not there
         origin = None if source is None else resolve_folder(source)
-        subject = Subject(Path(folder), source=origin, prompt=prompt)
+        try:
+            subject = Subject(Path(folder), source=origin, prompt=prompt)
+        except CheckpointError:
+            found = lint_unreadable(Path(folder)) if "lint" in chosen else []
+            if not found:
+                raise
+            return _unreadable(Path(folder), found, chosen)
     return verify_subject(subject, levels=chosen)
+
+
+def _unreadable(folder: Path, found: list[Finding], chosen: Sequence[str]) -> Report:
+    """The linter's report of a folder that nothing else can open."""
+    reason = "the folder cannot be opened"
+    others = [LevelResult(name=name, status="skipped", reason=reason) for name in chosen if name != "lint"]
+    levels = (level_result("lint", checks_of(found)), *others)
+    return Report(folder=str(folder), source=None, levels=levels, not_checked=(f"everything else: {reason}",))
 
 
 def verify_subject(subject: Subject, *, levels: Sequence[str]) -> Report:
@@ -88,21 +114,25 @@ def run_level(name: str, subject: Subject) -> LevelResult:
     return level_result(name, checks, seconds=time.perf_counter() - started)
 
 
-def _chosen(levels: Sequence[str] | None) -> tuple[str, ...]:
+def _chosen(levels: Sequence[str] | None, *, with_source: bool) -> tuple[str, ...]:
     if levels is None:
+        left_out = ONLY_WHEN_ASKED | ({"lint"} if with_source else set())
+        return tuple(name for name in LEVELS if name not in left_out)
+    if tuple(levels) == (ALL,):
         return tuple(LEVELS)
     unknown = [name for name in levels if name not in LEVELS]
     if unknown or not levels:
-        raise InputError(f"no level {', '.join(unknown) or 'was named'}; there are {', '.join(LEVELS)}.")
+        wrong = ", ".join(unknown) or "was named"
+        raise InputError(f"no level {wrong}; there are {', '.join(LEVELS)}, and {ALL}.")
     return tuple(name for name in LEVELS if name in levels)
 
 
 def _model(subject: Subject) -> dict[str, object]:
-    facts: dict[str, object] = {"family": subject.family.model_type, "class": subject.named_class}
+    facts: dict[str, object] = {"family": subject.family.model_type}
     facts["dtype"] = str(subject.dtype).removeprefix("torch.")
     facts["tensors"] = len(subject.export.tensors)
     try:
-        facts["head"] = subject.head
+        facts |= {"class": subject.named_class, "head": subject.head}
     except BijectError as error:
         facts["head"] = f"unknown: {error}"
     return facts

@@ -8,6 +8,26 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 Status = Literal["pass", "fail", "skipped"]
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that the linter found in a folder.
+
+    Attributes:
+        code: Stable and machine-readable, e.g. `fresh-head`.
+        severity: An `error` fails the gate, a `warning` does not.
+        where: Tensors, keys or files, e.g. `classifier.weight`.
+        meaning: What it means for whoever uses the folder.
+        advice: What to do.
+    """
+
+    code: str
+    severity: Severity
+    where: str
+    meaning: str
+    advice: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,6 +42,7 @@ class Check:
         max_abs_diff: Largest absolute difference, where numbers were compared.
         max_ulp: The same in units in the last place of the dtype.
         where: First diverging layer and operation, if the check failed and it was found.
+        finding: What the linter found; a check that passed with one is a warning.
     """
 
     name: str
@@ -31,6 +52,7 @@ class Check:
     max_abs_diff: float | None = None
     max_ulp: int | None = None
     where: str | None = None
+    finding: Finding | None = None
 
     def at(self, where: str) -> Check:
         """The same check, with the place of the first difference."""
@@ -38,7 +60,8 @@ class Check:
 
     def line(self, level: str) -> str:
         """One plain line, e.g. `PASS forward logits (1, 2) bit-exact (max abs diff = 0)`."""
-        text = f"{'PASS' if self.passed else 'FAIL'} {level} {self.name} {self.detail}"
+        word = "FAIL" if not self.passed else "WARN" if self.finding else "PASS"
+        text = f"{word} {level} {self.name} {self.detail}"
         text += f" [{self.case}]" if self.case else ""
         return text + (f"; first difference: {self.where}" if self.where else "")
 

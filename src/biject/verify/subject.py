@@ -32,6 +32,7 @@ class Subject:
         source: What it was made from, or None.
         prompt: A text to compare outputs on, or None.
         max_length: Cap on the longest input, for time.
+        loaded: HF's models by folder and class; subjects of the same folders may share them.
     """
 
     def __init__(
@@ -41,7 +42,7 @@ class Subject:
         self.source = None if source is None else open_source(source)
         self.prompt = prompt
         self.max_length = max_length
-        self._theirs: dict[tuple[Path, str], HFModel] = {}
+        self.loaded: dict[tuple[Path, str], HFModel] = {}
 
     @property
     def folder(self) -> Path:
@@ -105,15 +106,15 @@ class Subject:
 
     def _load(self, source: Source, class_name: str) -> HFModel:
         key = (source.folder, class_name)
-        if key not in self._theirs:
-            self._theirs[key] = load_hf(
+        if key not in self.loaded:
+            self.loaded[key] = load_hf(
                 source.folder,
                 class_name=class_name,
                 attention=self.family.attention,
                 dtype=self.dtype,
                 overrides=settled_by_tensors(source),
             )
-        return self._theirs[key]
+        return self.loaded[key]
 
     @cached_property
     def cases(self) -> list[Case]:
@@ -126,9 +127,9 @@ class Subject:
 
     def release_source(self) -> None:
         """Let go of HF's copies of the source, which later levels do not need."""
-        for key in [key for key in self._theirs if self.source and key[0] == self.source.folder]:
+        for key in [key for key in self.loaded if self.source and key[0] == self.source.folder]:
             if key[0] != self.folder:
-                del self._theirs[key]
+                del self.loaded[key]
 
 
 def widest_dtype(source: Source) -> torch.dtype:

@@ -33,6 +33,9 @@ def _tensors(source: Source, export: Source) -> tuple[Check, bool]:
     readers = Reader(source), Reader(export)
     common = [name for name in source.tensors if name in export.tensors]
     different, cast, total = [], [], 0
+    whole_cast = (
+        len({info.dtype for info in export.tensors.values() if DTYPES[info.dtype].is_floating_point}) == 1
+    )
     for name in common:
         before, after = source.tensors[name], export.tensors[name]
         if before.shape != after.shape:
@@ -40,6 +43,9 @@ def _tensors(source: Source, export: Source) -> tuple[Check, bool]:
             continue
         old, new = readers[0].tensor(name), readers[1].tensor(name)
         if before.dtype != after.dtype:
+            if not whole_cast or not old.is_floating_point():
+                different.append(f"{name} (dtype {before.dtype} -> {after.dtype})")
+                continue
             old = old.to(DTYPES[after.dtype])
             cast.append(name)
         total += after.nbytes

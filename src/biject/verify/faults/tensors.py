@@ -1,0 +1,208 @@
+"""Faults in the weights of a copy. Each changes something that shows, or says why it cannot."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from biject.verify.faults.copy import Copy
+from biject.verify.faults.outcome import DoesNotApply
+
+_WHOLE = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_MANTISSA = {torch.float16: 10, torch.bfloat16: 7, torch.float32: 23, torch.float64: 52}
+
+
+def _different(old: Tensor, new: Tensor, what: str) -> Tensor:
+    if torch.equal(old, new):
+        raise DoesNotApply(f"{what} would change nothing")
+    return new
+
+
+def swap_query_and_key(copy: Copy) -> str:
+    """Weights and biases of the query and key projections of the last layer change places."""
+    layer = f"layers.{copy.layers() - 1}.attn"
+    changes: dict[str, Tensor | None] = {}
+    for leaf in ("weight", "bias"):
+        q, k = copy.disk(f"{layer}.q_proj.{leaf}"), copy.disk(f"{layer}.k_proj.{leaf}")
+        changes |= {q: copy.tensor(k), k: copy.tensor(q)}
+    if all(torch.equal(copy.tensor(name), value) for name, value in changes.items() if value is not None):
+        raise DoesNotApply("query and key projections are equal")
+    copy.store(changes)
+    return f"{layer}: q_proj <-> k_proj"
+
+
+def transpose(copy: Copy) -> str:
+    """A square weight is stored as its transpose."""
+    name = copy.disk("layers.0.attn.o_proj.weight")
+    old = copy.tensor(name)
+    if old.shape[0] != old.shape[1]:
+        raise DoesNotApply(f"{name} is not square")
+    copy.store({name: _different(old, old.T.contiguous(), "transposing a symmetric weight")})
+    return name
+
+
+def zero_bias(copy: Copy) -> str:
+    """A bias is zeroed."""
+    name = copy.disk(f"layers.{copy.layers() - 1}.attn.v_proj.bias")
+    old = copy.tensor(name)
+    copy.store({name: _different(old, torch.zeros_like(old), "zeroing a bias of zeros")})
+    return name
+
+
+def drop_bias(copy: Copy) -> str:
+    """A bias is left out of the file."""
+    name = copy.disk("layers.0.mlp.up_proj.bias")
+    copy.store({name: None})
+    return name
+
+
+def flip_bit(copy: Copy) -> str:
+    """The top bit of the mantissa of a weight's largest number."""
+    name = copy.disk("layers.0.mlp.down_proj.weight")
+    tensor = copy.tensor(name)
+    if tensor.dtype not in _MANTISSA:
+        raise DoesNotApply(f"{name} is {tensor.dtype}")
+    return _flip(copy, name, tensor, bit=_MANTISSA[tensor.dtype] - 1)
+
+
+def flip_lowest_bit(copy: Copy) -> str:
+    """The last bit of one number of one bias."""
+    name = copy.disk("layers.0.mlp.down_proj.bias")
+    return _flip(copy, name, copy.tensor(name), bit=0)
+
+
+def _flip(copy: Copy, name: str, tensor: Tensor, *, bit: int) -> str:
+    index = int(tensor.abs().argmax())
+    whole = tensor.view(-1).view(_WHOLE[tensor.element_size()])
+    whole[index] ^= 1 << bit
+    copy.store({name: tensor})
+    return f"{name}, number {index}, bit {bit}"
+
+
+def swap_norm(copy: Copy) -> str:
+    """Scale and bias of a norm change places."""
+    norm = f"layers.{copy.layers() - 1}.mlp_norm"
+    scale, bias = copy.disk(f"{norm}.weight"), copy.disk(f"{norm}.bias")
+    copy.store(
+        {scale: _different(copy.tensor(scale), copy.tensor(bias), "swapping"), bias: copy.tensor(scale)}
+    )
+    return norm
+
+
+def swap_layers(copy: Copy) -> str:
+    """The first two layers change places."""
+    if copy.layers() < 2:
+        raise DoesNotApply("there is one layer only")
+    names = {b.memory: b.disk[0] for b in copy.plan.bindings}
+    pairs = [(names[m], names["layers.1." + m[9:]]) for m in names if m.startswith("layers.0.")]
+    changes: dict[str, Tensor | None] = {one: copy.tensor(other) for one, other in pairs}
+    copy.store(changes | {other: copy.tensor(one) for one, other in pairs})
+    return "layers.0 <-> layers.1"
+
+
+def roll_vocabulary(copy: Copy) -> str:
+    """Every token gets its neighbour's row."""
+    name = copy.disk("embed.tokens.weight")
+    old = copy.tensor(name)
+    copy.store({name: _different(old, old.roll(1, 0), "permuting equal rows")})
+    return f"{name}, rows rolled by one"
+
+
+def roll_positions(copy: Copy) -> str:
+    """The table of positions, or of relative positions, is shifted by one row."""
+    memories = ("embed.positions.weight", "relative.table.weight")
+    present = [m for m in memories if any(b.memory == m for b in copy.plan.bindings)]
+    if not present:
+        raise DoesNotApply("the model has no table of positions")
+    name = copy.disk(present[0])
+    old = copy.tensor(name)
+    copy.store({name: _different(old, old.roll(1, 0), "shifting equal rows")})
+    return f"{name}, rows rolled by one"
+
+
+def change_dtype(copy: Copy) -> str:
+    """One tensor is stored in another dtype, without any loss where there is a wider one."""
+    name = copy.disk("layers.0.attn.o_proj.weight")
+    tensor = copy.tensor(name)
+    other = {torch.float32: torch.float64, torch.float64: torch.float32}.get(tensor.dtype, torch.float32)
+    copy.store({name: tensor.to(other)})
+    return f"{name}, {tensor.dtype} -> {other}".replace("torch.", "")
+
+
+def write_twin(copy: Copy) -> str:
+    """The output matrix that is the token table is written as well, with other values."""
+    slots = copy.family.heads[copy.head].slots(copy.values)
+    slot = next((slot for slot in slots if slot.tied_to), None)
+    if slot is None or not copy.plan.tied_output:
+        raise DoesNotApply("nothing is tied in this head")
+    name = copy.plan.spelling.name(slot)
+    table = copy.tensor(copy.disk(slot.tied_to))
+    copy.store({name: _different(table, table.roll(1, 0), "a twin of equal rows")})
+    return name
+
+
+def add_stranger(copy: Copy) -> str:
+    """A tensor that no class knows."""
+    name = f"{copy.family.prefix}.encoder.extra.weight"
+    copy.store({name: copy.tensor(copy.disk("embed_norm.weight"))})
+    return name
+
+
+def _head_tensors(copy: Copy) -> list[str]:
+    names = [name for b in copy.plan.bindings if b.memory.startswith("head.") for name in b.disk]
+    if not names:
+        raise DoesNotApply("there is no head")
+    return names
+
+
+def drop_head(copy: Copy) -> str:
+    """The head's tensors are left out."""
+    names = _head_tensors(copy)
+    copy.store(dict.fromkeys(names))
+    return ", ".join(names)
+
+
+def renew_head(copy: Copy) -> str:
+    """The head is initialised again, as when it was not found on loading."""
+    names = [name for name in _head_tensors(copy) if name not in _shared(copy)]
+    std = float(copy.values["initializer_range"])
+    draw = torch.Generator().manual_seed(0)
+    changes: dict[str, Tensor | None] = {}
+    for name in names:
+        old = copy.tensor(name)
+        fresh = torch.zeros_like(old) if name.endswith("bias") else torch.ones_like(old)
+        if old.dim() > 1:
+            fresh = (torch.randn(old.shape, generator=draw) * std).to(old.dtype)
+        changes[name] = fresh
+    copy.store(changes)
+    return ", ".join(names)
+
+
+def _shared(copy: Copy) -> set[str]:
+    return {name for b in copy.plan.bindings if not b.memory.startswith("head.") for name in b.disk}
+
+
+def put_nan(copy: Copy) -> str:
+    """One number becomes NaN."""
+    name = copy.disk("layers.0.mlp.up_proj.weight")
+    tensor = copy.tensor(name)
+    tensor.view(-1)[-1] = float("nan")
+    copy.store({name: tensor})
+    return name
+
+
+def put_infinity(copy: Copy) -> str:
+    """One number becomes infinite."""
+    name = copy.disk("embed_norm.bias")
+    tensor = copy.tensor(name)
+    tensor.view(-1)[0] = float("inf")
+    copy.store({name: tensor})
+    return name
+
+
+def wrap_names(copy: Copy) -> str:
+    """Every name gets the prefix of DistributedDataParallel."""
+    names = list(copy.source.tensors)
+    changes: dict[str, Tensor | None] = dict.fromkeys(names)
+    copy.store(changes | {f"module.{name}": copy.tensor(name) for name in names})
+    return "module. in front of every name"

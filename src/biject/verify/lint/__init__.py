@@ -1,0 +1,8 @@
+"""The linter: what is wrong with a checkpoint folder that can be told without the one it was made from."""
+
+from __future__ import annotations
+
+from biject.verify.lint.facts import Facts, gather
+from biject.verify.lint.rules import RULES, lint, lint_unreadable
+
+__all__ = ["RULES", "Facts", "gather", "lint", "lint_unreadable"]

@@ -1,0 +1,135 @@
+"""Rules about config.json: class, dtype, vocabulary, special ids, labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from biject.identify import architecture_of
+from biject.verify.lint.facts import Facts, error, warning
+from biject.verify.report import Finding
+from biject.verify.subject import settled_by_tensors
+
+_FLOAT_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+_USED_IDS = ("pad_token_id", "mask_token_id", "cls_token_id", "sep_token_id", "unk_token_id")
+_OTHER_IDS = ("bos_token_id", "eos_token_id", "decoder_start_token_id")
+_OTHER_CLASSES = ("ForPreTraining", "ForNextSentencePrediction", "ForMultipleChoice", "LMHeadModel")
+_OTHER_ENDINGS = (*_OTHER_CLASSES, "ForCausalLM")
+
+
+def architectures(facts: Facts) -> list[Finding]:
+    """The class that config.json names: absent, unknown, or one that Biject does not compute."""
+    if facts.family is None:
+        return []
+    named = architecture_of(facts.config)
+    if named is None:
+        meaning = "no class is named, so pipelines and `--head auto` have to guess the head"
+        return [warning("no-architectures", "config.json", meaning, "name it, e.g. `BertForMaskedLM`")]
+    if facts.family.head_of(named) is not None:
+        return []
+    stem = facts.family.heads["base"].hf_class.removesuffix("Model")
+    if named in {stem + ending for ending in _OTHER_ENDINGS}:
+        meaning = f"Biject computes no `{named}`: its base is verified, its head's tensors are only carried"
+        advice = "verify the head with transformers"
+        return [warning("class-not-computed", "config.json: architectures", meaning, advice)]
+    classes = ", ".join(head.hf_class for head in facts.family.heads.values())
+    meaning = f"`{named}` is no class of `{facts.family.model_type}`, so transformers cannot tell the head"
+    return [error("unknown-architectures", "config.json: architectures", meaning, f"name one of {classes}")]
+
+
+def dtypes(facts: Facts) -> list[Finding]:
+    """The dtype that config.json names, against the tensors'."""
+    held = {info.dtype for info in facts.source.tensors.values() if info.dtype in _FLOAT_NAMES}
+    found = []
+    if len(held) > 1:
+        names = ", ".join(sorted(_FLOAT_NAMES[code] for code in held))
+        meaning = f"floating tensors are {names}; transformers casts all of them to one dtype on loading"
+        found.append(warning("mixed-dtypes", "weights", meaning, "save all tensors in one dtype"))
+    for key in ("dtype", "torch_dtype"):
+        said = facts.config.get(key)
+        said = said.removeprefix("torch.") if isinstance(said, str) else None
+        if said in (None, "auto") or not held or said in {_FLOAT_NAMES[code] for code in held}:
+            continue
+        names = ", ".join(sorted(_FLOAT_NAMES[code] for code in held))
+        meaning = f"config.json says {said}, the tensors are {names}: transformers computes in {said}"
+        found.append(warning("dtype-differs", f"config.json: {key}", meaning, f"set it to {names}"))
+    return found
+
+
+def legacy(facts: Facts) -> list[Finding]:
+    """Which of DeBERTa's masked-LM heads: the tensors decide here, config.json does in transformers."""
+    settled = settled_by_tensors(facts.source).get("legacy")
+    if facts.identity is None or facts.identity.head != "mlm" or settled is None:
+        return []
+    if facts.config.get("legacy", True) == settled:
+        return []
+    held = "legacy" if settled else "new"
+    meaning = (
+        f"the file holds the {held} masked-LM head, config.json says the other: HF makes one up"
+    )
+    advice = f"set `legacy` to {str(settled).lower()}"
+    return [warning("legacy-differs", "config.json: legacy", meaning, advice)]
+
+
+def vocabulary(facts: Facts) -> list[Finding]:
+    """`vocab_size` against the token table's rows, and special ids against both."""
+    table = facts.disk("embed.tokens.weight")
+    rows = facts.source.tensors[table].shape[0] if table and facts.source.tensors[table].shape else None
+    size = facts.config.get("vocab_size")
+    found = []
+    if isinstance(size, int) and rows is not None and rows != size:
+        meaning = f"config.json says {size} tokens, the table has {rows} rows"
+        advice = "set `vocab_size` to the rows, or resize the table to the tokenizer"
+        found.append(error("vocab-size-differs", "config.json: vocab_size", meaning, advice))
+    limit = min((n for n in (size, rows) if isinstance(n, int)), default=None)
+    if limit is None:
+        return found
+    for key in (*_USED_IDS, *_OTHER_IDS):
+        value = facts.config.get(key)
+        for one in value if isinstance(value, list) else [value]:
+            if not isinstance(one, int) or isinstance(one, bool) or 0 <= one < limit:
+                continue
+            make = error if key in _USED_IDS else warning
+            meaning = f"{key} is {one}, ids go from 0 to {limit - 1}: looking it up fails"
+            advice = "give it the tokenizer's id, and resize the embedding if tokens were added"
+            found.append(make("id-beyond-vocabulary", f"config.json: {key}", meaning, advice))
+    return found
+
+
+def labels(facts: Facts) -> list[Finding]:
+    """Names of a classifier's outputs: absent, generic, too few or many, or the two maps disagree."""
+    if facts.identity is None or facts.identity.head not in ("seqcls", "tokcls"):
+        return []
+    out = facts.disk("head.out.weight")
+    rows = facts.source.tensors[out].shape[0] if out and facts.source.tensors[out].shape else 0
+    mapping = facts.config.get("id2label")
+    names = list(mapping.values()) if isinstance(mapping, Mapping) else []
+    declared = len(names) or int(facts.config.get("num_labels") or 2)
+    found = []
+    if declared != rows:
+        meaning = f"config.json declares {declared} labels, the classifier has {rows} rows"
+        advice = (
+            "write `id2label` and `label2id` for every row; transformers re-initialises the head as it is"
+        )
+        found.append(error("label-count", "config.json: id2label", meaning, advice))
+    elif rows > 1 and all(names[i : i + 1] in ([], [f"LABEL_{i}"]) for i in range(rows)):
+        state = "generic (LABEL_0 …)" if names else "absent"
+        meaning = f"names of the {rows} classes are {state}, so results cannot be read"
+        advice = "write `id2label` and `label2id` as they were in training"
+        found.append(warning("labels-lost", "config.json: id2label", meaning, advice))
+    return found + _inverse(mapping, facts.config.get("label2id"))
+
+
+def _inverse(id2label: Any, label2id: Any) -> list[Finding]:
+    if not isinstance(id2label, Mapping) or not isinstance(label2id, Mapping):
+        return []
+    forward = {str(label): str(index) for index, label in id2label.items()}
+    if len(forward) < len(id2label):
+        meaning = "two classes have the same name"
+        advice = "give each class a name of its own"
+    elif forward != {str(label): str(index) for label, index in label2id.items()}:
+        meaning = "id2label and label2id are not each other's inverse: training data and results disagree"
+        advice = "write both from one list"
+    else:
+        return []
+    return [error("label-maps-disagree", "config.json: label2id", meaning, advice)]

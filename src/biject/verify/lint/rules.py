@@ -1,0 +1,42 @@
+"""All rules of the linter, in the order of a report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from biject.checkpoint.source import Source
+from biject.verify.lint import config, names, tokenizer, values
+from biject.verify.lint.facts import Facts, gather
+from biject.verify.lint.index import index_entries
+from biject.verify.report import Finding
+
+Rule = Callable[[Facts], list[Finding]]
+
+RULES: tuple[Rule, ...] = (
+    names.loadable,
+    names.wrapper_prefixes,
+    names.adapter_keys,
+    names.strangers,
+    names.twins,
+    config.architectures,
+    config.dtypes,
+    config.legacy,
+    config.vocabulary,
+    config.labels,
+    tokenizer.tokenizer,
+    values.numbers,
+    values.untrained,
+)
+
+
+def lint(source: Source) -> list[Finding]:
+    """Everything that is wrong with a folder that could be opened, errors first."""
+    facts = gather(source)
+    found = [finding for rule in RULES for finding in rule(facts)]
+    return sorted(found, key=lambda finding: finding.severity != "error")
+
+
+def lint_unreadable(folder: Path) -> list[Finding]:
+    """What can be said of a folder that could not be opened; empty where opening it says it best."""
+    return index_entries(folder)

@@ -1,0 +1,142 @@
+"""Rules about the tokenizer's files: there at all, of the family's kind, and no larger than the embedding."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from biject.checkpoint.strict_json import parse_object, read_small_file
+from biject.errors import BijectError
+from biject.verify.lint.facts import Facts, error, warning
+from biject.verify.report import Finding
+
+SERIALIZED = "tokenizer.json"
+_WORDPIECE, _BPE = ("vocab.txt",), ("vocab.json", "merges.txt")
+_SENTENCEPIECE = ("spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
+VOCABULARIES = (SERIALIZED, *_WORDPIECE, "vocab.json", *_SENTENCEPIECE)
+# Vocabulary files that transformers 5.23 reads for a family whose folder has no tokenizer.json.
+_READ_BY = {
+    "bert": _WORDPIECE,
+    "electra": _WORDPIECE,
+    "distilbert": _WORDPIECE,
+    "roberta": _BPE,
+    "xlm-roberta": ("sentencepiece.bpe.model",),
+    "camembert": ("sentencepiece.bpe.model",),
+    "albert": ("spiece.model",),
+    "deberta-v2": ("spm.model",),
+}
+
+
+def tokenizer(facts: Facts) -> list[Finding]:
+    """A missing tokenizer, one that the family's class does not read, one that is too large or unreadable."""
+    present = [name for name in VOCABULARIES if name in facts.source.assets]
+    if not present:
+        advice = f"copy the tokenizer's files ({SERIALIZED} …) from the checkpoint that was fine-tuned"
+        meaning = "no vocabulary file is there, so nobody can turn text into this model's ids"
+        return [error("no-tokenizer", facts.source.folder.name, meaning, advice)]
+    found = _wrong_kind(facts, present)
+    try:
+        highest = {name: _highest_id(facts.source.folder / name) for name in present}
+        highest["added_tokens.json"] = _highest_added(facts)
+    except BijectError as problem:
+        advice = "fetch the file again, or save the tokenizer again"
+        return [*found, error("tokenizer-unreadable", present, str(problem).rstrip("."), advice)]
+    return found + _too_large(facts, highest) + _pad_differs(facts)
+
+
+def _wrong_kind(facts: Facts, present: list[str]) -> list[Finding]:
+    """Only vocabulary files that HF's tokenizer class of this family does not look for."""
+    model_type = str(facts.config.get("model_type"))
+    wanted = _READ_BY.get(model_type)
+    if wanted is None or SERIALIZED in present or set(wanted) & set(present):
+        return []
+    if facts.config.get("tokenizer_class") or _settings(facts).get("tokenizer_class"):
+        return []  # another class is named, and reads what is there
+    meaning = (
+        f"transformers looks for {' and '.join(wanted)} beside a `{model_type}`; not finding it, it builds a "
+        "tokenizer of a few special tokens without an error"
+    )
+    advice = f"add {SERIALIZED}, or name the right `tokenizer_class` in tokenizer_config.json"
+    return [error("tokenizer-not-found", present, meaning, advice)]
+
+
+def _too_large(facts: Facts, highest: dict[str, int | None]) -> list[Finding]:
+    table = facts.disk("embed.tokens.weight")
+    shape = facts.source.tensors[table].shape if table else ()
+    rows = shape[0] if shape else facts.config.get("vocab_size")
+    over = {
+        name: top
+        for name, top in highest.items()
+        if top is not None and isinstance(rows, int) and top >= rows
+    }
+    if not over:
+        return []
+    meaning = f"the tokenizer gives ids up to {max(over.values())}, the embedding has {rows} rows"
+    advice = (
+        "resize the embedding and train the new rows, or copy the tokenizer that the model was trained with"
+    )
+    return [error("tokenizer-too-large", over, meaning, advice)]
+
+
+def _pad_differs(facts: Facts) -> list[Finding]:
+    """The tokenizer's padding token against the config's id, by which RoBERTa counts positions."""
+    pad, token = facts.config.get("pad_token_id"), _settings(facts).get("pad_token")
+    token = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(pad, int) or not isinstance(token, str) or SERIALIZED not in facts.source.assets:
+        return []
+    ids = dict(_serialized(facts.source.folder / SERIALIZED))
+    if ids.get(token, pad) == pad:
+        return []
+    meaning = f"{token!r} has id {ids[token]} in the tokenizer, `pad_token_id` is {pad}"
+    return [warning("pad-id-differs", "config.json: pad_token_id", meaning, "write the tokenizer's id")]
+
+
+def _settings(facts: Facts) -> dict[str, Any]:
+    path = facts.source.folder / "tokenizer_config.json"
+    try:
+        return _object(path) if path.is_file() else {}
+    except BijectError:
+        return {}
+
+
+def _object(path: Path) -> dict[str, Any]:
+    return parse_object(read_small_file(path, what=path.name), where=path.name)
+
+
+def _highest_id(path: Path) -> int | None:
+    """The largest id that a vocabulary file can give; None where it has none."""
+    if path.name == SERIALIZED:
+        return _highest(index for _, index in _serialized(path))
+    if path.name == "vocab.json":
+        return _highest(_object(path).values())
+    if path.name == "vocab.txt":
+        text = read_small_file(path, what=path.name).decode("utf-8", errors="replace")
+        return len(text.split("\n")) - (2 if text.endswith("\n") else 1)
+    from biject.data.spm import read_model
+
+    return len(read_model(path).pieces) - 1
+
+
+def _highest_added(facts: Facts) -> int | None:
+    path = facts.source.folder / "added_tokens.json"
+    return _highest(_object(path).values()) if path.is_file() else None
+
+
+def _serialized(path: Path) -> Iterable[tuple[str, int]]:
+    """Token and id of everything in a tokenizer.json: the model's vocabulary and what was added."""
+    value = _object(path)
+    model, added = value.get("model"), value.get("added_tokens")
+    vocab = model.get("vocab") if isinstance(model, dict) else None
+    pairs: list[tuple[Any, Any]] = []
+    if isinstance(vocab, dict):
+        pairs += vocab.items()
+    elif isinstance(vocab, list):  # Unigram: [token, score], the id is the place
+        pairs += [(row[0], index) for index, row in enumerate(vocab) if isinstance(row, list) and row]
+    if isinstance(added, list):
+        pairs += [(row.get("content"), row.get("id")) for row in added if isinstance(row, dict)]
+    return [(str(token), index) for token, index in pairs if isinstance(index, int)]
+
+
+def _highest(values: Iterable[Any]) -> int | None:
+    return max((value for value in values if isinstance(value, int)), default=None)
