@@ -132,14 +132,20 @@ class Task:
         """One call of the model, without gradients.
 
         Raises:
-            InputError: its output holds NaN.
+            InputError: the batch is too large for the memory, or the output holds NaN.
         """
-        with torch.inference_mode():
-            out: ModelOutput = self.model(
-                input_ids=batch.input_ids,
-                attention_mask=batch.attention_mask,
-                token_type_ids=batch.token_type_ids,
-            )
+        try:
+            with torch.inference_mode():
+                out: ModelOutput = self.model(
+                    input_ids=batch.input_ids,
+                    attention_mask=batch.attention_mask,
+                    token_type_ids=batch.token_type_ids,
+                )
+        except torch.OutOfMemoryError as error:
+            count, length = batch.input_ids.shape
+            raise InputError(
+                f"{count} rows of {length} tokens do not fit into memory; give a smaller batch size."
+            ) from error
         if any(bool(value.isnan().any()) for value in out.to_tuple() if isinstance(value, Tensor)):
             raise InputError(
                 f"The model answers text {batch.rows[0] + 1} with NaN: its weights hold NaN, or "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from biject.checkpoint.strict_json import is_encodable
 from biject.errors import InputError
 
 
@@ -31,6 +32,7 @@ def as_texts(inputs: Any, task: str) -> list[str]:
             isinstance(item, str),
             f"{task} takes texts; text {place + 1} is {_described(item)}.",
         )
+        _check_characters(item, place)
     return items
 
 
@@ -58,9 +60,17 @@ def as_pairs(
             f"{task} takes {'' if needed else 'texts or '}pairs `{keys[0]}`, `{keys[1]}`; "
             f"item {place + 1} is {_described(item)}.",
         )
+        for value in values:
+            _check_characters(value or "", place)
         firsts.append(values[0])
         seconds.append(values[1])
     return firsts, seconds
+
+
+def _check_characters(text: str, place: int) -> None:
+    require(
+        is_encodable(text), f"text {place + 1} holds half a character (a lone surrogate); give valid Unicode."
+    )
 
 
 def _described(item: object) -> str:

@@ -8,7 +8,7 @@ import torch
 
 from biject.checkpoint.hub import resolve_folder
 from biject.data.tokenizer import load_tokenizer
-from biject.errors import ConfigError
+from biject.errors import ConfigError, InputError
 from biject.model import load
 from biject.tasks.answer import Answer
 from biject.tasks.classify import Classify
@@ -46,15 +46,39 @@ def pipeline(
         InputError: an argument is out of range.
     """
     if task != "auto" and task not in TASKS:
-        raise ConfigError(f"`task` is auto or one of {', '.join(TASKS)}; found {task!r}.")
+        raise InputError(f"`task` is auto or one of {', '.join(TASKS)}; found {task!r}.")
+    place = _usable(device)
     folder = resolve_folder(path, revision=revision)
     sentence = read_sentence(folder) if task in ("auto", "embed") else None
     if sentence is not None:
         folder = folder / sentence.folder
     head = "auto" if task == "auto" else TASKS[task].head
-    model = load(folder, head="base" if sentence is not None else head, dtype=dtype, device=device)
+    model = load(folder, head="base" if sentence is not None else head, dtype=dtype, device=place)
+    if head not in ("auto", "base", model.provenance.file_head):
+        raise InputError(
+            f"{folder}: the head is `{model.provenance.file_head}`; the task {task} needs `{head}`."
+        )
     tokenizer = load_tokenizer(folder, model.hf_config)
-    chosen = _BY_HEAD[model.head_name]
+    chosen = _BY_HEAD.get(model.head_name)
+    if chosen is None:
+        raise ConfigError(
+            f"{folder}: there is no task for the head `{model.head_name}`; the task embed works without it."
+        )
     if chosen is Embed:
         return Embed(model, tokenizer, batch_size=batch_size, sentence=sentence)
     return chosen(model, tokenizer, batch_size=batch_size)
+
+
+def _usable(device: str | torch.device) -> torch.device:
+    """The device, if this machine has it.
+
+    Raises:
+        InputError: it has not.
+    """
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"`device` {str(device)!r} cannot be used on this machine: {reason}.") from error
+    return found
