@@ -17,6 +17,7 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _LABELLED = ("seqcls", "tokcls", "qa")
+_UNLABELLED = ("mlm", "rtd")
 
 
 def export_checkpoint(
@@ -36,7 +37,7 @@ def export_checkpoint(
     Args:
         name: a repository on the Hub, or a local folder.
         out: the folder to write.
-        head: `auto` for the file's own, or `base`, `seqcls`, `tokcls`, `qa`, `mlm`.
+        head: `auto` for the file's own, or `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `rtd`.
         dtype: `keep`, or one of `DTYPES` to cast every floating tensor to.
         max_shard_size: e.g. `5GB` or `500MiB`; None keeps the file's cuts.
         revision: branch, tag or commit of the repository.
@@ -81,14 +82,15 @@ def parse_bytes(size: str) -> int:
 
 
 def _new_head(labels: tuple[str, ...], head: str) -> dict[str, list[str]]:
-    if head not in (*_LABELLED, "mlm"):
+    if head not in (*_LABELLED, *_UNLABELLED):
         raise InputError(
-            f"a new head has to be asked for by name; head {head!r} is none of {', '.join(_LABELLED)}, mlm."
+            f"a new head has to be asked for by name; head {head!r} is none of "
+            f"{', '.join((*_LABELLED, *_UNLABELLED))}."
         )
     if labels == (KEEP,):
         return {}
-    if head == "mlm":
-        raise InputError(f"a masked-LM head has no labels but the vocabulary; give {KEEP!r} in their place.")
+    if head in _UNLABELLED:
+        raise InputError(f"the head {head} has no labels of its own; give {KEEP!r} in their place.")
     if head == "qa" and len(labels) != 2:
         raise InputError(
             f"a question-answering head has 2 outputs, start and end; {len(labels)} labels were given."

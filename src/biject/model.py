@@ -25,6 +25,7 @@ from biject.families import Family
 from biject.identify import Identity, NewHead, identify
 from biject.nn.init import initialise
 from biject.nn.transformer import Transformer
+from biject.weights.plan import Same
 from biject.weights.provenance import Provenance
 
 Layout = Literal["padded"]
@@ -123,10 +124,11 @@ def load(
     identity = identify(
         source.config,
         source.tensors,
-        same=lambda one, other: _same(reader, one, other),
+        same=_same_in(reader),
         head=head,
         legacy=legacy,
         new_head=new_head,
+        num_elements=sum(info.numel for info in source.tensors.values()),
         where=str(source.folder),
     )
     identity.family.config.warn_unknown(source.config)
@@ -199,9 +201,17 @@ def _file_dtype(identity: Identity, source: Source) -> torch.dtype:
     return widest
 
 
-def _same(reader: Reader, one: str, other: str) -> bool:
-    a, b = reader.tensor(one), reader.tensor(other)
-    return a.dtype == b.dtype and a.shape == b.shape and tensor_bytes(a) == tensor_bytes(b)
+def same_tensors(source: Source) -> Same:
+    """Compares two tensors of a folder, as `identify` asks."""
+    return _same_in(Reader(source))
+
+
+def _same_in(reader: Reader) -> Same:
+    def same(one: str, other: str) -> bool:
+        a, b = reader.tensor(one), reader.tensor(other)
+        return a.dtype == b.dtype and a.shape == b.shape and tensor_bytes(a) == tensor_bytes(b)
+
+    return same
 
 
 def _tell_carried(identity: Identity) -> None:

@@ -14,7 +14,7 @@ def export(
     *,
     hub: Annotated[str, Parameter(metavar="REPO|DIR")],
     out: Annotated[Path, Parameter(metavar="DIR")],
-    head: Literal["auto", "base", "seqcls", "tokcls", "qa", "mlm"] = "auto",
+    head: Literal["auto", "base", "seqcls", "tokcls", "qa", "mlm", "rtd"] = "auto",
     dtype: Literal["keep", "float32", "float16", "bfloat16", "float64"] = "keep",
     max_shard_size: Annotated[str | None, Parameter(metavar="SIZE")] = None,
     revision: Annotated[str | None, Parameter(metavar="NAME")] = None,

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-COMMANDS = ("export", "verify-export", "verify-matrix", "inspect", "families")
+COMMANDS = ("export", "verify-export", "verify-matrix", "inspect", "predict", "families", "new-family")
 HELP_FOLDER = Path(__file__).parent / "help"
 HELP_COLUMNS = 100
 

@@ -8,19 +8,38 @@ from __future__ import annotations
 
 import importlib
 import pkgutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from types import MappingProxyType
 
-from biject.errors import ConfigError
+from biject.errors import ConfigError, shown
 from biject.families._family import ALL_HEADS, HEADS, Family, Head
 
-__all__ = ["ALL_HEADS", "HEADS", "Family", "Head", "families", "family"]
+__all__ = ["ALL_HEADS", "HEADS", "Family", "Head", "families", "family", "trying"]
+
+
+_tried: ContextVar[Mapping[str, Family]] = ContextVar("biject_tried_families", default=MappingProxyType({}))
+
+
+def families() -> Mapping[str, Family]:
+    """All families by `model_type`: own ones, then registered ones, then those of `trying`."""
+    return MappingProxyType({**_registered(), **_tried.get()})
+
+
+@contextmanager
+def trying(new: Family) -> Iterator[None]:
+    """Have `new` in the registry for the enclosed calls, e.g. while its file is being written."""
+    token = _tried.set({**_tried.get(), new.model_type: new})
+    try:
+        yield
+    finally:
+        _tried.reset(token)
 
 
 @cache
-def families() -> Mapping[str, Family]:
-    """All families by `model_type`, own ones first."""
+def _registered() -> Mapping[str, Family]:
     found: dict[str, Family] = {}
     for module in pkgutil.iter_modules(__path__):
         if not module.name.startswith("_"):
@@ -31,21 +50,21 @@ def families() -> Mapping[str, Family]:
 
 
 def family(model_type: object) -> Family:
-    """The family of a config's `model_type`.
+    """The family of a config's `model_type`; only its own module is imported where it is one of ours.
 
     Raises:
         ConfigError: there is none; the message lists those there are.
     """
-    if isinstance(model_type, str):
+    if isinstance(model_type, str) and model_type not in _tried.get():
         name = model_type.replace("-", "_")
         if name.isidentifier() and not name.startswith("_") and _exists(name):
             own = _import(name)
             if own.model_type == model_type:
                 return own
-        if model_type in families():
-            return families()[model_type]
+    if isinstance(model_type, str) and model_type in families():
+        return families()[model_type]
     listed = ", ".join(families())
-    raise ConfigError(f"config.json: `model_type` is {model_type!r}; Biject knows {listed}.")
+    raise ConfigError(f"config.json: `model_type` is {shown(model_type)}; Biject knows {listed}.")
 
 
 def _exists(name: str) -> bool:

@@ -12,7 +12,8 @@ from typing import Any, Literal
 
 from biject.errors import BijectError, InputError, WeightsError
 from biject.events import progress
-from biject.families import HEADS, families
+from biject.families import ALL_HEADS
+from biject.families import families as registry
 from biject.verify.hub_lock import lock_path, pinned_folder, read_lock
 from biject.verify.hub_models import HUB_MODELS
 from biject.verify.memory import PeakMemory
@@ -57,7 +58,7 @@ class MatrixResult:
 
     def grid(self) -> tuple[list[str], list[list[str]]]:
         """Heads as columns, families as rows: (header, rows), a cell `PASS`, `FAIL levels` or `-`."""
-        heads = [head for head in HEADS if any(cell.head == head for cell in self.cells)]
+        heads = [head for head in ALL_HEADS if any(cell.head == head for cell in self.cells)]
         found = {(cell.family, cell.head): cell for cell in self.cells}
         rows = []
         for name in dict.fromkeys(cell.family for cell in self.cells):
@@ -118,7 +119,7 @@ def verify_matrix(
 
     Args:
         families: `model_type`s; all where left out.
-        heads: Names out of `HEADS`; all where left out.
+        heads: Names out of `ALL_HEADS`; all where left out.
         weights: Sizes of the references; `hub` takes the repositories of `HUB_MODELS` in their place.
         lock: The lock file of their revisions; see `biject.verify.hub_lock.lock_path`.
         keep: Leave references, exports and reports in `keep/FAMILY/HEAD/` instead of a temporary folder.
@@ -127,7 +128,9 @@ def verify_matrix(
     Raises:
         InputError: No such family, head or size.
     """
-    chosen = [(name, head) for name in _families(families) for head in _heads(heads)]
+    asked = _heads(heads)
+    known = registry()
+    chosen = [(name, head) for name in _families(families) for head in asked if head in known[name].heads]
     if weights not in ("tiny", "base", "hub"):
         raise InputError(f"weights are `tiny`, `base` or `hub`, not {weights!r}.")
     pins = lock_path(lock) if weights == "hub" else None
@@ -187,7 +190,7 @@ def _export_and_verify(name: str, head: str, folder: Path, *, weights: str, lock
 
 
 def _families(names: Sequence[str] | None) -> tuple[str, ...]:
-    known = tuple(families())
+    known = tuple(registry())
     unknown = [name for name in names or () if name not in known]
     if unknown:
         raise InputError(f"no family {', '.join(unknown)}; there are {', '.join(known)}.")
@@ -195,7 +198,7 @@ def _families(names: Sequence[str] | None) -> tuple[str, ...]:
 
 
 def _heads(names: Sequence[str] | None) -> tuple[str, ...]:
-    unknown = [name for name in names or () if name not in HEADS]
+    unknown = [name for name in names or () if name not in ALL_HEADS]
     if unknown:
-        raise InputError(f"no head {', '.join(unknown)}; there are {', '.join(HEADS)}.")
-    return HEADS if names is None else tuple(names)
+        raise InputError(f"no head {', '.join(unknown)}; there are {', '.join(ALL_HEADS)}.")
+    return ALL_HEADS if names is None else tuple(names)

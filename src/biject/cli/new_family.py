@@ -1,0 +1,64 @@
+"""`biject new-family`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from biject.cli.flags import Json
+
+
+def new_family(
+    folder: Annotated[Path, Parameter(name="DIR")],
+    /,
+    *,
+    file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    json: Json = False,
+) -> int:
+    """Draft a family's file from a checkpoint, or check the one you are writing.
+
+    Without an existing FILE the draft is written: the nearest relative with another name, and a list of what
+    is left to settle. Then the gates run in order (file, config, names, shapes, bytes, reload, forward,
+    gradients) and stop at the first that fails, which names the tensor or the operation that is wrong. Edit
+    the file and run the same command again.
+
+    Args:
+        folder: A checkpoint of the family, config.json and weights, that transformers can load.
+        file: The family's file; by default MODEL_TYPE.py here.
+    """
+    from biject.checkpoint.source import open_source
+    from biject.cli.console import print_json, print_lines
+    from biject.newfamily.draft import draft, module_name
+    from biject.newfamily.gates import ORDER, run_gates
+    from biject.newfamily.relatives import nearest_relative
+
+    source = open_source(folder)
+    target = file or Path(f"{module_name(source)}.py")
+    drafted = not target.exists()
+    if drafted:
+        relative = nearest_relative(source)
+        target.write_text(draft(source, relative), encoding="utf-8")
+        if not json:
+            share = f"{relative.share:.0%} of the tensors' names"
+            print_lines([f"DRAFT {target} from {relative.family.model_type} ({share})"])
+    gates = []
+    for gate in run_gates(target, source):
+        gates.append(gate)
+        if not json:
+            print_lines([gate.line()])
+    passed = bool(gates) and gates[-1].passed and len(gates) == len(ORDER)
+    if json:
+        print_json(
+            {
+                "file": str(target),
+                "drafted": drafted,
+                "passed": passed,
+                "gates": [{"name": g.name, "passed": g.passed, "detail": g.detail} for g in gates],
+            }
+        )
+    else:
+        verdict = "PASS" if passed else "FAIL"
+        print_lines([f"VERDICT {verdict} {target} ({len(gates)} of {len(ORDER)} gates run)"])
+    return 0 if passed else 1

@@ -1,0 +1,95 @@
+"""The first version of a family file: the nearest relative with another name, and what is left to settle."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable
+
+from biject.checkpoint.source import Source
+from biject.errors import ConfigError
+from biject.identify import architecture_of
+from biject.newfamily.relatives import Relative
+
+_TEMPLATE = '''\
+"""{title}, drafted by `biject new-family` from {relative} ({share:.0%} of the tensors' names).
+
+Source: transformers, models/{folder}/modeling_{folder}.py; its forward methods are the specification.
+{settle}"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from biject.families.{module} import FAMILY as RELATIVE
+
+FAMILY = replace(
+    RELATIVE,
+    model_type={model_type},
+    prefix={prefix},
+    heads={{
+        name: replace(head, hf_class=head.hf_class.replace({old_stem}, {new_stem}), also=())
+        for name, head in RELATIVE.heads.items()
+    }},
+)
+'''
+
+
+def module_name(source: Source) -> str:
+    """The name of the family's file.
+
+    Raises:
+        ConfigError: config.json has no usable `model_type`.
+    """
+    model_type = source.config.get("model_type")
+    if not isinstance(model_type, str) or not model_type.replace("-", "_").isidentifier():
+        raise ConfigError(f"config.json: `model_type` should be a name, found {model_type!r}.")
+    return model_type.replace("-", "_")
+
+
+def draft(source: Source, relative: Relative) -> str:
+    """The text of a family file for the checkpoint."""
+    module = module_name(source)
+    old_stem = relative.family.heads["base"].hf_class.removesuffix("Model")
+    return _TEMPLATE.format(
+        title=source.config["model_type"],
+        relative=relative.family.model_type,
+        share=relative.share,
+        folder=module,
+        settle=_settle(relative),
+        module=relative.family.model_type.replace("-", "_"),
+        model_type=json.dumps(source.config["model_type"]),
+        prefix=json.dumps(relative.prefix),
+        old_stem=json.dumps(old_stem),
+        new_stem=json.dumps(_stem(source, module)),
+    )
+
+
+def _stem(source: Source, module: str) -> str:
+    """The first part of HF's class names: of the class that config.json names, else of `model_type`."""
+    architecture = architecture_of(source.config)
+    if architecture is None:
+        return "".join(part.capitalize() for part in module.split("_"))
+    return architecture.split("For")[0].removesuffix("Model")
+
+
+def _settle(relative: Relative) -> str:
+    lines = [
+        *_listed("config keys that no row knows", relative.unknown_keys),
+        *_listed("tensors that no rule names", relative.unnamed),
+    ]
+    return "\n".join(["", "To settle:", *lines, ""]) if lines else ""
+
+
+def _listed(title: str, names: Iterable[str], limit: int = 12) -> list[str]:
+    names = list(names)
+    if not names:
+        return []
+    shown = ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+    return textwrap.wrap(
+        f"* {title}: {shown}",
+        width=108,
+        subsequent_indent="  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,158 @@
+"""The gates of a new family, in order; the first that fails names the tensor or operation that is wrong."""
+
+from __future__ import annotations
+
+import importlib.util
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from biject.checkpoint.source import Source
+from biject.errors import BijectError, ConfigError
+from biject.families import Family, trying
+from biject.identify import Identity, identify
+
+ORDER = ("file", "config", "names", "shapes", "bytes", "reload", "forward", "gradients")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """One gate's result; `detail` says what was found, or what is wrong first."""
+
+    name: str
+    passed: bool
+    detail: str
+
+    def line(self) -> str:
+        """For people."""
+        return f"{'PASS' if self.passed else 'FAIL'} {self.name} {self.detail}"
+
+
+def run_gates(file: Path, source: Source) -> Iterator[Gate]:
+    """Yield each gate's result; nothing after the first failure.
+
+    Args:
+        file: the family file, anywhere.
+        source: a checkpoint of the family, with weights that `transformers` can load.
+    """
+    try:
+        known = load_family(file)
+        if known.model_type != source.config.get("model_type"):
+            raise ConfigError(
+                f"{file.name} declares {known.model_type!r}, the checkpoint is "
+                f"{source.config.get('model_type')!r}."
+            )
+    except BijectError as error:
+        yield Gate(name="file", passed=False, detail=str(error))
+        return
+    yield Gate(name="file", passed=True, detail=f"{file.name} declares {known.model_type}")
+    with trying(known):
+        for gate in _steps(known, source):
+            yield gate
+            if not gate.passed:
+                return
+
+
+def load_family(file: Path) -> Family:
+    """The `FAMILY` of a Python file.
+
+    Raises:
+        ConfigError: the file cannot be run, or declares none.
+    """
+    spec = importlib.util.spec_from_file_location(f"biject_tried_{file.stem}", file)
+    if spec is None or spec.loader is None or not file.is_file():
+        raise ConfigError(f"{file} is no Python file.")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever the file being written does wrong
+        raise ConfigError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
+    found = getattr(module, "FAMILY", None)
+    if not isinstance(found, Family):
+        raise ConfigError(f"{file} should define FAMILY, a biject.families.Family; found {found!r}.")
+    return found
+
+
+def _steps(known: Family, source: Source) -> Iterator[Gate]:
+    yield _config(known, source)
+    yield _guarded("names", lambda: _names(source))
+    yield _guarded("shapes", lambda: _shapes(source))
+    with tempfile.TemporaryDirectory(prefix="biject-new-family-") as temporary:
+        export = Path(temporary) / "export"
+        yield _guarded("bytes", lambda: _round_trip(source, export))
+        for level in ("reload", "forward", "gradients"):
+            yield _guarded(level, lambda level=level: _level(level, source, export))  # type: ignore[misc]
+
+
+def _guarded(name: str, step: Callable[[], Gate]) -> Gate:
+    try:
+        return step()
+    except BijectError as error:
+        return Gate(name=name, passed=False, detail=str(error))
+
+
+def _config(known: Family, source: Source) -> Gate:
+    try:
+        known.config.read(source.config)
+    except BijectError as error:
+        return Gate(name="config", passed=False, detail=str(error))
+    unknown = known.config.unknown(source.config)
+    if unknown:
+        detail = (
+            f"`{unknown[0]}` is in no row of the table; all: {', '.join(unknown)}. Say what each means "
+            "(Key, Const or Inert)."
+        )
+        return Gate(name="config", passed=False, detail=detail)
+    return Gate(name="config", passed=True, detail=f"{len(known.config.keys)} keys read, none unknown")
+
+
+def _identity(source: Source) -> Identity:
+    from biject.model import same_tensors
+
+    return identify(source.config, source.tensors, same=same_tensors(source), where=str(source.folder))
+
+
+def _names(source: Source) -> Gate:
+    plan = _identity(source).plan
+    if plan.unknown:
+        detail = f"`{plan.unknown[0]}` is named by no rule of any head ({len(plan.unknown)} such tensors)"
+        return Gate(name="names", passed=False, detail=detail)
+    return Gate(
+        name="names",
+        passed=True,
+        detail=f"{len(plan.bindings)} parameters bound, {len(plan.carried)} carried",
+    )
+
+
+def _shapes(source: Source) -> Gate:
+    from biject.model import load
+
+    model = load(source.folder)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return Gate(
+        name="shapes", passed=True, detail=f"{model.head_name} head, {parameters:,} parameters placed"
+    )
+
+
+def _round_trip(source: Source, export: Path) -> Gate:
+    from biject.model import load
+
+    load(source.folder).save_pretrained(export)
+    return _level("bytes", source, export)
+
+
+def _level(level: str, source: Source, export: Path) -> Gate:
+    from biject.verify import verify_export
+
+    report = verify_export(export, source=source.folder, levels=[level])
+    result = next(found for found in report.levels if found.name == level)
+    wrong = [check for check in result.checks if not check.passed]
+    if wrong:
+        first = wrong[0]
+        where = f"; first difference: {first.where}" if first.where else ""
+        detail = f"{first.name} {first.detail}".strip()
+        return Gate(name=level, passed=False, detail=detail + where)
+    if result.status != "pass":
+        return Gate(name=level, passed=False, detail=result.reason or result.status)
+    return Gate(name=level, passed=True, detail=f"{len(result.checks)} checks")

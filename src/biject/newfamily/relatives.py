@@ -1,0 +1,99 @@
+"""Which known family a checkpoint of an unknown one looks most like, judged by the names of its tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from biject.checkpoint.source import Source
+from biject.errors import BijectError
+from biject.families import Family, bert, families
+from biject.weights.plan import spellings
+from biject.weights.rules import Slots
+
+
+@dataclass(frozen=True, kw_only=True)
+class Relative:
+    """A known family under a new prefix, and how its names fit the file's."""
+
+    family: Family
+    prefix: str
+    matched: tuple[str, ...]
+    """Tensors of the file that the family names."""
+    unnamed: tuple[str, ...]
+    """Tensors of the file that it does not name."""
+    unknown_keys: tuple[str, ...]
+    """Config keys that its table does not know."""
+
+    @property
+    def share(self) -> float:
+        """Matched tensors over all."""
+        return len(self.matched) / max(1, len(self.matched) + len(self.unnamed))
+
+
+def nearest_relative(source: Source) -> Relative:
+    """The family that names most of the file's tensors, under the prefix that fits best; of a family and its
+    cousins, the one that the others are named after.
+    """
+    found = [
+        _fit(known, prefix, source)
+        for known in families().values()
+        if known.model_type != source.config.get("model_type")
+        for prefix in _prefixes(known, source)
+    ]
+    return max(found, key=lambda relative: _rank(relative, source.config))
+
+
+def _rank(relative: Relative, config: Mapping[str, Any]) -> tuple[float, int, bool, bool]:
+    """Names first; then how many keys, sizes aside, hold the family's default (`pad_token_id` tells RoBERTa
+    from BERT).
+    """
+    keys = [key for key in relative.family.config.keys.values() if key.name not in bert.TINY]
+    defaults = sum(key.name in config and config[key.name] == key.default for key in keys)
+    original = relative.family.prefix == relative.family.model_type
+    own_prefix = relative.prefix == str(config.get("model_type")).replace("-", "_")
+    return relative.share, defaults, original, own_prefix
+
+
+def _prefixes(known: Family, source: Source) -> list[str]:
+    firsts = {name.split(".", 1)[0] for name in source.tensors if "." in name}
+    return [
+        *dict.fromkeys(
+            [str(source.config.get("model_type")).replace("-", "_"), known.prefix, *sorted(firsts)]
+        )
+    ]
+
+
+def _fit(known: Family, prefix: str, source: Source) -> Relative:
+    slots = _slots(known, source.config)
+    named = {
+        spelling.name(slot)
+        for spelling in spellings(prefix)
+        for slot in slots
+        if slot.base or not spelling.old_norms or slot.old
+    }
+    named |= {slot.twin for slot in slots if slot.twin}
+    named |= {name for carried in known.carry for name in (carried, f"{prefix}.{carried}")}
+    return Relative(
+        family=known,
+        prefix=prefix,
+        matched=tuple(name for name in source.tensors if name in named),
+        unnamed=tuple(name for name in source.tensors if name not in named),
+        unknown_keys=known.config.unknown(source.config),
+    )
+
+
+def _slots(known: Family, config: Mapping[str, Any]) -> Slots:
+    """The family's slots under this config, or under its tiny one with this config's layers."""
+    layers = known.config.keys["num_hidden_layers"].name
+    fallback = {**known.tiny, **({layers: config[layers]} if layers in config else {})}
+    for candidate in (config, fallback, known.tiny):
+        try:
+            values: Mapping[str, Any] = known.config.read(candidate)
+        except BijectError:
+            continue
+        if known.resolve is not None:
+            values = known.resolve(values, frozenset(), "base", None)
+        return known.all_slots(values)
+    return ()
