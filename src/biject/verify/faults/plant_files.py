@@ -14,7 +14,7 @@ from biject.verify.lint import lint, lint_unreadable
 from biject.verify.report import LevelResult
 from biject.verify.subject import Subject
 
-CASES = ("right-padded", "segments")
+CASES = ("right-padded",)
 """The built-in calls that are made to see a fault; the others would see no more of it."""
 
 MOST_WORDS = 300
