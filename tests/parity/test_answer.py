@@ -1,7 +1,8 @@
 """Answers equal a reference written here from the documented algorithm, over HF's model and tokenizer.
 
 HF 5 removed its question-answering pipeline. The algorithm is SQuAD's: windows over the context, the
-best sums of start and end inside it, the null answer by `[CLS]`.
+best sums of start and end inside it, the null answer by `[CLS]`. White space at the ends of a span is left
+out, and a span counts once.
 """
 
 from __future__ import annotations
@@ -49,7 +50,8 @@ def reference_answers(
     model = transformers.AutoModelForQuestionAnswering.from_pretrained(folder).eval()
     question, context = item["question"], item["context"]
     limit = min(384, limit or tokenizer.model_max_length)
-    room = limit - len(tokenizer(question, "")["input_ids"])
+    length = len(tokenizer(question, add_special_tokens=False)["input_ids"])
+    room = limit - length - tokenizer.num_special_tokens_to_add(pair=True)
     windows = tokenizer(
         question,
         context,
@@ -75,7 +77,12 @@ def reference_answers(
         for i in of_context:
             for j in of_context:
                 if i <= j < i + max_answer_length:
-                    place = (windows["offset_mapping"][w][i][0], windows["offset_mapping"][w][j][1])
+                    start, end = windows["offset_mapping"][w][i][0], windows["offset_mapping"][w][j][1]
+                    text = context[start:end]
+                    start, end = start + len(text) - len(text.lstrip()), start + len(text.rstrip())
+                    if start >= end:
+                        continue
+                    place = (start, end)
                     spans[place] = max(starts[i] + ends[j], spans.get(place, -math.inf))
     ranked = sorted(spans.items(), key=lambda span: -span[1])[:20]
     found = [(score, score, start, end) for (start, end), score in ranked]

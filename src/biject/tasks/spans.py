@@ -9,7 +9,7 @@ examples/pytorch/question-answering/utils_qa.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,21 +35,22 @@ class Window:
     """Column of the token that stands for no answer."""
 
 
-def best_spans(window: Window, *, max_tokens: int, n_best: int = N_BEST) -> list[tuple[float, int, int]]:
-    """The best (score, first token, last token) of at most `max_tokens` tokens inside the context.
+def best_spans(window: Window, *, max_tokens: int) -> Iterator[tuple[float, int, int]]:
+    """Every (score, first token, last token) of at most `max_tokens` tokens inside the context, best first.
 
     Equal scores come in the order of the text.
     """
     inside = np.flatnonzero(np.asarray(window.in_context))
-    sums = window.starts[inside][:, None] + window.ends[inside][None, :]
-    lengths = inside[None, :] - inside[:, None] + 1
-    sums[(lengths < 1) | (lengths > max_tokens)] = -np.inf
+    count, width = len(inside), min(max_tokens, len(inside))
+    sums = np.full((count, width), -np.inf)
+    for more in range(width):
+        sums[: count - more, more] = window.starts[inside[: count - more]] + window.ends[inside[more:]]
     flat = sums.reshape(-1)
-    order = np.argsort(-flat, kind="stable")[:n_best]
-    width = len(inside)
-    return [
-        (float(flat[i]), int(inside[i // width]), int(inside[i % width])) for i in order if flat[i] > -np.inf
-    ]
+    for i in np.argsort(-flat, kind="stable"):
+        if flat[i] == -np.inf:
+            return
+        first, more = divmod(int(i), width)
+        yield float(flat[i]), int(inside[first]), int(inside[first + more])
 
 
 def answers(
@@ -64,14 +65,20 @@ def answers(
 ) -> list[dict[str, Any]]:
     """The answers of one question, best first, and the null answer among them where it is allowed.
 
-    A span that two windows see counts once, with its better score; white space at its ends is left out.
+    White space at the ends of a span is left out; a span that is found twice, in two windows or with and
+    without white space, counts once with its best score.
     """
     scored: dict[tuple[int, int], float] = {}
     for window in windows:
-        for score, first, last in best_spans(window, max_tokens=max_tokens, n_best=n_best):
+        own: dict[tuple[int, int], float] = {}
+        for score, first, last in best_spans(window, max_tokens=max_tokens):
             place = _trimmed(context, window.offsets[first][0], window.offsets[last][1])
             if place[0] < place[1]:
-                scored[place] = max(score, scored.get(place, -np.inf))
+                own.setdefault(place, score)
+            if len(own) == n_best:
+                break
+        for place, score in own.items():
+            scored[place] = max(score, scored.get(place, -np.inf))
     ranked = sorted(scored.items(), key=lambda item: -item[1])[:n_best]
     candidates = [(place, score, score) for place, score in ranked]
     if null_answer:

@@ -38,13 +38,13 @@ def test_best_spans(seed: int, max_tokens: int) -> None:
     every = [
         (one.starts[i] + one.ends[j], i, j) for i in range(3, 12) for j in range(i, min(12, i + max_tokens))
     ]
-    expected = sorted(every, key=lambda span: -span[0])[:7]
-    assert best_spans(one, max_tokens=max_tokens, n_best=7) == expected
+    expected = sorted(every, key=lambda span: -span[0])
+    assert list(best_spans(one, max_tokens=max_tokens)) == expected
 
 
 def test_equal_scores_come_in_the_order_of_the_text() -> None:
     flat = Window(starts=np.zeros(13), ends=np.zeros(13), in_context=IN_CONTEXT, offsets=OFFSETS, cls=0)
-    assert [span[1:] for span in best_spans(flat, max_tokens=2, n_best=3)] == [(3, 3), (3, 4), (4, 4)]
+    assert [span[1:] for span in best_spans(flat, max_tokens=2)][:3] == [(3, 3), (3, 4), (4, 4)]
 
 
 def ask(windows: list[Window], **options: object) -> list[dict[str, object]]:
@@ -62,7 +62,7 @@ def test_answers_are_parts_of_the_context() -> None:
 
 def test_scores_are_a_softmax_over_the_n_best() -> None:
     one = window(2)
-    sums = [score for score, _, _ in best_spans(one, max_tokens=4)]
+    sums = [score for score, _, _ in best_spans(one, max_tokens=4)][:20]
     total = sum(math.exp(score) for score in sums)
     assert ask([one])[0]["score"] == pytest.approx(math.exp(sums[0]) / total, abs=1e-12)
     assert sum(a["score"] for a in ask([one], top_k=99)) == pytest.approx(1)
@@ -86,7 +86,7 @@ def test_the_null_answer(threshold: float, first: str | None) -> None:
 def test_the_null_score_is_the_least_of_all_windows() -> None:
     one, two = window(5), window(6)
     low = min(w.starts[0] + w.ends[0] for w in (one, two))
-    best = max(best_spans(w, max_tokens=4)[0][0] for w in (one, two))
+    best = max(next(best_spans(w, max_tokens=4))[0] for w in (one, two))
     found = ask([one, two], null_answer=True, null_threshold=low - best - 1e-6)
     assert found[0]["answer"] == ""
     assert ask([one, two], null_answer=True, null_threshold=low - best + 1e-6)[0]["answer"] != ""
