@@ -35,7 +35,6 @@ _GENERIC_MODEL_TYPES = frozenset({"modernbert", "qwen2", "xlm-roberta-xl"})
 """Where another class than the model type's own is named, the generic one is meant."""
 
 _ALIASES = {
-    "DistilBertTokenizer": "BertTokenizer",
     "ElectraTokenizer": "BertTokenizer",
     "MobileBertTokenizer": "BertTokenizer",
     "ConvBertTokenizer": "BertTokenizer",

@@ -52,6 +52,9 @@ def finish(parts: Parts, settings: Settings) -> None:
     backend.no_truncation()
     parts.padding_side = _side(options, "padding_side", parts.padding_side)
     parts.truncation_side = _side(options, "truncation_side", parts.truncation_side)
+    names = options.get("model_input_names")
+    if isinstance(names, list):
+        parts.segments = "token_type_ids" in names
     backend.encode_special_tokens = bool(options.get("split_special_tokens", False))
     tokens = _to_add(parts, settings.added)
     if tokens:

@@ -161,6 +161,14 @@ RECIPES: Mapping[str, Recipe] = {
             segments=True,
         ),
         Recipe(
+            name="DistilBertTokenizer",
+            kind=WORDPIECE,
+            files=("vocab.txt",),
+            special=_BRACKETS,
+            build=bert,
+            post=_bert_post,
+        ),
+        Recipe(
             name="RobertaTokenizer",
             kind=BYTE_BPE,
             files=_BPE_FILES,

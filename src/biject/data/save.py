@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import AddedToken
 
 from biject.data.classes import GENERIC
-from biject.data.files import ADDED, SETTINGS, SPECIAL_MAP, template_name
+from biject.data.files import ADDED, SERIALIZED, SETTINGS, SPECIAL_MAP, template_name
 from biject.data.finish import Parts
 from biject.errors import CheckpointError
 
@@ -47,8 +47,8 @@ def _same(one: Path, other: Path) -> bool:
 def patched(parts: Parts) -> dict[str, bytes]:
     """The files that must say which tokens there are now.
 
-    tokenizer_config.json names them all (HF reads no other file then), tokenizer.json lists them; the older
-    special_tokens_map.json and added_tokens.json follow where they are there.
+    tokenizer_config.json names them all (HF reads no other file then), tokenizer.json lists them (and is made
+    where there is a SentencePiece model); the older special_tokens_map.json and added_tokens.json follow.
     """
     files = parts.files
     tokens = dict(sorted(parts.backend.get_added_tokens_decoder().items()))
@@ -58,6 +58,11 @@ def patched(parts: Parts) -> dict[str, bytes]:
         serialized = {**files.serialized, "added_tokens": entries}
         pretty = (files.folder / files.serialized_name).read_bytes()[:2].strip() == b"{"
         out[files.serialized_name] = _text(serialized, indent=2 if pretty else None)
+    elif any(name.endswith(".model") for name in files.vocabularies):
+        # Classes order a SentencePiece model's pieces around the names of their special tokens.
+        parts.backend.no_padding()
+        parts.backend.no_truncation()
+        out[SERIALIZED] = (parts.backend.to_str(pretty=True) + "\n").encode()
     if files.special_map is not None:
         named = {role: str(token) for role, token in parts.roles.items() if token is not None}
         changes = {

@@ -9,9 +9,10 @@ from typing import Any
 from biject.checkpoint.strict_json import shown
 from biject.data.arguments import LARGEST_MAX_LENGTH
 from biject.data.encoded import Encoded
+from biject.data.library import library_errors
 from biject.data.settings import ROLES
 from biject.data.tokenizer import Tokenizer
-from biject.errors import BijectError
+from biject.errors import BijectError, InputError
 from biject.verify.corpus import CHAT, PAIRS, TEXTS, WORDS
 from biject.verify.report import Check
 
@@ -114,13 +115,18 @@ def _word_calls() -> Iterator[Call]:
 def _cut_calls() -> Iterator[Call]:
     texts, pairs = zip(*PAIRS, strict=True)
     yield Call(texts=TEXTS, options={"truncation": True})  # to model_max_length
-    for length, stride in ((8, 0), (16, 4), (40, 0)):
-        options = {"max_length": length, "stride": stride}
-        yield Call(texts=TEXTS, options={**options, "truncation": True, "return_overflowing": True})
+    for length in (8, 16, 40):
+        options = {
+            "truncation": True,
+            "max_length": length,
+            "stride": length // 8,
+            "return_overflowing": True,
+        }
+        yield Call(texts=TEXTS, options=options)
         for strategy in ("longest_first", "only_first", "only_second"):
-            for overflow in (False, True):
-                cut = {**options, "truncation": strategy, "return_overflowing": overflow}
-                yield Call(texts=texts, pairs=pairs, options=cut)
+            yield Call(texts=texts, pairs=pairs, options={"truncation": strategy, "max_length": length})
+    windows = {"truncation": "only_second", "max_length": 64, "stride": 16, "return_overflowing": True}
+    yield Call(texts=["a?"] * 3, pairs=[TEXTS[0], TEXTS[1], PAIRS[5][1]], options=windows)
 
 
 def _padded_calls() -> Iterator[Call]:
@@ -129,33 +135,41 @@ def _padded_calls() -> Iterator[Call]:
         {"padding": True, "pad_to_multiple_of": 8},
         {"padding": "max_length", "max_length": 12},
     ):
-        yield Call(texts=TEXTS[2:8], options=options)
-        yield Call(texts=[*TEXTS[4:5]], pairs=["b"], options=options)
+        yield Call(texts=TEXTS[2:10], options=options)
+        yield Call(texts=TEXTS[6:9], pairs=["b", "", TEXTS[0]], options=options)
 
 
 def _calls(ours: Tokenizer, theirs: Any, calls: Iterator[Call]) -> Iterator[str]:
+    """What differs, call by call: all texts at once, and one by one where that went wrong."""
     for call in calls:
         sides = ("left", "right") if call.options.get("padding") else (ours.padding_side,)
         for side in sides:
+            options = {**call.options, "padding_side": side}
+            if _call(ours, theirs, call.texts, call.pairs, options) == _EQUAL:
+                continue
+            problems = []
             for index, text in enumerate(call.texts):
-                pair = None if call.pairs is None else call.pairs[index]
-                problem = _call(ours, theirs, text, pair, {**call.options, "padding_side": side})
-                if problem:
-                    second = "" if pair is None else f" and {shown(pair)}"
-                    yield f"{shown(text)}{second} with {call.options or 'no options'}: {problem}"
+                pair = None if call.pairs is None else [call.pairs[index]]
+                problem = _call(ours, theirs, [text], pair, options)
+                if problem not in (_EQUAL, _BOTH_REFUSE):
+                    second = "" if pair is None else f" and {shown(pair[0])}"
+                    problems.append(f"{shown(text)}{second} with {call.options or 'no options'}: {problem}")
+            yield from problems
 
 
-def _call(ours: Tokenizer, theirs: Any, text: Any, pair: Any, options: dict[str, Any]) -> str | None:
-    """What differs between both sides' answers; errors are equal if both have one."""
+_EQUAL, _BOTH_REFUSE = "equal", "refused by both"
+
+
+def _call(
+    ours: Tokenizer, theirs: Any, texts: Sequence[Any], pairs: Sequence[Any] | None, options: dict[str, Any]
+) -> str:
+    """What differs between both sides' answers to one call."""
     mine: Encoded | str
     kept = ours.padding_side
     try:
         ours.padding_side = options["padding_side"]
-        mine = ours(
-            [text],
-            None if pair is None else [pair],
-            **{key: value for key, value in options.items() if key != "padding_side"},
-        )
+        own = {key: value for key, value in options.items() if key != "padding_side"}
+        mine = ours(list(texts), None if pairs is None else list(pairs), **own)
     except BijectError as error:
         mine = str(error)
     finally:
@@ -165,12 +179,13 @@ def _call(ours: Tokenizer, theirs: Any, text: Any, pair: Any, options: dict[str,
     }
     flags = dict.fromkeys(("return_offsets_mapping", "return_special_tokens_mask"), True)
     try:
-        other = theirs([text], None if pair is None else [pair], **renamed, **flags)
-    except Exception as error:  # HF raises what its many tokenizers raise
-        return None if isinstance(mine, str) else f"HF refuses ({error}), Biject does not"
+        with library_errors(InputError, "HF"):  # a panic of the library, too
+            other = theirs(list(texts), None if pairs is None else list(pairs), **renamed, **flags)
+    except InputError as error:
+        return _BOTH_REFUSE if isinstance(mine, str) else f"HF refuses ({error}), Biject does not"
     if isinstance(mine, str):
         return f"Biject refuses ({mine}), HF does not"
-    return _differ(mine, other, overflow=bool(options.get("return_overflowing")))
+    return _differ(mine, other, overflow=bool(options.get("return_overflowing"))) or _EQUAL
 
 
 def _differ(mine: Encoded, other: Any, *, overflow: bool) -> str | None:
