@@ -76,7 +76,7 @@ def pieces(reference: Make) -> Callable[[str, str], Path]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_fill_mask(kind: str, pieces: Callable[[str, str], Path]) -> None:
     folder = pieces("mlm", kind)
-    texts = masked([*SENTENCES[:3], "The transformers' embeddings in São Paulo, 北京 or ﬁnland!"], "<mask>")
+    texts = masked([SENTENCES[0], SENTENCES[2], "They were in São Paulo or 北京!", "rained"], "<mask>")
     expected = one_by_one(hf("fill-mask", folder), texts)
     assert_close(pipeline(folder)(texts), expected)
     assert_same(pipeline(folder, batch_size=1)(texts), expected)
