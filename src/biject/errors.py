@@ -6,6 +6,8 @@ The command line prints the message alone and exits with 2; nothing has been wri
 
 from __future__ import annotations
 
+import reprlib
+
 
 class BijectError(Exception):
     """Base of every error that a user can cause and cure."""
@@ -37,3 +39,12 @@ class MissingExtraError(BijectError):
 
 class BijectWarning(UserWarning):
     """Something a user should know, though the call goes on."""
+
+
+def shown(value: object) -> str:
+    """`value` for a message: its repr in printable ASCII, cut to a readable length."""
+    text = ascii(value[:200]) if isinstance(value, str) else reprlib.repr(value)
+    text = text.encode("ascii", "backslashreplace").decode()
+    if isinstance(value, str) and len(value) > 200:
+        return f"{text[:100]}… ({len(value)} characters)"
+    return text if len(text) <= 120 else f"{text[:100]}… ({len(text)} characters)"

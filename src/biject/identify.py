@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from biject.config.limits import check_sizes
 from biject.config.model import ModelConfig
 from biject.errors import ConfigError
 from biject.events import notice
@@ -45,6 +46,7 @@ def identify(
     head: str = "auto",
     legacy: bool | None = None,
     new_head: NewHead | None = None,
+    num_elements: int | None = None,
     where: str = "the checkpoint",
 ) -> Identity:
     """Read a config and the names of the tensors beside it.
@@ -56,6 +58,7 @@ def identify(
         head: one of `ALL_HEADS`, or `auto` for the file's own.
         legacy: which of DeBERTa's masked-LM heads, where file and config disagree.
         new_head: make the head new instead of reading it.
+        num_elements: of all tensors of the file; without it, sizes are not held against the file.
         where: folder, for messages.
 
     Raises:
@@ -64,6 +67,8 @@ def identify(
     known = family(config.get("model_type"))
     hf_config = _with_labels(config, new_head, head)
     read = known.config.read(hf_config)
+    layers, steps = known.depth(read)
+    check_sizes(read, layers=layers, steps=steps, num_tensors=len(names), num_elements=num_elements)
     architecture = architecture_of(config)
     file_head = _file_head(known, read, architecture, names)
     chosen = file_head if head == "auto" else head
@@ -111,8 +116,8 @@ def _file_head(
             return head
         notice(
             "unsupported-class",
-            f"config.json: `architectures` names {architecture}, a head that Biject does not compute for "
-            f"`{known.model_type}`: its base model is used, the head's tensors are carried.",
+            f"config.json: `architectures` names {architecture[:100]}, a head that Biject does not compute "
+            f"for `{known.model_type}`: its base model is used, the head's tensors are carried.",
         )
         return "base"
     has = set(names)

@@ -13,6 +13,8 @@ from typing import Any
 
 from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.tensor_info import TensorInfo
+from biject.data.fit import check_fits, oddities
+from biject.data.tokenizer import load_tokenizer
 from biject.errors import BijectError
 from biject.families import Family, family
 from biject.identify import architecture_of, identify
@@ -103,6 +105,7 @@ def inspect_folder(path: str | Path) -> Inspection:
             config,
             source.tensors,
             same=lambda one, other: _same(source, one, other),
+            num_elements=sum(info.numel for info in source.tensors.values()),
             where=str(source.folder),
         )
         head, plan = identity.head, identity.plan
@@ -128,7 +131,10 @@ def inspect_folder(path: str | Path) -> Inspection:
         carried=plan.carried if plan else (),
         unknown=plan.unknown if plan else (),
         oddities=tuple(
-            _folder_oddities(source) + _family_oddities(known, config) + _plan_oddities(plan, head)
+            _folder_oddities(source)
+            + _tokenizer_oddities(source)
+            + _family_oddities(known, config)
+            + _plan_oddities(plan, head)
         ),
         problems=tuple(problems),
     )
@@ -173,6 +179,18 @@ def _folder_oddities(source: Source) -> list[str]:
     if source.other_weights:
         found.append(f"other weight files that are not read: {_some(source.other_weights)}")
     return found
+
+
+def _tokenizer_oddities(source: Source) -> list[str]:
+    """What is wrong with the tokenizer, or with its being here."""
+    if not set(source.assets) & set(TOKENIZER_FILES) - _SETTINGS_ONLY:
+        return []
+    try:
+        tokenizer = load_tokenizer(source.folder, source.config)
+        check_fits(tokenizer, source.config)
+    except BijectError as error:
+        return [f"the tokenizer cannot be used: {error}"]
+    return oddities(tokenizer, source.config)
 
 
 def _family_oddities(known: Family | None, config: Mapping[str, Any]) -> list[str]:

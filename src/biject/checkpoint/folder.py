@@ -103,13 +103,30 @@ def _walk(folder: Path) -> Iterator[str]:
                 _left_out(folder, place / name, "a link to a folder")
         for name in names:
             if (place / name).is_file():
+                if (place / name).is_symlink():
+                    _tell_outside(folder, place / name)
                 yield (place / name).relative_to(folder).as_posix()
             else:
                 _left_out(folder, place / name, "not a regular file, or a link to nothing")
 
 
+def _tell_outside(folder: Path, path: Path) -> None:
+    """A link out of the folder is followed, as the Hub's cache consists of such, but not in silence."""
+    home, target = folder.resolve(), path.resolve()
+    in_cache = home.parent.name == "snapshots" and home.parents[1].name.startswith("models--")
+    if not target.is_relative_to(home.parents[2] if in_cache else home):
+        notice(
+            "link-outside",
+            f"{shown(path.relative_to(folder).as_posix())} in {folder} is a link to {shown(str(target))}, "
+            "outside the folder; what stands there is read and copied.",
+        )
+
+
 def _left_out(folder: Path, path: Path, what: str) -> None:
-    notice("file-left-out", f"{path.relative_to(folder).as_posix()} in {folder} is {what} and is left out.")
+    notice(
+        "file-left-out",
+        f"{shown(path.relative_to(folder).as_posix())} in {folder} is {what} and is left out.",
+    )
 
 
 def sort_files(files: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from biject.checkpoint.header_check import parse_tensors
-from biject.checkpoint.strict_json import MAX_JSON_BYTES, regular_file_bytes
+from biject.checkpoint.strict_json import MAX_HEADER_BYTES, regular_file_bytes
 from biject.checkpoint.tensor_info import TensorInfo
 from biject.errors import CheckpointError
 
@@ -79,9 +79,9 @@ def _read_raw(path: Path, file: str, file_bytes: int) -> bytes:
                     f"only {file_bytes} bytes in all. {again}"
                 )
             num_bytes = int.from_bytes(length, "little")
-            if num_bytes > MAX_JSON_BYTES:
+            if num_bytes > MAX_HEADER_BYTES:
                 raise CheckpointError(
-                    f"{file} says that its header has {num_bytes} bytes; at most {MAX_JSON_BYTES} are "
+                    f"{file} says that its header has {num_bytes} bytes; at most {MAX_HEADER_BYTES} are "
                     f"allowed. {again}"
                 )
             if num_bytes > file_bytes - LENGTH_BYTES:

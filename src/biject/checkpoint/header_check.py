@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from operator import attrgetter
 from typing import Any, TypeGuard
 
-from biject.checkpoint.strict_json import is_encodable, parse_object, shown
+from biject.checkpoint.strict_json import is_encodable, no_collection, parse_object, shown
 from biject.checkpoint.tensor_info import ITEM_BYTES, TensorInfo
 from biject.errors import CheckpointError
 
@@ -30,7 +31,8 @@ def parse_tensors(
     """
     entries = parse_object(raw, where=f"the header of {file}")
     metadata = _metadata(entries.pop(METADATA_KEY, None), file)
-    tensors = {name: _tensor(name, entry, file, data_start) for name, entry in entries.items()}
+    with no_collection():
+        tensors = {name: _tensor(name, entry, file, data_start) for name, entry in entries.items()}
     _check_cover(tensors, file, data_start, file_bytes)
     return tensors, metadata
 
@@ -52,31 +54,38 @@ def _metadata(entry: object, file: str) -> dict[str, str] | None:
 
 
 def _tensor(name: str, entry: Any, file: str, data_start: int) -> TensorInfo:
-    where = f"{file}: tensor {shown(name)}"
     if not isinstance(entry, dict):
         raise CheckpointError(
-            f"{where} must be described by an object with dtype, shape and data_offsets, found "
+            f"{file}: tensor {shown(name)} must be described by an object with dtype, shape and data_offsets, found "
             f"{shown(entry)}. {AGAIN}"
         )
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:
         raise CheckpointError(
-            f"{where} has dtype {shown(dtype)}, which Biject does not read. It reads "
+            f"{file}: tensor {shown(name)} has dtype {shown(dtype)}, which Biject does not read. It reads "
             f"{', '.join(ITEM_BYTES)}: convert the tensor to one of these."
         )
     if not _are_counts(shape):
-        raise CheckpointError(f"{where} needs a shape of integers from 0 up, found {shown(shape)}. {AGAIN}")
+        raise CheckpointError(
+            f"{file}: tensor {shown(name)} needs a shape of integers from 0 up, found {shown(shape)}. "
+            f"{AGAIN}"
+        )
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(
-            f"{where} needs data_offsets of two integers, the first not above the second, found "
-            f"{shown(offsets)}. {AGAIN}"
+            f"{file}: tensor {shown(name)} needs data_offsets of two integers, the first not above the "
+            f"second, found {shown(offsets)}. {AGAIN}"
         )
-    numel = _numel(shape, where)
+    numel = _numel(shape)
+    if numel is None:
+        raise CheckpointError(
+            f"{file}: tensor {shown(name)} has shape {shown(shape)}, more elements than can be counted. "
+            f"{AGAIN}"
+        )
     expected, found = numel * ITEM_BYTES[dtype], offsets[1] - offsets[0]
     if expected != found:
         raise CheckpointError(
-            f"{where} of dtype {dtype} and shape {shown(shape)} needs {expected} bytes, but its data_offsets "
-            f"{shown(offsets)} span {found}. {AGAIN}"
+            f"{file}: tensor {shown(name)} of dtype {dtype} and shape {shown(shape)} needs {expected} bytes, "
+            f"but its data_offsets {shown(offsets)} span {found}. {AGAIN}"
         )
     return TensorInfo(
         name=name,
@@ -89,32 +98,36 @@ def _tensor(name: str, entry: Any, file: str, data_start: int) -> TensorInfo:
 
 
 def _are_counts(value: object) -> TypeGuard[list[int]]:
-    return isinstance(value, list) and all(type(item) is int and 0 <= item <= MAX_COUNT for item in value)
+    if not isinstance(value, list):
+        return False
+    for item in value:  # noqa: SIM110 (`all` of a generator takes twice the time, and tensors may be many)
+        if type(item) is not int or not 0 <= item <= MAX_COUNT:
+            return False
+    return True
 
 
-def _numel(shape: list[int], where: str) -> int:
-    """The product of `shape`; strides of an empty tensor must fit in int64 too."""
+def _numel(shape: list[int]) -> int | None:
+    """The product of `shape`, or None beyond int64; strides of an empty tensor must fit in it too."""
     product = 1
     for size in shape:
         product *= max(size, 1)
         if product > MAX_COUNT:
-            raise CheckpointError(
-                f"{where} has shape {shown(shape)}, more elements than can be counted. {AGAIN}"
-            )
+            return None
     return 0 if 0 in shape else product
 
 
 def _check_cover(tensors: Mapping[str, TensorInfo], file: str, data_start: int, file_bytes: int) -> None:
     """The data must follow each other from the first byte to the file's last."""
-    position, before = data_start, "the header"
-    for info in sorted(tensors.values(), key=lambda info: (info.start, info.end)):
+    position, last = data_start, ""
+    for info in sorted(tensors.values(), key=attrgetter("start", "end")):
         if info.start != position:
+            before = f"tensor {shown(last)}" if last else "the header"
             kind = "overlaps" if info.start < position else "leaves a hole after"
             raise CheckpointError(
                 f"{file}: tensor {shown(info.name)} {kind} {before}: its data should start at byte "
                 f"{position} of the file, its data_offsets say {info.start}. {AGAIN}"
             )
-        position, before = info.end, f"tensor {shown(info.name)}"
+        position, last = info.end, info.name
     if position != file_bytes:
         kind = "cut short" if position > file_bytes else "longer than its header says"
         raise CheckpointError(

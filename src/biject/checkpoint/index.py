@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from biject.checkpoint.strict_json import parse_object, read_small_file, shown
+from biject.checkpoint.strict_json import MAX_INDEX_BYTES, parse_object, read_small_file, shown
 from biject.checkpoint.tensor_info import TensorInfo
 from biject.errors import CheckpointError
 
@@ -17,7 +17,7 @@ def read_index(path: Path) -> tuple[bytes, dict[str, str]]:
         CheckpointError: It is damaged, or an entry is not the plain name of a file beside it.
     """
     file = path.name
-    raw = read_small_file(path, what=file)
+    raw = read_small_file(path, what=file, limit=MAX_INDEX_BYTES)
     weight_map = parse_object(raw, where=file).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(
@@ -56,7 +56,9 @@ def check_index(
             from difflib import get_close_matches  # costly to import, seldom needed
 
             elsewhere = [other for other, tensors in shards.items() if name in tensors]
-            near = get_close_matches(name, list(shards[shard])[:5000], n=1)
+            near = get_close_matches(
+                name[:300], [other for other in shards[shard] if len(other) <= 300][:2000], n=1
+            )
             hint = f"it is in {elsewhere[0]}" if elsewhere else f"no shard has it{_nearest(near)}"
             raise CheckpointError(
                 f"{file} says that tensor {shown(name)} is in {shard}, but {hint}. {advice}"

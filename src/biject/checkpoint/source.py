@@ -13,7 +13,7 @@ from typing import Any
 from biject.checkpoint.folder import find_weights, list_files, sort_files
 from biject.checkpoint.header import Header, read_header
 from biject.checkpoint.index import check_index, read_index
-from biject.checkpoint.strict_json import parse_object, read_small_file, shown
+from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file, shown
 from biject.checkpoint.tensor_info import TensorInfo
 from biject.errors import CheckpointError
 
@@ -59,7 +59,7 @@ def open_source(folder: Path) -> Source:
     """
     folder = Path(folder)
     files = list_files(folder)
-    config_bytes = read_small_file(folder / CONFIG, what=CONFIG)
+    config_bytes = read_small_file(folder / CONFIG, what=CONFIG, limit=MAX_CONFIG_BYTES)
     config = parse_object(config_bytes, where=CONFIG)
     weight_format, index_file, weight_files = find_weights(folder, files)
     index_bytes, weight_map = None, None

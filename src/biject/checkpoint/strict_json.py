@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import re
-import reprlib
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
 from biject.errors import CheckpointError
+from biject.errors import shown as shown
 
 MAX_JSON_BYTES = 100_000_000
-"""The limit that the safetensors library sets for a header; generous for config.json and an index as well."""
+"""The limit that the safetensors library sets for a header; for tokenizer files as well."""
+MAX_CONFIG_BYTES = 10_000_000
+MAX_HEADER_BYTES = 10_000_000
+MAX_INDEX_BYTES = 25_000_000
+"""Tighter ones, so that the worst text costs about a second and 200 MB. A header has about 100 bytes a
+tensor: 100,000 tensors fit in one file, and there may be many files.
+"""
 SMALL_BYTES = 1_000_000
 MIN_BYTES_PER_BRACKET = 12
 """A tensor's entry has three brackets in 50 bytes or more; denser text is built to exhaust memory."""
@@ -44,12 +52,13 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
         if (structure.count(b"[") + structure.count(b"{")) * MIN_BYTES_PER_BRACKET > len(data):
             fail("it consists of brackets")
     try:
-        parsed = json.loads(
-            data.decode("utf-8"),
-            object_pairs_hook=_unique_keys(fail),
-            parse_constant=lambda text: fail(f"it has {text}, which JSON does not have"),
-            parse_float=_finite(fail),
-        )
+        with no_collection():
+            parsed = json.loads(
+                data.decode("utf-8"),
+                object_pairs_hook=_unique_keys(fail),
+                parse_constant=lambda text: fail(f"it has {text}, which JSON does not have"),
+                parse_float=_finite(fail),
+            )
     except UnicodeDecodeError as error:
         fail(f"byte {error.start} is not UTF-8")
     except json.JSONDecodeError as error:
@@ -61,6 +70,18 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         fail(f"it is a {type(parsed).__name__}")
     return parsed
+
+
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Make many objects without the collector looking through all of them again and again."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()
 
 
 def _unique_keys(fail: Callable[[str], NoReturn]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
@@ -97,13 +118,6 @@ def is_encodable(text: str) -> bool:
     return True
 
 
-def shown(value: object) -> str:
-    """`value` for a message: its repr in printable ASCII, cut to a readable length."""
-    text = ascii(value) if isinstance(value, str) else reprlib.repr(value)
-    text = text.encode("ascii", "backslashreplace").decode()
-    return text if len(text) <= 120 else f"{text[:100]}… ({len(text)} characters)"
-
-
 def regular_file_bytes(path: Path, *, what: str) -> int:
     """The size of a regular file (a link to one counts), without opening it, so that a pipe cannot block.
 
@@ -121,20 +135,19 @@ def regular_file_bytes(path: Path, *, what: str) -> int:
     return status.st_size
 
 
-def read_small_file(path: Path, *, what: str) -> bytes:
-    """The bytes of a JSON file of at most `MAX_JSON_BYTES`.
+def read_small_file(path: Path, *, what: str, limit: int = MAX_JSON_BYTES) -> bytes:
+    """The bytes of a file of at most `limit` bytes.
 
     Raises:
         CheckpointError: As `regular_file_bytes`, or too large, or unreadable.
     """
     num_bytes = regular_file_bytes(path, what=what)
-    if num_bytes > MAX_JSON_BYTES:
+    if num_bytes > limit:
         raise CheckpointError(
-            f"{what} has {num_bytes} bytes, more than the {MAX_JSON_BYTES} that such a file may have "
-            f"({path})."
+            f"{what} has {num_bytes} bytes, more than the {limit} that such a file may have ({path})."
         )
     try:
         with path.open("rb") as file:
-            return file.read(MAX_JSON_BYTES)
+            return file.read(limit)
     except OSError as error:
         raise CheckpointError(f"{what} cannot be read: {error}. Check its permissions.") from error

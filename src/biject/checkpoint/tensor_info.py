@@ -29,7 +29,7 @@ ITEM_BYTES: Mapping[str, int] = MappingProxyType(
 """Bytes per element by safetensors code, in the order of the library's own enum (its writer sorts by it)."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class TensorInfo:
     """Where a tensor lies.
 

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from biject.config.activations import ACTIVATIONS, PARAMETRIC
 from biject.config.table import Check
 
+_MAX_FLOAT = sys.float_info.max
+
+
+MAX_INTEGER = 2**31 - 1
+"""No size is larger; the product of two fits in the 64 bits that torch counts with."""
+
 
 def integer(minimum: int | None = None, *, none: bool = False) -> Check:
-    """A whole number, at least `minimum`."""
+    """A whole number, at least `minimum`, of 32 bits."""
 
     def check(value: Any) -> str | None:
         if value is None and none:
             return None
         if isinstance(value, bool) or not isinstance(value, int) or (minimum is not None and value < minimum):
             return "a whole number" + (f" of at least {minimum}" if minimum is not None else "")
+        if abs(value) > MAX_INTEGER:
+            return f"a whole number of at most {MAX_INTEGER}"
         return None
 
     return check
@@ -27,7 +36,7 @@ def number(minimum: float | None = None, maximum: float | None = None, *, none: 
     def check(value: Any) -> str | None:
         if value is None and none:
             return None
-        fits = isinstance(value, int | float) and not isinstance(value, bool) and value == value
+        fits = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= _MAX_FLOAT
         if not fits or (minimum is not None and value < minimum) or (maximum is not None and value > maximum):
             return f"a number from {minimum} to {maximum}" if maximum is not None else f"a number ≥ {minimum}"
         return None
@@ -54,7 +63,7 @@ def activation(value: Any) -> str | None:
     """The name of an activation without weights."""
     if isinstance(value, str) and value in ACTIVATIONS:
         return None
-    if value in PARAMETRIC:
+    if isinstance(value, str) and value in PARAMETRIC:
         return f"an activation without weights of its own ({value} has some, which Biject does not compute)"
     return "one of " + ", ".join(sorted(ACTIVATIONS))
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from biject.errors import ConfigError
+from biject.errors import ConfigError, shown
 from biject.events import notice
 
 Check = Callable[[Any], str | None]
@@ -83,12 +83,12 @@ class ConfigTable:
                 continue
             expected = key.check(value)
             if expected:
-                faults.append(f"`{key.name}` should be {expected}, found {value!r}")
+                faults.append(f"`{key.name}` should be {expected}, found {shown(value)}")
             values[field] = value
         for const in self.consts:
             if const.name in hf and hf[const.name] not in const.allowed:
                 want = " or ".join(repr(v) for v in const.allowed)
-                faults.append(f"`{const.name}` is {hf[const.name]!r}: {const.why} (supported: {want})")
+                faults.append(f"`{const.name}` is {shown(hf[const.name])}: {const.why} (supported: {want})")
         if faults:
             raise ConfigError("config.json cannot be used: " + "; ".join(faults) + ".")
         return values
@@ -101,7 +101,8 @@ class ConfigTable:
         """Name unknown keys in one notice."""
         names = self.unknown(hf)
         if names:
-            listed = ", ".join(f"`{n}`" for n in names)
+            listed = ", ".join(f"`{n}`" if len(n) < 100 else shown(n) for n in names[:20])
+            listed += f" and {len(names) - 20} more" if len(names) > 20 else ""
             notice(
                 "unknown-config-key",
                 f"config.json has keys that Biject does not know and leaves alone: {listed}.",

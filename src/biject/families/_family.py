@@ -29,6 +29,11 @@ class Head:
     """Other HF classes whose files this head reads (their further tensors are carried)."""
 
 
+def _depth(values: Mapping[str, Any]) -> tuple[int, int]:
+    layers = int(values.get("num_hidden_layers", 0))
+    return layers, layers
+
+
 @dataclass(frozen=True, kw_only=True)
 class Family:
     """A family of checkpoints: `model_type` in config.json, and everything needed to go both ways."""
@@ -50,6 +55,8 @@ class Family:
     """Settles values that the tensors in the file decide, given (values, names on disk, head,
     `legacy` as asked).
     """
+    depth: Callable[[Mapping[str, Any]], tuple[int, int]] = _depth
+    """How many layers have tensors of their own, and how many run; they differ where layers are shared."""
     tiny: Mapping[str, Any] = field(default_factory=dict)
     """config.json of a tiny model, for tests and `verify-matrix --weights tiny`."""
     base: Mapping[str, Any] = field(default_factory=dict)

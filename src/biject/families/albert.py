@@ -71,6 +71,11 @@ def layer_order(v: Values) -> tuple[int, ...]:
     return tuple(int(i / (steps / groups)) * inner + k for i in range(steps) for k in range(inner))
 
 
+def depth(v: Values) -> tuple[int, int]:
+    """Layers with tensors of their own, and layers that run."""
+    return v["num_hidden_groups"] * v["inner_group_num"], v["num_hidden_layers"] * v["inner_group_num"]
+
+
 def build(v: Values, name: str) -> ModelConfig:
     """The modules' config."""
     check_sizes(v)
@@ -143,6 +148,7 @@ FAMILY = Family(
         Inert(("down_scale_factor", "gap_size", "net_structure_type", "num_memory_blocks", "layers_to_keep")),
     ),
     build=build,
+    depth=depth,
     heads={
         "base": Head(hf_class="AlbertModel", slots=lambda v: join(backbone(v), optional(pooler()))),
         "seqcls": Head(

@@ -11,6 +11,8 @@ from biject.errors import WeightsError
 
 _WRAPPERS = ("module.", "_orig_mod.", "base_model.model.", "model.")
 
+_COMPARED, _LENGTH = 2000, 300  # how many names, of what length, are compared: it takes time
+
 _FOREIGN = {
     ".lora_A.": "LoRA adapter weights; merge them into the base first",
     ".lora_B.": "LoRA adapter weights; merge them into the base first",
@@ -34,6 +36,7 @@ def refuse_foreign(names: Collection[str], where: str) -> None:
 
 def nearest(name: str, candidates: Sequence[str]) -> str | None:
     """The candidate most like `name`, or None if none is alike."""
+    candidates = [c for c in candidates[:_COMPARED] if len(c) <= _LENGTH]
     tail = name.split(".")[-2:]
     alike = [c for c in candidates if c.split(".")[-2:] == tail] or list(candidates)
     found = difflib.get_close_matches(name, alike, n=1, cutoff=0.5) or difflib.get_close_matches(

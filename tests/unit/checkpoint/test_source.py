@@ -62,9 +62,11 @@ def test_links(make_folder: Make, tmp_path: Path) -> None:
         source = open_source(folder)
     assert source.assets == ("vocab.txt",)
     assert sorted(str(warning.message).split(" ")[0] for warning in caught) == [
-        "elsewhere",
-        "nowhere",
-        "pipe",
+        "'elsewhere'",
+        "'model.safetensors'",  # outside the folder, and not in the Hub's cache
+        "'nowhere'",
+        "'pipe'",
+        "'vocab.txt'",
     ]
 
 
