@@ -26,6 +26,10 @@ VOCABULARIES = ("vocab.txt", "vocab.json", *_SENTENCEPIECE)
 _VERSIONED = re.compile(r"tokenizer\.(\d+(?:\.\d+)*)\.json")
 
 
+class MissingTokenizerError(CheckpointError):
+    """A folder holds no vocabulary that its tokenizer's class reads."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TokenizerFiles:
     """What a folder says about its tokenizer; a file that is not there is None."""

@@ -13,7 +13,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 
 from biject.data.classes import GENERIC, class_of
-from biject.data.files import GENERIC_MODEL, SERIALIZED, TokenizerFiles, read_files
+from biject.data.files import GENERIC_MODEL, MissingTokenizerError, TokenizerFiles, read_files
 from biject.data.finish import Parts, all_special, finish, take_baked
 from biject.data.library import library_errors
 from biject.data.pipelines import generic_sentencepiece
@@ -35,7 +35,8 @@ def load_parts(folder: Path, config: Mapping[str, Any]) -> Parts:
     """Build the tokenizer of a folder.
 
     Raises:
-        CheckpointError: Files are missing, damaged, or of a kind that cannot be built.
+        MissingTokenizerError: None of the files that the class reads is there.
+        CheckpointError: Files are damaged, or of a kind that cannot be built.
     """
     files = read_files(folder)
     name = class_of(files, config)
@@ -86,7 +87,7 @@ def _vocabulary(files: TokenizerFiles, recipe: Recipe, texts: Mapping[str, str])
     """The class's vocabulary, out of tokenizer.json if that is there.
 
     Raises:
-        CheckpointError: None of the files that the class reads is there.
+        MissingTokenizerError: None of the files that the class reads is there.
     """
     unigram = recipe.kind == UNIGRAM
     if files.serialized is not None:
@@ -106,13 +107,13 @@ def _vocabulary(files: TokenizerFiles, recipe: Recipe, texts: Mapping[str, str])
     return from_bpe(*paths) if len(paths) == 2 else from_wordpiece(*paths)
 
 
-def _nothing(files: TokenizerFiles, name: str, expected: tuple[str, ...]) -> CheckpointError:
+def _nothing(files: TokenizerFiles, name: str, expected: tuple[str, ...]) -> MissingTokenizerError:
     found = ", ".join(files.vocabularies) or "no vocabulary at all"
-    wanted = " or ".join([SERIALIZED, " + ".join(expected)] if expected else [SERIALIZED])
-    return CheckpointError(
+    wanted = " or ".join([files.serialized_name, *([" + ".join(expected)] if expected else [])])
+    return MissingTokenizerError(
         f"{files.folder}: {name} is built from {wanted}, and the folder has "
-        f"{found}. Put the missing file there, or name the class that reads what is there as "
-        "`tokenizer_class` in tokenizer_config.json."
+        f"{found}. (transformers makes one up that knows its special tokens only.) Put the missing file "
+        "there, or name the class that reads what is there as `tokenizer_class` in tokenizer_config.json."
     )
 
 

@@ -9,6 +9,7 @@ import pytest
 from tokenizers import AddedToken
 
 from biject.data.tokenizer import Tokenizer, load_tokenizer
+from biject.errors import BijectError
 from biject.verify.tokenizers import compare_tokenizers
 
 from .cases import CASES
@@ -35,7 +36,8 @@ def test_as_the_files_lie(name: str, tmp_path: Path) -> None:
     assert_equal(load_tokenizer(tmp_path), hf(tmp_path))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in CASES if name != "serialized and versioned"])
 def test_as_hf_saves_it(name: str, tmp_path: Path) -> None:
     CASES[name](tmp_path / "came")
     theirs = hf(tmp_path / "came")
@@ -49,8 +51,9 @@ def test_saved_as_it_came(name: str, tmp_path: Path) -> None:
     CASES[name](tmp_path / "came")
     load_tokenizer(tmp_path / "came").save(tmp_path / "saved")
     came = {path.relative_to(tmp_path / "came") for path in (tmp_path / "came").rglob("*") if path.is_file()}
-    for name_ in came - {Path("config.json"), Path("tokenizer.4.0.0.json"), Path("tokenizer.json")}:
-        assert (tmp_path / "saved" / name_).read_bytes() == (tmp_path / "came" / name_).read_bytes()
+    left = {Path("config.json"), *([Path("tokenizer.json")] if "versioned" in name else [])}
+    for path in came - left:
+        assert (tmp_path / "saved" / path).read_bytes() == (tmp_path / "came" / path).read_bytes()
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -73,3 +76,12 @@ def test_saved_with_added_tokens(name: str, tmp_path: Path) -> None:
     assert again.all_special_tokens == ours.all_special_tokens
     probe = "a token of ours, SHOUT SHOUTING <|new|> the<|our pad|>"
     assert again([probe]).input_ids == ours([probe]).input_ids
+
+
+def test_a_versioned_file_that_is_missing_is_not_replaced(tmp_path: Path) -> None:
+    CASES["serialized and versioned"](tmp_path)
+    (tmp_path / "tokenizer.4.0.0.json").unlink()
+    with pytest.raises(BijectError, match=r"tokenizer\.4\.0\.0\.json"):
+        load_tokenizer(tmp_path)
+    with pytest.raises(ValueError, match="Couldn't instantiate"):
+        hf(tmp_path)
