@@ -22,14 +22,14 @@ def verify_export(
     """Prove that a folder is the model that it claims to be.
 
     Every level has a gate, and the exit code is 1 where one failed. transformers is the judge: it has
-    to be installed, as `pip install 'biject[verify]'` does.
+    to be installed, as `pip install 'biject[verify]'` does. Without a source, the level `lint` looks for
+    what is wrong with any checkpoint. The level `faults`, if asked for, proves that the others can fail.
 
     Args:
         folder: The exported folder.
         source: What it was made from; without it, levels that need a source are listed as not checked.
         prompt: A text to compare outputs on, besides the built-in inputs.
-        level: Levels out of names, bytes, reload, hf-forward, forward, gradients, lint, faults, or `all`. Where
-            left out: the first six, and lint where there is no source.
+        level: Names, or `all`; if left out: names, bytes, reload, hf-forward, forward, gradients.
     """
     levels = names(level, flag="--level")
     from biject.checkpoint.hub import resolve_folder
