@@ -190,6 +190,15 @@ def test_no_tokenizer(run, folder, tmp_path) -> None:
     complain(run("predict", tmp_path, "[MASK]"), "tokenizer")
 
 
+def test_a_tokenizer_of_another_model(run, folder, tmp_path) -> None:
+    for path in folder("mlm").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    tokenizer = json.loads((tmp_path / "tokenizer.json").read_text())
+    tokenizer["model"]["vocab"] |= {f"word{i}": 99 + i for i in range(50)}
+    (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+    complain(run("predict", tmp_path, "paris is [MASK]"), "the model embeddings for 99: 50 tokens")
+
+
 def test_no_numbers(run, folder, tmp_path) -> None:
     from safetensors.torch import load_file, save_file
 

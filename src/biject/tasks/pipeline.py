@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from biject.checkpoint.hub import resolve_folder
+from biject.data.fit import check_fits
 from biject.data.tokenizer import load_tokenizer
 from biject.errors import ConfigError, InputError
 from biject.model import load
@@ -59,6 +60,7 @@ def pipeline(
             f"{folder}: the head is `{model.provenance.file_head}`; the task {task} needs `{head}`."
         )
     tokenizer = load_tokenizer(folder, model.hf_config)
+    check_fits(tokenizer, {"vocab_size": model.config.vocab_size})
     chosen = _BY_HEAD.get(model.head_name)
     if chosen is None:
         raise ConfigError(
