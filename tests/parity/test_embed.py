@@ -134,6 +134,17 @@ def test_prompt_case_and_length(reference: Make) -> None:
     assert (ours - F.normalize(row[0], dim=0)).abs().max() <= 1e-6
 
 
+def test_the_transformer_in_a_folder_of_its_own(reference: Make) -> None:
+    """As sentence-transformers wrote it at first."""
+    inner = reference("bert", "base", name="whole/0_Transformer")
+    whole = inner.parent
+    say(whole, {"pooling_mode_mean_tokens": True})
+    modules = (whole / "modules.json").read_text().replace('"path": ""', '"path": "0_Transformer"')
+    (whole / "modules.json").write_text(modules)
+    expected = pipeline(inner)(list(TEXTS), normalize=False)
+    assert torch.equal(pipeline(whole)(list(TEXTS)), expected)
+
+
 @pytest.mark.parametrize(
     ("pooling", "types", "says"),
     [
