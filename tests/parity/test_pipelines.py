@@ -151,19 +151,19 @@ def test_tag(model_type: str, reference: Make) -> None:
 
 @pytest.fixture(scope="module")
 def tiny_words(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """Real bert-tiny with a random head, so that `##` pieces and a real vocabulary are there."""
+    """A real model with a random head, so that `##` pieces and a real vocabulary are there."""
 
-    def make(cls: str, **keys: Any) -> Path:
+    def make(cls: str, name: str = "bert-tiny-mlm", **keys: Any) -> Path:
         import transformers
 
         folder = tmp_path_factory.mktemp(cls)
-        source = real_folder("bert-tiny-mlm")
+        source = real_folder(name)
         torch.manual_seed(0)
         model = getattr(transformers, cls).from_pretrained(source, **keys)
         model.classifier.weight.data.normal_(0, 0.1)
         model.save_pretrained(folder)
-        for name in ("tokenizer.json", "tokenizer_config.json"):
-            (folder / name).write_bytes((source / name).read_bytes())
+        for file in ("tokenizer.json", "tokenizer_config.json"):
+            (folder / file).write_bytes((source / file).read_bytes())
         return folder
 
     return make
@@ -183,17 +183,22 @@ def test_real_fill_mask() -> None:
         assert_close(ours(texts[0], targets=targets), theirs(texts[0], targets=targets))
 
 
-def test_real_classify(tiny_words: Callable[..., Path]) -> None:
-    folder = tiny_words("BertForSequenceClassification", num_labels=4)
+REAL = ("bert-tiny-mlm", "all-MiniLM-L6-v2")
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_classify(name: str, tiny_words: Callable[..., Path]) -> None:
+    folder = tiny_words("BertForSequenceClassification", name, num_labels=4)
     ours, theirs = pipeline(folder, batch_size=4), hf("text-classification", folder)
     expected = one_by_one(theirs, SENTENCES, top_k=3)
     assert_close(ours(list(SENTENCES), top_k=3), expected)
     assert_same(pipeline(folder, batch_size=1)(list(SENTENCES), top_k=3), expected)
 
 
+@pytest.mark.parametrize("name", REAL)
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
-def test_real_tag(aggregation: str, tiny_words: Callable[..., Path]) -> None:
-    folder = tiny_words("BertForTokenClassification", **NER)
+def test_real_tag(aggregation: str, name: str, tiny_words: Callable[..., Path]) -> None:
+    folder = tiny_words("BertForTokenClassification", name, **NER)
     ours, theirs = pipeline(folder, batch_size=4), hf("token-classification", folder)
     expected = one_by_one(theirs, SENTENCES, aggregation_strategy=aggregation)
     assert sum(map(len, expected)) > 20
