@@ -57,6 +57,7 @@ def save_model(
     dtype: torch.dtype | None = None,
     max_shard_bytes: int | None = None,
     force: bool = False,
+    extra: Mapping[str, bytes | Path] | None = None,
 ) -> Saved:
     """Write a model as a complete Hugging Face folder, atomically.
 
@@ -66,6 +67,7 @@ def save_model(
         dtype: cast every floating tensor; None keeps each tensor's own.
         max_shard_bytes: cut the weights anew; None keeps the file's cuts.
         force: replace `out` if it exists.
+        extra: further files to write into the folder, by name.
 
     Raises:
         CheckpointError: the folder cannot be written; everything is as it was.
@@ -79,6 +81,7 @@ def save_model(
     files.update({name: model.source.folder / name for name in kept})
     if model.provenance.fresh:
         files[RECORD] = _record(model)
+    files.update(extra or {})
     changes += [*config_changes, *left_out]
     if model.source.format == "bin":
         changes.append(f"weights: {', '.join(model.source.weight_files)} written as safetensors")
@@ -100,7 +103,7 @@ def _tensors(
     model: Model, reader: Reader, dtype: torch.dtype | None
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Every tensor to write, by its name on disk, in file order; and what is left out or cast."""
-    plan, dtypes = model.provenance.plan, model.provenance.dtypes
+    plan, dtypes, source = model.provenance.plan, model.provenance.dtypes, model.source
     held = model.embed.tokens.weight.dtype
     as_read = held == model.file_dtype
     out: dict[str, torch.Tensor] = {}
@@ -109,16 +112,25 @@ def _tensors(
         for name in binding.disk:
             own = DTYPES[dtypes[name]] if as_read and name in dtypes and binding in plan.bindings else held
             out[name] = parameter.to(dtype or own)
-    changes = []
+    changes: list[str] = []
     if model.provenance.keeps_head:
+        resized = model.hf_config.get("vocab_size") != model.source.config.get("vocab_size")
         for name in plan.carried:
             tensor = reader.tensor(name)
+            if resized and tensor.shape[:1] == (model.source.config.get("vocab_size"),):
+                changes.append(f"left out: {name} (a row a token, of another number of tokens)")
+                continue
             out[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
     else:
         changes += [f"left out: {name}" for name in plan.carried if name not in out]
     changes += [f"new, random: {name}" for binding in plan.fresh for name in binding.disk]
     ordered = {name: out[name] for name in model.source.tensors if name in out}
     ordered.update(out)
+    changes += [
+        f"{name}: {source.tensors[name].shape[0]} -> {len(tensor)} rows"
+        for name, tensor in ordered.items()
+        if name in source.tensors and tuple(tensor.shape) != source.tensors[name].shape
+    ]
     cast = sum(name in dtypes and CODES[t.dtype] != dtypes[name] for name, t in ordered.items())
     if cast:
         changes.append(f"cast to {str(dtype or held).removeprefix('torch.')}: {cast} tensors")
@@ -174,7 +186,7 @@ def _config_bytes(model: Model, tensors: Mapping[str, torch.Tensor]) -> tuple[by
     if len(floating) == 1 and floating != before:
         key = "torch_dtype" if "torch_dtype" in source.config and "dtype" not in source.config else "dtype"
         changes[key] = str(next(iter(floating))).removeprefix("torch.")
-    for key in ("id2label", "label2id", "problem_type", "num_labels"):
+    for key in ("id2label", "label2id", "problem_type", "num_labels", "vocab_size"):
         if model.hf_config.get(key) != source.config.get(key):
             changes[key] = model.hf_config.get(key)
     if not model.provenance.keeps_head and model.head_name == "mlm" and "legacy" in model.settled:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from biject.config.model import ModelConfig
 from biject.nn.attention import SelfAttention
@@ -71,6 +73,7 @@ class Transformer(nn.Module):
         super().__init__()
         sizes, hidden = config.embedding, config.hidden_size
         self.config = config
+        self.gradient_checkpointing = False
         self.embed = Embeddings(config)
         self.embed_norm = LayerNorm(
             sizes.size if sizes.projection != "before-norm" else hidden, eps=config.norm_eps
@@ -165,11 +168,18 @@ class Transformer(nn.Module):
             attention["distances"] = relative_distances(layout.length, self.config.relative, x_TD.device)
         emit("hidden", x_TD)
         for step, index in enumerate(steps(self.config.layer_order)):
-            x_TD = self.layers[index](x_TD, layout, **attention)
+            x_TD = self._layer(self.layers[index], x_TD, layout, attention)
             if step == 0 and self.conv is not None:
                 x_TD = self.conv(embedded_TD, x_TD, layout)
             emit("hidden", x_TD)
         return x_TD
+
+    def _layer(self, layer: nn.Module, x_TD: Tensor, layout: Padded, attention: dict[str, object]) -> Tensor:
+        if self.gradient_checkpointing and self.training:
+            again: Tensor = checkpoint(partial(layer, **attention), x_TD, layout, use_reentrant=False)
+            return again
+        out: Tensor = layer(x_TD, layout, **attention)
+        return out
 
     def _finish(
         self,

@@ -1,0 +1,110 @@
+"""`TrainConfig`: everything that decides how a model is trained, in one frozen object without torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self
+
+from biject.errors import ConfigError
+
+Schedule = Literal["linear", "cosine", "constant"]
+Precision = Literal["fp32", "bf16", "f16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How to train.
+
+    Attributes:
+        batch_size: Samples a device computes at once.
+        max_tokens: Instead of `batch_size`: as many samples as fit, padding counted.
+        accumulate: Batches a device adds up before each optimizer step.
+        epochs: Passes over the data; ignored where `max_steps` is given.
+        max_steps: Optimizer steps.
+        lr: Peak learning rate.
+        schedule: What follows the warm-up.
+        warmup: Steps, or below 1 a share of all steps.
+        weight_decay: Not on norms and biases.
+        beta1: AdamW's first moment.
+        beta2: AdamW's second moment.
+        eps: AdamW's epsilon.
+        clip_norm: Largest norm of all gradients together; None for no clipping.
+        layer_decay: Learning rate of each layer relative to the one above it.
+        freeze: Names (or beginnings of names) of parameters that stay as they are, e.g. `embed`, `layers.0`.
+        precision: `bf16` and `f16` compute under autocast; masters stay as they are loaded.
+        seed: Of the order of the data and of dropout.
+        deterministic: Refuse operations without a deterministic implementation.
+        gradient_checkpointing: Recompute layers in the backward pass instead of keeping their values.
+        compile: `torch.compile` the model.
+        evaluate_every: Optimizer steps between evaluations; 0 for once an epoch.
+        checkpoint_every: Optimizer steps between checkpoints; 0 for none.
+        keep: Checkpoints kept beside the best and the latest.
+        metric: What decides which checkpoint is best; a leading `-` means smaller is better.
+        patience: Evaluations without a better one before stopping; 0 for never.
+    """
+
+    batch_size: int = 32
+    max_tokens: int | None = None
+    accumulate: int = 1
+    epochs: int = 3
+    max_steps: int | None = None
+    lr: float = 5e-5
+    schedule: Schedule = "linear"
+    warmup: float = 0.0
+    weight_decay: float = 0.01
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    clip_norm: float | None = 1.0
+    layer_decay: float = 1.0
+    freeze: tuple[str, ...] = ()
+    precision: Precision = "fp32"
+    seed: int = 0
+    deterministic: bool = False
+    gradient_checkpointing: bool = False
+    compile: bool = False
+    evaluate_every: int = 0
+    checkpoint_every: int = 0
+    keep: int = 2
+    metric: str = "-loss"
+    patience: int = 0
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for values that cannot be trained with, all in one message."""
+        at_least = {
+            "batch_size": 1, "accumulate": 1, "epochs": 1, "keep": 0, "patience": 0, "evaluate_every": 0,
+            "checkpoint_every": 0, "seed": 0,
+        }  # fmt: skip
+        faults = [
+            f"`{name}` should be at least {low}, found {getattr(self, name)}"
+            for name, low in at_least.items()
+            if getattr(self, name) < low
+        ]
+        faults += [
+            f"`{name}` should be positive, found {getattr(self, name)}"
+            for name in ("lr", "eps", "layer_decay", "max_tokens", "max_steps", "clip_norm")
+            if getattr(self, name) is not None and not getattr(self, name) > 0
+        ]
+        if self.schedule not in ("linear", "cosine", "constant"):
+            faults.append(f"`schedule` should be linear, cosine or constant, found {self.schedule!r}")
+        if self.precision not in ("fp32", "bf16", "f16"):
+            faults.append(f"`precision` should be fp32, bf16 or f16, found {self.precision!r}")
+        if not self.warmup >= 0:
+            faults.append(f"`warmup` should not be negative, found {self.warmup}")
+        if faults:
+            raise ConfigError("The recipe cannot be used: " + "; ".join(faults) + ".")
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Self:
+        """From plain values.
+
+        Raises:
+            ConfigError: a name that is no setting.
+        """
+        known = {field.name for field in fields(cls)}
+        strange = sorted(set(values) - known)
+        if strange:
+            raise ConfigError(
+                f"No such settings: {', '.join(strange)}; there are {', '.join(sorted(known))}."
+            )
+        return cls(**values)

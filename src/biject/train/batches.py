@@ -1,0 +1,94 @@
+"""Which samples make up each optimizer step, for every rank: decided by seed, epoch and sizes alone.
+
+Every sample of an epoch is used exactly once, the last uneven batch included. A step's samples do not
+depend on the number of ranks: W ranks with batches of b use the samples of one rank with W · b.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from biject.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampler:
+    """The order of an epoch, cut into steps.
+
+    Attributes:
+        num_samples: Samples in the data set.
+        batch_size: Samples a rank computes at once.
+        accumulate: Batches a rank adds up in a step.
+        num_ranks: Ranks that share a step.
+        seed: Of the order; each epoch draws its own.
+        lengths: Tokens of each sample, needed for `max_tokens`.
+        max_tokens: Batches hold as many samples as fit, padding counted, instead of `batch_size`.
+        shuffle: False keeps the data's order.
+    """
+
+    num_samples: int
+    batch_size: int = 32
+    accumulate: int = 1
+    num_ranks: int = 1
+    seed: int = 0
+    lengths: Sequence[int] | None = None
+    max_tokens: int | None = None
+    shuffle: bool = True
+
+    def order(self, epoch: int) -> list[int]:
+        """A permutation of all samples."""
+        if not self.shuffle:
+            return list(range(self.num_samples))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        return [int(i) for i in torch.randperm(self.num_samples, generator=generator)]
+
+    def steps(self, epoch: int) -> list[list[list[list[int]]]]:
+        """For every step, for every rank, for every batch: the samples. A rank's last ones may be empty."""
+        order = self.order(epoch)
+        if self.max_tokens is None:
+            whole = self.batch_size * self.accumulate * self.num_ranks
+            return [self._split(order[at : at + whole]) for at in range(0, len(order), whole)]
+        batches = self._by_tokens(order)
+        at_once = self.accumulate * self.num_ranks
+        return [self._deal(batches[at : at + at_once]) for at in range(0, len(batches), at_once)]
+
+    def num_steps(self) -> int:
+        """Optimizer steps of the first epoch (with `max_tokens` epochs may differ by a few)."""
+        return len(self.steps(0))
+
+    def _split(self, samples: list[int]) -> list[list[list[int]]]:
+        """Consecutive shares for the ranks, consecutive batches inside them."""
+        share = self.batch_size * self.accumulate
+        ranks = [samples[rank * share : (rank + 1) * share] for rank in range(self.num_ranks)]
+        return [
+            [mine[at : at + self.batch_size] for at in range(0, len(mine), self.batch_size)] for mine in ranks
+        ]
+
+    def _deal(self, batches: list[list[int]]) -> list[list[list[int]]]:
+        return [batches[rank :: self.num_ranks] for rank in range(self.num_ranks)]
+
+    def _by_tokens(self, order: list[int]) -> list[list[int]]:
+        """Neighbours in length share a batch: sorted within pools of the shuffled order, then mixed again."""
+        lengths, budget = self.lengths, self.max_tokens
+        if lengths is None or budget is None:
+            raise ConfigError("max_tokens needs a data set that knows its samples' lengths.")
+        too_long = max(lengths, default=0)
+        if too_long > budget:
+            raise ConfigError(f"max_tokens is {budget}, but a sample has {too_long} tokens.")
+        batches: list[list[int]] = []
+        pool = 64 * max(1, budget // max(1, sum(lengths) // max(1, len(lengths))))
+        for at in range(0, len(order), pool):
+            batch: list[int] = []
+            for sample in sorted(order[at : at + pool], key=lambda i: lengths[i]):
+                if batch and (len(batch) + 1) * lengths[sample] > budget:
+                    batches.append(batch)
+                    batch = []
+                batch.append(sample)
+            batches.append(batch)
+        if not self.shuffle:
+            return batches
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + len(order))
+        return [batches[int(i)] for i in torch.randperm(len(batches), generator=generator)]

@@ -1,0 +1,91 @@
+"""Checkpoints of a run: whole model folders plus the state, written atomically; best and latest are kept."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from biject.checkpoint.reader import Reader
+from biject.checkpoint.source import open_source
+from biject.checkpoint.writer import write_folder
+from biject.errors import CheckpointError
+from biject.model import Model
+from biject.save import save_model
+from biject.train.state import JSON_FILE
+
+_NAME = re.compile(r"step-(\d{6,})")
+
+
+def folder_name(step: int) -> str:
+    """`step-000100`."""
+    return f"step-{step:06d}"
+
+
+def existing(folder: Path) -> list[tuple[int, Path]]:
+    """Complete checkpoints of a run, oldest first."""
+    if not folder.is_dir():
+        return []
+    found = [
+        (int(match[1]), path)
+        for path in folder.iterdir()
+        if (match := _NAME.fullmatch(path.name)) and (path / JSON_FILE).is_file()
+    ]
+    return sorted(found)
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest complete checkpoint, or None."""
+    found = existing(folder)
+    return found[-1][1] if found else None
+
+
+def write(model: nn.Module, folder: Path, state_files: Mapping[str, bytes]) -> None:
+    """Write one checkpoint: a Hugging Face folder for our models, else the state dict as safetensors."""
+    if isinstance(model, Model):
+        save_model(model, folder, force=True, extra=state_files)
+        return
+    tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    write_folder(
+        folder, tensors=tensors, like=None, files={"config.json": b"{}\n", **state_files}, force=True
+    )
+
+
+def read(model: nn.Module, folder: Path) -> None:
+    """Put a checkpoint's weights into the model, in place.
+
+    Raises:
+        CheckpointError: the folder is damaged, or is of another model.
+    """
+    source = open_source(folder)
+    reader = Reader(source)
+    if isinstance(model, Model):
+        plan = model.provenance.plan
+        names = {b.memory: b.disk[0] for b in (*plan.bindings, *plan.fresh)}
+        targets: dict[str, torch.Tensor] = dict(model.named_parameters())
+    else:
+        targets = dict(model.state_dict())
+        names = {name: name for name in targets}
+    with torch.no_grad():
+        for name, target in targets.items():
+            if names[name] not in source.tensors:
+                raise CheckpointError(f"{folder} has no tensor `{names[name]}`: it is of another model.")
+            stored = reader.tensor(names[name])
+            if stored.shape != target.shape:
+                raise CheckpointError(
+                    f"{folder}: `{names[name]}` is {tuple(stored.shape)}, the model's is "
+                    f"{tuple(target.shape)}."
+                )
+            target.copy_(stored)
+
+
+def prune(folder: Path, *, keep: int, best: int | None) -> None:
+    """Remove all but the newest `keep` checkpoints (one at least) and the best."""
+    found = existing(folder)
+    for step, path in found[: max(0, len(found) - max(1, keep))]:
+        if step != best:
+            shutil.rmtree(path, ignore_errors=True)

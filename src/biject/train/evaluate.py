@@ -1,0 +1,71 @@
+"""Evaluation during training: token-weighted loss and metrics over a whole data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+
+from biject.errors import ConfigError
+from biject.train import ranks
+from biject.train.batches import Sampler
+
+if TYPE_CHECKING:
+    from biject.train.session import Session
+
+
+class Metrics(Protocol):
+    """Collects outputs over batches."""
+
+    def update(self, outputs: Any, batch: Any) -> None: ...
+
+    def result(self) -> dict[str, float]: ...
+
+
+def evaluate(
+    session: Session,
+    dataset: Sequence[Any],
+    collate: Callable[[list[Any]], Any],
+    metrics: Callable[[], Metrics] | None,
+) -> dict[str, float]:
+    """Mean loss over all items, and the metrics; every rank sees all samples, so that all agree."""
+    model, trainer = session.model, session.trainer
+    collected = metrics() if metrics is not None else None
+    sampler = Sampler(num_samples=len(dataset), batch_size=session.config.batch_size, shuffle=False)
+    generator = torch.get_rng_state()
+    model.eval()
+    lost = items = 0.0
+    with torch.no_grad():
+        for shares in sampler.steps(0):
+            batch = session._to_device(collate([dataset[i] for i in shares[0][0]]))
+            weight = trainer.weigh(batch)
+            if collected is not None:
+                outputs = model(**batch)
+                collected.update(outputs, batch)
+                loss: Any = outputs.loss
+            else:
+                loss = trainer.step(model, batch)
+            if isinstance(loss, tuple):
+                lost, items = lost + float(loss[0]), items + float(loss[1])
+            elif weight:
+                lost, items = lost + float(loss) * weight, items + weight
+    model.train()
+    torch.set_rng_state(generator)
+    ranks.wait()
+    found = {"loss": lost / max(items, 1.0)}
+    return found | (collected.result() if collected is not None else {})
+
+
+def better(found: dict[str, float], metric: str, best: float | None) -> bool:
+    """Whether an evaluation beats the best; `-loss` means that smaller is better.
+
+    Raises:
+        ConfigError: the metric was not computed.
+    """
+    name = metric.lstrip("-")
+    if name not in found:
+        raise ConfigError(f"metric: {name!r} is not computed; there are {', '.join(found)}.")
+    if best is None:
+        return True
+    return found[name] < best if metric.startswith("-") else found[name] > best

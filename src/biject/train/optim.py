@@ -1,0 +1,110 @@
+"""Which parameters train, how fast, and torch's optimizer and schedule for them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+
+from biject.config.recipe import TrainConfig
+from biject.errors import ConfigError
+
+_LAYER = re.compile(r"^layers\.(\d+)\.")
+
+
+def freeze(model: nn.Module, names: Iterable[str]) -> list[str]:
+    """Stop gradients for parameters called `names`, or whose names begin with one of them and a dot.
+
+    Returns:
+        The names of the frozen parameters.
+
+    Raises:
+        ConfigError: one of `names` fits no parameter.
+    """
+    frozen = []
+    for name in names:
+        fitting = [n for n, _ in model.named_parameters() if n == name or n.startswith(f"{name}.")]
+        if not fitting:
+            raise ConfigError(f"freeze: no parameter is called {name!r} or begins with {name + '.'!r}.")
+        frozen += fitting
+    chosen = set(frozen)
+    for name, parameter in model.named_parameters():
+        if name in chosen:
+            parameter.requires_grad_(False)
+    return frozen
+
+
+def no_decay_names(model: nn.Module) -> set[str]:
+    """Biases and everything in a norm: by the module's kind, so that it holds for any model."""
+    norms = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+    found = {name for name, _ in model.named_parameters() if name.rsplit(".", 1)[-1] == "bias"}
+    for module_name, module in model.named_modules():
+        if isinstance(module, norms) or type(module).__name__.endswith(("LayerNorm", "RMSNorm")):
+            found |= {
+                f"{module_name}.{name}".lstrip(".") for name, _ in module.named_parameters(recurse=False)
+            }
+    return found
+
+
+def depth_of(name: str, num_layers: int) -> int:
+    """How deep a parameter lies: 0 for embeddings, then the layers, then what sits on top."""
+    layer = _LAYER.match(name)
+    if layer:
+        return int(layer[1]) + 1
+    return 0 if name.startswith(("embed", "relative", "conv")) else num_layers + 1
+
+
+def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
+    """Groups for an optimizer: by decay and, where asked for, by depth. Frozen parameters are in none.
+
+    Raises:
+        ConfigError: nothing is left to train, or depth was asked for and the model has no `layers.0`.
+    """
+    plain = no_decay_names(model)
+    named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    if not named:
+        raise ConfigError("Every parameter is frozen; there is nothing to train.")
+    layers = {int(found[1]) for name, _ in model.named_parameters() if (found := _LAYER.match(name))}
+    if config.layer_decay != 1.0 and not layers:
+        raise ConfigError("layer_decay needs a model with parameters called `layers.0.…`.")
+    top = max(layers, default=-1) + 2
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in named:
+        decay = 0.0 if name in plain else config.weight_decay
+        steps_down = top - depth_of(name, top - 1) if layers else 0
+        groups.setdefault((decay, config.lr * config.layer_decay**steps_down), []).append(parameter)
+    return [{"params": ps, "weight_decay": decay, "lr": lr} for (decay, lr), ps in groups.items()]
+
+
+def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
+    """Torch's fused AdamW."""
+    return torch.optim.AdamW(
+        parameter_groups(model, config),
+        lr=config.lr,
+        betas=(config.beta1, config.beta2),
+        eps=config.eps,
+        fused=True,
+    )
+
+
+def make_schedule(optimizer: Optimizer, config: TrainConfig, total_steps: int) -> LambdaLR:
+    """Linear warm-up, then linear or cosine decay to 0 at `total_steps`, or constant."""
+    warmup = config.warmup if config.warmup >= 1 else math.ceil(config.warmup * total_steps)
+    return LambdaLR(optimizer, lambda step: learning_rate_factor(step, config.schedule, warmup, total_steps))
+
+
+def learning_rate_factor(step: int, schedule: str, warmup: float, total_steps: int) -> float:
+    """The learning rate at a step, relative to its peak (as transformers' get_*_schedule_with_warmup)."""
+    if step < warmup:
+        return step / max(1.0, warmup)
+    if schedule == "constant":
+        return 1.0
+    progress = (step - warmup) / max(1.0, total_steps - warmup)
+    if schedule == "linear":
+        return max(0.0, 1.0 - progress)
+    return max(0.0, 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress))))

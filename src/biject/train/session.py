@@ -1,0 +1,195 @@
+"""`Session`: a trainer with its data, ready to step; it owns where the run stands."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.amp.grad_scaler import GradScaler
+from torch.optim import Optimizer
+
+from biject.config.recipe import TrainConfig
+from biject.errors import CheckpointError, ConfigError, InputError
+from biject.train import checkpoints, ranks
+from biject.train.batches import Sampler
+from biject.train.loop import Engine, StepResult
+from biject.train.optim import freeze, make_optimizer, make_schedule
+from biject.train.state import TrainState, pack, unpack
+
+if TYPE_CHECKING:
+    from biject.train.trainer import Trainer
+
+_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "f16": torch.float16}
+_MUST_MATCH = ("batch_size", "max_tokens", "accumulate", "seed", "precision", "max_steps", "epochs")
+
+
+class Session:
+    """Everything between a trainer and its steps.
+
+    Attributes:
+        state: where the run stands.
+        engine: the arithmetic of a step.
+        total_steps: optimizer steps of the whole run.
+        epoch_ended: whether the last step was an epoch's last.
+    """
+
+    def __init__(self, trainer: Trainer, dataset: Sequence[Any] | Iterable[Any], config: TrainConfig) -> None:
+        ranks.start()
+        self.trainer, self.config = trainer, config
+        self.dataset: Any = dataset
+        self.model = trainer.model
+        self.state = TrainState()
+        self.epoch_ended = False
+        torch.manual_seed(config.seed + ranks.rank())
+        torch.use_deterministic_algorithms(config.deterministic)
+        if config.freeze:
+            freeze(self.model, config.freeze)
+        self.sampler = self._make_sampler(dataset)
+        self.total_steps = self._count_steps()
+        self.optimizer = self._make_optimizer()
+        make = trainer.schedule or (lambda optimizer, steps: make_schedule(optimizer, config, steps))
+        self.schedule = make(self.optimizer, self.total_steps)
+        self.scaler = GradScaler(self.device.type) if config.precision == "f16" else None
+        self.engine = Engine(
+            model=self._prepare_model(),
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+            step=trainer.step,
+            weigh=trainer.weigh,
+            clip_norm=config.clip_norm,
+            autocast_dtype=_AUTOCAST[config.precision],
+            scaler=self.scaler,
+        )
+        ranks.broadcast(parameter.detach() for parameter in self.model.parameters())
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        return next(self.model.parameters()).device
+
+    def windows(self) -> Iterator[list[Any]]:
+        """This rank's batches of every remaining step."""
+        self.model.train()
+        while self.state.step < self.total_steps and not self.state.stopped_early:
+            seen = self.state.step_in_epoch
+            for batches, is_last in self._epoch_steps(skip=seen):
+                if self.state.step >= self.total_steps or self.state.stopped_early:
+                    return
+                seen += 1
+                self.epoch_ended = is_last
+                yield [self._to_device(batch) for batch in batches]
+            if seen == 0:
+                raise InputError("The data set gave no batch.")
+            if self.state.step_in_epoch:
+                self.state.epoch, self.state.step_in_epoch = self.state.epoch + 1, 0
+
+    def step(self, window: Sequence[Any]) -> StepResult:
+        """One optimizer step."""
+        self.model.train()
+        result = self.engine.train_step(window)
+        self.state.step += 1
+        self.state.step_in_epoch += 1
+        if self.epoch_ended and self.sampler is not None:
+            self.state.epoch, self.state.step_in_epoch = self.state.epoch + 1, 0
+        return result
+
+    def checkpoint(self, folder: Path) -> Path:
+        """Write where the run stands under `folder`; rank 0 writes, all wait.
+
+        Raises:
+            CheckpointError: the disk refuses; earlier checkpoints are as they were.
+        """
+        files = pack(self.state, self.optimizer, self.schedule, self.scaler, asdict(self.config))
+        path = folder / checkpoints.folder_name(self.state.step)
+        if ranks.rank() == 0:
+            checkpoints.write(self.model, path, files)
+            checkpoints.prune(folder, keep=self.config.keep, best=self.state.best_step)
+        ranks.wait()
+        return path
+
+    def resume(self, folder: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            CheckpointError: it is damaged, of another model, or was trained with settings that decide the
+                order of the data and differ now.
+        """
+        checkpoints.read(self.model, folder)
+        self.state, before = unpack(folder, self.optimizer, self.schedule, self.scaler)
+        now = asdict(self.config)
+        differ = [key for key in _MUST_MATCH if before.get(key) != now[key]]
+        if differ:
+            told = ", ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in differ)
+            raise CheckpointError(f"{folder} cannot be resumed with other settings: {told}.")
+
+    def _make_sampler(self, dataset: Any) -> Sampler | None:
+        if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
+            return None
+        if len(dataset) == 0:
+            raise InputError("The data set is empty.")
+        return Sampler(
+            num_samples=len(dataset),
+            batch_size=self.config.batch_size,
+            accumulate=self.config.accumulate,
+            num_ranks=ranks.count(),
+            seed=self.config.seed,
+            lengths=getattr(dataset, "lengths", None),
+            max_tokens=self.config.max_tokens,
+        )
+
+    def _count_steps(self) -> int:
+        if self.config.max_steps is not None:
+            return self.config.max_steps
+        if self.sampler is None:
+            raise ConfigError("A data set without a length needs max_steps.")
+        return sum(len(self.sampler.steps(epoch)) for epoch in range(self.config.epochs))
+
+    def _make_optimizer(self) -> Optimizer:
+        given = self.trainer.optimizer
+        if given is None:
+            return make_optimizer(self.model, self.config)
+        return given if isinstance(given, Optimizer) else given(self.model)
+
+    def _prepare_model(self) -> Any:
+        model: Any = self.model
+        if self.config.gradient_checkpointing:
+            if hasattr(model, "gradient_checkpointing_enable"):  # Hugging Face's
+                model.gradient_checkpointing_enable()
+            elif hasattr(model, "gradient_checkpointing"):
+                model.gradient_checkpointing = True
+            else:
+                raise ConfigError("This model has no gradient checkpointing.")
+        return torch.compile(model) if self.config.compile else model
+
+    def _epoch_steps(self, *, skip: int) -> Iterator[tuple[list[Any], bool]]:
+        """Batches of this rank for each step of the current epoch, and whether it is the last."""
+        if self.sampler is None:
+            yield from islice(self._streamed(), skip, None)
+            return
+        steps = self.sampler.steps(self.state.epoch)
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(self.state.epoch)
+        for index, shares in enumerate(steps[skip:], start=skip):
+            mine = shares[ranks.rank()]
+            batches = [self.trainer.collate([self.dataset[i] for i in batch]) for batch in mine if batch]
+            yield batches, index == len(steps) - 1
+
+    def _streamed(self) -> Iterator[tuple[list[Any], bool]]:
+        """An iterable of ready batches: each rank takes every W-th."""
+        mine = islice(iter(self.dataset), ranks.rank(), None, ranks.count())
+        while window := list(islice(mine, self.config.accumulate)):
+            yield window, False
+
+    def _to_device(self, batch: Any) -> Any:
+        if isinstance(batch, Tensor):
+            return batch.to(self.device, non_blocking=True)
+        if isinstance(batch, dict):
+            return {key: self._to_device(value) for key, value in batch.items()}
+        if isinstance(batch, list | tuple):
+            return type(batch)(self._to_device(value) for value in batch)
+        return batch

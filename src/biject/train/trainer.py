@@ -1,0 +1,203 @@
+"""`Trainer`: three ways to the same step.
+
+Managed: `Trainer(model).fit(dataset)`. Decomposed: `session = Trainer(model).setup(dataset)`, and the
+caller loops over `session.windows()` and calls `session.step(window)`. By hand: `Engine` from
+`biject.train.loop` with an optimizer of one's own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from biject.config.recipe import TrainConfig
+from biject.errors import ConfigError, InputError
+from biject.events import progress
+from biject.train import checkpoints, ranks
+from biject.train.evaluate import Metrics, better, evaluate
+from biject.train.loop import Step, StepResult, Weigh
+from biject.train.session import Session
+from biject.train.weights import head_step, num_items
+
+Collate = Callable[[list[Any]], Any]
+
+
+@dataclass(kw_only=True)
+class FitResult:
+    """What a run did."""
+
+    steps: int = 0
+    losses: list[float] = field(default_factory=list)
+    """Mean loss per optimizer step of this call."""
+    history: list[dict[str, float]] = field(default_factory=list)
+    best_value: float | None = None
+    best_step: int | None = None
+    stopped_early: bool = False
+
+
+class Trainer:
+    """Trains any `nn.Module`.
+
+    Args:
+        model: what to train; our models and Hugging Face's bring their own loss.
+        optimizer: an optimizer, or a function from the model to one; torch's fused AdamW by default.
+        schedule: a function from (optimizer, total steps) to a schedule; by default as the config says.
+        step: `step(model, batch)` gives the mean loss, or a sum and its weight; the head's own by default.
+        collate: makes a batch of samples; torch's `default_collate` by default.
+        weigh: items that a mean loss is the mean of; labelled items or rows by default.
+        metrics: makes an accumulator with `update(outputs, batch)` and `result()` for evaluations.
+        config: how to train; single settings may be given by name instead (`lr=3e-5`).
+        on_step: called after every optimizer step with its number and result.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        optimizer: Optimizer | Callable[[nn.Module], Optimizer] | None = None,
+        schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
+        step: Step | None = None,
+        collate: Collate | None = None,
+        weigh: Weigh | None = None,
+        metrics: Callable[[], Metrics] | None = None,
+        config: TrainConfig | None = None,
+        on_step: Callable[[int, StepResult], None] | None = None,
+        **settings: Any,
+    ) -> None:
+        if not isinstance(model, nn.Module):
+            raise ConfigError(f"Trainer needs a torch.nn.Module, found {type(model).__name__}.")
+        self.model = model
+        self.optimizer = optimizer
+        self.schedule = schedule
+        self.step = step or head_step
+        head = getattr(model, "head_name", None)
+        self.weigh = weigh or (lambda batch: num_items(batch, head=head))
+        self.collate = collate or torch.utils.data.default_collate
+        self.metrics = metrics
+        self.on_step = on_step
+        self.config = TrainConfig.of(settings) if config is None else _override(config, settings)
+
+    @classmethod
+    def for_head(cls, model: nn.Module, **options: Any) -> Self:
+        """A trainer by the model's own head: its loss, and its weight."""
+        if getattr(model, "head", None) is None and not hasattr(model, "config"):
+            raise ConfigError("for_head needs a model with a head that computes a loss; give step= instead.")
+        return cls(model, **options)
+
+    def setup(
+        self,
+        dataset: Sequence[Any] | Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        epochs: int | None = None,
+        max_steps: int | None = None,
+    ) -> Session:
+        """Everything ready for the first step, the loop left to the caller."""
+        given = {"batch_size": batch_size, "epochs": epochs, "max_steps": max_steps}
+        config = _override(self.config, {key: value for key, value in given.items() if value is not None})
+        return Session(self, dataset, config)
+
+    def fit(
+        self,
+        dataset: Sequence[Any] | Iterable[Any],
+        *,
+        batch_size: int | None = None,
+        epochs: int | None = None,
+        max_steps: int | None = None,
+        eval_dataset: Sequence[Any] | None = None,
+        out: str | Path | None = None,
+        resume: bool | str | Path = False,
+    ) -> FitResult:
+        """Train to the end.
+
+        Args:
+            dataset: samples (with a length, shuffled by seed and epoch), or an iterable of batches.
+            batch_size: samples a device computes at once.
+            epochs: passes over the data.
+            max_steps: optimizer steps, instead of `epochs`.
+            eval_dataset: samples to evaluate on, every `evaluate_every` steps or each epoch.
+            out: the run's folder, for checkpoints.
+            resume: True goes on from the latest checkpoint in `out`, if any; or a checkpoint's folder.
+
+        Raises:
+            BijectError: what cannot be trained with, and why; a checkpoint on disk stays good.
+        """
+        session = self.setup(dataset, batch_size=batch_size, epochs=epochs, max_steps=max_steps)
+        folder = Path(out) / "checkpoints" if out is not None else None
+        if session.config.checkpoint_every and folder is None:
+            raise ConfigError("checkpoint_every needs a folder: fit(out=…).")
+        start = _resume_from(resume, folder)
+        if start is not None:
+            session.resume(start)
+        result = FitResult()
+        try:
+            self._run(session, eval_dataset, folder, result)
+        finally:
+            self.model.eval()
+        result.steps = session.state.step
+        result.history = session.state.history
+        result.best_value, result.best_step = session.state.best_value, session.state.best_step
+        result.stopped_early = session.state.stopped_early
+        return result
+
+    def _run(
+        self, session: Session, eval_dataset: Sequence[Any] | None, folder: Path | None, result: FitResult
+    ) -> None:
+        state, config = session.state, session.config
+        for window in session.windows():
+            done = session.step(window)
+            result.losses.append(done.loss)
+            progress("training", state.step, session.total_steps, unit="steps")
+            if self.on_step is not None:
+                self.on_step(state.step, done)
+            at_end = session.epoch_ended or state.step == session.total_steps
+            due = state.step % config.evaluate_every == 0 if config.evaluate_every else at_end
+            improved = False
+            if eval_dataset is not None and (due or state.step == session.total_steps):
+                improved = self._evaluate(session, eval_dataset)
+            regular = config.checkpoint_every and state.step % config.checkpoint_every == 0
+            if folder is not None and (regular or improved):
+                session.checkpoint(folder)
+            if state.stopped_early:
+                return
+
+    def _evaluate(self, session: Session, eval_dataset: Sequence[Any]) -> bool:
+        """Evaluate, remember, and say whether it is the best so far."""
+        state, config = session.state, session.config
+        found = evaluate(session, eval_dataset, self.collate, self.metrics)
+        state.history.append({"step": float(state.step), **found})
+        if not better(found, config.metric, state.best_value):
+            state.evaluations_without_better += 1
+            state.stopped_early = 0 < config.patience <= state.evaluations_without_better
+            return False
+        state.best_value, state.best_step = found[config.metric.lstrip("-")], state.step
+        state.evaluations_without_better = 0
+        return True
+
+
+def _override(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
+    TrainConfig.of(settings)  # names and values are checked in one place
+    return replace(config, **settings)
+
+
+def _resume_from(resume: bool | str | Path, folder: Path | None) -> Path | None:
+    if resume is True:
+        if folder is None:
+            raise ConfigError("resume=True needs the run's folder: fit(out=…).")
+        return checkpoints.latest(folder)
+    if not resume:
+        return None
+    path = Path(resume)
+    if not path.is_dir():
+        raise InputError(f"{path}: no such checkpoint folder to resume from.")
+    return path
+
+
+__all__ = ["FitResult", "Trainer", "ranks"]
