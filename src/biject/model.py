@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import torch
 from torch import nn
@@ -28,6 +28,9 @@ from biject.nn.transformer import Transformer
 from biject.weights.plan import Same
 from biject.weights.provenance import Provenance
 
+if TYPE_CHECKING:
+    from biject.resize import Vocabulary
+
 Layout = Literal["padded"]
 
 
@@ -41,6 +44,7 @@ class Model(Transformer):
         file_dtype: the dtype in which the file's tensors are held unless another was asked for.
         family: the family's declarations.
         head_name: `base`, `seqcls`, `tokcls`, `qa` or `mlm`.
+        tokenizer: one with added tokens that belongs to this model, or None for the source's.
         provenance: names on disk, what is carried, what was made new.
     """
 
@@ -57,6 +61,7 @@ class Model(Transformer):
         self.hf_config: Mapping[str, Any] = identity.hf_config
         self.settled: Mapping[str, Any] = identity.values
         self.source = source
+        self.tokenizer: Vocabulary | None = None
         self.file_dtype = file_dtype
         self.provenance = Provenance(
             plan=plan,
@@ -77,8 +82,31 @@ class Model(Transformer):
         count = self.config.head.num_labels if self.config.head else 0
         return {index: f"LABEL_{index}" for index in range(count)}
 
-    def save_pretrained(self, folder: str | Path, *, force: bool = False) -> None:
+    def resize_token_embeddings(
+        self, tokens: int | Vocabulary, *, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> None:
+        """Make room for added tokens: `tokens` rows, or as many as a tokenizer needs (it never shrinks then).
+
+        New rows start as HF's do: around the mean of the old ones, or with `mean_resizing=False` from
+        `initializer_range`. Parameters are new objects: build optimizers afterwards. A tokenizer that is
+        given here is what `save_pretrained` writes.
+
+        Raises:
+            InputError: too few rows for the padding token.
+        """
+        from biject.resize import resize
+
+        resize(self, tokens, pad_to_multiple_of=pad_to_multiple_of, mean_resizing=mean_resizing)
+        if not isinstance(tokens, int):
+            self.tokenizer = tokens
+
+    def save_pretrained(
+        self, folder: str | Path, *, tokenizer: Vocabulary | None = None, force: bool = False
+    ) -> None:
         """Write a complete Hugging Face folder: weights, config, tokenizer and assets.
+
+        The tokenizer is the source's, byte for byte, unless tokens were added to `tokenizer` (or to the one
+        that `resize_token_embeddings` was given).
 
         Raises:
             CheckpointError: the folder exists (and not `force`), or cannot be written; nothing is
@@ -86,7 +114,9 @@ class Model(Transformer):
         """
         from biject.save import save_model
 
-        save_model(self, Path(folder), force=force)
+        changed = tokenizer if tokenizer is not None else self.tokenizer
+        files = {} if changed is None else changed.changed_files()
+        save_model(self, Path(folder), force=force, extra=files)
 
 
 def load(

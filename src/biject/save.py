@@ -112,14 +112,10 @@ def _tensors(
         for name in binding.disk:
             own = DTYPES[dtypes[name]] if as_read and name in dtypes and binding in plan.bindings else held
             out[name] = parameter.to(dtype or own)
-    changes: list[str] = []
+    changes = []
     if model.provenance.keeps_head:
-        resized = model.hf_config.get("vocab_size") != model.source.config.get("vocab_size")
         for name in plan.carried:
-            tensor = reader.tensor(name)
-            if resized and tensor.shape[:1] == (model.source.config.get("vocab_size"),):
-                changes.append(f"left out: {name} (a row a token, of another number of tokens)")
-                continue
+            tensor = _carried(model, reader, name)
             out[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
     else:
         changes += [f"left out: {name}" for name in plan.carried if name not in out]
@@ -135,6 +131,18 @@ def _tensors(
     if cast:
         changes.append(f"cast to {str(dtype or held).removeprefix('torch.')}: {cast} tensors")
     return ordered, changes
+
+
+def _carried(model: Model, reader: Reader, name: str) -> torch.Tensor:
+    """A tensor that the head does not use, with as many rows as there are tokens if it had a row a token."""
+    tensor = reader.tensor(name)
+    if model.embed.tokens.num_embeddings == model.source.config.get("vocab_size"):
+        return tensor
+    from biject.resize import resized_carried
+
+    tokens = next(b.disk[0] for b in model.provenance.plan.bindings if b.memory == "embed.tokens.weight")
+    resized = resized_carried(model, tensor, reader.tensor(tokens))
+    return tensor if resized is None else resized
 
 
 def _weights_changed(model: Model, reader: Reader, tensors: Mapping[str, torch.Tensor]) -> bool:

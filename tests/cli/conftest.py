@@ -56,7 +56,8 @@ def tiny(tmp_path: Path) -> Path:
     bert = family("bert")
     config = {"model_type": "bert", "architectures": ["BertForSequenceClassification"], **bert.tiny}
     (folder / "config.json").write_text(json.dumps(config, indent=2))
-    (folder / "vocab.txt").write_text("[PAD]\n[UNK]\n")
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{index}" for index in range(94))]
+    (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     spelling = Spelling(prefix="bert.", old_norms=False)
     slots = bert.heads["seqcls"].slots(bert.config.read(config))
     write_safetensors(folder / "model.safetensors", {spelling.name(slot): (2, 3) for slot in slots})

@@ -1,0 +1,127 @@
+"""More or fewer tokens: the token table, a masked-LM output matrix and its bias change their rows together.
+
+Source: `PreTrainedModel.resize_token_embeddings` in modeling_utils.py, transformers 5.23. Random numbers are
+drawn in HF's order, so that the same seed gives HF's rows, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import constraints
+from torch.distributions.multivariate_normal import MultivariateNormal
+
+from biject.errors import InputError
+from biject.nn.heads import Decoder, VocabHead
+
+if TYPE_CHECKING:
+    from biject.model import Model
+
+_SPREAD = 1e-9
+"""How much of the old rows' covariance new rows have: all but none, so that logits stay what they were."""
+
+
+class Vocabulary(Protocol):
+    """The side of a tokenizer that a model needs: `biject.data.tokenizer.Tokenizer` has it."""
+
+    @property
+    def vocab(self) -> Mapping[str, int]:
+        """Every token's id."""
+
+    def changed_files(self) -> Mapping[str, bytes]:
+        """Files that say something else since tokens were added."""
+
+
+def resize(
+    model: Model, tokens: int | Vocabulary, *, pad_to_multiple_of: int | None, mean_resizing: bool
+) -> None:
+    """Give the model as many token embeddings as asked for.
+
+    Args:
+        model: what to change; its old parameters are replaced by new ones.
+        tokens: how many, or a tokenizer: then at least as many as it needs.
+        pad_to_multiple_of: round up.
+        mean_resizing: new rows are drawn around the old rows' mean; else from `initializer_range`.
+
+    Raises:
+        InputError: not even one row, or none for the padding token.
+    """
+    old = model.embed.tokens.num_embeddings
+    count = tokens if isinstance(tokens, int) else max(old, 1 + max(tokens.vocab.values(), default=-1))
+    if pad_to_multiple_of is not None:
+        count = -(-count // pad_to_multiple_of) * pad_to_multiple_of
+    least = 1 + (model.embed.tokens.padding_idx or 0)
+    if count < least:
+        raise InputError(f"a token table of {count} rows was asked for; at least {least} are needed.")
+    if count == old:
+        return
+    std = None if mean_resizing else model.config.initializer_range
+    table = model.embed.tokens
+    before = table.weight
+    with torch.no_grad():
+        made = nn.Embedding(count, before.shape[1], device=before.device, dtype=before.dtype)
+        table.weight = _grown(before, made.weight, std)
+        table.num_embeddings = count
+        if isinstance(model.head, VocabHead):
+            _resize_decoder(model.head.decoder, count, std)
+    model.config = replace(model.config, vocab_size=count)
+    model.hf_config = {**model.hf_config, "vocab_size": count}
+    model.settled = {**model.settled, "vocab_size": count}
+
+
+def _resize_decoder(decoder: Decoder, count: int, std: float | None) -> None:
+    """The bias, and the matrix unless it is the token table: then HF gives added tokens a bias of 0."""
+    old, old_bias = decoder.weight, decoder.bias
+    added = count - len(old_bias)
+    bias = torch.zeros(count, device=old_bias.device, dtype=old_bias.dtype)
+    if old is not None:
+        made = nn.Linear(old.shape[1], count, device=old.device, dtype=old.dtype)
+        decoder.weight = _grown(old, made.weight, std)
+        if added > 0 and std is None:
+            spread = _SPREAD * torch.std(old_bias, dim=0).float()
+            bias[-added:].normal_(mean=old_bias.float().mean().item(), std=spread.item())
+    decoder.bias = _keeping(old_bias, bias)
+
+
+def resized_carried(model: Model, tensor: Tensor, old_table: Tensor) -> Tensor | None:
+    """What becomes of a tensor that the model does not use and that had a row a token; None if it had not.
+
+    A copy of the token table stays one; else a matrix gets mean rows, a bias zeros, which no output sees.
+    """
+    old, table = len(old_table), model.embed.tokens.weight
+    if len(table) == old or tensor.shape[:1] != (old,) or not tensor.is_floating_point():
+        return None
+    if tensor.shape == old_table.shape and torch.equal(tensor, old_table):
+        return table.detach()
+    added = max(len(table) - old, 0)
+    fill = tensor.float().mean(dim=0).to(tensor.dtype) if tensor.dim() > 1 else tensor.new_zeros(())
+    return torch.cat([tensor[: len(table)], fill.expand(added, *tensor.shape[1:])])
+
+
+def _grown(old: Tensor, made: Tensor, std: float | None) -> nn.Parameter:
+    """`made` with the old rows first; what is added is drawn around their mean, or around 0 with `std`."""
+    added = len(made) - len(old)
+    if added > 0 and std is not None:
+        made.normal_(mean=0.0, std=std)
+    elif added > 0:
+        rows = old.float()
+        mean = rows.mean(dim=0)
+        centred = rows - mean
+        covariance = _SPREAD * (centred.T @ centred / len(old))
+        if bool(constraints.positive_definite.check(covariance).all()):  # type: ignore[no-untyped-call]
+            drawn = MultivariateNormal(mean, covariance_matrix=covariance).sample((added,))
+        else:
+            drawn = mean[None].repeat(added, 1)
+        made[-added:] = drawn.to(made.dtype)
+    return _keeping(old, made)
+
+
+def _keeping(old: Tensor, made: Tensor) -> nn.Parameter:
+    """`made`, whose first rows become the old ones; trained if they were."""
+    kept = min(len(old), len(made))
+    made[:kept] = old[:kept]
+    return nn.Parameter(made.detach(), requires_grad=old.requires_grad)
