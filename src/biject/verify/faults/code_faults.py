@@ -71,7 +71,7 @@ def inject_code(faults: Iterable[CodeFault], subject: Subject) -> Iterator[Outco
         detail = "nothing differs" if result.status == "pass" else result.reason or "crashed"
         if caught:
             check = result.failures[0]
-            detail = f"{result.name}: {check.name} {check.detail}"
+            detail = f"{check.name} {check.detail}"
             detail += f"; first difference: {check.where}" if check.where else ""
         yield Outcome(
             kind=fault.kind,

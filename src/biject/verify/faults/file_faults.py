@@ -55,7 +55,7 @@ FILE_FAULTS: tuple[FileFault, ...] = (
     FileFault(
         kind="twin-differs",
         plant=tensors.write_twin,
-        levels=("names", "hf-forward"),
+        levels=("hf-forward",),
         alone=("lint:twins-differ",),
     ),
     FileFault(

@@ -114,7 +114,7 @@ def _caught(level: str, opened: Subject | BijectError, folder: Path) -> str | No
     if name == "lint":
         findings = lint_unreadable(folder) if isinstance(opened, BijectError) else lint(opened.export)
         found = [finding for finding in findings if finding.code == code]
-        return f"{code}: {found[0].where}: {found[0].meaning}" if found else None
+        return f"{found[0].where}: {found[0].meaning}" if found else None
     if isinstance(opened, BijectError):
         return None
     result = run_level(name, opened)
@@ -123,7 +123,7 @@ def _caught(level: str, opened: Subject | BijectError, folder: Path) -> str | No
 
 def _words(result: LevelResult) -> str:
     if not result.failures:
-        return f"{result.name}: {result.reason or 'failed'}"
+        return result.reason or "failed"
     check = result.failures[0]
     where = f"; first difference: {check.where}" if check.where else ""
-    return f"{result.name}: {check.name} {check.detail}{where}"
+    return f"{check.name} {check.detail}{where}"

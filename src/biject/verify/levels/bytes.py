@@ -10,6 +10,7 @@ import numpy as np
 from biject.checkpoint.bytes import DTYPES, tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG, Source
+from biject.inspection import TOKENIZER_FILES
 from biject.verify.levels.changes import CARDS, DTYPE_KEYS, HEAD_KEYS, names_no_class, same_head
 from biject.verify.levels.names import some
 from biject.verify.report import Check
@@ -98,8 +99,11 @@ def _assets(source: Source, export: Source, *, changed: bool) -> Check:
     extra = [name for name in export.assets if name not in source.assets]
     shared = [name for name in source.assets if name in export.assets]
     different = [name for name in shared if _sha256(source.folder / name) != _sha256(export.folder / name)]
+    new = [name for name in extra if name in TOKENIZER_FILES]  # a tokenizer reads what is there
     problems = [
-        f"{what}: {some(names)}" for what, names in (("missing", missing), ("differ", different)) if names
+        f"{what}: {some(names)}"
+        for what, names in (("missing", missing), ("differ", different), ("new", new))
+        if names
     ]
     detail = f"{len(shared)} files byte-equal" if not problems else "; ".join(problems)
     if left_out:

@@ -64,9 +64,7 @@ def legacy(facts: Facts) -> list[Finding]:
     if facts.config.get("legacy", True) == settled:
         return []
     held = "legacy" if settled else "new"
-    meaning = (
-        f"the file holds the {held} masked-LM head, config.json says the other: HF makes one up"
-    )
+    meaning = f"the file holds the {held} masked-LM head, config.json says the other: HF makes one up"
     advice = f"set `legacy` to {str(settled).lower()}"
     return [warning("legacy-differs", "config.json: legacy", meaning, advice)]
 
