@@ -1,0 +1,104 @@
+"""Classes: which there are, and what each label is as a number."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from biject.data.rows import Rows
+from biject.errors import InputError, shown
+from biject.events import notice
+
+WHOLE = re.compile(r"[+-]?\d+")
+_SUSPICIOUS = 20  # rows from which on a class of its own for each is taken for a mistake
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classes:
+    """Cells of class labels as ids."""
+
+    ids: list[list[int]]
+    names: tuple[str, ...]
+
+    @classmethod
+    def of(
+        cls, rows: Rows, column: str, cells: Sequence[Sequence[object]], names: Sequence[str] | None
+    ) -> Classes:
+        """Look every label up, or find out which there are.
+
+        Raises:
+            InputError: A label has the wrong type or is unknown, there is only one, or every row has its own.
+        """
+        texts = _uniform(rows, column, cells)
+        known = tuple(names) if names is not None else rows.class_names.get(column)
+        if known is None:
+            known = _discover(rows, column, texts)
+        index = _lookup(known, texts, column, by_id=column in rows.class_names)
+        ids = []
+        for row, cell in enumerate(texts):
+            unknown = next((text for text in cell if text not in index), None)
+            if unknown is not None:
+                raise rows.fault(row, column, f"unknown label {shown(unknown)}; known are {_some(known)}.")
+            ids.append([index[text] for text in cell])
+        return cls(ids=ids, names=known)
+
+
+def _discover(rows: Rows, column: str, cells: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    found = {text for cell in cells for text in cell}
+    if len(found) < 2:
+        only = f"only {shown(next(iter(found)))}" if found else "none"
+        raise InputError(
+            f"{rows.source}, column `{column}`: expected two different labels or more, found {only}."
+        )
+    if len(found) == len(cells) >= _SUSPICIOUS:
+        raise InputError(
+            f"{rows.source}, column `{column}`: every one of the {len(cells)} rows has a label of its own. "
+            "Name the column that holds the labels, or say that it is regression."
+        )
+    if all(WHOLE.fullmatch(text) for text in found):
+        return tuple(sorted(found, key=int))
+    return tuple(sorted(found))
+
+
+def _lookup(
+    names: Sequence[str], cells: Sequence[Sequence[str]], column: str, *, by_id: bool
+) -> dict[str, int]:
+    """Ids by what stands in the rows: names, or numbers where all rows hold numbers and no name is one."""
+    if not by_id:
+        whole = all(WHOLE.fullmatch(text) for cell in cells for text in cell) and any(cells)
+        by_id = whole and not any(WHOLE.fullmatch(name) for name in names)
+        if by_id:
+            meaning = ", ".join(f"{i} = {name}" for i, name in enumerate(names[:5]))
+            notice(
+                "label-ids", f"Numbers in column `{column}` are read as ids of the model's labels: {meaning}."
+            )
+    return {str(i) if by_id else name: i for i, name in enumerate(names)}
+
+
+def _uniform(rows: Rows, column: str, cells: Sequence[Sequence[object]]) -> list[list[str]]:
+    """All labels as texts; they must be of one type."""
+    first: type | None = None
+    out = []
+    for row, cell in enumerate(cells):
+        texts = []
+        for value in cell:
+            if isinstance(value, float) and value.is_integer():
+                value = int(value)
+            if not isinstance(value, str | int):
+                raise rows.fault(
+                    row, column, f"expected a class as text or whole number, found {shown(value)}."
+                )
+            first = first or type(value)
+            if type(value) is not first:
+                raise rows.fault(
+                    row, column, f"expected {first.__name__} as in the rows before, found {shown(value)}."
+                )
+            texts.append(str(value).strip())
+        out.append(texts)
+    return out
+
+
+def _some(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 10} more" if len(names) > 10 else ""
+    return ", ".join(shown(name) for name in names[:10]) + more

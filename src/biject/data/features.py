@@ -1,0 +1,42 @@
+"""`build_dataset`: rows to samples, for each task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from biject.data.dataset import Built
+from biject.data.rows import Rows, load_rows
+from biject.data.seqcls import build_seqcls
+from biject.data.tokenizer import Tokenizer
+from biject.errors import InputError
+
+_TASKS: dict[str, Callable[..., Built]] = {"seqcls": build_seqcls}
+
+
+def build_dataset(
+    rows: Rows | str | Path | Iterable[Mapping[str, Any]], task: str, tokenizer: Tokenizer, **options: Any
+) -> Built:
+    """Make samples of rows.
+
+    Args:
+        rows: What `load_rows` gives, or takes.
+        task: `seqcls`, `tokcls`, `qa` or `mlm`.
+        tokenizer: What `load_tokenizer` gives.
+        **options: `text_column`; `label_column`; `labels`, classes that exist already by their ids (those of
+            the training data, for evaluation); `max_length` in tokens, `tokenizer.model_max_length` where
+            left out; `truncate`, False to refuse longer texts. Further ones by task: `problem_type` and
+            `label_separator` (seqcls), `label_all` (tokcls), `stride` (qa), `seed`, `share` and `whole_words`
+            (mlm).
+
+    Returns:
+        The data set, its labels by id, and the report.
+
+    Raises:
+        InputError: What is wrong in which file, row and column.
+    """
+    if task not in _TASKS:
+        raise InputError(f"task: expected {', '.join(_TASKS)}; found {task!r}.")
+    table = rows if isinstance(rows, Rows) else load_rows(rows)
+    return _TASKS[task](table, tokenizer, **options)

@@ -1,0 +1,139 @@
+"""The labels of a text classifier or regressor, as numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from biject.config.model import ProblemType
+from biject.data.class_ids import WHOLE, Classes
+from biject.data.rows import Rows
+from biject.errors import InputError, shown
+
+_DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+\.?\d*[eE][+-]?\d+)")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Targets:
+    """One label a row: a class, a number, or one number for each of several outputs."""
+
+    values: list[int] | list[float] | list[list[float]]
+    names: tuple[str, ...]
+    problem_type: ProblemType
+
+
+def read_targets(
+    rows: Rows,
+    column: str | Sequence[str],
+    *,
+    names: Sequence[str] | None = None,
+    problem_type: ProblemType | None = None,
+    separator: str | None = None,
+) -> Targets:
+    """The labels of a text classifier or regressor.
+
+    Args:
+        rows: The table.
+        column: Where labels stand; several columns are several outputs, 0 or 1 each, or numbers for
+            `problem_type="regression"`.
+        names: Classes that exist already, by their ids; a label that is none of them is an error. Left out:
+            the different labels, sorted.
+        problem_type: Left out: lists (or a `separator`) are several labels at once, decimal fractions are
+            regression, anything else is one class a row.
+        separator: What stands between several labels in one text.
+    """
+    if not isinstance(column, str):
+        return _from_columns(rows, tuple(column), names, problem_type)
+    values = _present(rows, column)
+    problem = problem_type or _infer(rows, column, values, separator, names)
+    if problem == "regression":
+        numbers = [_number(rows, row, column, value) for row, value in enumerate(values)]
+        return Targets(values=numbers, names=tuple(names or ("LABEL_0",)), problem_type=problem)
+    if problem == "single_label_classification":
+        cells = [[value] for value in values]
+    else:
+        cells = [_several(rows, row, column, value, separator) for row, value in enumerate(values)]
+    classes = Classes.of(rows, column, cells, names)
+    if problem == "single_label_classification":
+        return Targets(values=[ids[0] for ids in classes.ids], names=classes.names, problem_type=problem)
+    several = [[float(index in ids) for index in range(len(classes.names))] for ids in classes.ids]
+    return Targets(values=several, names=classes.names, problem_type=problem)
+
+
+def _present(rows: Rows, column: str) -> list[object]:
+    values = rows.column(column)
+    for row, value in enumerate(values):
+        absent = value is None or (isinstance(value, str) and not value.strip())
+        if absent or (isinstance(value, float) and math.isnan(value)):
+            raise rows.fault(row, column, "expected a label, found none.")
+    return values
+
+
+def _infer(
+    rows: Rows, column: str, values: Sequence[object], separator: str | None, names: Sequence[str] | None
+) -> ProblemType:
+    if separator is not None or any(isinstance(value, list | tuple) for value in values):
+        return "multi_label_classification"
+    if names is not None and len(names) == 1:
+        return "regression"
+    if names is not None or column in rows.class_names:
+        return "single_label_classification"
+    decimal = [_is(value, float, _DECIMAL) for value in values]
+    if not any(decimal) or not all(
+        d or _is(value, int, WHOLE) for d, value in zip(decimal, values, strict=True)
+    ):
+        return "single_label_classification"
+    if all(float(str(value)).is_integer() for value in values):
+        raise InputError(
+            f"{rows.source}, column `{column}`: whole numbers written as fractions ({shown(values[0])}) may "
+            "be classes or amounts. Give problem_type: single_label_classification or regression."
+        )
+    return "regression"
+
+
+def _is(value: object, kind: type, pattern: re.Pattern[str]) -> bool:
+    if isinstance(value, str):
+        return bool(pattern.fullmatch(value.strip()))
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
+def _number(rows: Rows, row: int, column: str, value: object) -> float:
+    try:
+        number = float(value) if isinstance(value, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise rows.fault(row, column, f"expected a number, found {shown(value)}.")
+    return number
+
+
+def _several(rows: Rows, row: int, column: str, value: object, separator: str | None) -> list[object]:
+    if isinstance(value, list | tuple):
+        return list(value)
+    if isinstance(value, str) and separator:
+        return [part.strip() for part in value.split(separator) if part.strip()]
+    how = f"labels between {separator!r}" if separator else "a list of labels, or a separator between them"
+    raise rows.fault(row, column, f"expected {how}, found {shown(value)}.")
+
+
+def _from_columns(
+    rows: Rows, columns: tuple[str, ...], names: Sequence[str] | None, problem: ProblemType | None
+) -> Targets:
+    """One output a column."""
+    problem = problem or "multi_label_classification"
+    if problem == "single_label_classification" or not columns or (names and len(names) != len(columns)):
+        raise InputError(
+            f"{len(columns)} label columns fit several labels at once or regression with as many outputs; "
+            f"found {problem}, {len(names or columns)} outputs."
+        )
+    grid = [_present(rows, column) for column in columns]
+    values = []
+    for row in range(len(rows)):
+        numbers = [_number(rows, row, name, column[row]) for name, column in zip(columns, grid, strict=True)]
+        for name, number in zip(columns, numbers, strict=True):
+            if problem != "regression" and number not in (0, 1):
+                raise rows.fault(row, name, f"expected 0 or 1, found {shown(number)}.")
+        values.append(numbers)
+    return Targets(values=values, names=tuple(names or columns), problem_type=problem)

@@ -1,0 +1,76 @@
+"""Texts and pairs of texts with a class, several classes, or a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from biject.config.model import ProblemType
+from biject.data.dataset import Built, Dataset, Ids, Report, count_labels
+from biject.data.labels import Targets, read_targets
+from biject.data.rows import Rows
+from biject.data.texts import Cut, TextColumn, find_column, read_texts, tokenize
+from biject.data.tokenizer import Tokenizer
+from biject.errors import InputError
+
+_TEXT, _LABEL = ("text", "sentence"), ("label", "labels")
+
+
+def build_seqcls(
+    rows: Rows,
+    tokenizer: Tokenizer,
+    *,
+    text_column: TextColumn | None = None,
+    label_column: str | Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    problem_type: ProblemType | None = None,
+    label_separator: str | None = None,
+    max_length: int | None = None,
+    truncate: bool = True,
+) -> Built:
+    """One sample a row; see `biject.data.features.build_dataset`."""
+    columns = (
+        (find_column(rows, None, _TEXT, "text_column"),)
+        if text_column is None
+        else ((text_column,) if isinstance(text_column, str) else tuple(text_column))
+    )
+    if len(columns) not in (1, 2):
+        raise InputError(f"text_column: expected one column, or two for pairs, found {len(columns)}.")
+    texts = [read_texts(rows, column) for column in columns]
+    label_column = label_column if label_column else find_column(rows, None, _LABEL, "label_column")
+    targets = read_targets(
+        rows, label_column, names=labels, problem_type=problem_type, separator=label_separator
+    )
+    cut = Cut(max_length=max_length if max_length is not None else tokenizer.model_max_length)
+    tokens = tokenize(tokenizer, rows, *texts, column=columns[0], cut=cut, truncate=truncate)
+    parts: dict[str, Any] = {"input_ids": Ids(tokens.ids)}
+    if tokens.segments:
+        parts["token_type_ids"] = Ids(tokens.segments)
+    parts["labels"] = targets.values
+    dataset = Dataset(
+        "seqcls",
+        parts,
+        rows=range(len(rows)),
+        labels=targets.names,
+        problem_type=targets.problem_type,
+    )
+    report = Report(
+        num_rows=len(rows),
+        num_samples=len(dataset),
+        lengths=dataset.lengths,
+        max_length=cut.max_length,
+        num_cut=cut.num_cut,
+        tokens_lost=cut.tokens_lost,
+        counts=_counts(targets),
+    )
+    return Built(dataset, dataset.labels, report)
+
+
+def _counts(targets: Targets) -> dict[str, int]:
+    if targets.problem_type == "regression":
+        return {}
+    ids = [
+        [index for index, value in enumerate(row) if value] if isinstance(row, list) else [int(row)]
+        for row in targets.values
+    ]
+    return count_labels(targets.names, ids)

@@ -1,0 +1,105 @@
+"""A part of the rows for validation: the same for the same seed, each label in proportion where it can be."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Hashable, Sequence
+from typing import NamedTuple
+
+from biject.data.rows import Rows
+from biject.errors import InputError
+
+
+class Split(NamedTuple):
+    """Two parts of a table; both keep the table's order."""
+
+    train: Rows
+    validation: Rows
+
+
+def split_rows(
+    rows: Rows,
+    share: float = 0.1,
+    *,
+    seed: int = 0,
+    label_column: str | None = None,
+    group_column: str | None = None,
+) -> Split:
+    """Hold some rows back for validation.
+
+    Args:
+        rows: The table.
+        share: Of all rows, rounded; at least one row on either side.
+        seed: Of the choice.
+        label_column: Each of its values is held back in proportion, where a value stands for more than one
+            row; numbers with fractions and lists are not labels that this can be done for.
+        group_column: Rows with the same value stay together: the questions about one context. Stands before
+            `label_column`.
+
+    Raises:
+        InputError: There are not two rows, or `share` is not between 0 and 1.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"The validation share should be between 0 and 1, found {share}.")
+    if len(rows) < 2:
+        raise InputError(f"{rows.source} has {len(rows)} rows: too few to hold some back for validation.")
+    wanted = min(max(1, math.floor(share * len(rows) + 0.5)), len(rows) - 1)
+    chance = random.Random(f"biject split {seed}")
+    if group_column is not None:
+        held = _groups(rows.column(group_column), wanted, chance)
+        if not 0 < len(held) < len(rows):
+            raise InputError(
+                f"{rows.source}: column `{group_column}` has one value for too many rows to hold {share:.0%} back."
+            )
+    else:
+        held = _stratified(_strata(rows, label_column), wanted, chance)
+    return Split(
+        train=rows.take(i for i in range(len(rows)) if i not in held),
+        validation=rows.take(sorted(held)),
+    )
+
+
+def _strata(rows: Rows, column: str | None) -> list[list[int]]:
+    """Rows by label, labels in a fixed order; a single stratum where labels do not allow it."""
+    everything = [list(range(len(rows)))]
+    if column is None:
+        return everything
+    found: dict[str, list[int]] = {}
+    for index, value in enumerate(rows.column(column)):
+        fraction = isinstance(value, float) and not value.is_integer()
+        if not isinstance(value, Hashable) or fraction:
+            return everything
+        found.setdefault(str(value), []).append(index)
+    if len(found) > len(rows) / 2:
+        return everything
+    return [found[label] for label in sorted(found)]
+
+
+def _stratified(strata: Sequence[Sequence[int]], wanted: int, chance: random.Random) -> set[int]:
+    """`wanted` rows, from each stratum its share: the whole part, then the largest remainders."""
+    total = sum(map(len, strata))
+    shares = [wanted * len(stratum) / total for stratum in strata]
+    counts = [int(share) for share in shares]
+    order = sorted(range(len(strata)), key=lambda i: counts[i] - shares[i])
+    for i in order[: wanted - sum(counts)]:
+        counts[i] += 1
+    return {
+        row
+        for stratum, count in zip(strata, counts, strict=True)
+        for row in chance.sample(list(stratum), count)
+    }
+
+
+def _groups(values: Sequence[object], wanted: int, chance: random.Random) -> set[int]:
+    """Whole groups, in random order, until `wanted` rows are reached; one that overshoots by half is left."""
+    found: dict[str, list[int]] = {}
+    for index, value in enumerate(values):
+        found.setdefault(str(value), []).append(index)
+    names = list(found)
+    chance.shuffle(names)
+    held: set[int] = set()
+    for name in names:
+        if len(held) < wanted and len(held) + len(found[name]) <= max(wanted * 1.5, 1):
+            held.update(found[name])
+    return held or set(found[min(names, key=lambda name: len(found[name]))])

@@ -1,0 +1,137 @@
+"""Columns of text to token ids, cut at a limit and counted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from biject.data.encoded import Encoded
+from biject.data.rows import Rows
+from biject.data.tokenizer import Tokenizer
+from biject.errors import InputError, shown
+from biject.events import progress
+
+CHUNK = 512
+"""Texts that are tokenized at once."""
+
+TextColumn = str | Sequence[str]
+"""A column, or two for pairs of texts."""
+
+
+@dataclass(kw_only=True)
+class Cut:
+    """What a limit took away."""
+
+    max_length: int | None
+    num_cut: int = 0
+    tokens_lost: int = 0
+
+
+@dataclass(kw_only=True)
+class Tokens:
+    """Rows of ids; `segments` is empty where the model takes none."""
+
+    ids: list[list[int]] = field(default_factory=list)
+    segments: list[list[int]] = field(default_factory=list)
+
+
+def find_column(rows: Rows, asked: str | None, usual: Sequence[str], flag: str) -> str:
+    """The column asked for, else the first of the usual names that is there.
+
+    Raises:
+        InputError: There is none; the message names those that there are.
+    """
+    if asked is not None:
+        return asked
+    found = next((name for name in usual if name in rows.columns), None)
+    if found is None:
+        named = " or ".join(f"`{name}`" for name in usual)
+        raise InputError(f"{rows.source} has no column {named}; it has {rows.named()}. Name one as {flag}.")
+    return found
+
+
+def read_texts(rows: Rows, column: str) -> list[str]:
+    """A column's texts.
+
+    Raises:
+        InputError: One is missing, empty, no text or not Unicode.
+    """
+    values = rows.column(column)
+    for row, value in enumerate(values):
+        if value is None:
+            raise rows.fault(row, column, "expected a text, found none.")
+        check_text(rows, row, column, value)
+    return values
+
+
+def check_text(rows: Rows, row: int, column: str, value: object) -> None:
+    """Raise `InputError` unless `value` is a text with something in it."""
+    if not isinstance(value, str):
+        raise rows.fault(row, column, f"expected a text, found {shown(value)}.")
+    if not value.strip():
+        raise rows.fault(
+            row, column, "expected a text, found an empty one. Fill it in, or leave the row out."
+        )
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise rows.fault(row, column, "expected Unicode text, found half of a surrogate pair.") from error
+
+
+def tokenize(
+    tokenizer: Tokenizer,
+    rows: Rows,
+    texts: Sequence[str],
+    pairs: Sequence[str] | None = None,
+    *,
+    column: str,
+    cut: Cut,
+    truncate: bool,
+) -> Tokens:
+    """Encode texts or pairs; those over the limit are cut, the longer of a pair first.
+
+    Raises:
+        InputError: A text is over the limit and `truncate` is False.
+    """
+    tokens = Tokens()
+    for start in range(0, len(texts), CHUNK):
+        chunk = slice(start, start + CHUNK)
+        progress("tokenize", start, len(texts), unit="texts")
+        first, second = list(texts[chunk]), None if pairs is None else list(pairs[chunk])
+        encoded = tokenizer(first, second)
+        whole = [len(ids) for ids in encoded.input_ids]
+        over = over_limit(rows, whole, start, column=column, cut=cut, truncate=truncate)
+        if over:
+            encoded = tokenizer(first, second, max_length=cut.max_length, truncation=True)
+            _count(cut, [whole[i] - len(encoded.input_ids[i]) for i in over])
+        tokens.ids += encoded.input_ids
+        tokens.segments += segments_of(encoded)
+    progress("tokenize", len(texts), len(texts), unit="texts")
+    return tokens
+
+
+def segments_of(encoded: Encoded) -> list[list[int]]:
+    """`token_type_ids`, or nothing."""
+    return encoded.token_type_ids or []
+
+
+def over_limit(
+    rows: Rows, lengths: Sequence[int], start: int, *, column: str, cut: Cut, truncate: bool
+) -> list[int]:
+    """Which of some texts are longer than the limit; `start` is the row of the first."""
+    limit = cut.max_length
+    over = [i for i, length in enumerate(lengths) if limit is not None and length > limit]
+    if over and not truncate:
+        raise rows.fault(
+            start + over[0],
+            column,
+            f"the text has {lengths[over[0]]} tokens, more than the limit of {limit}. Shorten it, raise the "
+            "limit, or allow truncation.",
+        )
+    return over
+
+
+def _count(cut: Cut, lost: Sequence[int]) -> None:
+    cut.num_cut += len(lost)
+    cut.tokens_lost += sum(lost)
