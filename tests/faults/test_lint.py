@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -316,3 +317,9 @@ def test_fresh_draws_are_recognised() -> None:
     draws = [looks_normal(torch.randn(3, 64) * 0.02, 0.02) for _ in range(300)]
     assert sum(draws) >= 294  # four standard errors; kurtosis of 192 numbers has a heavy tail
     assert not any(looks_normal(torch.empty(20, 64).uniform_(-0.0346, 0.0346), 0.02) for _ in range(20))
+
+
+def test_it_needs_no_transformers(good: Path, monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers.utils", None)
+    assert verify_export(good, levels=["lint"]).passed
