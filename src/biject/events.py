@@ -26,12 +26,16 @@ class Notice:
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
-    """Work done so far: `done` of `total` (None if unknown) in `unit`s, e.g. bytes or cells."""
+    """Work done so far: `done` of `total` (None if unknown) in `unit`s, e.g. bytes or cells.
+
+    `detail` says how it goes, e.g. the loss.
+    """
 
     label: str
     done: int
     total: int | None
     unit: str
+    detail: str = ""
 
 
 class Listener(Protocol):
@@ -64,8 +68,8 @@ def notice(code: str, message: str) -> None:
         listener.notice(Notice(code=code, message=message))
 
 
-def progress(label: str, done: int, total: int | None = None, *, unit: str = "") -> None:
+def progress(label: str, done: int, total: int | None = None, *, unit: str = "", detail: str = "") -> None:
     """Report progress; without a listener it is dropped."""
     listener = _listener.get()
     if listener is not None:
-        listener.progress(Progress(label=label, done=done, total=total, unit=unit))
+        listener.progress(Progress(label=label, done=done, total=total, unit=unit, detail=detail))

@@ -87,9 +87,12 @@ class TerminalListener:
             return
         if self._bars is None:
             from rich.progress import Progress as Bars
+            from rich.progress import TextColumn
 
-            self._bars = Bars(console=Console(stderr=True), transient=True)
+            columns = (*Bars.get_default_columns(), TextColumn("{task.fields[detail]}", style="dim"))
+            self._bars = Bars(*columns, console=Console(stderr=True), transient=True)
             self._bars.start()
         if event.label not in self._tasks:
-            self._tasks[event.label] = self._bars.add_task(event.label, total=event.total)
-        self._bars.update(self._tasks[event.label], completed=event.done, total=event.total)
+            self._tasks[event.label] = self._bars.add_task(event.label, total=event.total, detail="")
+        task = self._tasks[event.label]
+        self._bars.update(task, completed=event.done, total=event.total, detail=event.detail)

@@ -21,6 +21,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from biject.errors import InputError
 from biject.train import ranks
+from biject.train.weights import num_tokens
 
 Batch = Mapping[str, Tensor]
 Step = Callable[[nn.Module, Any], Any]
@@ -38,6 +39,8 @@ class StepResult:
     items: float
     lr: float
     grad_norm: float | None
+    tokens: float = 0.0
+    """Real ones, padding not counted, of all ranks."""
 
 
 @dataclass(kw_only=True)
@@ -81,7 +84,8 @@ class Engine:
             raise InputError("The loss is not a number (NaN): lower the learning rate, or check the data.")
         lr = float(self.optimizer.param_groups[0]["lr"])
         norm = self._update(divide_by=own_items or None)
-        return StepResult(loss=loss_value, items=items, lr=lr, grad_norm=norm)
+        tokens = ranks.total(sum(num_tokens(batch) for batch in batches))
+        return StepResult(loss=loss_value, items=items, lr=lr, grad_norm=norm, tokens=tokens)
 
     def _update(self, *, divide_by: float | None) -> float | None:
         """Sum gradients over ranks, clip, step, advance the schedule."""

@@ -7,6 +7,7 @@ caller loops over `session.windows()` and calls `session.step(window)`. By hand:
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -55,6 +56,7 @@ class Trainer:
         metrics: makes an accumulator with `update(outputs, batch)` and `result()` for evaluations.
         config: how to train; single settings may be given by name instead (`lr=3e-5`).
         on_step: called after every optimizer step with its number and result.
+        on_evaluation: called after every evaluation with its step and what was found.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Trainer:
         metrics: Callable[[], Metrics] | None = None,
         config: TrainConfig | None = None,
         on_step: Callable[[int, StepResult], None] | None = None,
+        on_evaluation: Callable[[int, dict[str, float]], None] | None = None,
         **settings: Any,
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -82,6 +85,7 @@ class Trainer:
         self.collate = collate or torch.utils.data.default_collate
         self.metrics = metrics
         self.on_step = on_step
+        self.on_evaluation = on_evaluation
         self.config = TrainConfig.of(settings) if config is None else _override(config, settings)
 
     @classmethod
@@ -130,6 +134,17 @@ class Trainer:
             BijectError: what cannot be trained with, and why; a checkpoint on disk stays good.
         """
         session = self.setup(dataset, batch_size=batch_size, epochs=epochs, max_steps=max_steps)
+        return self.run(session, eval_dataset=eval_dataset, out=out, resume=resume)
+
+    def run(
+        self,
+        session: Session,
+        *,
+        eval_dataset: Sequence[Any] | None = None,
+        out: str | Path | None = None,
+        resume: bool | str | Path = False,
+    ) -> FitResult:
+        """Train to the end from what `setup` gave; arguments as in `fit`."""
         folder = Path(out) / "checkpoints" if out is not None else None
         if session.config.checkpoint_every and folder is None:
             raise ConfigError("checkpoint_every needs a folder: fit(out=…).")
@@ -151,10 +166,14 @@ class Trainer:
         self, session: Session, eval_dataset: Sequence[Any] | None, folder: Path | None, result: FitResult
     ) -> None:
         state, config = session.state, session.config
+        started, tokens = time.monotonic(), 0.0
         for window in session.windows():
             done = session.step(window)
             result.losses.append(done.loss)
-            progress("training", state.step, session.total_steps, unit="steps")
+            tokens += done.tokens
+            rate = tokens / max(1e-9, time.monotonic() - started)
+            detail = f"loss {done.loss:.4f}, lr {done.lr:.2e}, {rate:,.0f} tokens/s"
+            progress("training", state.step, session.total_steps, unit="steps", detail=detail)
             if self.on_step is not None:
                 self.on_step(state.step, done)
             at_end = session.epoch_ended or state.step == session.total_steps
@@ -173,6 +192,8 @@ class Trainer:
         state, config = session.state, session.config
         found = evaluate(session, eval_dataset, self.collate, self.metrics)
         state.history.append({"step": float(state.step), **found})
+        if self.on_evaluation is not None:
+            self.on_evaluation(state.step, found)
         if not better(found, config.metric, state.best_value):
             state.evaluations_without_better += 1
             state.stopped_early = 0 < config.patience <= state.evaluations_without_better

@@ -47,6 +47,16 @@ def num_items(batch: Any, *, head: str | None = None) -> float:
     return num_rows(batch)
 
 
+def num_tokens(batch: Any) -> float:
+    """Tokens of a batch, padding not counted; 0 where there are none."""
+    if not isinstance(batch, Mapping):
+        return 0.0
+    mask, ids = batch.get("attention_mask"), batch.get("input_ids")
+    if isinstance(mask, Tensor):
+        return float((mask == 1).sum())
+    return float(ids.numel()) if isinstance(ids, Tensor) else 0.0
+
+
 def num_rows(value: Any) -> float:
     """Rows of a tensor; 1 for anything else."""
     return float(value.shape[0]) if isinstance(value, Tensor) and value.dim() else 1.0
