@@ -28,7 +28,7 @@ def test_a_faithful_export_passes(run, source, export) -> None:
     assert outcome.code == 0, outcome.out
     lines = outcome.out.splitlines()
     assert lines[-1].startswith("VERDICT PASS")
-    for level in ("names", "bytes", "reload", "hf-forward", "forward", "gradients"):
+    for level in ("names", "bytes", "reload", "hf-forward", "forward", "gradients", "tokenizer"):
         assert any(line.startswith(f"PASS {level} ") for line in lines), level
     assert any(line.startswith("NOT CHECKED ") for line in lines)
 

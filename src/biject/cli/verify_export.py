@@ -29,7 +29,7 @@ def verify_export(
         folder: The exported folder.
         source: What it was made from; without it, levels that need a source are listed as not checked.
         prompt: A text to compare outputs on, besides the built-in inputs.
-        level: Names, or `all`; if left out: names, bytes, reload, hf-forward, forward, gradients.
+        level: Names, or `all`; if left out: names, bytes, reload, hf-forward, forward, gradients, tokenizer.
     """
     levels = names(level, flag="--level")
     from biject.checkpoint.hub import resolve_folder

@@ -18,9 +18,10 @@ from biject.verify.levels.hf_forward import hf_forward
 from biject.verify.levels.lint import checks_of, lint_
 from biject.verify.levels.names import names
 from biject.verify.levels.reload import reload
+from biject.verify.levels.tokenizer import tokenizer
 from biject.verify.lint import lint_unreadable
 from biject.verify.machine import environment
-from biject.verify.report import Check, Finding, LevelResult, Report, level_result
+from biject.verify.report import Check, Finding, LevelResult, NothingToCompare, Report, level_result
 from biject.verify.subject import Subject
 
 Level = Callable[[Subject], list[Check]]
@@ -32,6 +33,7 @@ LEVELS: dict[str, Level] = {
     "hf-forward": hf_forward,
     "forward": forward,
     "gradients": gradients,
+    "tokenizer": tokenizer,
     "lint": lint_,
     "faults": faults,
 }
@@ -107,6 +109,8 @@ def run_level(name: str, subject: Subject) -> LevelResult:
     started = time.perf_counter()
     try:
         checks = LEVELS[name](subject)
+    except NothingToCompare as nothing:
+        return LevelResult(name=name, status="skipped", reason=str(nothing))
     except Exception as error:
         reason = str(error) if isinstance(error, BijectError) else f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - started
@@ -144,7 +148,8 @@ def _not_checked(subject: Subject, results: Sequence[LevelResult]) -> tuple[str,
     left_out = [name for name in LEVELS if name not in {result.name for result in results}]
     sentences += [f"levels not asked for: {', '.join(left_out)}"] if left_out else []
     sentences += ["other devices than the CPU, other thread counts and batch shapes than the listed ones"]
-    sentences += ["the tokenizer's ids (its files are compared as bytes, with a source)"]
+    if "tokenizer" not in {result.name for result in results}:
+        sentences += ["the tokenizer's ids (its files are compared as bytes, with a source)"]
     carried = _carried(subject)
     if carried:
         sentences.append(

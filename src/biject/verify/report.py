@@ -11,6 +11,10 @@ Status = Literal["pass", "fail", "skipped"]
 Severity = Literal["error", "warning"]
 
 
+class NothingToCompare(Exception):  # noqa: N818 (no error: the level is skipped for this reason)
+    """A level has nothing to look at in this folder."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Finding:
     """One thing that the linter found in a folder.
