@@ -1,4 +1,4 @@
-# make demo | test | check | bench: each prepares what it needs, from nothing but Python 3.11 or newer.
+# make demo | test | fuzz | check | bench: each prepares what it needs, from nothing but Python 3.11 or newer.
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export OMP_WAIT_POLICY ?= passive
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-.PHONY: setup demo test test-slow test-wheel check format bench matrix help-texts clean
+.PHONY: setup demo test test-slow test-wheel fuzz check format bench matrix help-texts clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,10 @@ test-wheel: setup
 	$(PIP) --no-deps --target build/wheel/site build/wheel/*.whl
 	cp -r tests pyproject.toml build/wheel/
 	cd build/wheel && PYTHONPATH=site BIJECT_INSTALLED=1 OMP_NUM_THREADS=1 ../../$(BIN)/python -m pytest -q -m "not slow and not gpu and not hub" tests/unit tests/cli
+
+# 21,000 spoilt checkpoints; each must end in one of our errors or in success, within 1 s and 200 MB.
+fuzz: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/fuzz.py
 
 check: setup
 	$(BIN)/ruff check .

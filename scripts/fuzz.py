@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 
-from hostile.fuzz import KINDS, run  # noqa: E402
+from hostile.fuzz import KINDS, run
 
 
 def main() -> int:
@@ -33,8 +33,8 @@ def main() -> int:
     total = sum(sum(tally.words.values()) for tally in tallies.values())
     seconds = max(tally.seconds for tally in tallies.values())
     megabytes = max(tally.megabytes for tally in tallies.values())
-    verdict = "FAIL" if bad else "PASS"
-    print(f"VERDICT {verdict} {total} inputs, {len(bad)} bad; at most {seconds:.3f} s CPU and {megabytes:.0f} MB each")
+    verdict = f"{'FAIL' if bad else 'PASS'} {total} inputs, {len(bad)} bad"
+    print(f"VERDICT {verdict}; at most {seconds:.3f} s of CPU time and {megabytes:.0f} MB each")
     return 1 if bad else 0
 
 

@@ -105,7 +105,10 @@ def labels() -> dict[str, Case]:
         "heads that do not divide": {"num_attention_heads": 3},
         "padding beyond the vocabulary": {"pad_token_id": 10**6},
     }
-    return {f"config: {name}": lambda folder, c=change: write_config(folder, c) for name, change in changes.items()}
+    return {
+        f"config: {name}": lambda folder, c=change: write_config(folder, c)
+        for name, change in changes.items()
+    }
 
 
 def keys() -> dict[str, tuple[str, str]]:

@@ -43,9 +43,9 @@ def tensors(config: Mapping[str, Any] = CONFIG, head: str = "seqcls") -> dict[st
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     generator = np.random.default_rng(0)
     return {
-        f"{own.prefix}.{slot.disk}" if slot.base else slot.disk: generator.normal(size=shapes[slot.memory]).astype(
-            np.float32
-        )
+        f"{own.prefix}.{slot.disk}" if slot.base else slot.disk: generator.normal(
+            size=shapes[slot.memory]
+        ).astype(np.float32)
         for slot in own.heads[head].slots(values)
         if slot.memory in shapes
     }
@@ -57,14 +57,14 @@ def config_of(model_type: str, head: str) -> dict[str, Any]:
     return {"model_type": model_type, "architectures": [own.heads[head].hf_class], **own.tiny}
 
 
-def good(
-    folder: Path, *, config: Mapping[str, Any] = CONFIG, head: str = "seqcls", shards: int = 1
-) -> Path:
+def good(folder: Path, *, config: Mapping[str, Any] = CONFIG, head: str = "seqcls", shards: int = 1) -> Path:
     """A model with a WordPiece vocabulary, whole or in shards with an index."""
     folder.mkdir(parents=True, exist_ok=True)
     write_config(folder, {}, base=config)
     (folder / "vocab.txt").write_text("\n".join(VOCABULARY) + "\n")
-    (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "model_max_length": 16}')
+    (folder / "tokenizer_config.json").write_text(
+        '{"tokenizer_class": "BertTokenizer", "model_max_length": 16}'
+    )
     held = tensors(config, head)
     if shards == 1:
         (folder / "model.safetensors").write_bytes(save(held, metadata={"format": "pt"}))
@@ -102,4 +102,3 @@ def write_header(folder: Path, header: object, *, data: bytes = b"", length: int
 def entry(dtype: object = "F32", shape: object = (1,), offsets: object = (0, 4)) -> dict[str, object]:
     """One tensor's entry in a header."""
     return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
-

@@ -76,7 +76,11 @@ def _tokenizer(kind: str) -> Callable[[Path], object]:
         from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
         good(folder)
-        texts = ["the quick brown fox jumps over the lazy dog", "日本語 と emoji 🙂", "1984, it was a bright day"] * 3
+        texts = [
+            "the quick brown fox jumps over the lazy dog",
+            "日本語 と emoji 🙂",
+            "1984, it was a bright day",
+        ] * 3
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         if kind == "unigram":
             tokenizer = Tokenizer(models.Unigram())
@@ -89,13 +93,23 @@ def _tokenizer(kind: str) -> Callable[[Path], object]:
         tokenizer.train_from_iterator(texts, trainer)
         (folder / "vocab.txt").unlink()
         if kind == "files":
-            config = {"tokenizer_class": "RobertaTokenizer", "model_max_length": 16, "add_prefix_space": False}
+            config = {
+                "tokenizer_class": "RobertaTokenizer",
+                "model_max_length": 16,
+                "add_prefix_space": False,
+            }
             tokenizer.model.save(str(folder))
             added = {"content": "<mask>", "lstrip": True, "special": True, "id": 400}
             (folder / "added_tokens.json").write_text('{"<new>": 300}')
-            (folder / "special_tokens_map.json").write_text(json.dumps({"mask_token": added, "unk_token": "[UNK]"}))
+            (folder / "special_tokens_map.json").write_text(
+                json.dumps({"mask_token": added, "unk_token": "[UNK]"})
+            )
         else:
-            config = {"tokenizer_class": "PreTrainedTokenizerFast", "unk_token": "[UNK]", "pad_token": "[PAD]"}
+            config = {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "unk_token": "[UNK]",
+                "pad_token": "[PAD]",
+            }
             tokenizer.save(str(folder / "tokenizer.json"))
         (folder / "tokenizer_config.json").write_text(json.dumps(config))
 
@@ -112,7 +126,7 @@ def _sentencepiece(folder: Path) -> None:
     stream = io.BytesIO()
     texts = iter(["the quick brown fox jumps over the lazy dog", "1984 was a bright cold day in April"] * 20)
     sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=texts, model_writer=stream, vocab_size=34, minloglevel=2, num_threads=1
+        sentence_iterator=texts, model_writer=stream, vocab_size=37, minloglevel=2, num_threads=1
     )
     (folder / "spiece.model").write_bytes(stream.getvalue())
     (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "AlbertTokenizer"}')
@@ -167,7 +181,9 @@ def run(
     tallies: dict[str, Tally] = {}
     worker = Worker()
     shared = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None, prefix="biject-fuzz-") as temporary:
+    with tempfile.TemporaryDirectory(
+        dir=shared if shared.is_dir() else None, prefix="biject-fuzz-"
+    ) as temporary:
         for kind, numbers in counts.items():
             tally, started = tallies.setdefault(kind, Tally()), time.monotonic()
             seed = Path(temporary) / "seeds" / kind.replace(" ", "-")
@@ -188,4 +204,5 @@ def run(
 def _row(kind: str, tally: Tally, seconds: float) -> str:
     words = ", ".join(f"{word} {count}" for word, count in tally.words.most_common())
     worst = f"max {tally.seconds:.3f} s CPU, {tally.megabytes:.0f} MB"
-    return f"{kind}: {sum(tally.words.values())} inputs in {seconds:.0f} s: {words}; {worst}; {len(tally.bad)} bad"
+    count = f"{sum(tally.words.values())} inputs in {seconds:.0f} s"
+    return f"{kind}: {count}: {words}; {worst}; {len(tally.bad)} bad"

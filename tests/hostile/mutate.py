@@ -11,7 +11,23 @@ from typing import Any
 
 NUMBERS = (0, -1, 1, 2, 3, 7, 255, 2**31 - 1, 2**31, 2**53 + 1, 2**62, 2**63, 2**64, 10**30, 0.5, -0.0, 1e308)
 OTHERS = (None, True, False, "", "x", "\ud800", "../x", "F32", "I64", "NaN", [], {}, [[]], [0, 4], {"a": 1})
-JUNK = (b"\0", b'"', b"-", b"9", b"[", b"{", b"}", b"]", b",", b":", b"\\", b"\xff", b"\xef\xbb\xbf", b"e9", b"NaN")
+JUNK = (
+    b"\0",
+    b'"',
+    b"-",
+    b"9",
+    b"[",
+    b"{",
+    b"}",
+    b"]",
+    b",",
+    b":",
+    b"\\",
+    b"\xff",
+    b"\xef\xbb\xbf",
+    b"e9",
+    b"NaN",
+)
 
 Mutation = Callable[[random.Random, bytes], bytes]
 
@@ -46,7 +62,9 @@ def json_(generator: random.Random, data: bytes) -> bytes:
         value = _node(generator, value)
     text = json.dumps(value, ensure_ascii=generator.random() < 0.9)
     if generator.random() < 0.1:
-        text = text.replace('": ', '": ' + generator.choice(["NaN", "Infinity", "1e999", "9" * 4400, "--1"]), 1)
+        text = text.replace(
+            '": ', '": ' + generator.choice(["NaN", "Infinity", "1e999", "9" * 4400, "--1"]), 1
+        )
     changed = text.encode("utf-8", "surrogatepass")
     return bytes_(generator, changed) if generator.random() < 0.15 else changed
 
@@ -60,7 +78,9 @@ def _node(generator: random.Random, value: Any) -> Any:
             case 0:
                 del changed[key]
             case 1:
-                changed[generator.choice(["", "x" * 3000, "\ud800", "a\0b", key + " ", "__metadata__"])] = changed[key]
+                changed[generator.choice(["", "x" * 3000, "\ud800", "a\0b", key + " ", "__metadata__"])] = (
+                    changed[key]
+                )
             case 2:
                 changed[key] = changed[generator.choice(list(value))]
             case _:
@@ -107,7 +127,9 @@ def lines(generator: random.Random, data: bytes) -> bytes:
     rows = data.split(b"\n")
     for _ in range(generator.randint(1, 4)):
         at = generator.randrange(len(rows))
-        strange = generator.choice([b"", b" ", b"\r", b"\xff", "日本\u2028".encode(), b"x" * 50_000, b"a b c d", b"\0"])
+        strange = generator.choice(
+            [b"", b" ", b"\r", b"\xff", "日本\u2028".encode(), b"x" * 50_000, b"a b c d", b"\0"]
+        )
         match generator.randrange(4):
             case 0:
                 rows.insert(at, strange)

@@ -56,8 +56,8 @@ def _metadata(entry: object, file: str) -> dict[str, str] | None:
 def _tensor(name: str, entry: Any, file: str, data_start: int) -> TensorInfo:
     if not isinstance(entry, dict):
         raise CheckpointError(
-            f"{file}: tensor {shown(name)} must be described by an object with dtype, shape and data_offsets, found "
-            f"{shown(entry)}. {AGAIN}"
+            f"{file}: tensor {shown(name)} must be described by an object with dtype, shape and "
+            f"data_offsets, found {shown(entry)}. {AGAIN}"
         )
     dtype, shape, offsets = entry.get("dtype"), entry.get("shape"), entry.get("data_offsets")
     if not isinstance(dtype, str) or dtype not in ITEM_BYTES:

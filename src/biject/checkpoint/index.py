@@ -34,10 +34,11 @@ def read_index(path: Path) -> tuple[bytes, dict[str, str]]:
 
 
 def is_plain_name(value: object) -> bool:
-    """Whether `value` names a file in one folder: no separators, dots alone or control characters."""
+    """Whether `value` can name a file in one folder: no separators, dots alone or control characters."""
     return (
         isinstance(value, str)
         and value not in ("", ".", "..")
+        and len(value) <= 255
         and not any(char in "/\\:" or not char.isprintable() for char in value)
     )
 

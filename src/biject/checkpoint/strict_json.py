@@ -26,6 +26,9 @@ tensor: 100,000 tensors fit in one file, and there may be many files.
 SMALL_BYTES = 1_000_000
 MIN_BYTES_PER_BRACKET = 12
 """A tensor's entry has three brackets in 50 bytes or more; denser text is built to exhaust memory."""
+MAX_DEPTH = 64
+"""Real files have a tenth of it; readers of what was parsed may recurse."""
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
 
 
@@ -47,10 +50,11 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
             "says: fetch it again or write it anew."
         )
 
-    if len(data) > SMALL_BYTES:
-        structure = _STRING.sub(b"", data)
-        if (structure.count(b"[") + structure.count(b"{")) * MIN_BYTES_PER_BRACKET > len(data):
-            fail("it consists of brackets")
+    brackets = _STRING.sub(b"", data).translate(None, delete=_NO_BRACKETS)
+    if len(data) > SMALL_BYTES and len(brackets) * MIN_BYTES_PER_BRACKET > 2 * len(data):
+        fail("it consists of brackets")
+    if _is_deep(brackets):
+        fail("it is nested too deeply")
     try:
         with no_collection():
             parsed = json.loads(
@@ -70,6 +74,16 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         fail(f"it is a {type(parsed).__name__}")
     return parsed
+
+
+def _is_deep(brackets: bytes) -> bool:
+    """Whether brackets nest beyond `MAX_DEPTH`: each round takes the innermost pairs away."""
+    for _ in range(MAX_DEPTH):
+        inner = brackets.replace(b"[]", b"").replace(b"{}", b"")
+        if len(inner) == len(brackets):
+            return False  # none left, or unbalanced, which the parser will say
+        brackets = inner
+    return bool(brackets)
 
 
 @contextmanager

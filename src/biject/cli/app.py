@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, Parameter
@@ -42,6 +43,8 @@ def run(arguments: Sequence[str]) -> int:
     """Run the command and return its exit code; a user's error is one message on stderr and no traceback."""
     from biject.cli.console import TerminalListener
 
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
     command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     app = build_app(listing=not command)
     listener = TerminalListener()

@@ -9,7 +9,7 @@ from biject.errors import ConfigError
 
 MAX_STEPS = 10_000
 """More layers than any transformer runs, shared ones counted at each step."""
-FREE_LAYERS = 256
+FREE_LAYERS = 64
 FREE_SIZE = 2**20
 """Whatever the file holds, this much costs next to nothing and gets the message that names the tensors."""
 

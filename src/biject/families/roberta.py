@@ -37,6 +37,11 @@ def build(v: Values, name: str) -> ModelConfig:
         raise ConfigError(
             "config.json: `pad_token_id` is null, but positions count from it (RoBERTa's rule)."
         )
+    if v["pad_token_id"] >= v["max_position_embeddings"]:
+        raise ConfigError(
+            f"config.json: `pad_token_id` {v['pad_token_id']} is not below `max_position_embeddings` "
+            f"{v['max_position_embeddings']}, from which the position of padding is taken."
+        )
     need_segments(v)
     return ModelConfig(
         **encoder_fields(v),
