@@ -1,0 +1,157 @@
+"""MiniLM on the movie snippets by Biject and by HF's Trainer: same split, recipe and first weights.
+
+`python benchmarks/movie_snippets.py [--seeds 3] [--epochs 2] [--rows 10072]`; needs the movie snippets and
+MiniLM (`make demo` fetches both) and `accelerate` for HF's Trainer. Both sides run in turn in one process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import statistics
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import torch
+from torch import Tensor
+
+from biject.data.tokenizer import load_tokenizer
+from biject.events import Notice, Progress, listening
+from biject.model import load
+from biject.train.trainer import Trainer
+
+ROOT = Path(__file__).resolve().parents[1]
+MINILM = ROOT / ".cache" / "real" / "all-MiniLM-L6-v2"
+SNIPPETS = ROOT / ".cache" / "real" / "movie-snippets.csv"
+LABELS = ["negative", "positive"]
+BATCH, LR, WARMUP, MAX_LENGTH = 32, 5e-5, 0.06, 64
+
+Sample = dict[str, Any]
+
+
+class Quiet:
+    """Drops notices (the head is new on purpose) and progress."""
+
+    def notice(self, event: Notice) -> None: ...
+
+    def progress(self, event: Progress) -> None: ...
+
+
+def samples(count: int) -> list[Sample]:
+    """Rows as token ids and labels, in the file's order."""
+    with SNIPPETS.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))[:count]
+    encoded = load_tokenizer(MINILM)([row["text"] for row in rows], max_length=MAX_LENGTH, truncation=True)
+    return [
+        {"input_ids": ids, "labels": LABELS.index(row["label"])}
+        for ids, row in zip(encoded.input_ids, rows, strict=True)
+    ]
+
+
+def collate(batch: list[Sample]) -> dict[str, Tensor]:
+    """Padded to the longest of the batch, as HF's DataCollatorWithPadding does."""
+    longest = max(len(sample["input_ids"]) for sample in batch)
+    ids = torch.zeros(len(batch), longest, dtype=torch.long)
+    mask = torch.zeros(len(batch), longest, dtype=torch.long)
+    for row, sample in enumerate(batch):
+        ids[row, : len(sample["input_ids"])] = torch.tensor(sample["input_ids"])
+        mask[row, : len(sample["input_ids"])] = 1
+    labels = torch.tensor([sample["labels"] for sample in batch])
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def accuracy(model: Any, test: list[Sample]) -> float:
+    """Share of the test rows whose largest logit is right; the same batches for both sides."""
+    model.eval()
+    right = 0
+    with torch.no_grad():
+        for at in range(0, len(test), 64):
+            batch = collate(test[at : at + 64])
+            labels = batch.pop("labels")
+            right += int((model(**batch).logits.argmax(-1) == labels).sum())
+    return right / len(test)
+
+
+def ours(folder: Path, train: list[Sample], epochs: int, seed: int) -> Any:
+    """Biject's Trainer."""
+    model = load(folder)
+    trainer = Trainer(
+        model, lr=LR, warmup=WARMUP, weight_decay=0.01, clip_norm=1.0, seed=seed, collate=collate
+    )
+    trainer.fit(train, batch_size=BATCH, epochs=epochs)
+    return model
+
+
+def theirs(folder: Path, train: list[Sample], epochs: int, seed: int) -> Any:
+    """HF's Trainer with the same settings."""
+    from transformers import BertForSequenceClassification, Trainer, TrainingArguments
+
+    model = BertForSequenceClassification.from_pretrained(folder)
+    steps = -(-len(train) // BATCH) * epochs
+    with tempfile.TemporaryDirectory() as out:
+        arguments = TrainingArguments(
+            output_dir=out,
+            use_cpu=True,
+            per_device_train_batch_size=BATCH,
+            num_train_epochs=epochs,
+            learning_rate=LR,
+            warmup_steps=round(WARMUP * steps),
+            weight_decay=0.01,
+            max_grad_norm=1.0,
+            seed=seed,
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            logging_strategy="no",
+            remove_unused_columns=False,
+        )
+        Trainer(model=model, args=arguments, train_dataset=train, data_collator=collate).train()
+    return model
+
+
+def main() -> None:
+    """Print one line per run and the summary."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--rows", type=int, default=10072)
+    given = parser.parse_args()
+    data = samples(given.rows)
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist()
+    num_test = len(data) // 10
+    test, train = [data[i] for i in order[:num_test]], [data[i] for i in order[num_test:]]
+    print(f"{len(train)} rows to train on, {len(test)} to test, {torch.get_num_threads()} threads")
+    found: dict[str, list[float]] = {"biject": [], "transformers": []}
+    seconds: dict[str, list[float]] = {"biject": [], "transformers": []}
+    for seed in range(given.seeds):
+        with tempfile.TemporaryDirectory() as temporary, listening(Quiet()):
+            folder = Path(temporary) / "start"
+            torch.manual_seed(seed)
+            load(MINILM, head="seqcls", new_head={"labels": LABELS}).save_pretrained(folder)
+            for name, run in (("biject", ours), ("transformers", theirs)):
+                started = time.perf_counter()
+                model = run(folder, train, given.epochs, seed)
+                seconds[name].append(time.perf_counter() - started)
+                found[name].append(accuracy(model, test))
+                print(
+                    f"seed {seed} {name:<12} accuracy {found[name][-1]:.4f}  {seconds[name][-1]:.0f} s",
+                    flush=True,
+                )
+    for name, values in found.items():
+        print(
+            f"{name:<12} accuracy mean {statistics.mean(values):.4f} ({min(values):.4f}–{max(values):.4f}), "
+            f"training {statistics.median(seconds[name]):.0f} s"
+        )
+
+
+if __name__ == "__main__":
+    main()
