@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 
 from biject.errors import ConfigError
-from biject.train import ranks
+from biject.train import generators, ranks
 from biject.train.batches import Sampler
 
 if TYPE_CHECKING:
@@ -33,10 +33,9 @@ def evaluate(
     model, trainer = session.model, session.trainer
     collected = metrics() if metrics is not None else None
     sampler = Sampler(num_samples=len(dataset), batch_size=session.config.batch_size, shuffle=False)
-    generator = torch.get_rng_state()
     model.eval()
     lost = items = 0.0
-    with torch.no_grad():
+    with torch.no_grad(), generators.kept():
         for shares in sampler.steps(0):
             batch = session._to_device(collate([dataset[i] for i in shares[0][0]]))
             weight = trainer.weigh(batch)
@@ -51,10 +50,8 @@ def evaluate(
             elif weight:
                 lost, items = lost + float(loss) * weight, items + weight
     model.train()
-    torch.set_rng_state(generator)
-    ranks.wait()
     found = {"loss": lost / max(items, 1.0)}
-    return found | (collected.result() if collected is not None else {})
+    return ranks.same(found | (collected.result() if collected is not None else {}))
 
 
 def better(found: dict[str, float], metric: str, best: float | None) -> bool:

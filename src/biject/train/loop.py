@@ -63,28 +63,32 @@ class Engine:
             InputError: no batch of any rank has a labelled item, or the loss is not a number.
         """
         self.optimizer.zero_grad(set_to_none=True)
-        items = ranks.total(sum(self.weigh(batch) for batch in batches))
-        if items <= 0:
-            raise InputError("A step has no labelled item: nothing to learn from. Check the labels.")
-        lost, own_items = 0.0, 0.0
-        for batch in batches:
+        weights = [self.weigh(batch) for batch in batches]
+        (items,) = ranks.totals(sum(weights))
+        lost, sum_items, num_sums = 0.0, 0.0, 0.0
+        for batch, weight in zip(batches, weights, strict=True):
             with self._autocast():
                 out = self.step(self.model, batch)
             if isinstance(out, tuple):  # a sum and its weight, known only now: divided at the end
-                loss, weight = out
-                own_items += float(weight)
+                loss, own = out
+                sum_items, num_sums = sum_items + float(own), num_sums + 1
+            elif weight == 0:  # the mean of no item is no number
+                continue
             else:
-                loss = out * (self.weigh(batch) / items)
+                loss = out * (weight / items)
             lost += float(loss.detach())
             torch.autograd.backward(self._scaled(loss))
-        loss_value, own_items = ranks.total(lost), ranks.total(own_items)
-        if own_items:
-            items, loss_value = own_items, loss_value / own_items
+        tokens = sum(num_tokens(batch) for batch in batches)
+        loss_value, sum_items, num_sums, tokens = ranks.totals(lost, sum_items, num_sums, tokens)
+        if num_sums:
+            items = sum_items
+        if items <= 0:
+            raise InputError("A step has no labelled item: nothing to learn from. Check the labels.")
+        loss_value = loss_value / items if num_sums else loss_value
         if loss_value != loss_value:
             raise InputError("The loss is not a number (NaN): lower the learning rate, or check the data.")
         lr = float(self.optimizer.param_groups[0]["lr"])
-        norm = self._update(divide_by=own_items or None)
-        tokens = ranks.total(sum(num_tokens(batch) for batch in batches))
+        norm = self._update(divide_by=items if num_sums else None)
         return StepResult(loss=loss_value, items=items, lr=lr, grad_norm=norm, tokens=tokens)
 
     def _update(self, *, divide_by: float | None) -> float | None:

@@ -15,17 +15,21 @@ from torch.optim import Optimizer
 
 from biject.config.recipe import TrainConfig
 from biject.errors import CheckpointError, ConfigError, InputError
-from biject.train import checkpoints, ranks
+from biject.train import checkpoints, generators, ranks
 from biject.train.batches import Sampler
 from biject.train.loop import Engine, StepResult
 from biject.train.optim import freeze, make_optimizer, make_schedule
-from biject.train.state import TrainState, pack, unpack
+from biject.train.state import TrainState, pack, read_state, restore
 
 if TYPE_CHECKING:
     from biject.train.trainer import Trainer
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "f16": torch.float16}
-_MUST_MATCH = ("batch_size", "max_tokens", "accumulate", "seed", "precision", "max_steps", "epochs")
+_MAY_DIFFER = {
+    "evaluate_every", "checkpoint_every", "keep", "metric", "patience", "deterministic",
+    "gradient_checkpointing",
+}  # fmt: skip
+"""Settings that a resumed run may change: no weight depends on them."""
 
 
 class Session:
@@ -45,8 +49,11 @@ class Session:
         self.model = trainer.model
         self.state = TrainState()
         self.epoch_ended = False
-        torch.manual_seed(config.seed + ranks.rank())
-        torch.use_deterministic_algorithms(config.deterministic)
+        if ranks.count() > 1:
+            self.model.to(ranks.own_device(self.device))
+        generators.seed_all(config.seed)
+        if config.deterministic:
+            torch.use_deterministic_algorithms(True)
         if config.freeze:
             freeze(self.model, config.freeze)
         self.sampler = self._make_sampler(dataset)
@@ -65,7 +72,7 @@ class Session:
             autocast_dtype=_AUTOCAST[config.precision],
             scaler=self.scaler,
         )
-        ranks.broadcast(parameter.detach() for parameter in self.model.parameters())
+        ranks.broadcast(tensor.detach() for tensor in (*self.model.parameters(), *self.model.buffers()))
 
     @property
     def device(self) -> torch.device:
@@ -92,6 +99,7 @@ class Session:
         """One optimizer step."""
         self.model.train()
         result = self.engine.train_step(window)
+        ranks.broadcast(self._moving_buffers())
         self.state.step += 1
         self.state.step_in_epoch += 1
         if self.epoch_ended and self.sampler is not None:
@@ -104,34 +112,43 @@ class Session:
         Raises:
             CheckpointError: the disk refuses; earlier checkpoints are as they were.
         """
-        files = pack(self.state, self.optimizer, self.schedule, self.scaler, asdict(self.config))
         path = folder / checkpoints.folder_name(self.state.step)
-        if ranks.rank() == 0:
-            checkpoints.write(self.model, path, files)
+        drawn = generators.collect()
+
+        def write() -> None:
+            checkpoints.write(self.model, path, self._state_files(drawn))
             checkpoints.prune(folder, keep=self.config.keep, best=self.state.best_step)
-        ranks.wait()
+
+        ranks.on_first(write)
         return path
+
+    def _state_files(self, drawn: dict[str, Tensor]) -> dict[str, bytes]:
+        return pack(self.state, self.optimizer, self.schedule, self.scaler, asdict(self.config), drawn)
 
     def resume(self, folder: Path) -> None:
         """Go on from a checkpoint.
 
         Raises:
-            CheckpointError: it is damaged, of another model, or was trained with settings that decide the
-                order of the data and differ now.
+            CheckpointError: it is damaged, of another model, or was trained on other data or with settings
+                that decide the weights and differ now.
         """
-        checkpoints.read(self.model, folder)
-        self.state, before = unpack(folder, self.optimizer, self.schedule, self.scaler)
-        now = asdict(self.config)
-        differ = [key for key in _MUST_MATCH if before.get(key) != now[key]]
+        saved = read_state(folder)
+        now = {**asdict(self.config), "num_samples": self.state.num_samples}
+        before = {**saved.config, "num_samples": saved.state.num_samples}
+        differ = [key for key in now if key not in _MAY_DIFFER and before.get(key) != now[key]]
         if differ:
             told = ", ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in differ)
             raise CheckpointError(f"{folder} cannot be resumed with other settings: {told}.")
+        checkpoints.read(self.model, folder)
+        restore(saved, self.optimizer, self.schedule, self.scaler)
+        self.state = saved.state
 
     def _make_sampler(self, dataset: Any) -> Sampler | None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             return None
         if len(dataset) == 0:
             raise InputError("The data set is empty.")
+        self.state.num_samples = len(dataset)
         return Sampler(
             num_samples=len(dataset),
             batch_size=self.config.batch_size,
@@ -180,10 +197,17 @@ class Session:
             yield batches, index == len(steps) - 1
 
     def _streamed(self) -> Iterator[tuple[list[Any], bool]]:
-        """An iterable of ready batches: each rank takes every W-th."""
-        mine = islice(iter(self.dataset), ranks.rank(), None, ranks.count())
-        while window := list(islice(mine, self.config.accumulate)):
-            yield window, False
+        """An iterable of ready batches: each rank takes every W-th of a step's, none where they run out."""
+        batches = iter(self.dataset)
+        while window := list(islice(batches, self.config.accumulate * ranks.count())):
+            yield window[ranks.rank() :: ranks.count()], False
+
+    def _moving_buffers(self) -> list[Tensor]:
+        """Floating-point buffers that are saved, such as a norm's running mean: rank 0's are everybody's."""
+        if ranks.count() == 1:
+            return []
+        kept = self.model.state_dict(keep_vars=True)
+        return [b for name, b in self.model.named_buffers() if name in kept and b.is_floating_point()]
 
     def _to_device(self, batch: Any) -> Any:
         if isinstance(batch, Tensor):

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import load_file, save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from biject.errors import CheckpointError
-from biject.train import ranks
+from biject.train import generators, ranks
+from biject.train.plain import from_plain, to_plain
 
 JSON_FILE = "trainer_state.json"
 TENSOR_FILE = "trainer_state.safetensors"
@@ -29,6 +31,8 @@ class TrainState:
     """Optimizer steps done."""
     epoch: int = 0
     step_in_epoch: int = 0
+    num_samples: int | None = None
+    """Of the data set, None for an iterable."""
     best_value: float | None = None
     best_step: int | None = None
     evaluations_without_better: int = 0
@@ -37,10 +41,32 @@ class TrainState:
     """Results of evaluations, in order."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class SavedState:
+    """A checkpoint's state as read: where the run stood, its settings, and what its objects held."""
+
+    folder: Path
+    state: TrainState
+    config: Mapping[str, Any]
+    optimizer: Mapping[str, Any]
+    schedule: Mapping[str, Any] | None
+    scaler: Mapping[str, Any] | None
+    tensors: Mapping[str, Tensor]
+
+
 def pack(
-    state: TrainState, optimizer: Optimizer, schedule: LRScheduler | None, scaler: Any, config: dict[str, Any]
+    state: TrainState,
+    optimizer: Optimizer,
+    schedule: LRScheduler | None,
+    scaler: Any,
+    config: Mapping[str, Any],
+    drawn: Mapping[str, Tensor],
 ) -> dict[str, bytes]:
-    """The two files of a checkpoint beside the model's: numbers as JSON, tensors as safetensors."""
+    """The two files of a checkpoint beside the model's: numbers as JSON, tensors as safetensors.
+
+    Raises:
+        CheckpointError: an optimizer or a schedule that keeps objects which only pickle could write.
+    """
     saved = optimizer.state_dict()
     tensors: dict[str, Tensor] = {}
     plain: dict[str, dict[str, Any]] = {}
@@ -50,85 +76,103 @@ def pack(
                 tensors[f"optimizer.{index}.{name}"] = value.detach().cpu().contiguous()
             else:
                 plain.setdefault(str(index), {})[name] = value
-    tensors |= _generators()
+    held = {
+        "optimizer": {"groups": saved["param_groups"], "plain": plain},
+        "schedule": schedule.state_dict() if schedule is not None else None,
+        "scaler": scaler.state_dict() if scaler is not None else None,
+    }
     text = {
         "version": VERSION,
         "num_ranks": ranks.count(),
         "state": asdict(state),
-        "optimizer": {"groups": saved["param_groups"], "plain": plain},
-        "schedule": schedule.state_dict() if schedule is not None else None,
-        "scaler": scaler.state_dict() if scaler is not None else None,
-        "config": config,
+        **{name: to_plain(value, where=name) for name, value in held.items()},
+        "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
     }
     return {
         JSON_FILE: (json.dumps(text, indent=1) + "\n").encode("utf-8"),
-        TENSOR_FILE: save(tensors, metadata={"format": "pt"}),
+        TENSOR_FILE: save({**tensors, **drawn}, metadata={"format": "pt"}),
     }
 
 
-def unpack(
-    folder: Path, optimizer: Optimizer, schedule: LRScheduler | None, scaler: Any
-) -> tuple[TrainState, dict[str, Any]]:
-    """Put a checkpoint's state back; returns where the run stood and the config it had.
+def read_state(folder: Path) -> SavedState:
+    """What a checkpoint remembers; nothing is changed yet.
 
     Raises:
-        CheckpointError: the files are missing or damaged, or belong to another optimizer or number of ranks.
+        CheckpointError: the files are missing or damaged, or were written by another number of ranks.
     """
     try:
         text = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
-        tensors = load_file(folder / TENSOR_FILE)
-    except (OSError, ValueError, KeyError) as error:
+        tensors = load((folder / TENSOR_FILE).read_bytes())
+    except (OSError, ValueError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} is no checkpoint of a run, {JSON_FILE} or {TENSOR_FILE} cannot be read: {error}"
         ) from error
-    except Exception as error:  # safetensors has an error class of its own
-        raise CheckpointError(f"{folder}: {TENSOR_FILE} is damaged: {error}") from error
-    if text.get("version") != VERSION:
-        raise CheckpointError(f"{folder}: version {text.get('version')} of the state, expected {VERSION}.")
-    if text["num_ranks"] != ranks.count():
-        raise CheckpointError(
-            f"{folder} was written by {text['num_ranks']} processes, this run has {ranks.count()}."
+    version = text.get("version") if isinstance(text, dict) else None
+    if version != VERSION:
+        raise CheckpointError(f"{folder / JSON_FILE}: version {version} of the state, expected {VERSION}.")
+    try:
+        if text["num_ranks"] != ranks.count():
+            raise CheckpointError(
+                f"{folder} was written by {text['num_ranks']} processes, this run has {ranks.count()}."
+            )
+        return SavedState(
+            folder=folder,
+            state=TrainState(**text["state"]),
+            config={key: tuple(v) if isinstance(v, list) else v for key, v in text["config"].items()},
+            optimizer=from_plain(text["optimizer"]),
+            schedule=from_plain(text["schedule"]),
+            scaler=from_plain(text["scaler"]),
+            tensors=tensors,
         )
-    groups = text["optimizer"]["groups"]
-    groups = [
-        {k: tuple(v) if k == "betas" else v for k, v in group.items()}
-        for group in text["optimizer"]["groups"]
-    ]
-    optimizer.load_state_dict({"state": _moments(text, tensors), "param_groups": groups})
-    if schedule is not None and text["schedule"] is not None:
-        schedule.load_state_dict(text["schedule"])
-    if scaler is not None and text["scaler"] is not None:
-        scaler.load_state_dict(text["scaler"])
-    _restore_generators(tensors)
-    return TrainState(**text["state"]), text["config"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{folder / JSON_FILE} is damaged: {error!r}.") from error
 
 
-def _moments(text: dict[str, Any], tensors: dict[str, Tensor]) -> dict[int, dict[str, Any]]:
+def restore(saved: SavedState, optimizer: Optimizer, schedule: LRScheduler | None, scaler: Any) -> None:
+    """Put moments, schedule, scaler and random generators back.
+
+    Raises:
+        CheckpointError: the state belongs to another optimizer or other parameters.
+    """
+    try:
+        moments = _moments(saved)
+        _check_shapes(saved, optimizer, moments)
+        groups = [dict(group) for group in saved.optimizer["groups"]]
+        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        if schedule is not None and saved.schedule is not None:
+            schedule.load_state_dict(dict(saved.schedule))
+        if scaler is not None and saved.scaler is not None:
+            scaler.load_state_dict(dict(saved.scaler))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise CheckpointError(
+            f"{saved.folder}: the state does not fit this run's optimizer: {error}"
+        ) from error
+    generators.restore(saved.tensors)
+
+
+def _moments(saved: SavedState) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
-    for key, tensor in tensors.items():
+    for key, tensor in saved.tensors.items():
         kind, _, rest = key.partition(".")
         if kind == "optimizer":
             index, _, name = rest.partition(".")
             found.setdefault(int(index), {})[name] = tensor
-    for index, values in text["optimizer"]["plain"].items():
+    for index, values in saved.optimizer["plain"].items():
         found.setdefault(int(index), {}).update(values)
     return found
 
 
-def _generators() -> dict[str, Tensor]:
-    """The random states of every rank."""
-    own = torch.get_rng_state()
-    states = [own]
-    if ranks.count() > 1:
-        torch.distributed.all_gather_object(states := [own] * ranks.count(), own)
-    found = {f"generator.cpu.{index}": state for index, state in enumerate(states)}
-    if torch.cuda.is_available():
-        found |= {f"generator.cuda.{i}": s for i, s in enumerate(torch.cuda.get_rng_state_all())}
-    return found
-
-
-def _restore_generators(tensors: dict[str, Tensor]) -> None:
-    torch.set_rng_state(tensors[f"generator.cpu.{ranks.rank()}"])
-    cuda = [key for key in tensors if key.startswith("generator.cuda.")]
-    if cuda and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([tensors[f"generator.cuda.{i}"] for i in range(len(cuda))])
+def _check_shapes(saved: SavedState, optimizer: Optimizer, moments: dict[int, dict[str, Any]]) -> None:
+    """Torch would take moments of any shape, and fail in the step or compute something else."""
+    sizes = [len(group["params"]) for group in saved.optimizer["groups"]]
+    own = [len(group["params"]) for group in optimizer.param_groups]
+    if sizes != own:
+        raise ValueError(f"its groups hold {sizes} parameters, this run's {own}")
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, values in moments.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.dim() and value.shape != parameters[index].shape:
+                raise ValueError(
+                    f"{name} of parameter {index} is {tuple(value.shape)}, the parameter "
+                    f"{tuple(parameters[index].shape)}"
+                )
