@@ -13,11 +13,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from biject.data.dataset import IGNORED
 from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
-
-IGNORED = -100
-"""The label that no loss counts."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
@@ -16,11 +16,22 @@ Sample = dict[str, Any]
 """
 
 
+IGNORED = -100
+"""The label that no loss counts."""
+
+
 class Ids:
     """Rows of integers, four bytes each."""
 
-    def __init__(self, rows: Sequence[Sequence[int]] = ()) -> None:
-        self.rows = [array("i", row) for row in rows]
+    def __init__(self, rows: Iterable[Sequence[int]] = ()) -> None:
+        self.rows: list[array[int]] = []
+        self.extend(rows)
+
+    def append(self, row: Sequence[int]) -> None:
+        self.rows.append(array("i", row))
+
+    def extend(self, rows: Iterable[Sequence[int]]) -> None:
+        self.rows.extend(array("i", row) for row in rows)
 
     def __getitem__(self, index: int) -> list[int]:
         return self.rows[index].tolist()

@@ -7,12 +7,20 @@ from pathlib import Path
 from typing import Any
 
 from biject.data.dataset import Built
+from biject.data.mlm import build_mlm
+from biject.data.qa import build_qa
 from biject.data.rows import Rows, load_rows
 from biject.data.seqcls import build_seqcls
+from biject.data.tokcls import build_tokcls
 from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
 
-_TASKS: dict[str, Callable[..., Built]] = {"seqcls": build_seqcls}
+_TASKS: dict[str, Callable[..., Built]] = {
+    "seqcls": build_seqcls,
+    "tokcls": build_tokcls,
+    "qa": build_qa,
+    "mlm": build_mlm,
+}
 
 
 def build_dataset(

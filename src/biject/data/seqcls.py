@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 from biject.config.model import ProblemType
-from biject.data.dataset import Built, Dataset, Ids, Report, count_labels
+from biject.data.dataset import Built, Dataset, Report, count_labels
 from biject.data.labels import Targets, read_targets
 from biject.data.rows import Rows
 from biject.data.texts import Cut, TextColumn, find_column, read_texts, tokenize
@@ -43,13 +42,9 @@ def build_seqcls(
     )
     cut = Cut(max_length=max_length if max_length is not None else tokenizer.model_max_length)
     tokens = tokenize(tokenizer, rows, *texts, column=columns[0], cut=cut, truncate=truncate)
-    parts: dict[str, Any] = {"input_ids": Ids(tokens.ids)}
-    if tokens.segments:
-        parts["token_type_ids"] = Ids(tokens.segments)
-    parts["labels"] = targets.values
     dataset = Dataset(
         "seqcls",
-        parts,
+        {**tokens.columns(), "labels": targets.values},
         rows=range(len(rows)),
         labels=targets.names,
         problem_type=targets.problem_type,

@@ -50,7 +50,8 @@ def split_rows(
         held = _groups(rows.column(group_column), wanted, chance)
         if not 0 < len(held) < len(rows):
             raise InputError(
-                f"{rows.source}: column `{group_column}` has one value for too many rows to hold {share:.0%} back."
+                f"{rows.source}: column `{group_column}` has one value for too many rows to "
+                f"hold {share:.0%} back."
             )
     else:
         held = _stratified(_strata(rows, label_column), wanted, chance)
@@ -81,7 +82,9 @@ def _stratified(strata: Sequence[Sequence[int]], wanted: int, chance: random.Ran
     total = sum(map(len, strata))
     shares = [wanted * len(stratum) / total for stratum in strata]
     counts = [int(share) for share in shares]
-    order = sorted(range(len(strata)), key=lambda i: counts[i] - shares[i])
+    order = sorted(
+        range(len(strata)), key=lambda i: (counts[i] + 1 >= len(strata[i]), counts[i] - shares[i])
+    )  # a label that would vanish from training comes last
     for i in order[: wanted - sum(counts)]:
         counts[i] += 1
     return {

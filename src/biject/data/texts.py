@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from biject.data.dataset import Ids
 from biject.data.encoded import Encoded
 from biject.data.rows import Rows
 from biject.data.tokenizer import Tokenizer
@@ -26,13 +27,34 @@ class Cut:
     num_cut: int = 0
     tokens_lost: int = 0
 
+    def add(self, lost: Sequence[int]) -> None:
+        """Count some texts that were cut, by the tokens that each lost."""
+        self.num_cut += len(lost)
+        self.tokens_lost += sum(lost)
+
 
 @dataclass(kw_only=True)
 class Tokens:
     """Rows of ids; `segments` is empty where the model takes none."""
 
-    ids: list[list[int]] = field(default_factory=list)
-    segments: list[list[int]] = field(default_factory=list)
+    ids: Ids = field(default_factory=Ids)
+    segments: Ids = field(default_factory=Ids)
+
+    def add(self, encoded: Encoded) -> None:
+        """Append some rows."""
+        self.ids.extend(encoded.input_ids)
+        self.segments.extend(encoded.token_type_ids or [])
+
+    def add_row(self, ids: Sequence[int], segments: Sequence[int] | None) -> None:
+        """Append one row."""
+        self.ids.append(ids)
+        if segments is not None:
+            self.segments.append(segments)
+
+    def columns(self) -> dict[str, Ids]:
+        """What a data set takes."""
+        segments = {"token_type_ids": self.segments} if len(self.segments) else {}
+        return {"input_ids": self.ids, **segments}
 
 
 def find_column(rows: Rows, asked: str | None, usual: Sequence[str], flag: str) -> str:
@@ -72,9 +94,14 @@ def check_text(rows: Rows, row: int, column: str, value: object) -> None:
         raise rows.fault(
             row, column, "expected a text, found an empty one. Fill it in, or leave the row out."
         )
-    if not value.isascii():
+    check_unicode(rows, row, column, value)
+
+
+def check_unicode(rows: Rows, row: int, column: str, text: str) -> None:
+    """Raise `InputError` for a lone surrogate, which JSON can spell and no tokenizer takes."""
+    if not text.isascii():
         try:
-            value.encode()
+            text.encode()
         except UnicodeEncodeError as error:
             raise rows.fault(row, column, "expected Unicode text, found half of a surrogate pair.") from error
 
@@ -104,16 +131,10 @@ def tokenize(
         over = over_limit(rows, whole, start, column=column, cut=cut, truncate=truncate)
         if over:
             encoded = tokenizer(first, second, max_length=cut.max_length, truncation=True)
-            _count(cut, [whole[i] - len(encoded.input_ids[i]) for i in over])
-        tokens.ids += encoded.input_ids
-        tokens.segments += segments_of(encoded)
+            cut.add([whole[i] - len(encoded.input_ids[i]) for i in over])
+        tokens.add(encoded)
     progress("tokenize", len(texts), len(texts), unit="texts")
     return tokens
-
-
-def segments_of(encoded: Encoded) -> list[list[int]]:
-    """`token_type_ids`, or nothing."""
-    return encoded.token_type_ids or []
 
 
 def over_limit(
@@ -130,8 +151,3 @@ def over_limit(
             "limit, or allow truncation.",
         )
     return over
-
-
-def _count(cut: Cut, lost: Sequence[int]) -> None:
-    cut.num_cut += len(lost)
-    cut.tokens_lost += sum(lost)

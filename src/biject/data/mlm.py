@@ -1,0 +1,119 @@
+"""Plain text for a masked language model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from biject.data.dataset import Built, Dataset, Ids, Report, Sample
+from biject.data.masking import Masking
+from biject.data.rows import Rows
+from biject.data.texts import CHUNK, Tokens, check_unicode, find_column
+from biject.data.tokenizer import Tokenizer
+from biject.errors import InputError, shown
+from biject.events import progress
+
+
+class MaskedDataset(Dataset):
+    """Samples whose masks change from epoch to epoch; one whose epoch is never set keeps its masks."""
+
+    def __init__(self, tokens: Tokens, words: Ids, *, rows: Sequence[int], masking: Masking) -> None:
+        super().__init__("mlm", tokens.columns(), rows=rows)
+        self.masking, self.epoch = masking, 0
+        self._words = words
+
+    def sample(self, index: int) -> Sample:
+        """One sample, masked for the epoch that was set."""
+        sample = super().sample(index)
+        ids, labels = self.masking(sample["input_ids"], self._words[index], epoch=self.epoch, index=index)
+        return {**sample, "input_ids": ids, "labels": labels}
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw the masks of another epoch."""
+        self.epoch = epoch
+
+
+def build_mlm(
+    rows: Rows,
+    tokenizer: Tokenizer,
+    *,
+    text_column: str | None = None,
+    max_length: int | None = None,
+    seed: int = 0,
+    share: float = 0.15,
+    whole_words: bool = False,
+    truncate: bool = True,
+    labels: Sequence[str] | None = None,
+) -> Built:
+    """One sample a text, several where it is longer than the limit; see
+    `biject.data.features.build_dataset`.
+
+    Empty texts are left out, and nothing is cut off, so `truncate` has no meaning here, nor have `labels`.
+    """
+    del truncate, labels
+    mask_id = tokenizer.mask_token_id
+    if mask_id is None:
+        raise InputError("Masked language modelling needs a mask token, and this tokenizer has none.")
+    masking = Masking(
+        mask_token_id=mask_id, vocab_size=len(tokenizer), share=share, whole_words=whole_words, seed=seed
+    )
+    column = find_column(rows, text_column, ("text", "sentence"), "text_column")
+    kept = _kept(rows, column)
+    limit = max_length if max_length is not None else tokenizer.model_max_length
+    tokens, words, origin = _tokens(rows, column, kept, tokenizer, limit)
+    dataset = MaskedDataset(tokens, words, rows=origin, masking=masking)
+    notes = []
+    if len(kept) < len(rows):
+        notes.append(f"{len(rows) - len(kept)} empty texts are left out")
+    if len(dataset) > len(kept):
+        notes.append(f"texts over {limit} tokens are read in several samples")
+    report = Report(
+        num_rows=len(rows),
+        num_samples=len(dataset),
+        lengths=dataset.lengths,
+        max_length=limit,
+        notes=tuple(notes),
+    )
+    return Built(dataset, (), report)
+
+
+def _kept(rows: Rows, column: str) -> list[int]:
+    """The rows that hold text."""
+    kept = []
+    for row, value in enumerate(rows.column(column)):
+        if not isinstance(value, str):
+            raise rows.fault(row, column, f"expected a text, found {shown(value)}.")
+        check_unicode(rows, row, column, value)
+        if value.strip():
+            kept.append(row)
+    if not kept:
+        raise InputError(f"{rows.source}, column `{column}`: expected texts, found only empty ones.")
+    return kept
+
+
+def _tokens(
+    rows: Rows, column: str, kept: Sequence[int], tokenizer: Tokenizer, limit: int | None
+) -> tuple[Tokens, Ids, list[int]]:
+    """Tokens, the word of each, and the row of each sample; samples of special tokens alone are left out."""
+    special = {index for index in tokenizer.all_special_ids if index is not None}
+    tokens, words = Tokens(), Ids()
+    origin: list[int] = []
+    for start in range(0, len(kept), CHUNK):
+        progress("tokenize", start, len(kept), unit="texts")
+        chunk = kept[start : start + CHUNK]
+        encoded = tokenizer(
+            [rows[row][column] for row in chunk], max_length=limit, truncation=True, return_overflowing=True
+        )
+        for place, row in zip(encoded.overflow_to_sample, encoded.encodings, strict=True):
+            word_of = [
+                -1 if word is None or index in special else word
+                for word, index in zip(row.word_ids, row.ids, strict=True)
+            ]
+            if max(word_of, default=-1) < 0:
+                continue
+            tokens.add_row(row.ids, row.type_ids if encoded.segments else None)
+            words.append(word_of)
+            origin.append(chunk[place])
+    progress("tokenize", len(kept), len(kept), unit="texts")
+    if not origin:
+        raise InputError(f"{rows.source}, column `{column}`: the texts have no token that could be masked.")
+    return tokens, words, origin
