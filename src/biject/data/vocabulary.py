@@ -61,8 +61,8 @@ def from_serialized(serialized: Mapping[str, Any], *, unigram: bool, where: str)
     """The vocabulary of a tokenizer.json."""
     model = serialized.get("model")
     entries = model.get("vocab") if isinstance(model, dict) else None
-    if not isinstance(model, dict) or not isinstance(entries, dict | list):
-        raise CheckpointError(f"{where} must hold `model` with a `vocab`; this one has none.")
+    if not isinstance(model, dict) or not (isinstance(entries, dict | list) and entries):
+        raise CheckpointError(f"{where} must hold `model` with a `vocab` that has tokens; this one has none.")
     with library_errors(CheckpointError, f"{where} holds a vocabulary that is none"):
         if unigram:
             if not isinstance(entries, list):
