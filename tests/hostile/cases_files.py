@@ -171,8 +171,15 @@ def pickles() -> dict[str, Case]:
         ),
         "pickle: import by name": lambda folder: _archive(folder, b"cos\nmkdir\n(X\x06\x00\x00\x00canarytR."),
         "pickle: a gigabyte from one opcode": lambda folder: _archive(folder, b"\x80\x04\x8e" + b"\xff" * 8),
+        "pickle: a class's name of a megabyte": lambda folder: _archive(
+            folder, b"c" + b"a" * 1_000_000 + b"\nb\n."
+        ),
+        "pickle: the same in an old file": lambda folder: _bin(folder, b"c" + b"a" * 1_000_000 + b"\nb\n."),
+        "pickle: a call of a text of a megabyte": lambda folder: _archive(
+            folder, b"\x80\x02X" + (10**6).to_bytes(4, "little") + b"a" * 10**6 + b")R."
+        ),
         "pickle: nested lists": lambda folder: _archive(
-            folder, b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."
+            folder, b"\x80\x02" + b"]" * 50_000 + b"a" * 49_999 + b"."
         ),
         "pickle: a huge memo": lambda folder: _archive(folder, b"\x80\x02}r\xff\xff\xff\x7f."),
         "pickle: not a dictionary": lambda folder: _archive(folder, pickle.dumps([1, 2], protocol=2)),

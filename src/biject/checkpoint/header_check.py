@@ -67,8 +67,7 @@ def _tensor(name: str, entry: Any, file: str, data_start: int) -> TensorInfo:
         )
     if not _are_counts(shape):
         raise CheckpointError(
-            f"{file}: tensor {shown(name)} needs a shape of integers from 0 up, found {shown(shape)}. "
-            f"{AGAIN}"
+            f"{file}: tensor {shown(name)} needs a shape of integers from 0 up, found {shown(shape)}. {AGAIN}"
         )
     if not _are_counts(offsets) or len(offsets) != 2 or offsets[0] > offsets[1]:
         raise CheckpointError(

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from biject.checkpoint.bytes import CODES
+from biject.checkpoint.pickle_check import check_archive, check_legacy
 from biject.checkpoint.strict_json import is_encodable, regular_file_bytes, shown
 from biject.checkpoint.tensor_info import TensorInfo
 from biject.errors import CheckpointError
@@ -99,14 +100,17 @@ def _is_mappable(path: Path) -> bool:
     """
     try:
         with path.open("rb") as stream:
-            if stream.read(len(ZIP_START)) != ZIP_START:
-                return False
+            zipped = stream.read(len(ZIP_START)) == ZIP_START
+        if not zipped:
+            check_legacy(path)
+            return False
         with zipfile.ZipFile(path) as archive:
             records = archive.infolist()
             if any(record.compress_type != zipfile.ZIP_STORED for record in records):
                 raise CheckpointError(
                     f"{path.name} has compressed records, which torch.save never writes. {CONVERT}"
                 )
+            check_archive(archive, path.name)
             orders = [record for record in records if record.filename.endswith("/byteorder")]
             return all(record.file_size < 16 and archive.read(record) == b"little" for record in orders)
     except (zipfile.BadZipFile, OSError, RuntimeError, ValueError, NotImplementedError, EOFError) as error:
