@@ -9,8 +9,18 @@ if TYPE_CHECKING:
     from biject.verify.export import LEVELS, verify_export
     from biject.verify.matrix import MatrixResult, verify_matrix
     from biject.verify.report import Check, LevelResult, Report
+    from biject.verify.trained import verify_trained
 
-__all__ = ["LEVELS", "Check", "LevelResult", "MatrixResult", "Report", "verify_export", "verify_matrix"]
+__all__ = [
+    "LEVELS",
+    "Check",
+    "LevelResult",
+    "MatrixResult",
+    "Report",
+    "verify_export",
+    "verify_matrix",
+    "verify_trained",
+]
 
 _HOME = {
     "LEVELS": "export",
@@ -20,6 +30,7 @@ _HOME = {
     "Check": "report",
     "LevelResult": "report",
     "Report": "report",
+    "verify_trained": "trained",
 }
 
 

@@ -18,7 +18,9 @@ from biject.verify.levels.hf_forward import hf_forward
 from biject.verify.levels.lint import checks_of, lint_
 from biject.verify.levels.names import names
 from biject.verify.levels.reload import reload
+from biject.verify.levels.steps import steps
 from biject.verify.levels.tokenizer import tokenizer
+from biject.verify.levels.trained import trained
 from biject.verify.lint import lint_unreadable
 from biject.verify.machine import environment
 from biject.verify.report import Check, Finding, LevelResult, NothingToCompare, Report, level_result
@@ -33,14 +35,17 @@ LEVELS: dict[str, Level] = {
     "hf-forward": hf_forward,
     "forward": forward,
     "gradients": gradients,
+    "steps": steps,
     "tokenizer": tokenizer,
     "lint": lint_,
     "faults": faults,
 }
+IN_MEMORY: dict[str, Level] = {"trained": trained}
+"""Levels of `verify_trained`, which need the model that was trained."""
 ALL = "all"
 """Stands for every level where levels are named."""
 NEED_SOURCE = frozenset({"names", "bytes", "hf-forward"})
-ONLY_WHEN_ASKED = frozenset({"faults"})
+ONLY_WHEN_ASKED = frozenset({"steps", "faults"})
 NEED_NO_HF = frozenset({"lint", "names", "bytes"})
 
 
@@ -57,8 +62,8 @@ def verify_export(
         folder: The exported folder.
         source: The folder or repository it was made from; without it, levels that need one are skipped.
         prompt: A text to compare outputs on, besides the built-in inputs.
-        levels: Names out of `LEVELS`, or `all`; where left out, all but `faults`, and `lint` only where there
-            is no source (a faithful export has its source's flaws).
+        levels: Names out of `LEVELS`, or `all`; where left out, all but `steps` and `faults`, and `lint` only
+            where there is no source (a faithful export has its source's flaws).
 
     Raises:
         InputError: No such level, or the prompt cannot be tokenized.
@@ -108,7 +113,7 @@ def run_level(name: str, subject: Subject) -> LevelResult:
         return LevelResult(name=name, status="skipped", reason="needs --source")
     started = time.perf_counter()
     try:
-        checks = LEVELS[name](subject)
+        checks = (LEVELS | IN_MEMORY)[name](subject)
     except NothingToCompare as nothing:
         return LevelResult(name=name, status="skipped", reason=str(nothing))
     except Exception as error:
@@ -125,6 +130,8 @@ def _chosen(levels: Sequence[str] | None, *, with_source: bool) -> tuple[str, ..
     if tuple(levels) == (ALL,):
         return tuple(LEVELS)
     unknown = [name for name in levels if name not in LEVELS]
+    if set(unknown) & set(IN_MEMORY):
+        raise InputError("level trained needs the model in memory: verify_trained(model, folder).")
     if unknown or not levels:
         wrong = ", ".join(unknown) or "was named"
         raise InputError(f"no level {wrong}; there are {', '.join(LEVELS)}, and {ALL}.")

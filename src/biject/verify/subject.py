@@ -32,16 +32,24 @@ class Subject:
         source: What it was made from, or None.
         prompt: A text to compare outputs on, or None.
         max_length: Cap on the longest input, for time.
+        trained: The model that the folder was exported from, still in memory, or None.
         loaded: HF's models by folder and class; subjects of the same folders may share them.
     """
 
     def __init__(
-        self, folder: Path, *, source: Path | None = None, prompt: str | None = None, max_length: int = 512
+        self,
+        folder: Path,
+        *,
+        source: Path | None = None,
+        prompt: str | None = None,
+        max_length: int = 512,
+        trained: Model | None = None,
     ) -> None:
         self.export = open_source(folder)
         self.source = None if source is None else open_source(source)
         self.prompt = prompt
         self.max_length = max_length
+        self.trained = trained
         self.loaded: dict[tuple[Path, str], HFModel] = {}
 
     @property
