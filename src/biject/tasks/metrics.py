@@ -1,0 +1,250 @@
+"""Metrics of an evaluation, gathered batch by batch: `metrics_for(task, …)`, `update`, `result`."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from biject.config.model import ProblemType
+from biject.data.dataset import IGNORED
+from biject.data.qa import QaDataset
+from biject.errors import InputError
+from biject.tasks.metrics_qa import QaMetrics
+from biject.tasks.scores import Counts, entities, f1_by_class, pearson, ratio, single_label_scores, spearman
+
+Batch = Mapping[str, Tensor]
+
+
+class Accumulator(Protocol):
+    """Metrics over the batches of an evaluation."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `result` gives."""
+
+    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
+        """Add a batch.
+
+        Args:
+            outputs: What the model gave: `logits`, or `start_logits` and `end_logits`.
+            batch: What it was given, labels included.
+            indices: Which samples of the data set these are; left out: the next ones.
+        """
+
+    def merge(self, other: Self) -> None:
+        """Add what another process gathered."""
+
+    def result(self) -> dict[str, float]:
+        """The metrics by name."""
+
+
+def metrics_for(
+    task: str,
+    *,
+    labels: Sequence[str] = (),
+    problem_type: ProblemType | None = None,
+    questions: QaDataset | None = None,
+) -> Accumulator:
+    """The metrics of a task.
+
+    Args:
+        task: `seqcls`, `tokcls`, `qa` or `mlm`.
+        labels: Names of the outputs by id.
+        problem_type: Of a text classifier or regressor.
+        questions: The data set that is evaluated, for qa.
+
+    Raises:
+        InputError: There is no such task.
+    """
+    if task == "mlm":
+        return MaskedMetrics()
+    if task == "tokcls":
+        return TagMetrics(labels)
+    if task == "qa" and questions is not None:
+        return QaMetrics(questions)
+    if task != "seqcls":
+        raise InputError(f"There are no metrics for the task {task!r}.")
+    if problem_type == "regression":
+        return RegressionMetrics()
+    if problem_type == "multi_label_classification":
+        return MultiLabelMetrics(len(labels))
+    return ClassMetrics(len(labels))
+
+
+def metric_names(
+    task: str, *, labels: Sequence[str] = (), problem_type: ProblemType | None = None
+) -> tuple[str, ...]:
+    """What an evaluation gives: `loss`, and what the task's accumulator does."""
+    if task == "qa":
+        return ("loss", *QaMetrics.names)
+    found = metrics_for(task, labels=labels, problem_type=problem_type)
+    return tuple(dict.fromkeys(("loss", *found.names)))
+
+
+class ClassMetrics:
+    """One class a row: `accuracy`, `f1_macro`, `f1_micro`, `matthews`."""
+
+    names = ("accuracy", "f1_macro", "f1_micro", "matthews")
+
+    def __init__(self, num_labels: int) -> None:
+        self.confusion_NN: Counts = np.zeros((num_labels, num_labels), dtype=np.int64)
+
+    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
+        """Count truths and predictions; labels of -100 are left out."""
+        self.count(outputs.logits.argmax(-1), batch["labels"])
+
+    def count(self, predicted: Tensor, labels: Tensor) -> None:
+        """Count classes as integers."""
+        kept, size = labels != IGNORED, len(self.confusion_NN)
+        cells = labels[kept].long() * size + predicted[kept]
+        counts = torch.bincount(cells.reshape(-1).cpu(), minlength=size * size)
+        self.confusion_NN += counts.view(size, size).numpy()
+
+    def merge(self, other: Self) -> None:
+        """Add what another process counted."""
+        self.confusion_NN += other.confusion_NN
+
+    def result(self) -> dict[str, float]:
+        """The metrics by name."""
+        return single_label_scores(self.confusion_NN)
+
+
+class MultiLabelMetrics:
+    """Several labels at once: `accuracy` (all of a row's right), `f1_macro` over all labels, `f1_micro`."""
+
+    names = ("accuracy", "f1_macro", "f1_micro")
+
+    def __init__(self, num_labels: int) -> None:
+        self.counts_3N: Counts = np.zeros((3, num_labels), dtype=np.int64)
+        """Hits, predictions, truths."""
+        self.right = self.rows = 0
+
+    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
+        """Count labels whose logit is positive, a chance over one half."""
+        predicted, true = outputs.logits > 0, batch["labels"] > 0.5
+        for place, found in enumerate((predicted & true, predicted, true)):
+            self.counts_3N[place] += found.sum(0).cpu().numpy()
+        self.right += int((predicted == true).all(-1).sum())
+        self.rows += len(true)
+
+    def merge(self, other: Self) -> None:
+        """Add what another process counted."""
+        self.counts_3N += other.counts_3N
+        self.right += other.right
+        self.rows += other.rows
+
+    def result(self) -> dict[str, float]:
+        """The metrics by name."""
+        hits, predicted, true = self.counts_3N
+        return {
+            "accuracy": ratio(self.right, self.rows),
+            "f1_macro": float(f1_by_class(hits, predicted, true).mean()),
+            "f1_micro": ratio(2 * hits.sum(), predicted.sum() + true.sum()),
+        }
+
+
+class RegressionMetrics:
+    """Numbers: `mse`, `pearson`, `spearman`; of several outputs the mean."""
+
+    names = ("mse", "pearson", "spearman")
+
+    def __init__(self) -> None:
+        self.predicted: list[Any] = []
+        self.true: list[Any] = []
+
+    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
+        """Keep both sides."""
+        for kept, values in ((self.predicted, outputs.logits), (self.true, batch["labels"])):
+            kept.append(values.double().cpu().reshape(len(batch["labels"]), -1).numpy())
+
+    def merge(self, other: Self) -> None:
+        """Add what another process kept."""
+        self.predicted += other.predicted
+        self.true += other.true
+
+    def result(self) -> dict[str, float]:
+        """The metrics by name."""
+        ours_RN, theirs_RN = np.concatenate(self.predicted), np.concatenate(self.true)
+        pairs = list(zip(ours_RN.T, theirs_RN.T, strict=True))
+        return {
+            "mse": float(((ours_RN - theirs_RN) ** 2).mean()),
+            "pearson": float(np.mean([pearson(a, b) for a, b in pairs])),
+            "spearman": float(np.mean([spearman(a, b) for a, b in pairs])),
+        }
+
+
+class TagMetrics:
+    """Labelled tokens: `accuracy`; with `B-` or `I-` labels `precision`, `recall` and `f1` of entities."""
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = tuple(labels)
+        self.tokens = ClassMetrics(len(labels))
+        self.hits = self.found = self.true = 0
+        spans = any(label.startswith(("B-", "I-")) for label in labels)
+        self.names = ("accuracy", "precision", "recall", "f1") if spans else ("accuracy",)
+
+    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
+        """Count tokens and entities; tokens labelled -100 are left out, as if they were not there."""
+        predicted, labels = outputs.logits.argmax(-1), batch["labels"]
+        self.tokens.count(predicted, labels)
+        for guess, truth in zip(predicted.tolist(), labels.tolist(), strict=True):
+            kept = [i for i, label in enumerate(truth) if label != IGNORED]
+            ours = entities([self.labels[guess[i]] for i in kept])
+            theirs = entities([self.labels[truth[i]] for i in kept])
+            self.hits += len(ours & theirs)
+            self.found += len(ours)
+            self.true += len(theirs)
+
+    def merge(self, other: Self) -> None:
+        """Add what another process counted."""
+        self.tokens.merge(other.tokens)
+        self.hits += other.hits
+        self.found += other.found
+        self.true += other.true
+
+    def result(self) -> dict[str, float]:
+        """The metrics by name."""
+        scores = {"accuracy": self.tokens.result()["accuracy"]}
+        if "f1" in self.names:
+            scores["precision"] = ratio(self.hits, self.found)
+            scores["recall"] = ratio(self.hits, self.true)
+            scores["f1"] = ratio(2 * self.hits, self.found + self.true)
+        return scores
+
+
+class MaskedMetrics:
+    """Masked tokens: `loss` (their mean cross-entropy), `perplexity`, `accuracy`."""
+
+    names = ("loss", "perplexity", "accuracy")
+
+    def __init__(self) -> None:
+        self.lost, self.right, self.tokens = 0.0, 0, 0
+
+    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
+        """Sum over labelled tokens."""
+        kept = batch["labels"] != IGNORED
+        logits_TV, labels_T = outputs.logits[kept].float(), batch["labels"][kept]
+        self.lost += float(F.cross_entropy(logits_TV, labels_T, reduction="sum"))
+        self.right += int((logits_TV.argmax(-1) == labels_T).sum())
+        self.tokens += len(labels_T)
+
+    def merge(self, other: Self) -> None:
+        """Add what another process summed."""
+        self.lost += other.lost
+        self.right += other.right
+        self.tokens += other.tokens
+
+    def result(self) -> dict[str, float]:
+        """The metrics by name."""
+        loss = ratio(self.lost, self.tokens)
+        return {
+            "loss": loss,
+            "perplexity": math.exp(min(loss, 700.0)),
+            "accuracy": ratio(self.right, self.tokens),
+        }

@@ -1,0 +1,68 @@
+"""Metrics of question answering: a question's windows are judged together, as `biject predict` does."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+from torch import Tensor
+
+from biject.data.qa import QaDataset
+from biject.tasks.scores import answer_scores
+from biject.tasks.spans import Window, answers
+
+MAX_ANSWER_TOKENS = 30  # of SQuAD's baselines
+
+
+class QaMetrics:
+    """`exact_match` and `f1` over the questions whose windows were seen."""
+
+    names = ("exact_match", "f1")
+
+    def __init__(self, dataset: QaDataset) -> None:
+        self.dataset = dataset
+        self.windows: dict[int, Window] = {}
+        self.next = 0
+
+    def update(self, outputs: Any, batch: Mapping[str, Tensor], indices: Sequence[int] | None = None) -> None:
+        """Keep the scores of some windows; left out, `indices` are the next ones of the data set."""
+        starts, ends = (part.float().cpu() for part in (outputs.start_logits, outputs.end_logits))
+        mask = batch["attention_mask"].bool().cpu()
+        chosen = range(self.next, self.next + len(mask)) if indices is None else indices
+        self.next += len(mask)
+        for row, index in enumerate(chosen):
+            first, last = self.dataset.starts[index], self.dataset.ends[index]
+            self.windows[index] = Window(
+                starts=starts[row][mask[row]].numpy().astype(np.float64),
+                ends=ends[row][mask[row]].numpy().astype(np.float64),
+                in_context=[place >= 0 for place in first],
+                offsets=list(zip(first, last, strict=True)),
+                cls=self.dataset.cls[index],
+            )
+
+    def merge(self, other: Self) -> None:
+        """Add what another process kept."""
+        self.windows.update(other.windows)
+
+    def result(self) -> dict[str, float]:
+        """The metrics by name; the null answer is allowed where a question of the data set has no answer."""
+        by_question: dict[int, list[Window]] = {}
+        for index in sorted(self.windows):
+            by_question.setdefault(self.dataset.rows[index], []).append(self.windows[index])
+        unanswered = any(not question.answers for question in self.dataset.questions)
+        scores = []
+        for row, windows in by_question.items():
+            question = self.dataset.questions[row]
+            found = answers(
+                question.context,
+                windows,
+                top_k=1,
+                max_tokens=MAX_ANSWER_TOKENS,
+                null_answer=unanswered,
+                null_threshold=0.0,
+            )
+            guess = found[0]["answer"] if found else ""
+            scores.append(answer_scores(guess, [text for text, _ in question.answers]))
+        exact, f1 = np.mean(scores, axis=0) if scores else (0.0, 0.0)
+        return {"exact_match": float(exact), "f1": float(f1)}
