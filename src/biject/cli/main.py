@@ -11,7 +11,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-COMMANDS = ("export", "verify-export", "verify-matrix", "inspect", "predict", "families", "new-family")
+COMMANDS = (
+    "export", "verify-export", "verify-matrix", "inspect", "finetune", "predict", "families", "new-family",
+)  # fmt: skip
 HELP_FOLDER = Path(__file__).parent / "help"
 HELP_COLUMNS = 100
 

@@ -1,14 +1,16 @@
-"""`TrainConfig`: everything that decides how a model is trained, in one frozen object without torch."""
+"""`TrainConfig`: everything that decides how a model is trained; `FinetuneRecipe`: a whole run. No torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self
 
+from biject.config.model import ProblemType
 from biject.errors import ConfigError
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "f16"]
+FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,3 +110,76 @@ class TrainConfig:
                 f"No such settings: {', '.join(strange)}; there are {', '.join(sorted(known))}."
             )
         return cls(**values)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe:
+    """A fine-tuning run: what `run.toml` says.
+
+    Attributes:
+        model: Checkpoint folder, or repository on the Hub.
+        data: A file of rows, or a data set of the Hub.
+        task: The head to train.
+        revision: Of the model's repository.
+        eval_data: Rows to evaluate on; left out, a part of `data` is held back.
+        validation: That part; 0 for no evaluation.
+        data_split: Of a Hub data set.
+        eval_split: Of a Hub data set.
+        data_subset: Of a Hub data set that has several.
+        text_column: One column, or two for pairs.
+        label_column: One column; for several outputs, several.
+        labels: Names of the classes in their order; left out, the model's own or those found in the data.
+        problem_type: Of a text classifier; left out, found by the labels.
+        label_separator: Between several labels in one text.
+        label_all: Label all sub-words of a word, not just the first (tokcls).
+        stride: Tokens that windows of one context share (qa); left out, 128 or what fits.
+        mask_share: Of the tokens (mlm).
+        whole_words: Mask whole words (mlm).
+        new_head: Start with a new head even if the model has one.
+        max_length: In tokens; left out, what model and tokenizer take.
+        truncate: False refuses longer texts.
+        dtype: Of the exported weights; they are trained in float32.
+        device: `auto` is a GPU where there is one.
+        train: How to train.
+    """
+
+    model: str
+    data: str
+    task: FinetuneTask
+    revision: str | None = None
+    eval_data: str | None = None
+    validation: float = 0.1
+    data_split: str = "train"
+    eval_split: str = "validation"
+    data_subset: str | None = None
+    text_column: str | tuple[str, ...] | None = None
+    label_column: str | tuple[str, ...] | None = None
+    labels: tuple[str, ...] = ()
+    problem_type: ProblemType | None = None
+    label_separator: str | None = None
+    label_all: bool = False
+    stride: int | None = None
+    mask_share: float = 0.15
+    whole_words: bool = False
+    new_head: bool = False
+    max_length: int | None = None
+    truncate: bool = True
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    device: str = "auto"
+    train: TrainConfig = TrainConfig()
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for values that cannot be used, all in one message."""
+        faults = [f"`{name}` is empty" for name in ("model", "data") if not getattr(self, name)]
+        if not 0 <= self.validation < 1:
+            faults.append(f"`validation` should be at least 0 and below 1, found {self.validation}")
+        if not 0 < self.mask_share < 1:
+            faults.append(f"`mask_share` should be between 0 and 1, found {self.mask_share}")
+        if self.max_length is not None and self.max_length < 3:
+            faults.append(f"`max_length` should be at least 3, found {self.max_length}")
+        if self.stride is not None and self.stride < 0:
+            faults.append(f"`stride` should not be negative, found {self.stride}")
+        if len(set(self.labels)) < len(self.labels):
+            faults.append("`labels` names one twice")
+        if faults:
+            raise ConfigError("The recipe cannot be used: " + "; ".join(faults) + ".")

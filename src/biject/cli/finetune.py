@@ -1,0 +1,108 @@
+"""`biject finetune`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from biject.cli.flags import Json, Switch, names
+from biject.config.recipe_file import make_recipe, read_recipe
+from biject.errors import InputError
+
+_Text = Annotated[str | None, Parameter(metavar="NAME")]
+_Count = Annotated[int | None, Parameter(metavar="N")]
+_TRAIN = ("epochs", "batch_size", "lr", "seed", "precision", "checkpoint_every")
+
+
+def finetune(
+    *,
+    out: Annotated[Path, Parameter(metavar="DIR")],
+    recipe: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    model: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
+    data: Annotated[str | None, Parameter(metavar="FILE|REPO")] = None,
+    eval_data: Annotated[str | None, Parameter(metavar="FILE|REPO")] = None,
+    task: Literal["seqcls", "tokcls", "qa", "mlm"] | None = None,
+    text_column: Annotated[str | None, Parameter(metavar="A[,B]")] = None,
+    label_column: Annotated[str | None, Parameter(metavar="A[,B,…]")] = None,
+    epochs: _Count = None,
+    batch_size: _Count = None,
+    lr: Annotated[float | None, Parameter(metavar="X")] = None,
+    max_length: Annotated[int | None, Parameter(metavar="TOKENS")] = None,
+    seed: _Count = None,
+    precision: Literal["fp32", "bf16", "f16"] | None = None,
+    checkpoint_every: Annotated[int | None, Parameter(metavar="STEPS")] = None,
+    resume: Switch = False,
+    json: Json = False,
+) -> int:
+    """Fine-tune a checkpoint on labelled text; what comes out is a verified Hugging Face folder.
+
+    The folder DIR gets model/ (the best state), checkpoints/, run.toml (which repeats the run),
+    events.jsonl, verify.json and report.html. The exit code is 1 where transformers does not load the
+    model, or does not agree with it to the bit. Works under torchrun, too.
+
+    Args:
+        out: The run's folder; it must not exist yet, but for `--resume`.
+        recipe: A TOML file with any setting; flags go before it.
+        model: What to start from: a repository on the Hub, or a local folder.
+        data: Rows: .csv, .tsv, .jsonl, .json, .txt, .parquet, or a data set on the Hub.
+        eval_data: Rows to evaluate on; left out, a tenth of the data is held back.
+        task: The head to train; it starts random where the checkpoint has none.
+        text_column: Where the text stands; two columns for pairs.
+        label_column: Where the label stands.
+        epochs: Passes over the data (3).
+        batch_size: Samples that a device computes at once (32).
+        lr: Peak learning rate (5e-5).
+        max_length: Longer texts are cut there; left out, what the model takes.
+        seed: Of order, dropout, split and new head (0).
+        precision: What is computed in; weights are held in fp32.
+        checkpoint_every: Write a checkpoint every so many steps.
+        resume: Go on with the run in DIR from its latest checkpoint.
+    """
+    given: dict[str, Any] = {
+        "model": model,
+        "data": data,
+        "eval_data": eval_data,
+        "task": task,
+        "text_column": _columns(text_column, flag="--text-column"),
+        "label_column": _columns(label_column, flag="--label-column"),
+        "max_length": max_length,
+    }
+    train = dict(zip(_TRAIN, (epochs, batch_size, lr, seed, precision, checkpoint_every), strict=True))
+    values = _merged(recipe, out, given, train, resume=resume)
+    asked = make_recipe(values, where="The recipe" if recipe is None else str(recipe))
+
+    from biject.cli.console import print_json, print_lines
+    from biject.cli.ranks import only_first
+    from biject.runs.finetune import finetune as run
+
+    with only_first() as first:
+        shown = first and not json
+        result = run(asked, out=out, resume=resume, say=(lambda line: print_lines([line])) if shown else None)
+    if first and json:
+        print_json(result.to_json())
+    return 0 if result.passed else 1
+
+
+def _columns(value: str | None, *, flag: str) -> str | tuple[str, ...] | None:
+    found = names(value, flag=flag)
+    return found[0] if found is not None and len(found) == 1 else found
+
+
+def _merged(
+    recipe: Path | None, out: Path, given: dict[str, Any], train: dict[str, Any], *, resume: bool
+) -> dict[str, Any]:
+    """The recipe's values, or those of the run to resume, under the flags that were given."""
+    stored = out / "run.toml"
+    if recipe is None and resume and stored.is_file():
+        recipe = stored
+    values = {} if recipe is None else read_recipe(recipe)
+    values |= {name: value for name, value in given.items() if value is not None}
+    table = values.get("train", {})
+    if isinstance(table, dict):
+        values["train"] = table | {name: value for name, value in train.items() if value is not None}
+    lacking = [f"--{name}" for name in ("model", "data", "task") if name not in values]
+    if lacking:
+        raise InputError(f"finetune needs {', '.join(lacking)}, as a flag or in a --recipe.")
+    return values

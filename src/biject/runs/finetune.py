@@ -1,0 +1,199 @@
+"""`finetune`: a checkpoint and labelled text in; a fine-tuned, verified Hugging Face folder out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from biject.config.recipe import FinetuneRecipe
+from biject.data.qa import QaDataset
+from biject.environment import prepare as prepare_environment
+from biject.errors import CheckpointError, MissingExtraError
+from biject.events import notice
+from biject.runs.folder import REPORT, VERIFY, RunFolder, absolute, check_same, fingerprints
+from biject.runs.prepare import Prepared, prepare
+from biject.runs.proof import cast_like, prove
+from biject.runs.report import render
+from biject.save import Saved, save_model
+from biject.tasks.metrics import metrics_for
+from biject.train import checkpoints, ranks
+from biject.train.loop import StepResult
+from biject.train.session import Session
+from biject.train.trainer import FitResult, Trainer
+from biject.verify.report import Report
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetuned:
+    """What a run gave.
+
+    Attributes:
+        folder: The run's folder.
+        fit: Steps, losses, evaluations.
+        best: Which state `model/` holds, in words.
+        saved: Files of `model/` with their sha256; None on ranks other than the first.
+        report: The proof; None where transformers is not installed.
+    """
+
+    folder: Path
+    fit: FitResult
+    best: str
+    saved: Saved | None
+    report: Report | None
+
+    @property
+    def passed(self) -> bool:
+        """No level failed."""
+        return self.report is None or self.report.passed
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {
+            "folder": str(self.folder),
+            "passed": self.passed,
+            "best": self.best,
+            "fit": asdict(self.fit),
+            "model": None if self.saved is None else self.saved.to_json(),
+            "verified": [] if self.report is None else _proof_lines(self.report),
+        }
+
+
+def finetune(
+    recipe: FinetuneRecipe, *, out: str | Path, resume: bool = False, say: Say | None = None
+) -> Finetuned:
+    """Fine-tune a checkpoint as a recipe says.
+
+    Args:
+        recipe: The whole run.
+        out: Its folder, which must not exist yet, or be empty.
+        resume: Go on with the run in `out` from its latest checkpoint; to the bit on CPU.
+        say: Takes lines about data, model and proof as they come.
+
+    Raises:
+        BijectError: What cannot be used. As long as it is about input, nothing has been written.
+    """
+    prepare_environment()
+    ranks.start()
+    recipe, tell = absolute(recipe), say or (lambda line: None)
+    run = RunFolder(Path(out))
+    goes_on = _check_folder(run, recipe, resume=resume)
+    prepared = prepare(recipe)
+    for line in prepared.lines:
+        tell(line)
+    seen = fingerprints(recipe)
+    trainer = _trainer(run, recipe, prepared)
+    session = trainer.setup(prepared.samples.train)
+    (run.reopen if goes_on else run.begin)(recipe, fingerprints=seen)
+    fit = _train(run, trainer, session, prepared, resume=goes_on)
+    best = _take_best(run, prepared, fit, recipe.train.metric)
+    tell(f"BEST {best}")
+    saved, report = None, None
+    if run.writes:
+        dtype: torch.dtype = getattr(torch, recipe.dtype)
+        model = cast_like(prepared.model, dtype)
+        saved = save_model(model, run.model, force=goes_on)
+        tell(f"MODEL {saved.architecture} in {saved.folder}")
+        report = _prove(run, prepared, tell)
+        _finish(run, fit, best, saved, report)
+    ranks.wait()
+    return Finetuned(folder=run.folder, fit=fit, best=best, saved=saved, report=report)
+
+
+def _check_folder(run: RunFolder, recipe: FinetuneRecipe, *, resume: bool) -> bool:
+    """Whether there is a run to go on with; only rank 0 looks, before it writes."""
+    if not resume:
+        ranks.on_first(run.check_free)
+        return False
+    stored = run.stored()
+    ranks.wait()
+    if stored is None:
+        notice("nothing-to-resume", f"{run.folder} holds no run yet: it begins anew.")
+        return False
+    check_same(stored, recipe, run.folder)
+    return True
+
+
+def _trainer(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared) -> Trainer:
+    """A trainer that writes down what happens."""
+    samples = prepared.samples
+    questions = samples.evaluation if isinstance(samples.evaluation, QaDataset) else None
+    started = time.monotonic()
+
+    def on_step(step: int, done: StepResult) -> None:
+        run.event("step", step=step, seconds=round(time.monotonic() - started, 3), **asdict(done))
+
+    def on_evaluation(step: int, found: dict[str, float]) -> None:
+        run.event("evaluation", step=step, seconds=round(time.monotonic() - started, 3), **found)
+
+    return Trainer.for_head(
+        prepared.model,
+        config=recipe.train,
+        collate=prepared.collate,
+        metrics=lambda: metrics_for(
+            recipe.task, labels=samples.labels, problem_type=samples.problem_type, questions=questions
+        ),
+        on_step=on_step,
+        on_evaluation=on_evaluation,
+    )
+
+
+def _train(
+    run: RunFolder, trainer: Trainer, session: Session, prepared: Prepared, *, resume: bool
+) -> FitResult:
+    try:
+        return trainer.run(session, eval_dataset=prepared.samples.evaluation, out=run.folder, resume=resume)
+    except CheckpointError as error:
+        last = checkpoints.latest(run.checkpoints)
+        if last is None or "--resume" in str(error) or session.state.step == 0:
+            raise
+        raise CheckpointError(f"{error} {last} is good: go on from there with --resume.") from error
+
+
+def _take_best(run: RunFolder, prepared: Prepared, fit: FitResult, metric: str) -> str:
+    """Put the best state's weights into the model, and say which state that is."""
+    if fit.best_step is None or fit.best_value is None:
+        return f"step {fit.steps} of {fit.steps}: the last, as nothing was evaluated"
+    if fit.best_step != fit.steps:
+        checkpoints.read(prepared.model, run.checkpoints / checkpoints.folder_name(fit.best_step))
+    found = next(entry for entry in fit.history if entry["step"] == fit.best_step)
+    values = ", ".join(f"{name} {value:.4f}" for name, value in found.items() if name != "step")
+    way = "smallest" if metric.startswith("-") else "largest"
+    return f"step {fit.best_step} of {fit.steps}, by the {way} {metric.lstrip('-')}: {values}"
+
+
+def _prove(run: RunFolder, prepared: Prepared, tell: Say) -> Report | None:
+    """Verify the export; without transformers there is no judge, and that is said."""
+    samples: Sequence[Any] = prepared.samples.evaluation or prepared.samples.train
+    try:
+        report = prove(prepared.model, run.model, samples, prepared.collate)
+    except MissingExtraError as error:
+        tell(f"NOT CHECKED reload, trained: {error}")
+        return None
+    run.write(VERIFY, report.to_json() + "\n")
+    for line in _proof_lines(report):
+        tell(line)
+    return report
+
+
+def _proof_lines(report: Report) -> list[str]:
+    return [*(line for level in report.levels for line in level.lines()), report.verdict()]
+
+
+def _finish(run: RunFolder, fit: FitResult, best: str, saved: Saved, report: Report | None) -> None:
+    lines = [] if report is None else _proof_lines(report)
+    run.event(
+        "end",
+        steps=fit.steps,
+        best=best,
+        stopped_early=fit.stopped_early,
+        model=dict(saved.files),
+        passed=None if report is None else report.passed,
+    )
+    run.write(REPORT, render(run.folder.name, run.events(), best=best, proof=lines, changes=saved.changes))

@@ -1,0 +1,226 @@
+"""A run's folder: what lies in it, what happened in it, and whether it can be gone on with.
+
+`model/` the result, `checkpoints/step-000100/`, `run.toml`, `events.jsonl`, `verify.json`, `report.html`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import biject
+from biject.config.recipe import FinetuneRecipe
+from biject.config.recipe_file import dump_recipe, make_recipe, read_recipe
+from biject.errors import CheckpointError, InputError
+from biject.train import ranks
+
+MODEL, CHECKPOINTS = "model", "checkpoints"
+RECIPE, EVENTS, VERIFY, REPORT = "run.toml", "events.jsonl", "verify.json", "report.html"
+
+_LEFT_OVER = re.compile(r"\..*\.biject-\d+-(new|old)-[0-9a-f]+")
+_MAY_DIFFER = {"device", "train.checkpoint_every", "train.keep", "train.evaluate_every", "train.patience"}
+
+
+class RunFolder:
+    """The folder of one run; only rank 0 writes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.writes = ranks.rank() == 0
+
+    @property
+    def model(self) -> Path:
+        """Where the result goes."""
+        return self.folder / MODEL
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints go."""
+        return self.folder / CHECKPOINTS
+
+    def check_free(self) -> None:
+        """Refuse a folder that holds anything, before work is done.
+
+        Raises:
+            InputError: it does, or it cannot be a folder.
+        """
+        if not os.path.lexists(self.folder):
+            return
+        if not self.folder.is_dir():
+            raise InputError(f"{self.folder} is there already and is not a folder. Choose another for --out.")
+        if any(self.folder.iterdir()):
+            hint = " Go on with it by --resume, or choose" if (self.folder / RECIPE).is_file() else " Choose"
+            raise InputError(f"{self.folder} is there already and not empty.{hint} another folder for --out.")
+
+    def stored(self) -> FinetuneRecipe | None:
+        """The recipe of the run that this folder holds, None where there is no run.
+
+        Raises:
+            InputError, ConfigError: it holds something else, or its recipe is damaged.
+        """
+        path = self.folder / RECIPE
+        if path.is_file():
+            return make_recipe(read_recipe(path), where=str(path))
+        if self.folder.is_dir() and any(not _LEFT_OVER.fullmatch(p.name) for p in self.folder.iterdir()):
+            raise InputError(
+                f"{self.folder} is no run's folder: it has no {RECIPE}. There is nothing to resume."
+            )
+        return None
+
+    def begin(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str]) -> None:
+        """Make the folder with the recipe in it."""
+        if not self.writes:
+            return
+        with self.writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+            comment = f"biject {biject.__version__}; again: biject finetune --recipe {RECIPE} --out DIR"
+            self.write(RECIPE, dump_recipe(recipe, comment=comment))
+        self.event("start", fingerprints=fingerprints, recipe=asdict(recipe))
+
+    def reopen(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str]) -> None:
+        """Go on: clear away what a killed process left half-done, and refuse data that changed.
+
+        Raises:
+            InputError: a file has another content than when the run began.
+        """
+        first = next((event for event in self.events() if event.get("event") == "start"), {})
+        before = first.get("fingerprints", {})
+        for name, digest in fingerprints.items():
+            if before.get(name, digest) != digest:
+                raise InputError(f"{name} is not what it was when the run in {self.folder} began.")
+        if not self.writes:
+            return
+        with self.writing():
+            for place in (self.folder, self.checkpoints):
+                for path in place.iterdir() if place.is_dir() else ():
+                    if _LEFT_OVER.fullmatch(path.name):
+                        shutil.rmtree(path)
+        self.event("resume", recipe=asdict(recipe))
+
+    def write(self, name: str, text: str) -> None:
+        """Write a file whole or not at all."""
+        if not self.writes:
+            return
+        path = self.folder / name
+        temporary = self.folder / f".{name}.biject-{os.getpid()}-new-0"
+        with self.writing():
+            try:
+                with temporary.open("w", encoding="utf-8") as stream:
+                    stream.write(text)
+                    stream.flush()
+                    os.fsync(stream.fileno())
+                temporary.replace(path)
+            finally:
+                temporary.unlink(missing_ok=True)
+
+    def event(self, kind: str, **values: Any) -> None:
+        """Append one line to `events.jsonl`."""
+        if not self.writes:
+            return
+        line = json.dumps({"event": kind, "time": round(time.time(), 3), **values}, ensure_ascii=False)
+        path = self.folder / EVENTS
+        with self.writing(), path.open("a+b") as stream:
+            if stream.seek(0, os.SEEK_END):
+                stream.seek(-1, os.SEEK_END)
+                if stream.read(1) != b"\n":  # the last line of a killed process
+                    stream.write(b"\n")
+            stream.write(line.encode() + b"\n")
+
+    def events(self) -> list[dict[str, Any]]:
+        """What happened, in order; a line that was cut off is passed over."""
+        path = self.folder / EVENTS
+        if not path.is_file():
+            return []
+        found = []
+        for line in path.read_bytes().splitlines():
+            try:
+                value = json.loads(line)
+            except ValueError:
+                continue
+            found += [value] if isinstance(value, dict) else []
+        return found
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Turn what the operating system says into one message.
+
+        Raises:
+            CheckpointError: in place of any `OSError` of the block.
+        """
+        try:
+            yield
+        except OSError as error:
+            place = error.filename or self.folder
+            raise CheckpointError(
+                f"{place} could not be written: {error.strerror or error}. Checkpoints that are in "
+                f"{self.checkpoints} are good; free some space, then go on with --resume."
+            ) from error
+
+
+def check_same(stored: FinetuneRecipe, asked: FinetuneRecipe, folder: Path) -> None:
+    """Refuse to go on with another recipe.
+
+    Raises:
+        InputError: settings that decide the result differ.
+    """
+    before, now = _flat(stored), _flat(asked)
+    differ = [key for key in before if key not in _MAY_DIFFER and before[key] != now[key]]
+    if differ:
+        told = "; ".join(f"{key} was {before[key]!r}, is {now[key]!r}" for key in differ)
+        raise InputError(f"The run in {folder} cannot go on with another recipe: {told}.")
+
+
+def _flat(recipe: FinetuneRecipe) -> dict[str, Any]:
+    plain = asdict(recipe)
+    train = plain.pop("train")
+    return plain | {f"train.{key}": value for key, value in train.items()}
+
+
+def absolute(recipe: FinetuneRecipe) -> FinetuneRecipe:
+    """With full paths, so that it holds from anywhere; names on the Hub stay."""
+
+    def full(name: str) -> str:
+        path = Path(name).expanduser()
+        return str(path.resolve()) if path.exists() else name
+
+    eval_data = None if recipe.eval_data is None else full(recipe.eval_data)
+    return replace(recipe, model=full(recipe.model), data=full(recipe.data), eval_data=eval_data)
+
+
+def fingerprints(recipe: FinetuneRecipe) -> dict[str, str]:
+    """sha256 of the files of rows."""
+    found = {}
+    for value in (recipe.data, recipe.eval_data):
+        if value is not None and Path(value).is_file():
+            with Path(value).open("rb") as stream:
+                found[value] = hashlib.file_digest(stream, "sha256").hexdigest()
+    return found
+
+
+def checkpoint_of(path: Path) -> Path:
+    """The Hugging Face folder that a run's folder or one of its checkpoints stands for.
+
+    Raises:
+        InputError: it is neither.
+    """
+    if (path / MODEL / "config.json").is_file():
+        return path / MODEL
+    if (path / "config.json").is_file():
+        return path
+    if (path / RECIPE).is_file():
+        raise InputError(
+            f"The run in {path} has no {MODEL} yet: finish it with --resume, or name one of its checkpoints."
+        )
+    raise InputError(f"{path} is neither a training run's folder nor one of its checkpoints.")
+
+
+__all__ = ["RunFolder", "absolute", "check_same", "checkpoint_of", "fingerprints"]

@@ -1,0 +1,178 @@
+"""From a recipe to what training needs: model, tokenizer, samples. Nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from biject.checkpoint.hub import resolve_folder
+from biject.config.recipe import FinetuneRecipe
+from biject.data.collate import Collator
+from biject.data.fit import check_fits
+from biject.data.tokenizer import Tokenizer, load_tokenizer
+from biject.errors import ConfigError, InputError
+from biject.model import Model, load
+from biject.runs.samples import Samples, read_samples
+from biject.tasks.common import max_tokens
+from biject.tasks.metrics import metric_names
+from biject.train import ranks
+
+Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """What a run works with.
+
+    Attributes:
+        model: With the task's head, parameters in float32.
+        tokenizer: The model's.
+        samples: To train on and to evaluate on.
+        collate: Makes batches of samples.
+        lines: What is worth telling about data and head.
+    """
+
+    model: Model
+    tokenizer: Tokenizer
+    samples: Samples
+    collate: Collate
+    lines: tuple[str, ...]
+
+
+def prepare(recipe: FinetuneRecipe) -> Prepared:
+    """Load and check everything that the recipe names.
+
+    Raises:
+        BijectError: What cannot be used, where, and what to do.
+    """
+    device = _device(recipe.device)
+    folder = resolve_folder(recipe.model, revision=recipe.revision)
+    found = load(folder)
+    tokenizer = load_tokenizer(folder, found.hf_config)
+    check_fits(tokenizer, {"vocab_size": found.config.vocab_size})
+    known = _known_labels(recipe, found)
+    limit = _limit(recipe, found, tokenizer)
+    samples = read_samples(recipe, tokenizer, limit=limit, known=known, problem_type=_problem(recipe, found))
+    _check_metric(recipe, samples)
+    model, head_line = _with_head(recipe, folder, found, samples)
+    lines = [f"DATA train: {line}" for line in samples.train_lines]
+    lines += [f"DATA evaluation: {line}" for line in samples.eval_lines]
+    return Prepared(
+        model=model.to(device),
+        tokenizer=tokenizer,
+        samples=samples,
+        collate=_collate(model, tokenizer),
+        lines=(*lines, *head_line),
+    )
+
+
+def has_head(recipe: FinetuneRecipe, found: Model) -> bool:
+    """Whether training goes on with the checkpoint's own head."""
+    return found.provenance.file_head == recipe.task and not recipe.new_head
+
+
+def _known_labels(recipe: FinetuneRecipe, found: Model) -> tuple[str, ...] | None:
+    """The classes, where they are settled before the data are read."""
+    if recipe.task not in ("seqcls", "tokcls"):
+        if recipe.labels:
+            raise InputError(f"`labels` have no meaning for the task {recipe.task}.")
+        return None
+    if not has_head(recipe, found):
+        return recipe.labels or None
+    own = tuple(found.id2label[index] for index in sorted(found.id2label))
+    if recipe.labels and recipe.labels != own:
+        raise InputError(
+            f"`labels` are {', '.join(recipe.labels[:10])}, the model's head has {', '.join(own[:10])}; "
+            "leave them out, or set `new_head = true` in the recipe to start with a new head."
+        )
+    return own
+
+
+def _problem(recipe: FinetuneRecipe, found: Model) -> Any:
+    """The kind of classification, if it is settled before the data are read."""
+    own = found.config.head.problem_type if found.config.head and has_head(recipe, found) else None
+    if recipe.problem_type is not None and recipe.task != "seqcls":
+        raise InputError(f"`problem_type` has no meaning for the task {recipe.task}.")
+    if own is not None and recipe.problem_type not in (None, own):
+        raise InputError(
+            f"`problem_type` is {recipe.problem_type}, the model's head is for {own}; set `new_head = true` "
+            "in the recipe to start with a new head."
+        )
+    return recipe.problem_type or own
+
+
+def _limit(recipe: FinetuneRecipe, found: Model, tokenizer: Tokenizer) -> int | None:
+    """Tokens a sample may have."""
+    most = max_tokens(found, tokenizer)
+    if recipe.max_length is not None and most is not None and recipe.max_length > most:
+        raise InputError(
+            f"max_length is {recipe.max_length}; model and tokenizer take at most {most} tokens."
+        )
+    if recipe.max_length is None and recipe.task == "qa":
+        return None if most is None else min(most, 384)
+    return most if recipe.max_length is None else recipe.max_length
+
+
+def _check_metric(recipe: FinetuneRecipe, samples: Samples) -> None:
+    names = metric_names(recipe.task, labels=samples.labels, problem_type=samples.problem_type)
+    asked = recipe.train.metric.removeprefix("-")
+    if asked not in names:
+        raise ConfigError(
+            f"metric: {asked!r} is not computed for {recipe.task}; there are {', '.join(names)}."
+        )
+    if recipe.train.patience and samples.evaluation is None:
+        raise ConfigError("patience needs rows to evaluate on: give eval_data, or a validation share over 0.")
+
+
+def _with_head(
+    recipe: FinetuneRecipe, folder: Path, found: Model, samples: Samples
+) -> tuple[Model, tuple[str, ...]]:
+    """The model to train: the checkpoint's own head, or a new one with the data's labels."""
+    torch.manual_seed(recipe.train.seed)
+    if has_head(recipe, found):
+        return load(folder, head=recipe.task, dtype=torch.float32), ("HEAD the checkpoint's own",)
+    new: dict[str, Any] = {}
+    if samples.labels:
+        new["labels"] = list(samples.labels)
+    if samples.problem_type is not None:
+        new["problem_type"] = samples.problem_type
+    model = load(folder, head=recipe.task, dtype=torch.float32, new_head=new)
+    names = ", ".join(model.provenance.fresh)
+    labels = f"; labels {', '.join(samples.labels[:20])}" if samples.labels else ""
+    more = f" and {len(samples.labels) - 20} more" if len(samples.labels) > 20 else ""
+    return model, (f"HEAD new, random at first: {names}{labels}{more}",)
+
+
+def _collate(model: Model, tokenizer: Tokenizer) -> Collate:
+    """Batches as the model takes them: segments only where it has a table for them."""
+    collator = Collator.of(tokenizer)
+    takes_segments = model.config.embedding.type_vocab_size > 1
+
+    def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
+        batch = collator(samples)
+        if not takes_segments:
+            batch.pop("token_type_ids", None)
+        return batch
+
+    return collate
+
+
+def _device(asked: str) -> torch.device:
+    """The device; of several GPUs the one of this rank.
+
+    Raises:
+        InputError: This machine has none of that name.
+    """
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+    try:
+        device = ranks.own_device(torch.device(name))
+        torch.empty(0, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"`device` {name!r} cannot be used on this machine: {reason}.") from error
+    return device

@@ -1,0 +1,179 @@
+"""The rows of a recipe as samples, and the part of them that is held back for evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from biject.config.model import ProblemType
+from biject.config.recipe import FinetuneRecipe
+from biject.data.dataset import Built, Dataset, Sample
+from biject.data.features import build_dataset
+from biject.data.rows import Rows, load_rows
+from biject.data.split import split_rows
+from biject.data.tokenizer import Tokenizer
+from biject.errors import InputError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Samples:
+    """What is trained on, what is evaluated on (None for nothing), and what the reader should know."""
+
+    train: Sequence[Sample]
+    evaluation: Sequence[Sample] | None
+    labels: tuple[str, ...]
+    problem_type: ProblemType | None
+    train_lines: tuple[str, ...]
+    eval_lines: tuple[str, ...]
+
+
+class Part(Sequence[Sample]):
+    """Some samples of a data set."""
+
+    def __init__(self, whole: Dataset, indices: Sequence[int]) -> None:
+        self.whole, self.indices = whole, indices
+        self.lengths = [whole.lengths[i] for i in indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.whole[self.indices[index]]
+
+
+def read_samples(
+    recipe: FinetuneRecipe,
+    tokenizer: Tokenizer,
+    *,
+    limit: int | None,
+    known: tuple[str, ...] | None,
+    problem_type: ProblemType | None,
+) -> Samples:
+    """Read and tokenize the recipe's rows.
+
+    Args:
+        recipe: Names files and columns.
+        tokenizer: Makes the tokens.
+        limit: Tokens of a sample.
+        known: Labels, where the model or the recipe settles them.
+        problem_type: The same for the kind of classification.
+
+    Raises:
+        InputError: What is wrong, in which file, row and column.
+    """
+    options = _options(recipe, limit=limit, problem_type=problem_type)
+    rows = load_rows(recipe.data, split=recipe.data_split, subset=recipe.data_subset)
+    held: Rows | None = None
+    if recipe.eval_data is not None:
+        held = load_rows(recipe.eval_data, split=recipe.eval_split, subset=recipe.data_subset)
+    if held is None and recipe.validation > 0 and recipe.task in ("seqcls", "tokcls"):
+        return _one_table(recipe, tokenizer, rows, known, options)
+    if held is None and recipe.validation > 0:
+        rows, held = _split(recipe, rows)
+    built = _build(recipe, tokenizer, rows, known, options)
+    evaluation: Built | None = None
+    if held is not None:
+        later = {**options, **_settled(built.dataset)}
+        evaluation = _build(recipe, tokenizer, held, built.labels or None, later, settled=known is None)
+    return Samples(
+        train=built.dataset,
+        evaluation=None if evaluation is None else evaluation.dataset,
+        labels=built.labels,
+        problem_type=built.dataset.problem_type,
+        train_lines=tuple(built.report.lines()),
+        eval_lines=() if evaluation is None else tuple(evaluation.report.lines()),
+    )
+
+
+def _one_table(
+    recipe: FinetuneRecipe,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    known: tuple[str, ...] | None,
+    options: dict[str, Any],
+) -> Samples:
+    """Labels are found in all rows; then some of them are held back."""
+    built = _build(recipe, tokenizer, rows, known, options)
+    held = set(_split(recipe, rows)[1].numbers)
+    outside = [rows.numbers[row] in held for row in built.dataset.rows]
+    train = Part(built.dataset, [i for i, out in enumerate(outside) if not out])
+    evaluation = Part(built.dataset, [i for i, out in enumerate(outside) if out])
+    return Samples(
+        train=train,
+        evaluation=evaluation,
+        labels=built.labels,
+        problem_type=built.dataset.problem_type,
+        train_lines=(*built.report.lines(), f"{len(train)} samples to train on"),
+        eval_lines=(f"{len(evaluation)} samples, held back from {rows.source}",),
+    )
+
+
+def _split(recipe: FinetuneRecipe, rows: Rows) -> tuple[Rows, Rows]:
+    """Hold rows back: labels in proportion, questions about one context together."""
+    label = recipe.label_column
+    if label is None:
+        label = next((name for name in ("label", "labels") if name in rows.columns), None)
+    by_label = isinstance(label, str) and recipe.task == "seqcls"
+    grouped = recipe.task == "qa" and "context" in rows.columns and len(set(rows.column("context"))) > 1
+    split = split_rows(
+        rows,
+        recipe.validation,
+        seed=recipe.train.seed,
+        label_column=label if by_label and isinstance(label, str) else None,
+        group_column="context" if grouped else None,
+    )
+    return split.train, split.validation
+
+
+def _options(
+    recipe: FinetuneRecipe, *, limit: int | None, problem_type: ProblemType | None
+) -> dict[str, Any]:
+    """What `build_dataset` takes for the task; a setting without effect is an error."""
+    columns = {"text_column": recipe.text_column, "label_column": recipe.label_column}
+    takes = {"seqcls": ("text_column", "label_column"), "tokcls": ("text_column", "label_column"), "qa": ()}
+    options: dict[str, Any] = {"max_length": limit, "truncate": recipe.truncate}
+    for name, value in columns.items():
+        if value is None:
+            continue
+        if name not in takes.get(recipe.task, ("text_column",)):
+            raise InputError(f"{name} has no meaning for the task {recipe.task}.")
+        if not isinstance(value, str) and recipe.task != "seqcls":
+            if len(value) != 1:
+                raise InputError(f"{name}: the task {recipe.task} takes one column, found {len(value)}.")
+            value = value[0]
+        options[name] = value
+    if recipe.task == "seqcls":
+        options |= {"problem_type": problem_type, "label_separator": recipe.label_separator}
+    elif recipe.task == "tokcls":
+        options["label_all"] = recipe.label_all
+    elif recipe.task == "qa":
+        options["stride"] = recipe.stride
+    else:
+        seed, share = recipe.train.seed, recipe.mask_share
+        options |= {"seed": seed, "share": share, "whole_words": recipe.whole_words}
+    return options
+
+
+def _settled(dataset: Dataset) -> dict[str, Any]:
+    return {} if dataset.problem_type is None else {"problem_type": dataset.problem_type}
+
+
+def _build(
+    recipe: FinetuneRecipe,
+    tokenizer: Tokenizer,
+    rows: Rows,
+    labels: tuple[str, ...] | None,
+    options: dict[str, Any],
+    *,
+    settled: bool = False,
+) -> Built:
+    try:
+        return build_dataset(rows, recipe.task, tokenizer, labels=labels, **options)
+    except InputError as error:
+        if labels is None or settled or recipe.labels or "unknown label" not in str(error):
+            raise
+        raise InputError(
+            f"{error} These are the labels of the model's own head; `new_head = true` in the recipe starts a "
+            "new one with those of the data."
+        ) from error
