@@ -111,7 +111,7 @@ def _nothing(files: TokenizerFiles, name: str, expected: tuple[str, ...]) -> Mis
     found = ", ".join(files.vocabularies) or "no vocabulary at all"
     wanted = " or ".join([files.serialized_name, *([" + ".join(expected)] if expected else [])])
     return MissingTokenizerError(
-        f"{files.folder}: {name} is built from {wanted}, and the folder has "
+        f"{files.folder}: {name[:100]} is built from {wanted}, and the folder has "
         f"{found}. (transformers makes one up that knows its special tokens only.) Put the missing file "
         "there, or name the class that reads what is there as `tokenizer_class` in tokenizer_config.json."
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from biject.checkpoint.strict_json import parse_object, read_small_file, shown
+from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file, shown
 from biject.data import chat
 from biject.data.arguments import Texts, cleaned, max_length, rows, strategy, template
 from biject.data.encoded import Encoded
@@ -45,7 +45,11 @@ def load_tokenizer(folder: str | Path, config: Mapping[str, Any] | None = None) 
         raise CheckpointError(f"{folder} is no folder; give the one that holds the tokenizer's files.")
     if config is None:
         path = folder / "config.json"
-        config = parse_object(read_small_file(path, what=path.name), where=str(path)) if path.exists() else {}
+        config = (
+            parse_object(read_small_file(path, what=path.name, limit=MAX_CONFIG_BYTES), where=str(path))
+            if path.exists()
+            else {}
+        )
     return Tokenizer(load_parts(folder, config))
 
 
