@@ -1,0 +1,233 @@
+"""What one process and two do alike: each case trains something and says what came of it, as plain data."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from biject.checkpoint.bytes import tensor_bytes
+from biject.errors import BijectError
+from biject.model import load
+from biject.train import checkpoints, ranks
+from biject.train.trainer import Trainer
+
+Result = dict[str, Any]
+GLOBAL_BATCH = 8
+
+
+def share() -> int:
+    """A rank's part of the global batch."""
+    return GLOBAL_BATCH // ranks.count()
+
+
+def digest(model: nn.Module) -> str:
+    whole = sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        whole.update(name.encode() + bytes(tensor_bytes(tensor.detach())))
+    return whole.hexdigest()
+
+
+def weights(model: nn.Module) -> list[float]:
+    return torch.cat([p.detach().reshape(-1) for p in model.parameters()]).tolist()
+
+
+class Tokens:
+    """Texts of 3 to 12 tokens with labels, of which a third is -100 and some texts have none."""
+
+    def __init__(self, count: int) -> None:
+        draw = torch.Generator().manual_seed(1)
+        self.lengths = [3 + int(n) for n in torch.randint(0, 10, (count,), generator=draw)]
+        self.items = []
+        for index, length in enumerate(self.lengths):
+            ids = torch.randint(5, 90, (length,), generator=draw)
+            ignored = torch.rand(length, generator=draw) < (1.0 if index % 7 == 0 else 0.33)
+            self.items.append({"index": index, "ids": ids, "labels": (ids % 2).masked_fill(ignored, -100)})
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.items[index]
+
+
+class Collate:
+    """Pads; remembers which samples it saw."""
+
+    def __init__(self) -> None:
+        self.seen: list[int] = []
+
+    def __call__(self, samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        self.seen += [sample["index"] for sample in samples]
+        pad = nn.utils.rnn.pad_sequence
+        ids = pad([sample["ids"] for sample in samples], batch_first=True)
+        labels = pad([sample["labels"] for sample in samples], batch_first=True, padding_value=-100)
+        return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
+
+
+def curve(folder: Path, out: Path) -> Result:
+    """50 steps over 203 samples: the 26th step of an epoch has 3, so that the second rank has none."""
+    model, collate = load(folder), Collate()
+    trainer = Trainer(model, collate=collate, lr=1e-3)
+    session = trainer.setup(Tokens(203), batch_size=share(), max_steps=52)
+    losses, epochs = [], []
+    for window in session.windows():
+        if session.state.step_in_epoch == 0:
+            epochs.append(len(collate.seen) - sum(len(b["labels"]) for b in window))
+        losses.append(session.step(window).loss)
+        if session.epoch_ended:
+            epochs[-1] = collate.seen[epochs[-1] :]
+    return {"losses": losses, "epochs": epochs, "weights": weights(model), "digest": digest(model)}
+
+
+def token_budget(folder: Path, out: Path) -> Result:
+    model, collate = load(folder), Collate()
+    trainer = Trainer(model, collate=collate, lr=1e-3, max_tokens=40, accumulate=2 // ranks.count())
+    return {"losses": trainer.fit(Tokens(90), epochs=1).losses, "seen": collate.seen, "digest": digest(model)}
+
+
+class MLP(nn.Module):
+    """Somebody's own: a norm with buffers, and a layer that is never used."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Linear(6, 16), nn.ReLU(), nn.Linear(16, 3))
+        self.unused = nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.body(x)
+
+
+def numbers(count: int) -> list[tuple[Tensor, int]]:
+    draw = torch.Generator().manual_seed(2)
+    return [(torch.randn(6, generator=draw), index % 3) for index in range(count)]
+
+
+def mean_step(model: nn.Module, batch: Any) -> Tensor:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1])
+
+
+def sum_step(model: nn.Module, batch: Any) -> tuple[Tensor, int]:
+    return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="sum"), len(batch[1])
+
+
+def own_module(step: Callable[..., Any]) -> Result:
+    torch.manual_seed(ranks.rank())  # rank 0's weights are everybody's
+    model = MLP()
+    torch.manual_seed(0)
+    start = {name: tensor.clone() for name, tensor in MLP().state_dict().items()}
+    trainer = Trainer(model, step=step, lr=1e-2, weight_decay=0.1)
+    losses = trainer.fit(numbers(37), batch_size=share(), epochs=4).losses
+    return {
+        "losses": losses,
+        "digest": digest(model),
+        "unused_stayed": torch.equal(model.unused.weight, start["unused.weight"]),
+        "moved": not torch.equal(model.body[0].weight, start["body.0.weight"]),
+    }
+
+
+def batch_norm(folder: Path, out: Path) -> Result:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 8), nn.BatchNorm1d(8), nn.Linear(8, 3))
+    Trainer(model, step=mean_step, lr=1e-2).fit(numbers(48), batch_size=share(), epochs=2)
+    return {"digest": digest(model)}
+
+
+def hugging_face(folder: Path, out: Path) -> Result:
+    from transformers import BertForTokenClassification
+
+    model = BertForTokenClassification.from_pretrained(folder)
+    trainer = Trainer(model, collate=Collate(), lr=1e-3)
+    return {"losses": trainer.fit(Tokens(45), batch_size=share(), epochs=2).losses, "digest": digest(model)}
+
+
+def stream(folder: Path, out: Path) -> Result:
+    """Seven ready batches: with two ranks the fourth step has one for the first rank only."""
+    model, collate, data = load(folder), Collate(), Tokens(28)
+    batches = [collate([data[i] for i in range(at, at + 4)]) for at in range(0, 28, 4)]
+    trainer = Trainer(model, lr=1e-3, accumulate=2 // ranks.count())
+    return {"losses": trainer.fit(batches_of(batches), max_steps=8).losses, "digest": digest(model)}
+
+
+class batches_of:
+    """An iterable without a length."""
+
+    def __init__(self, batches: list[Any]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Any:
+        return iter(self.batches)
+
+
+def resume(folder: Path, out: Path) -> Result:
+    """Dropout on and a collator that draws from every generator: 12 steps, and 12 that stopped at 6."""
+
+    def drawing(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
+        batch = Collate()(samples)
+        ids = batch["input_ids"]
+        for drawn in (random.random(), float(np.random.rand()), float(torch.rand(()))):
+            ids[0, int(drawn * ids.shape[1])] = 7
+        return batch
+
+    def make() -> tuple[Any, Trainer]:
+        model = load(folder)
+        for module in model.modules():
+            if isinstance(module, nn.Dropout):
+                module.p = 0.1
+        settings = {"collate": drawing, "lr": 1e-3, "checkpoint_every": 6, "batch_size": share()}
+        return model, Trainer(model, **settings)
+
+    written: list[str] = []
+    write = checkpoints.write
+
+    def counting(model: nn.Module, path: Path, files: Any) -> None:
+        written.append(path.name)
+        write(model, path, files)
+
+    checkpoints.write = counting
+    whole, trainer = make()
+    losses = trainer.fit(Tokens(60), max_steps=12, out=out / "run").losses
+    checkpoints.write = write
+    _ = torch.rand(5), random.random(), np.random.rand()  # resuming must not depend on what was drawn since
+    again, trainer = make()
+    start = out / "run" / "checkpoints" / "step-000006"
+    later = trainer.fit(Tokens(60), max_steps=12, out=out / "again", resume=start).losses
+    ranks.on_first(lambda: whole.save_pretrained(out / "export"))
+    return {
+        "losses": losses,
+        "later": later,
+        "digest": digest(whole),
+        "resumed": digest(again),
+        "written": written,
+        "folders": sorted(path.name for path in (out / "run" / "checkpoints").iterdir()),
+    }
+
+
+def refusal(folder: Path, out: Path) -> Result:
+    """The run's folder is a file: rank 0 cannot write, and nobody waits for ever."""
+    ranks.on_first(lambda: (out / "in-the-way").write_text("a file"))
+    trainer = Trainer(MLP(), step=mean_step, checkpoint_every=1)
+    try:
+        trainer.fit(numbers(16), batch_size=share(), max_steps=2, out=out / "in-the-way")
+    except BijectError as error:
+        return {"error": str(error)}
+    return {"error": None}
+
+
+CASES: dict[str, Callable[[Path, Path], Result]] = {
+    "curve": curve,
+    "token_budget": token_budget,
+    "mean_step": lambda folder, out: own_module(mean_step),
+    "sum_step": lambda folder, out: own_module(sum_step),
+    "batch_norm": batch_norm,
+    "hugging_face": hugging_face,
+    "stream": stream,
+    "resume": resume,
+    "refusal": refusal,
+}

@@ -1,0 +1,119 @@
+"""Two CPU processes under torchrun do what one does with the same global batch."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from biject.verify.reference import make_reference
+from distributed.cases import CASES
+
+Results = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    return make_reference("bert", "tokcls", tmp_path_factory.mktemp("ranks") / "model", overrides=off)
+
+
+@pytest.fixture(scope="module")
+def one(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Results:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("one")
+    found = {name: case(folder, out) for name, case in CASES.items()}
+    torch.set_num_threads(before)
+    return found
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("two")
+
+
+@pytest.fixture(scope="module")
+def two(folder: Path, out: Path) -> list[Results]:
+    worker = Path(__file__).with_name("worker.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(worker), str(folder), str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [json.loads((out / f"rank-{rank}.json").read_text()) for rank in range(2)]
+
+
+def close(ours: list[float], theirs: list[float], bound: float = 1e-5) -> bool:
+    """The bound is the issue's: sums over ranks are regrouped, so the last bits move."""
+    return len(ours) == len(theirs) and all(
+        abs(a - b) <= bound * abs(b) for a, b in zip(ours, theirs, strict=True)
+    )
+
+
+def test_the_loss_curve_is_that_of_one_process(one: Results, two: list[Results]) -> None:
+    losses = one["curve"]["losses"]
+    assert len(losses) == 52
+    assert sum(losses[-10:]) < 0.95 * sum(losses[:10])
+    for rank in two:
+        assert close(rank["curve"]["losses"], losses)
+    ours, theirs = torch.tensor(two[0]["curve"]["weights"]), torch.tensor(one["curve"]["weights"])
+    assert float((ours - theirs).norm() / theirs.norm()) <= 1e-4  # Adam divides by small second moments
+
+
+def test_every_sample_is_used_once_an_epoch(one: Results, two: list[Results]) -> None:
+    epochs = zip(*(rank["curve"]["epochs"] for rank in (*two, one)), strict=True)
+    for first, second, alone in epochs:
+        assert sorted(first + second) == sorted(alone) == list(range(203))
+        assert len(first) - len(second) == 3  # the last step's three
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if name != "refusal"])
+def test_ranks_end_with_the_same_weights(name: str, two: list[Results]) -> None:
+    assert two[0][name]["digest"] == two[1][name]["digest"]
+
+
+@pytest.mark.parametrize("name", ["token_budget", "mean_step", "sum_step", "hugging_face", "stream"])
+def test_any_model_and_data(name: str, one: Results, two: list[Results]) -> None:
+    assert close(two[0][name]["losses"], one[name]["losses"])
+    assert two[0][name]["losses"] == two[1][name]["losses"]
+
+
+def test_a_token_budget_uses_every_sample_once(two: list[Results]) -> None:
+    assert sorted(two[0]["token_budget"]["seen"] + two[1]["token_budget"]["seen"]) == list(range(90))
+
+
+def test_an_unused_parameter_is_passed_over(one: Results, two: list[Results]) -> None:
+    for found in (one, *two):
+        assert found["mean_step"]["unused_stayed"]
+        assert found["mean_step"]["moved"]
+
+
+def test_resume_is_exact_under_ranks(one: Results, two: list[Results]) -> None:
+    for found in (one, *two):
+        assert found["resume"]["resumed"] == found["resume"]["digest"]
+        assert found["resume"]["later"] == found["resume"]["losses"][6:]
+
+
+def test_state_and_export_are_written_once(two: list[Results], out: Path) -> None:
+    assert two[0]["resume"]["written"] == ["step-000006", "step-000012"]
+    assert two[1]["resume"]["written"] == []
+    assert two[0]["resume"]["folders"] == ["step-000006", "step-000012"]
+    names = sorted(path.name for path in (out / "export").iterdir())
+    assert "model.safetensors" in names
+    assert [path.name for path in out.iterdir() if path.name.startswith(".")] == []
+
+
+def test_what_rank_0_cannot_write_ends_all(two: list[Results]) -> None:
+    assert "in-the-way" in two[0]["refusal"]["error"]
+    assert "rank 0" in two[1]["refusal"]["error"]
