@@ -10,14 +10,14 @@ TYPE_CHECKING = (
     False  # type checkers know the name; importing `typing` for it would double the time of the import
 )
 if TYPE_CHECKING:
-    from biject.errors import BijectError
-    from biject.model import (
+    from biject.auto import (
         AutoModel,
         AutoModelForMaskedLM,
         AutoModelForQuestionAnswering,
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
     )
+    from biject.errors import BijectError
     from biject.nn.traces import Traces
     from biject.tasks.pipeline import pipeline
     from biject.verify import verify_export
@@ -38,11 +38,11 @@ __all__ = [
 ]
 
 _HOME = {
-    "AutoModel": "biject.model",
-    "AutoModelForMaskedLM": "biject.model",
-    "AutoModelForQuestionAnswering": "biject.model",
-    "AutoModelForSequenceClassification": "biject.model",
-    "AutoModelForTokenClassification": "biject.model",
+    "AutoModel": "biject.auto",
+    "AutoModelForMaskedLM": "biject.auto",
+    "AutoModelForQuestionAnswering": "biject.auto",
+    "AutoModelForSequenceClassification": "biject.auto",
+    "AutoModelForTokenClassification": "biject.auto",
     "BijectError": "biject.errors",
     "Traces": "biject.nn.traces",
     "pipeline": "biject.tasks.pipeline",

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import nn
@@ -257,43 +257,3 @@ def _tell_carried(identity: Identity) -> None:
     if plan.fresh:
         listed = ", ".join(f"`{binding.memory}`" for binding in plan.fresh)
         notice("new-head", f"New, randomly initialised parameters: {listed}.")
-
-
-class AutoModel:
-    """Loads a checkpoint without a head: `AutoModel.from_pretrained(path, …)`; arguments as in
-    `biject.model.load`.
-    """
-
-    head: ClassVar[str] = "base"
-
-    def __new__(cls) -> Self:
-        raise TypeError(f"{cls.__name__} is not instantiated; call {cls.__name__}.from_pretrained(path).")
-
-    @classmethod
-    def from_pretrained(cls, path: str | Path, **options: Any) -> Model:
-        """Load `path` with this class's head; see `biject.model.load` for `options`."""
-        return load(path, head=cls.head, **options)
-
-
-class AutoModelForSequenceClassification(AutoModel):
-    """Loads a sequence classifier."""
-
-    head = "seqcls"
-
-
-class AutoModelForTokenClassification(AutoModel):
-    """Loads a token classifier."""
-
-    head = "tokcls"
-
-
-class AutoModelForQuestionAnswering(AutoModel):
-    """Loads an extractive question answerer."""
-
-    head = "qa"
-
-
-class AutoModelForMaskedLM(AutoModel):
-    """Loads a masked language model."""
-
-    head = "mlm"
