@@ -17,9 +17,11 @@ if TYPE_CHECKING:
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
     )
+    from biject.config.recipe import TrainConfig
     from biject.errors import BijectError
     from biject.nn.traces import Traces
     from biject.tasks.pipeline import pipeline
+    from biject.train.trainer import Trainer
     from biject.verify import verify_export
 
 __version__ = "0.1.0"
@@ -32,6 +34,8 @@ __all__ = [
     "AutoModelForTokenClassification",
     "BijectError",
     "Traces",
+    "TrainConfig",
+    "Trainer",
     "__version__",
     "pipeline",
     "verify_export",
@@ -45,6 +49,8 @@ _HOME = {
     "AutoModelForTokenClassification": "biject.auto",
     "BijectError": "biject.errors",
     "Traces": "biject.nn.traces",
+    "TrainConfig": "biject.config.recipe",
+    "Trainer": "biject.train.trainer",
     "pipeline": "biject.tasks.pipeline",
     "verify_export": "biject.verify",
 }
