@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +32,7 @@ def export_checkpoint(
     token: str | None = None,
     new_head: Sequence[str] | None = None,
     force: bool = False,
+    without: Sequence[str] = (),
 ) -> Saved:
     """Load a checkpoint and write it as a Hugging Face folder.
 
@@ -44,6 +46,7 @@ def export_checkpoint(
         token: of the Hub; else `HF_TOKEN` or the one of `hf auth login`.
         new_head: labels of a head that the file lacks, or just `keep` for the config's own.
         force: replace `out` if it exists.
+        without: files of the folder that are no part of the model, such as a trainer's state.
 
     Raises:
         BijectError: the arguments do not fit together, the checkpoint cannot be used, or the folder cannot be
@@ -64,7 +67,13 @@ def export_checkpoint(
 
     target = None if dtype == KEEP else getattr(torch, dtype)
     model = load(name, head=head, revision=revision, token=token, new_head=asked)
-    return save_model(model, Path(out), dtype=target, max_shard_bytes=max_shard_bytes, force=force)
+    left = tuple(name for name in model.source.assets if name in without)
+    model.source = replace(
+        model.source, assets=tuple(name for name in model.source.assets if name not in left)
+    )
+    saved = save_model(model, Path(out), dtype=target, max_shard_bytes=max_shard_bytes, force=force)
+    changes = (*saved.changes, *(f"left out: {name} (no part of the model)" for name in left))
+    return replace(saved, changes=changes)
 
 
 def parse_bytes(size: str) -> int:

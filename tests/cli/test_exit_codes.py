@@ -12,7 +12,10 @@ from biject.events import notice
 
 WRONG = [
     (["cook"], "Unknown command"),
-    (["export"], "--hub"),
+    (["export"], "--out"),
+    (["export", "--out", "y"], "--hub"),
+    (["export", "--out", "y", "--hub", "x", "--checkpoint", "z"], "--checkpoint"),
+    (["export", "--out", "y", "--checkpoint", "z", "--revision", "main"], "--revision"),
     (["export", "--hub", "x"], "--out"),
     (["export", "--hub", "x", "--out", "y", "--head", "tail"], "--head"),
     (["export", "--hub", "x", "--out", "y", "--dtype", "float7"], "--dtype"),

@@ -8,11 +8,13 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from biject.cli.flags import Json, Names, Switch, names
+from biject.errors import InputError
 
 
 def export(
     *,
-    hub: Annotated[str, Parameter(metavar="REPO|DIR")],
+    hub: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
+    checkpoint: Annotated[Path | None, Parameter(metavar="RUN")] = None,
     out: Annotated[Path, Parameter(metavar="DIR")],
     head: Literal["auto", "base", "seqcls", "tokcls", "qa", "mlm", "rtd"] = "auto",
     dtype: Literal["keep", "float32", "float16", "bfloat16", "float64"] = "keep",
@@ -29,6 +31,7 @@ def export(
 
     Args:
         hub: A repository on the Hub, or a local folder.
+        checkpoint: In its place, the folder of a training run, or one of the run's checkpoints.
         out: The folder to write; it must not exist, but for `--force`.
         head: The head to export; `auto` is the one that the checkpoint has.
         dtype: The floating dtype to write; `keep` is the file's.
@@ -38,11 +41,21 @@ def export(
         force: Replace the folder if it exists.
     """
     labels = names(new_head, flag="--new-head")
+    if checkpoint is not None and (hub is not None or revision is not None):
+        raise InputError(f"--{'hub' if hub else 'revision'} has no meaning with --checkpoint.")
+    if hub is None and checkpoint is None:
+        raise InputError("export needs --hub or --checkpoint.")
     from biject.cli.console import format_bytes, print_json, print_lines
     from biject.export import export_checkpoint
 
+    name: str | Path = hub or ""
+    without: tuple[str, ...] = ()
+    if checkpoint is not None:
+        from biject.runs.folder import STATE_FILES, checkpoint_of
+
+        name, without = checkpoint_of(checkpoint), STATE_FILES
     result = export_checkpoint(
-        hub,
+        name,
         out=out,
         head=head,
         dtype=dtype,
@@ -50,6 +63,7 @@ def export(
         revision=revision,
         new_head=labels,
         force=force,
+        without=without,
     )
     if json:
         print_json(result.to_json())

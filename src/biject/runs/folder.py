@@ -22,9 +22,13 @@ from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import dump_recipe, make_recipe, read_recipe
 from biject.errors import CheckpointError, InputError
 from biject.train import ranks
+from biject.train.state import JSON_FILE, TENSOR_FILE
 
 MODEL, CHECKPOINTS = "model", "checkpoints"
 RECIPE, EVENTS, VERIFY, REPORT = "run.toml", "events.jsonl", "verify.json", "report.html"
+
+STATE_FILES = (JSON_FILE, TENSOR_FILE)
+"""What a checkpoint holds beside the model."""
 
 _LEFT_OVER = re.compile(r"\..*\.biject-\d+-(new|old)-[0-9a-f]+")
 _MAY_DIFFER = {"device", "train.checkpoint_every", "train.keep", "train.evaluate_every", "train.patience"}
