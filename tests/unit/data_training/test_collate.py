@@ -1,0 +1,96 @@
+"""Batches: padding on either side, dtypes, weights, samples that do not fit together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from biject.data.collate import Collator, collate, weight
+from biject.data.tokenizer import Tokenizer
+from biject.errors import InputError
+
+
+def ids(*lengths: int, **more: Any) -> list[dict[str, Any]]:
+    return [
+        {"input_ids": list(range(1, n + 1)), **{name: values[i] for name, values in more.items()}}
+        for i, n in enumerate(lengths)
+    ]
+
+
+def test_right_and_left() -> None:
+    samples = ids(3, 1, labels=[[5, 6, 7], [8]], token_type_ids=[[0, 1, 1], [1]])
+    right = collate(samples, pad_token_id=9)
+    assert right["input_ids"].tolist() == [[1, 2, 3], [1, 9, 9]]
+    assert right["attention_mask"].tolist() == [[1, 1, 1], [1, 0, 0]]
+    assert right["labels"].tolist() == [[5, 6, 7], [8, -100, -100]]
+    assert right["token_type_ids"].tolist() == [[0, 1, 1], [1, 0, 0]]
+    left = collate(samples, pad_token_id=9, padding_side="left", pad_to_multiple_of=4)
+    assert left["input_ids"].tolist() == [[9, 1, 2, 3], [9, 9, 9, 1]]
+    assert left["labels"].tolist() == [[-100, 5, 6, 7], [-100, -100, -100, 8]]
+    assert all(value.dtype == torch.long for value in left.values())
+
+
+@pytest.mark.parametrize(
+    "labels, dtype, shape, items",
+    [
+        ([1, 0], torch.long, (2,), 2),
+        ([1, -100], torch.long, (2,), 1),
+        ([1.5, 0.0], torch.float32, (2,), 2),
+        ([[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]], torch.float32, (2, 3), 2),
+        ([[1.0, 0.5, 1.0], [1.0, 2.0, 3.0]], torch.float32, (2, 3), 2),
+    ],
+)
+def test_labels_of_rows(labels: list[Any], dtype: torch.dtype, shape: tuple[int, ...], items: int) -> None:
+    batch = collate(ids(3, 2, labels=labels), pad_token_id=0)
+    assert batch["labels"].dtype == dtype
+    assert tuple(batch["labels"].shape) == shape
+    assert weight(batch) == items
+
+
+def test_spans_move_with_left_padding() -> None:
+    samples = ids(4, 2, start_positions=[1, 0], end_positions=[2, 1])
+    right, left = (collate(samples, pad_token_id=0, padding_side=side) for side in ("right", "left"))
+    assert right["start_positions"].tolist() == [1, 0]
+    assert left["start_positions"].tolist() == [1, 2]
+    assert left["end_positions"].tolist() == [2, 3]
+    assert weight(right) == weight(left) == 2
+    right["start_positions"][0] = 4
+    assert weight(right) == 1
+
+
+def test_collator_of_a_tokenizer(tokenizer: Tokenizer) -> None:
+    collator = Collator.of(tokenizer)
+    assert (collator.pad_token_id, collator.padding_side) == (0, "right")
+    batch = collator(ids(2, 3, labels=[0, 1]))
+    assert collator.weight(batch) == 2
+
+
+def test_what_does_not_fit() -> None:
+    with pytest.raises(InputError, match="needs samples"):
+        collate([], pad_token_id=0)
+    with pytest.raises(InputError, match="need a padding token"):
+        collate(ids(2, 3), pad_token_id=None)
+    assert collate(ids(2, 2), pad_token_id=None)["input_ids"].shape == (2, 2)
+    with pytest.raises(
+        InputError, match=r"Sample 1 of a batch: `labels` should have as many values.*found 4"
+    ):
+        collate(ids(2, 3, labels=[[1, 2], [1, 2, 3, 4]]), pad_token_id=0)
+    with pytest.raises(InputError, match="`labels` of a batch: expected numbers"):
+        collate(ids(2, 2, labels=["a", "b"]), pad_token_id=0)
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=6), side=st.sampled_from(["right", "left"]))
+def test_nothing_is_lost_and_padding_is_masked(lengths: list[int], side: Any) -> None:
+    batch = collate(
+        ids(*lengths, labels=[list(range(n)) for n in lengths]), pad_token_id=0, padding_side=side
+    )
+    mask = batch["attention_mask"].bool()
+    for row, length in enumerate(lengths):
+        assert batch["input_ids"][row][mask[row]].tolist() == list(range(1, length + 1))
+        assert batch["labels"][row][mask[row]].tolist() == list(range(length))
+    assert (batch["labels"][~mask] == -100).all()
+    assert weight(batch) == sum(lengths)
