@@ -1,0 +1,66 @@
+"""Small made data for every task of training, in words that the reference tokenizer knows."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+GOOD, BAD = ("good", "happy", "yes", "capital"), ("lazy", "lost", "no", "never")
+FILLERS = ("the", "quick", "fox", "model", "is", "a", "one", "bytes", "people", "films")
+TAGS = ("O", "B-LOC", "I-LOC")
+
+
+@pytest.fixture
+def write_data() -> Callable[..., Path]:
+    """`write_data(folder, task, count=40)` writes a file of rows and gives its path."""
+    return _write
+
+
+def texts(count: int, *, seed: int = 0) -> list[tuple[str, str]]:
+    """Sentences with a word that decides their label."""
+    chance = random.Random(seed)
+    rows = []
+    for index in range(count):
+        label = ("negative", "positive")[index % 2]
+        words = [chance.choice(FILLERS) for _ in range(chance.randint(3, 9))]
+        words.insert(chance.randrange(len(words)), chance.choice(BAD if label == "negative" else GOOD))
+        rows.append((" ".join(words), label))
+    return rows
+
+
+def _write(folder: Path, task: str, count: int = 40) -> Path:
+    """A file of rows for a task."""
+    folder.mkdir(parents=True, exist_ok=True)
+    if task == "seqcls":
+        path = folder / "rows.csv"
+        lines = [f"{text},{label}" for text, label in texts(count)]
+        path.write_text("\n".join(["text,label", *lines]) + "\n")
+        return path
+    path = folder / f"{task}.jsonl"
+    rows = [{"tokcls": _tagged, "qa": _asked, "mlm": _plain}[task](text) for text, _ in texts(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def _tagged(text: str) -> dict[str, object]:
+    words = text.split()
+    marks = [int(word in GOOD + BAD) for word in words]
+    tags = [TAGS[0] if not m else TAGS[2] if i and marks[i - 1] else TAGS[1] for i, m in enumerate(marks)]
+    return {"tokens": words, "ner_tags": tags}
+
+
+def _asked(text: str) -> dict[str, object]:
+    answer = text.split()[1]
+    return {
+        "question": "what is it ?",
+        "context": text,
+        "answers": {"text": [answer], "answer_start": [text.index(f" {answer}") + 1]},
+    }
+
+
+def _plain(text: str) -> dict[str, object]:
+    return {"text": text}
