@@ -75,9 +75,7 @@ def test_what_does_not_fit() -> None:
     with pytest.raises(InputError, match="need a padding token"):
         collate(ids(2, 3), pad_token_id=None)
     assert collate(ids(2, 2), pad_token_id=None)["input_ids"].shape == (2, 2)
-    with pytest.raises(
-        InputError, match=r"Sample 1 of a batch: `labels` should have as many values.*found 4"
-    ):
+    with pytest.raises(InputError, match=r"Sample 1 of a batch: `labels` should have as many.*found 4"):
         collate(ids(2, 3, labels=[[1, 2], [1, 2, 3, 4]]), pad_token_id=0)
     with pytest.raises(InputError, match="`labels` of a batch: expected numbers"):
         collate(ids(2, 2, labels=["a", "b"]), pad_token_id=0)

@@ -35,8 +35,8 @@ def test_label_all_continues_entities(tokenizer: Tokenizer) -> None:
 
 
 def test_limits_and_words_without_tokens(tokenizer: Tokenizer) -> None:
-    built = build_dataset([ROW, {"tokens": ["\u200b\u00ad", "a"], "ner_tags": ["O", "O"]}], "tokcls", tokenizer,
-                          max_length=5)  # fmt: skip
+    rows = [ROW, {"tokens": ["\u200b\u00ad", "a"], "ner_tags": ["O", "O"]}]
+    built = build_dataset(rows, "tokcls", tokenizer, max_length=5)
     assert built.dataset.lengths == [5, 3]
     assert (built.report.num_cut, built.report.tokens_lost) == (1, 2)
     assert "2 labelled words have no token" in built.report.lines()[-1]
