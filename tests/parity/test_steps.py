@@ -40,7 +40,7 @@ def plain_loop(model: Any, batches: list[dict[str, Tensor]], *, lr: float, seed:
         lr=lr,
         fused=True,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / len(batches)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (len(batches) - step) / len(batches))
     model.train()
     torch.manual_seed(seed)
     losses = []

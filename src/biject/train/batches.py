@@ -51,7 +51,7 @@ class Sampler:
         if self.max_tokens is None:
             whole = self.batch_size * self.accumulate * self.num_ranks
             return [self._split(order[at : at + whole]) for at in range(0, len(order), whole)]
-        batches = self._by_tokens(order)
+        batches = self._by_tokens(order, epoch)
         at_once = self.accumulate * self.num_ranks
         return [self._deal(batches[at : at + at_once]) for at in range(0, len(batches), at_once)]
 
@@ -70,7 +70,7 @@ class Sampler:
     def _deal(self, batches: list[list[int]]) -> list[list[list[int]]]:
         return [batches[rank :: self.num_ranks] for rank in range(self.num_ranks)]
 
-    def _by_tokens(self, order: list[int]) -> list[list[int]]:
+    def _by_tokens(self, order: list[int], epoch: int) -> list[list[int]]:
         """Neighbours in length share a batch: sorted within pools of the shuffled order, then mixed again."""
         lengths, budget = self.lengths, self.max_tokens
         if lengths is None or budget is None:
@@ -90,5 +90,5 @@ class Sampler:
             batches.append(batch)
         if not self.shuffle:
             return batches
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + len(order))
+        generator = torch.Generator().manual_seed(-1 - self.seed * 1_000_003 - epoch)
         return [batches[int(i)] for i in torch.randperm(len(batches), generator=generator)]

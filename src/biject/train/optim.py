@@ -99,12 +99,12 @@ def make_schedule(optimizer: Optimizer, config: TrainConfig, total_steps: int) -
 
 
 def learning_rate_factor(step: int, schedule: str, warmup: float, total_steps: int) -> float:
-    """The learning rate at a step, relative to its peak (as transformers' get_*_schedule_with_warmup)."""
+    """The learning rate at a step, relative to its peak: get_*_schedule_with_warmup of transformers, to the bit."""
     if step < warmup:
         return step / max(1.0, warmup)
     if schedule == "constant":
         return 1.0
-    progress = (step - warmup) / max(1.0, total_steps - warmup)
     if schedule == "linear":
-        return max(0.0, 1.0 - progress)
+        return max(0.0, (total_steps - step) / max(1.0, total_steps - warmup))
+    progress = (step - warmup) / max(1.0, total_steps - warmup)
     return max(0.0, 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress))))

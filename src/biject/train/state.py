@@ -147,7 +147,10 @@ def restore(saved: SavedState, optimizer: Optimizer, schedule: LRScheduler | Non
         raise CheckpointError(
             f"{saved.folder}: the state does not fit this run's optimizer: {error}"
         ) from error
-    generators.restore(saved.tensors)
+    try:
+        generators.restore(saved.tensors)
+    except CheckpointError as error:
+        raise CheckpointError(f"{saved.folder / TENSOR_FILE} is damaged: {error}.") from error
 
 
 def _moments(saved: SavedState) -> dict[int, dict[str, Any]]:

@@ -49,7 +49,8 @@ class Trainer:
     Args:
         model: what to train; our models and Hugging Face's bring their own loss.
         optimizer: an optimizer, or a function from the model to one; torch's fused AdamW by default.
-        schedule: a function from (optimizer, total steps) to a schedule; by default as the config says.
+        schedule: a function from (optimizer, total steps) to a schedule, or a name (`linear`, `cosine`,
+            `constant`); by default as the config says.
         step: `step(model, batch)` gives the mean loss, or a sum and its weight; the head's own by default.
         collate: makes a batch of samples; torch's `default_collate` by default.
         weigh: items that a mean loss is the mean of; labelled items or rows by default.
@@ -64,7 +65,7 @@ class Trainer:
         model: nn.Module,
         *,
         optimizer: Optimizer | Callable[[nn.Module], Optimizer] | None = None,
-        schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
+        schedule: Callable[[Optimizer, int], LRScheduler] | str | None = None,
         step: Step | None = None,
         collate: Collate | None = None,
         weigh: Weigh | None = None,
@@ -78,7 +79,9 @@ class Trainer:
             raise ConfigError(f"Trainer needs a torch.nn.Module, found {type(model).__name__}.")
         self.model = model
         self.optimizer = optimizer
-        self.schedule = schedule
+        self.schedule = None if isinstance(schedule, str) else schedule
+        if isinstance(schedule, str):
+            settings["schedule"] = schedule
         self.step = step or head_step
         head = getattr(model, "head_name", None)
         self.weigh = weigh or (lambda batch: num_items(batch, head=head))
@@ -91,7 +94,7 @@ class Trainer:
     @classmethod
     def for_head(cls, model: nn.Module, **options: Any) -> Self:
         """A trainer by the model's own head: its loss, and its weight."""
-        if getattr(model, "head", None) is None and not hasattr(model, "config"):
+        if not hasattr(model, "config") or getattr(model, "head", model) is None:
             raise ConfigError("for_head needs a model with a head that computes a loss; give step= instead.")
         return cls(model, **options)
 

@@ -76,7 +76,7 @@ def plain_loop(
         lr=_LR,
         fused=True,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(0.0, 1 - step / len(batches)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: (len(batches) - step) / len(batches))
     torch.manual_seed(_SEED)
     losses = []
     model.train()

@@ -1,0 +1,196 @@
+"""Checkpoints: exact resume, no pickle, damage named, retention, best and early stopping."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from biject.errors import CheckpointError, ConfigError, InputError
+from biject.model import load
+from biject.train import checkpoints
+from biject.train.plain import from_plain, to_plain
+from biject.train.state import JSON_FILE, TENSOR_FILE
+from biject.train.trainer import Trainer
+
+Make = Callable[[], nn.Module]
+
+
+def equal(a: nn.Module, b: nn.Module) -> bool:
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+def folders(out: Path) -> list[int]:
+    return [step for step, _ in checkpoints.existing(out / "checkpoints")]
+
+
+@pytest.mark.parametrize("kind", ["adamw", "sgd", "multistep"])
+def test_resume_is_exact(kind: str, make: Make, data: Any, step: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"step": step, "lr": 1e-2, "batch_size": 8, "checkpoint_every": 5, "keep": 9}
+    if kind != "adamw":
+        options["optimizer"] = lambda model: torch.optim.SGD(model.parameters(), lr=1e-2, momentum=0.9)
+    if kind == "multistep":  # its state has keys that are no strings
+        schedule = torch.optim.lr_scheduler.MultiStepLR
+        options["schedule"] = lambda optimizer, steps: schedule(optimizer, milestones=[3, 8], gamma=0.1)
+    whole, again = make(), make()
+    losses = Trainer(whole, **options).fit(data, max_steps=12, out=tmp_path).losses
+    start = tmp_path / "checkpoints" / "step-000005"
+    torch.manual_seed(99)
+    later = Trainer(again, **options).fit(data, max_steps=12, out=tmp_path / "again", resume=start)
+    assert later.losses == losses[5:]
+    assert later.steps == 12
+    assert equal(whole, again)
+    shutil.rmtree(tmp_path / "checkpoints" / "step-000010")
+    third = make()
+    assert Trainer(third, **options).fit(data, max_steps=12, out=tmp_path, resume=True).losses == losses[5:]
+    assert equal(whole, third)
+
+
+def test_our_models_checkpoints_are_hf_folders(bert: Path, texts: Any, tmp_path: Path) -> None:
+    from transformers import BertForSequenceClassification
+
+    model = load(bert)
+    trainer = Trainer(model, lr=1e-3, checkpoint_every=2)
+    trainer.fit(texts, batch_size=8, max_steps=4, out=tmp_path)
+    latest = checkpoints.latest(tmp_path / "checkpoints")
+    assert latest is not None
+    theirs = BertForSequenceClassification.from_pretrained(latest)
+    ours = dict(model.named_parameters())
+    assert torch.equal(ours["embed.tokens.weight"], theirs.bert.embeddings.word_embeddings.weight)
+    assert equal(load(latest), model)
+
+
+def test_no_pickle(make: Make, data: Any, step: Any, tmp_path: Path) -> None:
+    Trainer(make(), step=step, checkpoint_every=2).fit(data, max_steps=2, out=tmp_path)
+    names = sorted(path.name for path in (tmp_path / "checkpoints" / "step-000002").iterdir())
+    assert names == ["config.json", "model.safetensors", JSON_FILE, TENSOR_FILE]
+
+
+@pytest.mark.parametrize(
+    ("file", "damage"),
+    [
+        (JSON_FILE, lambda data: data[: len(data) // 2]),
+        (JSON_FILE, lambda data: b"[]"),
+        (JSON_FILE, lambda data: data.replace(b'"version": 1', b'"version": 7')),
+        (JSON_FILE, lambda data: data.replace(b'"step_in_epoch"', b'"steps_in_epoch"')),
+        (JSON_FILE, lambda data: data.replace(b'"optimizer"', b'"optimiser"')),
+        (JSON_FILE, lambda data: data.replace(b'"num_ranks": 1', b'"num_ranks": 2')),
+        (TENSOR_FILE, lambda data: data[:-100]),
+        (TENSOR_FILE, lambda data: b"\xff" * 50),
+        (TENSOR_FILE, lambda data: data.replace(b"generator.cpu.0", b"generator.cpu.9")),
+        (TENSOR_FILE, lambda data: data.replace(b'[16,6]', b'[6,16]')),
+        ("model.safetensors", lambda data: data[:-4]),
+        ("model.safetensors", lambda data: data.replace(b"head.bias", b"head.bios")),
+        ("model.safetensors", lambda data: data.replace(b'[16,6]', b'[6,16]')),
+    ],
+)  # fmt: skip
+def test_damage_is_named(
+    file: str, damage: Callable[[bytes], bytes], make: Make, data: Any, step: Any, tmp_path: Path
+) -> None:
+    Trainer(make(), step=step, checkpoint_every=2).fit(data, max_steps=2, out=tmp_path)
+    path = tmp_path / "checkpoints" / "step-000002"
+    before = (path / file).read_bytes()
+    (path / file).write_bytes(damage(before))
+    assert (path / file).read_bytes() != before
+    with pytest.raises(CheckpointError) as caught:
+        Trainer(make(), step=step, max_steps=2).fit(data, resume=path)
+    assert "step-000002" in str(caught.value) or file in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "samples", "said"),
+    [
+        ({"lr": 1e-2}, 50, "lr was 0.001, is 0.01"),
+        ({"seed": 4}, 50, "seed was 0, is 4"),
+        ({"batch_size": 4}, 50, "batch_size was 8, is 4"),
+        ({"freeze": ("embed",)}, 50, "freeze was"),
+        ({}, 49, "num_samples was 50, is 49"),
+    ],
+)
+def test_other_settings_and_data_are_refused(
+    settings: dict[str, Any], samples: int, said: str, make: Make, data: Any, step: Any, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"step": step, "lr": 1e-3, "batch_size": 8, "max_steps": 4}
+    Trainer(make(), **options, checkpoint_every=2).fit(data, out=tmp_path)
+    with pytest.raises(CheckpointError, match=said):
+        Trainer(make(), **{**options, **settings}).fit(data[:samples], resume=True, out=tmp_path)
+    Trainer(make(), **options, evaluate_every=1, keep=7).fit(data, resume=True, out=tmp_path)
+
+
+def test_another_model_and_optimizer_are_refused(make: Make, data: Any, step: Any, tmp_path: Path) -> None:
+    Trainer(make(), step=step, checkpoint_every=2, max_steps=2).fit(data, out=tmp_path)
+    with pytest.raises(CheckpointError, match="another model"):
+        Trainer(nn.Linear(6, 3), step=step, max_steps=2).fit(data, out=tmp_path, resume=True)
+    sgd = lambda model: torch.optim.SGD(model.parameters(), lr=1.0)  # noqa: E731
+    with pytest.raises(CheckpointError, match="optimizer"):
+        Trainer(make(), step=step, max_steps=2, optimizer=sgd).fit(data, out=tmp_path, resume=True)
+    with pytest.raises(InputError, match="no such checkpoint"):
+        Trainer(make(), step=step, max_steps=2).fit(data, resume=tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match="out="):
+        Trainer(make(), step=step, max_steps=2).fit(data, resume=True)
+
+
+def test_nothing_to_resume_starts_at_the_beginning(make: Make, data: Any, step: Any, tmp_path: Path) -> None:
+    found = Trainer(make(), step=step, max_steps=3).fit(data, out=tmp_path, resume=True)
+    assert len(found.losses) == 3
+
+
+class Scores:
+    """A metric that is told what to say."""
+
+    def __init__(self, values: list[float]) -> None:
+        self.values = values
+
+    def update(self, outputs: Any, batch: Any) -> None:
+        pass
+
+    def result(self) -> dict[str, float]:
+        return {"score": self.values.pop(0)}
+
+
+def test_best_and_latest_are_kept(bert: Path, texts: Any, tmp_path: Path) -> None:
+    values = [0.1, 0.9, 0.2, 0.3, 0.4, 0.5]
+    trainer = Trainer(
+        load(bert), metrics=lambda: Scores(values), metric="score", evaluate_every=2, checkpoint_every=2,
+        keep=2, batch_size=8, max_steps=12,
+    )  # fmt: skip
+    found = trainer.fit(texts, eval_dataset=texts[:4], out=tmp_path)
+    assert (found.best_step, found.best_value) == (4, 0.9)
+    assert folders(tmp_path) == [4, 10, 12]
+    assert [entry["step"] for entry in found.history] == [2, 4, 6, 8, 10, 12]
+
+
+def test_early_stopping(bert: Path, texts: Any, tmp_path: Path) -> None:
+    values = [0.5, 0.7, 0.6, 0.7, 0.9]
+    trainer = Trainer(
+        load(bert), metrics=lambda: Scores(values), metric="score", evaluate_every=1, patience=2,
+        batch_size=8, max_steps=12,
+    )  # fmt: skip
+    found = trainer.fit(texts, eval_dataset=texts[:4], out=tmp_path)
+    assert found.stopped_early
+    assert (found.steps, found.best_step) == (4, 2)
+    assert folders(tmp_path) == [1, 2]
+    with pytest.raises(ConfigError, match="'f1' is not computed"):
+        Trainer(load(bert), metric="f1").fit(texts, eval_dataset=texts[:4], max_steps=1)
+
+
+def test_evaluation_draws_nothing(make: Make, data: Any, step: Any) -> None:
+    curves = []
+    for evaluation in (None, data[:7]):
+        trainer = Trainer(make(), step=step, evaluate_every=1, batch_size=8)
+        curves.append(trainer.fit(data, eval_dataset=evaluation, max_steps=6).losses)
+    assert curves[0] == curves[1]
+
+
+def test_plain_state() -> None:
+    value = {"a": (1, 2.5), 3: [None, {"b": ()}], "!tuple": True}
+    assert from_plain(json.loads(json.dumps(to_plain(value, where="state")))) == value
+    with pytest.raises(CheckpointError, match=r"state\.f is a function"):
+        to_plain({"f": lambda: None}, where="state")
