@@ -1,4 +1,4 @@
-"""Training runs that meet bad input, a full disk or kill -9: one error, nothing half-written, exact resume."""
+"""Training runs that meet bad input, a full disk or kill -9: one error, nothing half-done, exact resume."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def finetune(
         dtype: torch.dtype = getattr(torch, recipe.dtype)
         model = cast_like(prepared.model, dtype)
         saved = save_model(model, run.model, force=goes_on)
-        tell(f"MODEL {saved.architecture} in {saved.folder}")
+        tell(f"MODEL {saved.architecture} in {run.model}")
         report = _prove(run, prepared, tell)
         _finish(run, fit, best, saved, report)
     ranks.wait()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from biject.checkpoint.hub import resolve_folder
+from biject.checkpoint.strict_json import parse_object, read_small_file
 from biject.config.recipe import FinetuneRecipe
 from biject.data.collate import Collator
 from biject.data.fit import check_fits
@@ -21,6 +22,9 @@ from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens
 from biject.tasks.metrics import metric_names
 from biject.train import ranks
+
+_MODULES = "modules.json"
+_EMBEDDER = {_MODULES, "config_sentence_transformers.json", "sentence_bert_config.json", "data_config.json"}
 
 Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 
@@ -60,6 +64,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     samples = read_samples(recipe, tokenizer, limit=limit, known=known, problem_type=_problem(recipe, found))
     _check_metric(recipe, samples)
     model, head_line = _with_head(recipe, folder, found, samples)
+    left = leave_embedder(model)
     lines = [f"DATA train: {line}" for line in samples.train_lines]
     lines += [f"DATA evaluation: {line}" for line in samples.eval_lines]
     return Prepared(
@@ -67,7 +72,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
         tokenizer=tokenizer,
         samples=samples,
         collate=_collate(model, tokenizer),
-        lines=(*lines, *head_line),
+        lines=(*lines, *head_line, *left),
     )
 
 
@@ -146,6 +151,24 @@ def _with_head(
     labels = f"; labels {', '.join(samples.labels[:20])}" if samples.labels else ""
     more = f" and {len(samples.labels) - 20} more" if len(samples.labels) > 20 else ""
     return model, (f"HEAD new, random at first: {names}{labels}{more}",)
+
+
+def leave_embedder(model: Model) -> list[str]:
+    """Take the files of sentence-transformers out of what is written: they make an embedder of the model.
+
+    Returns:
+        A line that names them, if there are any.
+    """
+    source = model.source
+    if _MODULES not in source.assets:
+        return []
+    text = read_small_file(source.folder / _MODULES, what=_MODULES)
+    modules = parse_object(b'{"modules": %b}' % text, where=_MODULES)["modules"]  # the file is a list
+    entries = [entry for entry in modules if isinstance(entry, dict)] if isinstance(modules, list) else []
+    folders = tuple(f"{entry['path']}/" for entry in entries if entry.get("path"))
+    left = [name for name in source.assets if name in _EMBEDDER or name.startswith(folders)]
+    model.source = replace(source, assets=tuple(name for name in source.assets if name not in left))
+    return [f"LEFT OUT {', '.join(left)}: they are for embeddings"]
 
 
 def _collate(model: Model, tokenizer: Tokenizer) -> Collate:
