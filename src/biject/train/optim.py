@@ -99,7 +99,10 @@ def make_schedule(optimizer: Optimizer, config: TrainConfig, total_steps: int) -
 
 
 def learning_rate_factor(step: int, schedule: str, warmup: float, total_steps: int) -> float:
-    """The learning rate at a step, relative to its peak: get_*_schedule_with_warmup of transformers, to the bit."""
+    """The learning rate at a step, relative to its peak.
+
+    To the bit what transformers' `get_linear_…`, `get_cosine_…` and `get_constant_schedule_with_warmup` give.
+    """
     if step < warmup:
         return step / max(1.0, warmup)
     if schedule == "constant":
