@@ -233,6 +233,39 @@ def test_resuming_with_another_recipe_is_refused(run, base, write_data, tmp_path
     assert "is not what it was" in changed.err
 
 
+TABLES = {
+    "numbers": ("text,label\n", "the good fox,{i}.5\n", "", "regression"),
+    "several labels": ("text,label\n", "the good fox,{a}|{b}\n", 'label_separator = "|"\n', "multi_label"),
+    "pairs": (
+        "one,two,label\n",
+        "the fox,a good model {i},{a}\n",
+        'text_column = ["one", "two"]\n',
+        "single",
+    ),
+    "no evaluation": ("text,label\n", "the good fox,{a}\n", "validation = 0\n", "single"),
+    "labels in an order": ("text,label\n", "a fox,{a}\n", 'labels = ["yes", "no", "never"]\n', "single"),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_other_kinds_of_rows(run, base, tmp_path, kind) -> None:
+    header, row, recipe, problem = TABLES[kind]
+    rows = [row.format(i=i, a=("yes", "no")[i % 2], b=("never", "maybe")[i % 3 == 0]) for i in range(24)]
+    (tmp_path / "rows.csv").write_text(header + "".join(rows))
+    (tmp_path / "recipe.toml").write_text(f"{recipe}[train]\nmax_steps = 3\n")
+    outcome = run(
+        "finetune", "--recipe", tmp_path / "recipe.toml", "--model", base, "--data", tmp_path / "rows.csv",
+        "--task", "seqcls", "--out", tmp_path / "run", "--batch-size", 8,
+    )  # fmt: skip
+    assert outcome.code == 0, outcome.err + outcome.out
+    config = json.loads((tmp_path / "run/model/config.json").read_text())
+    assert config["problem_type"].startswith(problem)
+    if kind == "no evaluation":
+        assert "the last, as nothing was evaluated" in outcome.out
+    if kind == "labels in an order":
+        assert config["label2id"] == {"yes": 0, "no": 1, "never": 2}
+
+
 @pytest.mark.slow
 def test_two_processes_write_once(base, write_data, tmp_path) -> None:
     data, out = write_data(tmp_path, "seqcls"), tmp_path / "run"

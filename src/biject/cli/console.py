@@ -86,13 +86,26 @@ class TerminalListener:
         if time.monotonic() - started < _PATIENCE_SECONDS:
             return
         if self._bars is None:
-            from rich.progress import Progress as Bars
-            from rich.progress import TextColumn
-
-            columns = (*Bars.get_default_columns(), TextColumn("{task.fields[detail]}", style="dim"))
-            self._bars = Bars(*columns, console=Console(stderr=True), transient=True)
+            self._bars = _bars()
             self._bars.start()
         if event.label not in self._tasks:
             self._tasks[event.label] = self._bars.add_task(event.label, total=event.total, detail="")
         task = self._tasks[event.label]
-        self._bars.update(task, completed=event.done, total=event.total, detail=event.detail)
+        going = event.total is None or event.done < event.total
+        self._bars.update(task, completed=event.done, total=event.total, detail=event.detail, visible=going)
+
+
+def _bars() -> Bars:
+    """A line per label: how far, how long still, how it goes."""
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    return Bars(
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=16),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[detail]}", style="dim"),
+        console=Console(stderr=True),
+        transient=True,
+    )

@@ -17,7 +17,7 @@ from biject.errors import CheckpointError, MissingExtraError
 from biject.events import notice
 from biject.runs.folder import REPORT, VERIFY, RunFolder, absolute, check_same, fingerprints
 from biject.runs.prepare import Prepared, prepare
-from biject.runs.proof import cast_like, prove
+from biject.runs.proof import prove
 from biject.runs.report import render
 from biject.save import Saved, save_model
 from biject.tasks.metrics import metrics_for
@@ -97,10 +97,9 @@ def finetune(
     saved, report = None, None
     if run.writes:
         dtype: torch.dtype = getattr(torch, recipe.dtype)
-        model = cast_like(prepared.model, dtype)
-        saved = save_model(model, run.model, force=goes_on)
+        saved = save_model(prepared.model, run.model, dtype=dtype, force=goes_on)
         tell(f"MODEL {saved.architecture} in {run.model}")
-        report = _prove(run, prepared, tell)
+        report = _prove(run, prepared, tell, dtype)
         _finish(run, fit, best, saved, report)
     ranks.wait()
     return Finetuned(folder=run.folder, fit=fit, best=best, saved=saved, report=report)
@@ -160,7 +159,7 @@ def _take_best(run: RunFolder, prepared: Prepared, fit: FitResult, metric: str) 
     """Put the best state's weights into the model, and say which state that is."""
     if fit.best_step is None or fit.best_value is None:
         return f"step {fit.steps} of {fit.steps}: the last, as nothing was evaluated"
-    if fit.best_step != fit.steps:
+    if fit.best_step != fit.steps and run.writes:
         checkpoints.read(prepared.model, run.checkpoints / checkpoints.folder_name(fit.best_step))
     found = next(entry for entry in fit.history if entry["step"] == fit.best_step)
     values = ", ".join(f"{name} {value:.4f}" for name, value in found.items() if name != "step")
@@ -168,11 +167,11 @@ def _take_best(run: RunFolder, prepared: Prepared, fit: FitResult, metric: str) 
     return f"step {fit.best_step} of {fit.steps}, by the {way} {metric.lstrip('-')}: {values}"
 
 
-def _prove(run: RunFolder, prepared: Prepared, tell: Say) -> Report | None:
+def _prove(run: RunFolder, prepared: Prepared, tell: Say, dtype: torch.dtype) -> Report | None:
     """Verify the export; without transformers there is no judge, and that is said."""
     samples: Sequence[Any] = prepared.samples.evaluation or prepared.samples.train
     try:
-        report = prove(prepared.model, run.model, samples, prepared.collate)
+        report = prove(prepared.model, run.model, samples, prepared.collate, dtype=dtype)
     except MissingExtraError as error:
         tell(f"NOT CHECKED reload, trained: {error}")
         return None
