@@ -17,9 +17,10 @@ if TYPE_CHECKING:
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
     )
-    from biject.config.recipe import TrainConfig
+    from biject.config.recipe import FinetuneRecipe, TrainConfig
     from biject.errors import BijectError
     from biject.nn.traces import Traces
+    from biject.runs.finetune import finetune
     from biject.tasks.pipeline import pipeline
     from biject.train.trainer import Trainer
     from biject.verify import verify_export
@@ -33,10 +34,12 @@ __all__ = [
     "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification",
     "BijectError",
+    "FinetuneRecipe",
     "Traces",
     "TrainConfig",
     "Trainer",
     "__version__",
+    "finetune",
     "pipeline",
     "verify_export",
 ]
@@ -48,9 +51,11 @@ _HOME = {
     "AutoModelForSequenceClassification": "biject.auto",
     "AutoModelForTokenClassification": "biject.auto",
     "BijectError": "biject.errors",
+    "FinetuneRecipe": "biject.config.recipe",
     "Traces": "biject.nn.traces",
     "TrainConfig": "biject.config.recipe",
     "Trainer": "biject.train.trainer",
+    "finetune": "biject.runs.finetune",
     "pipeline": "biject.tasks.pipeline",
     "verify_export": "biject.verify",
 }
