@@ -7,6 +7,7 @@ initialised that the file should hold.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +73,14 @@ class Model(Transformer):
             dtypes={name: info.dtype for name, info in source.tensors.items()},
             fresh=tuple(binding.memory for binding in plan.fresh),
         )
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Model:
+        """A copy with parameters of its own; where it came from does not change, and is shared."""
+        memo.update({id(part): part for part in (self.family, self.source, self.provenance, self.settled)})
+        new = type(self).__new__(type(self))
+        memo[id(self)] = new
+        new.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return new
 
     @property
     def id2label(self) -> dict[int, str]:
