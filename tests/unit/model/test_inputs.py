@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from pathlib import Path
 
@@ -100,6 +101,17 @@ def test_writing_to_a_parameter_does_not_reach_the_file(tmp_path: Path) -> None:
             parameter.add_(1.0)
     assert (folder / "model.safetensors").read_bytes() == before
     assert not torch.equal(model.embed.tokens.weight, load(folder).embed.tokens.weight)
+
+
+def test_a_deep_copy_has_parameters_of_its_own(tmp_path: Path) -> None:
+    model = load(make_reference("deberta-v2", "mlm", tmp_path / "x"))
+    twin = copy.deepcopy(model)
+    with torch.no_grad():
+        twin.embed.tokens.weight.add_(1.0)
+    assert not torch.equal(model.embed.tokens.weight, twin.embed.tokens.weight)
+    assert torch.equal(model.embed_norm.weight, twin.embed_norm.weight)
+    twin.save_pretrained(tmp_path / "out")
+    assert torch.equal(load(tmp_path / "out").embed.tokens.weight, twin.embed.tokens.weight)
 
 
 def test_trained_weights_are_saved_and_the_old_card_is_not(tmp_path: Path) -> None:
