@@ -36,7 +36,7 @@ def test_a_new_head_is_asked_for_by_name() -> None:
     for head in ("auto", "base"):
         with pytest.raises(InputError, match="by name"):
             _new_head(("no", "yes"), head)
-    with pytest.raises(InputError, match="vocabulary"):
+    with pytest.raises(InputError, match="no labels of its own"):
         _new_head(("no", "yes"), "mlm")
     with pytest.raises(InputError, match="start and end"):
         _new_head(("one",), "qa")
