@@ -11,7 +11,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, get_args
 
 import torch
 from torch import nn
@@ -24,15 +24,15 @@ from biject.errors import ConfigError, WeightsError
 from biject.events import notice
 from biject.families import Family
 from biject.identify import Identity, NewHead, identify
+from biject.nn.choose import LayoutName
 from biject.nn.init import initialise
+from biject.nn.kernels import Numerics
 from biject.nn.transformer import Transformer
 from biject.weights.plan import Same
 from biject.weights.provenance import Provenance
 
 if TYPE_CHECKING:
     from biject.resize import Vocabulary
-
-Layout = Literal["padded"]
 
 
 class Model(Transformer):
@@ -136,7 +136,8 @@ def load(
     token: str | None = None,
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "cpu",
-    layout: Layout = "padded",
+    layout: LayoutName = "packed",
+    numerics: Numerics | None = None,
     new_head: NewHead | None = None,
     legacy: bool | None = None,
 ) -> Model:
@@ -149,15 +150,20 @@ def load(
         token: of the Hub; else `HF_TOKEN` or the one of `hf auth login`.
         dtype: `auto` keeps the file's; else a torch dtype or its name.
         device: where the parameters go; on the CPU they stay mapped until touched.
-        layout: `padded` computes exactly HF's rows.
+        layout: `packed` leaves padding out; `padded` computes exactly HF's rows, pads too, so that training
+            with dropout draws HF's random numbers.
+        numerics: `exact` leaves out only what keeps HF's bits; `fast` also what changes rounding. Exact on
+            the CPU and fast elsewhere where left out.
         new_head: build the head new and random instead of reading it: ``dict(labels=["no", "yes"])``.
         legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
 
     Raises:
         CheckpointError, ConfigError, WeightsError: what is wrong, where, and what to do.
     """
-    if layout != "padded":
-        raise ConfigError(f"layout: expected 'padded', found {layout!r}.")
+    if layout not in get_args(LayoutName):
+        raise ConfigError(f"layout: expected 'packed' or 'padded', found {layout!r}.")
+    if numerics is not None and numerics not in get_args(Numerics):
+        raise ConfigError(f"numerics: expected 'exact' or 'fast', found {numerics!r}.")
     source = open_source(resolve_folder(path, revision=revision, token=token))
     reader = Reader(source)
     identity = identify(
@@ -173,6 +179,7 @@ def load(
     identity.family.config.warn_unknown(source.config)
     _tell_carried(identity)
     model = Model(identity, source, _file_dtype(identity, source))
+    model.chooser.layout, model.chooser.numerics = layout, numerics
     _place(model, reader, _asked_dtype(dtype) or model.file_dtype, torch.device(device))
     return model.eval()
 

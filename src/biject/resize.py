@@ -69,6 +69,7 @@ def resize(
         if isinstance(model.head, VocabHead):
             _resize_decoder(model.head.decoder, count, std)
     model.config = replace(model.config, vocab_size=count)
+    model.chooser = model.chooser.on(model.config)
     model.hf_config = {**model.hf_config, "vocab_size": count}
     model.settled = {**model.settled, "vocab_size": count}
 

@@ -33,7 +33,7 @@ def hf_model(
 
 def pair(folder: Path, **options: Any) -> tuple[Model, nn.Module]:
     """Ours and HF's, from one folder."""
-    ours = load(folder, **options)
+    ours = load(folder, **{"layout": "padded", **options})
     return ours, hf_model(folder, ours)
 
 

@@ -1,4 +1,4 @@
-"""Self-attention over a layout, by torch's scaled dot product or, where the weights are asked for,
+"""Self-attention over a layout, by the kernel that the table gives or, where the weights are asked for,
 written out.
 """
 
@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biject.config.model import ModelConfig
-from biject.nn.layout import Padded
+from biject.nn.kernels import Attend, grouped, merge_heads, split_heads
+from biject.nn.layout import Layout
 from biject.nn.modules import Linear
 from biject.nn.traces import emit
 
@@ -17,7 +18,7 @@ from biject.nn.traces import emit
 class SelfAttention(nn.Module):
     """Multi-head self-attention with separate projections.
 
-    Shape: (T, D) → (T, D).
+    Shape: (T, D) → (T, D), or the rows that the layout wants.
     Source: transformers 5.23, modeling_bert.py (BertSelfAttention), integrations/sdpa_attention.py.
     """
 
@@ -31,28 +32,30 @@ class SelfAttention(nn.Module):
         self.v_proj = Linear(config.hidden_size, config.hidden_size)
         self.o_proj = Linear(config.hidden_size, config.hidden_size)
 
-    def forward(self, x_TD: Tensor, layout: Padded, *, weights: bool) -> Tensor:
+    def forward(self, x_TD: Tensor, layout: Layout, *, weights: bool, attend: Attend | None = None) -> Tensor:
         """`weights`: compute the attention weights explicitly and emit them as `attentions`."""
-        q_BHLE = layout.heads(self.q_proj(x_TD), self.num_heads)
-        k_BHLE = layout.heads(self.k_proj(x_TD), self.num_heads)
-        v_BHLE = layout.heads(self.v_proj(x_TD), self.num_heads)
-        dropout = self.dropout if self.training else 0.0
+        q_TD, k_TD, v_TD = self.q_proj(x_TD), self.k_proj(x_TD), self.v_proj(x_TD)
         if weights:
-            context_BHLE = self._written_out(q_BHLE, k_BHLE, v_BHLE, layout.key_mask())
+            context_TD = self._written_out(q_TD, k_TD, v_TD, layout)
         else:
-            context_BHLE = F.scaled_dot_product_attention(
-                q_BHLE, k_BHLE, v_BHLE, attn_mask=layout.key_mask(), dropout_p=dropout, scale=self.scale
-            )
-        context_BLD = context_BHLE.transpose(1, 2).contiguous().view(layout.batch, layout.length, -1)
-        out: Tensor = self.o_proj(layout.rows(context_BLD))
+            dropout = self.dropout if self.training else 0.0
+            context_TD = (attend or grouped)(q_TD, k_TD, v_TD, layout, self.num_heads, self.scale, dropout)
+        out: Tensor = self.o_proj(context_TD)
         return out
 
-    def _written_out(self, q_BHLE: Tensor, k_BHLE: Tensor, v_BHLE: Tensor, mask: Tensor | None) -> Tensor:
+    def _written_out(self, q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, layout: Layout) -> Tensor:
         """HF's `eager_attention_forward`: scores, additive mask, softmax, dropout, values."""
-        scores_BHLL = torch.matmul(q_BHLE, k_BHLE.transpose(2, 3)) * self.scale
-        if mask is not None:
-            zero = torch.zeros((), dtype=scores_BHLL.dtype, device=scores_BHLL.device)
-            scores_BHLL = scores_BHLL + torch.where(mask, zero, torch.finfo(scores_BHLL.dtype).min)
-        probs_BHLL = F.dropout(F.softmax(scores_BHLL, dim=-1), p=self.dropout, training=self.training)
-        emit("attentions", probs_BHLL)
-        return torch.matmul(probs_BHLL, v_BHLE)
+        contexts = []
+        for group in layout.groups:
+            q_BHLE = split_heads(group.query_grid(q_TD), self.num_heads)
+            k_BHLE = split_heads(group.key_grid(k_TD), self.num_heads)
+            v_BHLE = split_heads(group.key_grid(v_TD), self.num_heads)
+            scores_BHLL = torch.matmul(q_BHLE, k_BHLE.transpose(2, 3)) * self.scale
+            mask = group.key_mask()
+            if mask is not None:
+                zero = torch.zeros((), dtype=scores_BHLL.dtype, device=scores_BHLL.device)
+                scores_BHLL = scores_BHLL + torch.where(mask, zero, torch.finfo(scores_BHLL.dtype).min)
+            probs_BHLL = F.dropout(F.softmax(scores_BHLL, dim=-1), p=self.dropout, training=self.training)
+            emit("attentions", probs_BHLL)
+            contexts.append(merge_heads(torch.matmul(probs_BHLL, v_BHLE)))
+        return layout.ungroup(contexts)

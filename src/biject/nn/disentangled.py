@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from biject.config.model import ModelConfig, RelativeConfig
 from biject.nn.activations import activation
-from biject.nn.layout import Padded
+from biject.nn.kernels import merge_heads
+from biject.nn.layout import Layout
 from biject.nn.modules import Conv1d, Embedding, LayerNorm, Linear
 from biject.nn.traces import emit
 
@@ -85,32 +86,33 @@ class DisentangledAttention(nn.Module):
     def forward(
         self,
         x_TD: Tensor,
-        layout: Padded,
+        layout: Layout,
         *,
         weights: bool,
         table_PD: Tensor | None,
         distances: Tensor | None,
     ) -> Tensor:
         """`table_PD` and `distances` (1, L, L) are None where the model has no relative table."""
-        q_GLE = self._split(layout.grid(self.q_proj(x_TD)))
-        k_GLE = self._split(layout.grid(self.k_proj(x_TD)))
-        v_GLE = self._split(layout.grid(self.v_proj(x_TD)))
-        scale = self._scale(q_GLE)
-        scores_GLL = torch.bmm(q_GLE, k_GLE.transpose(-1, -2) / scale)
-        if table_PD is not None and distances is not None:
-            table_PD = F.dropout(table_PD, p=self.relative.dropout, training=self.training)
-            scores_GLL = scores_GLL + self._position_scores(q_GLE, k_GLE, table_PD, distances)
-        scores_BHLL = scores_GLL.view(layout.batch, self.num_heads, layout.length, layout.length)
-        mask = layout.pair_mask()
-        if mask is not None:
-            scores_BHLL = scores_BHLL.masked_fill(~mask, torch.finfo(q_GLE.dtype).min)
-        probs_BHLL = F.dropout(F.softmax(scores_BHLL, dim=-1), p=self.dropout, training=self.training)
-        if weights:
-            emit("attentions", probs_BHLL)
-        context_GLE = torch.bmm(probs_BHLL.view(-1, layout.length, layout.length), v_GLE)
-        context_BHLE = context_GLE.view(layout.batch, self.num_heads, layout.length, -1)
-        context_BLD = context_BHLE.permute(0, 2, 1, 3).contiguous().view(layout.batch, layout.length, -1)
-        out: Tensor = self.o_proj(layout.rows(context_BLD))
+        q_TD, k_TD, v_TD = self.q_proj(x_TD), self.k_proj(x_TD), self.v_proj(x_TD)
+        positions = self._positions(table_PD)
+        contexts = []
+        for group in layout.groups:
+            q_GQE = self._split(group.query_grid(q_TD))
+            k_GKE = self._split(group.key_grid(k_TD))
+            scores_GQK = torch.bmm(q_GQE, k_GKE.transpose(-1, -2) / self._scale(q_GQE))
+            if distances is not None:
+                scores_GQK = scores_GQK + self._position_scores(q_GQE, k_GKE, positions, distances)
+            scores_BHQK = scores_GQK.view(group.batch, self.num_heads, group.queries, group.keys)
+            mask = group.pair_mask()
+            if mask is not None:
+                scores_BHQK = scores_BHQK.masked_fill(~mask, torch.finfo(q_GQE.dtype).min)
+            probs_BHQK = F.dropout(F.softmax(scores_BHQK, dim=-1), p=self.dropout, training=self.training)
+            if weights:
+                emit("attentions", probs_BHQK)
+            v_GKE = self._split(group.key_grid(v_TD))
+            context_GQE = torch.bmm(probs_BHQK.view(-1, group.queries, group.keys), v_GKE)
+            contexts.append(merge_heads(context_GQE.view(group.batch, self.num_heads, group.queries, -1)))
+        out: Tensor = self.o_proj(layout.ungroup(contexts))
         return out
 
     def _split(self, x_BLD: Tensor) -> Tensor:
@@ -124,30 +126,42 @@ class DisentangledAttention(nn.Module):
         """
         return torch.sqrt(torch.tensor(x_GLE.size(-1), dtype=torch.float) * self.factor).to(dtype=x_GLE.dtype)
 
-    def _position_scores(
-        self, q_GLE: Tensor, k_GLE: Tensor, table_PD: Tensor, distances: Tensor
-    ) -> Tensor | int:
-        """The sum of the terms: (G, L, L); 0 if there are none."""
-        relative, length = self.relative, q_GLE.shape[1]
+    def _positions(self, table_PD: Tensor | None) -> tuple[Tensor | None, Tensor | None]:
+        """Keys and queries of the relative positions, (H, P, E) each, where the model scores with them."""
+        if table_PD is None:
+            return None, None
+        relative = self.relative
+        table_PD = F.dropout(table_PD, p=relative.dropout, training=self.training)
         table_1PD = table_PD[0 : relative.span * 2].unsqueeze(0)
-        repeats = q_GLE.shape[0] // self.num_heads
-        last = relative.span * 2 - 1
+        keys = queries = None
+        if relative.content_to_position:
+            keys = self._split((self.k_proj if relative.share_keys else self.pos_k_proj)(table_1PD))
+        if relative.position_to_content:
+            queries = self._split((self.q_proj if relative.share_keys else self.pos_q_proj)(table_1PD))
+        return keys, queries
+
+    def _position_scores(
+        self,
+        q_GQE: Tensor,
+        k_GKE: Tensor,
+        positions: tuple[Tensor | None, Tensor | None],
+        distances: Tensor,
+    ) -> Tensor | int:
+        """The sum of the terms: (G, Q, K); 0 if there are none."""
+        queries, keys, last = q_GQE.shape[1], k_GKE.shape[1], self.relative.span * 2 - 1
+        repeats = q_GQE.shape[0] // self.num_heads
+        pos_k_HPE, pos_q_HPE = positions
         scores: Tensor | int = 0
-        index = (q_GLE.shape[0], length, length)
-        if relative.content_to_position:
-            k_proj = self.k_proj if relative.share_keys else self.pos_k_proj
-            pos_k_GPE = self._split(k_proj(table_1PD)).repeat(repeats, 1, 1)
-        if relative.position_to_content:
-            q_proj = self.q_proj if relative.share_keys else self.pos_q_proj
-            pos_q_GPE = self._split(q_proj(table_1PD)).repeat(repeats, 1, 1)
-        if relative.content_to_position:
-            by_row = torch.clamp(distances + relative.span, 0, last).expand(index)
-            c2p_GLL = torch.gather(torch.bmm(q_GLE, pos_k_GPE.transpose(-1, -2)), dim=-1, index=by_row)
-            scores = scores + c2p_GLL / self._scale(q_GLE)
-        if relative.position_to_content:
-            by_column = torch.clamp(-distances + relative.span, 0, last).expand(index)
-            p2c_GLL = torch.gather(torch.bmm(k_GLE, pos_q_GPE.transpose(-1, -2)), dim=-1, index=by_column)
-            scores = scores + p2c_GLL.transpose(-1, -2) / self._scale(q_GLE)
+        if pos_k_HPE is not None:
+            by_row = torch.clamp(distances[:, :queries, :keys] + self.relative.span, 0, last)
+            to_position = torch.bmm(q_GQE, pos_k_HPE.repeat(repeats, 1, 1).transpose(-1, -2))
+            c2p_GQK = torch.gather(to_position, dim=-1, index=by_row.expand(q_GQE.shape[0], queries, keys))
+            scores = scores + c2p_GQK / self._scale(q_GQE)
+        if pos_q_HPE is not None:
+            by_column = torch.clamp(-distances[:, :keys, :queries] + self.relative.span, 0, last)
+            to_position = torch.bmm(k_GKE, pos_q_HPE.repeat(repeats, 1, 1).transpose(-1, -2))
+            p2c_GKQ = torch.gather(to_position, dim=-1, index=by_column.expand(k_GKE.shape[0], keys, queries))
+            scores = scores + p2c_GKQ.transpose(-1, -2) / self._scale(q_GQE)
         return scores
 
 
@@ -166,13 +180,14 @@ class ConvLayer(nn.Module):
         self.act = activation(act)
         self.dropout = config.embedding_dropout
 
-    def forward(self, embedded_TD: Tensor, x_TD: Tensor, layout: Padded) -> Tensor:
+    def forward(self, embedded_TD: Tensor, x_TD: Tensor, layout: Layout) -> Tensor:
         """`embedded_TD`: the input of the first layer; `x_TD`: its output."""
         grid_BDL = layout.grid(embedded_TD).permute(0, 2, 1).contiguous()
         out_BLD = self.conv(grid_BDL).permute(0, 2, 1).contiguous()
-        mask_BL = layout.mask_BL
-        if mask_BL is not None:
-            out_BLD = out_BLD.masked_fill(~mask_BL.unsqueeze(-1), 0)
-        out_BLD = self.act(F.dropout(out_BLD, p=self.dropout, training=self.training))
-        out_TD: Tensor = self.norm(x_TD + layout.rows(out_BLD))
-        return out_TD if mask_BL is None else out_TD * layout.rows(mask_BL.unsqueeze(-1)).to(out_TD.dtype)
+        mask_T1 = layout.row_mask()
+        conv_TD = layout.rows(out_BLD)
+        if mask_T1 is not None:
+            conv_TD = conv_TD.masked_fill(~mask_T1, 0)
+        conv_TD = self.act(F.dropout(conv_TD, p=self.dropout, training=self.training))
+        out_TD: Tensor = self.norm(x_TD + conv_TD)
+        return out_TD if mask_T1 is None else out_TD * mask_T1.to(out_TD.dtype)

@@ -7,13 +7,14 @@ from torch import Tensor, nn
 
 from biject.config.model import ModelConfig
 from biject.errors import InputError
+from biject.nn.layout import Layout, Packed
 from biject.nn.modules import Embedding
 
 
 class Embeddings(nn.Module):
     """The sum of the tables, in the order that the config gives.
 
-    Shape: ids (B, L) → (B, L, D of the embedding).
+    Shape: ids (B, L) → (T, D of the embedding).
     Source: transformers 5.23, e.g. modeling_bert.py (BertEmbeddings), modeling_roberta.py
     (RobertaEmbeddings).
     """
@@ -32,6 +33,7 @@ class Embeddings(nn.Module):
 
     def forward(
         self,
+        layout: Layout,
         input_ids: Tensor | None,
         inputs_embeds: Tensor | None,
         position_ids: Tensor | None,
@@ -39,34 +41,35 @@ class Embeddings(nn.Module):
     ) -> Tensor:
         """Exactly one of `input_ids` (B, L) and `inputs_embeds` (B, L, D) is given; ids are int64."""
         if inputs_embeds is not None:
-            x_BLD = inputs_embeds
+            x = layout.rows(inputs_embeds) if isinstance(layout, Packed) else inputs_embeds
         else:
             assert input_ids is not None
-            x_BLD = self.tokens(_in_range("input_ids", input_ids, self.tokens.num_embeddings))
+            x = self.tokens(layout.pick(_in_range("input_ids", input_ids, self.tokens.num_embeddings)))
         for table in self.order:
             if table == "positions":
-                ids = self.position_ids(input_ids, x_BLD) if position_ids is None else position_ids
-                x_BLD = x_BLD + self.positions(_in_range("position_ids", ids, self.positions.num_embeddings))
+                ids = self.position_ids(layout, input_ids) if position_ids is None else position_ids
+                ids = _in_range("position_ids", ids, self.positions.num_embeddings)
+                x = x + self.positions(layout.pick(ids))
+            elif token_type_ids is None:
+                x = x + self.segments(torch.zeros_like(x[..., 0], dtype=torch.long))
             else:
-                ids = (
-                    torch.zeros_like(x_BLD[..., 0], dtype=torch.long)
-                    if token_type_ids is None
-                    else token_type_ids
-                )
-                x_BLD = x_BLD + self.segments(_in_range("token_type_ids", ids, self.segments.num_embeddings))
-        return x_BLD
+                ids = _in_range("token_type_ids", token_type_ids, self.segments.num_embeddings)
+                x = x + self.segments(layout.pick(ids))
+        assert isinstance(x, Tensor)
+        return x if x.dim() == 2 else layout.rows(x)
 
-    def position_ids(self, input_ids: Tensor | None, x_BLD: Tensor) -> Tensor:
-        """Positions where the caller gives none: (1, L) counted along the columns, or (B, L) by the
-        after-pad rule.
+    def position_ids(self, layout: Layout, input_ids: Tensor | None) -> Tensor:
+        """Positions on HF's grid where the caller gives none: (1, L) counted along the columns, or (B, L) by
+        the after-pad rule.
         """
-        length = x_BLD.shape[1]
+        device = self.tokens.weight.device
         if self.rule == "arange":
-            return torch.arange(length, device=x_BLD.device)[None]
+            return torch.arange(layout.length, device=device)[None]
         pad = self.pad_token_id
         assert pad is not None
         if input_ids is None:
-            return torch.arange(pad + 1, pad + 1 + length, device=x_BLD.device)[None].expand(x_BLD.shape[:2])
+            columns_1L = torch.arange(pad + 1, pad + 1 + layout.length, device=device)[None]
+            return columns_1L.expand(layout.batch, layout.length)
         real_BL = input_ids.ne(pad).int()
         return (torch.cumsum(real_BL, dim=1).type_as(real_BL) * real_BL).long() + pad
 

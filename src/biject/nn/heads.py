@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from biject.config.model import HeadConfig, ModelConfig
 from biject.nn.activations import activation
-from biject.nn.layout import Padded
+from biject.nn.layout import Layout
 from biject.nn.modules import LayerNorm, Linear
 
 
@@ -38,7 +38,7 @@ class PooledHead(nn.Module):
 class RowHead(nn.Module):
     """Logits for every row: token classification, start and end of a span, replaced-token detection.
 
-    Shape: (T, D) → (B, L, N).
+    Shape: (T, D) → (B, L, N), zeros where the layout has no row.
     """
 
     def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
@@ -50,10 +50,18 @@ class RowHead(nn.Module):
             self.dense = Linear(config.hidden_size, head.dense_size)
         self.out = Linear(head.dense_size or config.hidden_size, head.num_labels)
 
-    def forward(self, x_TD: Tensor, layout: Padded) -> Tensor:
+    def forward(self, x_TD: Tensor, layout: Layout, *, on_grid: bool = False) -> Tensor:
+        """`on_grid`: give the last linear all of HF's rows. With so few outputs it costs little, and the bits
+        of a product with one output or two depend most on the number of rows.
+        """
         if self.has_dense:
             x_TD = self.act(self.dense(x_TD))
-        return layout.grid(self.out(self.dropout(x_TD)))
+        x_TD = self.dropout(x_TD)
+        if not on_grid:
+            return layout.grid(self.out(x_TD))
+        x_BLD = layout.grid(x_TD)
+        logits_GN = self.out(x_BLD.view(-1, x_BLD.shape[-1]))
+        return layout.grid(layout.rows(logits_GN.view(*x_BLD.shape[:2], -1)))
 
 
 class Decoder(nn.Module):
@@ -81,7 +89,7 @@ class Decoder(nn.Module):
 class VocabHead(nn.Module):
     """Masked LM: dense, activation, norm, decoder.
 
-    Shape: (T, D), token table (V, D) → (B, L, V).
+    Shape: (T, D), token table (V, D) → (T, V).
     """
 
     def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
@@ -93,8 +101,14 @@ class VocabHead(nn.Module):
             head.dense_size, config.vocab_size, tied=config.tied_output, bias_added=head.bias_added
         )
 
-    def forward(self, x_TD: Tensor, layout: Padded, table_VD: Tensor) -> Tensor:
-        return layout.grid(self.decoder(self.norm(self.act(self.dense(x_TD))), table_VD))
+    def forward(self, x_TD: Tensor, table_VD: Tensor) -> Tensor:
+        out: Tensor = self.decoder(self.features(x_TD), table_VD)
+        return out
+
+    def features(self, x_TD: Tensor) -> Tensor:
+        """The decoder's inputs: (T, D) → (T, D of the embedding)."""
+        out: Tensor = self.norm(self.act(self.dense(x_TD)))
+        return out
 
 
 def make_head(config: ModelConfig) -> nn.Module | None:

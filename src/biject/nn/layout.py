@@ -1,16 +1,66 @@
 """Layouts: where the rows of a batch stand. Linears, norms and activations see rows only and never ask.
 
 `Padded` keeps HF's grid: `batch × length` rows, pads too, so that every row and every random draw is HF's.
+`Packed` keeps the real tokens' rows only. Attention sees either as groups of texts, see `Group`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeAlias
 
+import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Group:
+    """Texts that attend in one call: their first `queries` columns look at their first `keys` columns.
+
+    Texts that are shorter are filled up with copies of a row of theirs; `real_BK` keeps those out.
+    """
+
+    batch: int
+    queries: int
+    keys: int
+    query_rows: Tensor | slice
+    """Which rows the queries are: (batch · queries,), text by text."""
+    key_rows: Tensor | slice
+    """Which rows the keys and values are: (batch · keys,), text by text."""
+    real_BK: Tensor | None  # noqa: N815
+    """(batch, keys), True where a key may be looked at; None if all may."""
+
+    def query_grid(self, x_TD: Tensor) -> Tensor:
+        """Rows of the query side → (batch, queries, D)."""
+        return _take(x_TD, self.query_rows).view(self.batch, self.queries, x_TD.shape[-1])
+
+    def key_grid(self, x_TD: Tensor) -> Tensor:
+        """Rows of the key side → (batch, keys, D)."""
+        return _take(x_TD, self.key_rows).view(self.batch, self.keys, x_TD.shape[-1])
+
+    def key_mask(self) -> Tensor | None:
+        """What every query may look at: (batch, 1, queries, keys), True where the key is real, or None."""
+        if self.real_BK is None:
+            return None
+        return self.real_BK[:, None, None, :].expand(self.batch, 1, self.queries, self.keys)
+
+    def pair_mask(self) -> Tensor | None:
+        """True where query and key are both real: (batch, 1, queries, keys), or None."""
+        if self.real_BK is None:
+            return None
+        return self.real_BK[:, None, : self.queries, None] & self.real_BK[:, None, None, :]
+
+
+def _take(x_TD: Tensor, rows: Tensor | slice) -> Tensor:
+    return x_TD[rows] if isinstance(rows, slice) else x_TD.index_select(0, rows)
+
+
+_ALL = slice(None)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Padded:
     """A full grid of rows: row `b * length + l` is token `l` of text `b`."""
 
@@ -18,6 +68,20 @@ class Padded:
     length: int
     mask_BL: Tensor | None  # noqa: N815
     """True where a token is real; None if all are."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that are computed."""
+        return self.batch * self.length
+
+    @property
+    def num_tokens(self) -> int:
+        """Rows that hold a token of the grid (a padding token counts where it is computed)."""
+        return self.batch * self.length
+
+    def pick(self, ids_BL: Tensor) -> Tensor:
+        """Ids of the rows; here the grid as it is, (B, L) or (1, L)."""
+        return ids_BL
 
     def rows(self, x_BLD: Tensor) -> Tensor:
         """Grid to rows: (B, L, D) → (T, D), a view where the grid is contiguous."""
@@ -31,18 +95,96 @@ class Padded:
         """The row of each text's first column, masked or not, as HF pools: (T, D) → (B, D)."""
         return self.grid(x_TD)[:, 0]
 
-    def heads(self, x_TD: Tensor, num_heads: int) -> Tensor:
-        """Rows to heads: (T, H·E) → (B, H, L, E), a view."""
-        return x_TD.view(self.batch, self.length, num_heads, -1).transpose(1, 2)
+    def queries(self, x_TD: Tensor) -> Tensor:
+        """The rows whose output is wanted: all."""
+        return x_TD
 
-    def key_mask(self) -> Tensor | None:
-        """What every query may look at: (B, 1, L, L), True where the key is real, or None."""
-        if self.mask_BL is None:
-            return None
-        return self.mask_BL[:, None, None, :].expand(self.batch, 1, self.length, self.length)
+    def row_mask(self) -> Tensor | None:
+        """(T, 1), True where a row is a real token; None if all are."""
+        return None if self.mask_BL is None else self.mask_BL.reshape(-1, 1)
 
-    def pair_mask(self) -> Tensor | None:
-        """True where query and key are both real: (B, 1, L, L), or None."""
-        if self.mask_BL is None:
-            return None
-        return self.mask_BL[:, None, :, None] & self.mask_BL[:, None, None, :]
+    @cached_property
+    def groups(self) -> tuple[Group, ...]:
+        """One group, the whole grid."""
+        whole = Group(
+            batch=self.batch,
+            queries=self.length,
+            keys=self.length,
+            query_rows=_ALL,
+            key_rows=_ALL,
+            real_BK=self.mask_BL,
+        )
+        return (whole,)
+
+    def ungroup(self, contexts: Sequence[Tensor]) -> Tensor:
+        """The groups' outputs, (batch, queries, D) each, as rows: (T, D)."""
+        return self.rows(contexts[0])
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Packed:
+    """The rows of real tokens, text after text; texts with a hole in their mask, or whose first column is
+    masked, keep all their columns. `nn/packing.py` makes it.
+    """
+
+    batch: int
+    length: int
+    mask_BL: Tensor  # noqa: N815
+    """True where a token is real."""
+    places_T: Tensor  # noqa: N815
+    """Where each row stands in the grid: b · length + l. Rows from `num_tokens` on only fill up."""
+    num_tokens: int
+    first_B: Tensor  # noqa: N815
+    """The row of each text's first column."""
+    groups: tuple[Group, ...]
+    back_T: Tensor  # noqa: N815
+    """Where each row's output is among those of all groups."""
+    cu_seqlens: Tensor | None = None
+    """(B + 1,) int32: where each text of the packed order begins and ends; None where some keep masked
+    columns or rows fill up."""
+    longest: int = 0
+    """The longest text's columns."""
+    query_rows_T: Tensor | None = None  # noqa: N815
+    """The rows whose output is wanted, where they are not all (then `places_T`, `first_B` and `back_T` count
+    those)."""
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that are computed, filling ones too."""
+        return self.places_T.shape[0]
+
+    def pick(self, ids_BL: Tensor) -> Tensor:
+        """Ids of the rows: (B, L) or (1, L) → (T,)."""
+        return ids_BL.expand(self.batch, self.length).reshape(-1).index_select(0, self.places_T)
+
+    def rows(self, x_BLD: Tensor) -> Tensor:
+        """Grid to rows: (B, L, D) → (T, D)."""
+        return x_BLD.reshape(-1, x_BLD.shape[-1]).index_select(0, self.places_T)
+
+    def grid(self, x_TD: Tensor) -> Tensor:
+        """Rows to grid: (T, D) → (B, L, D), zeros where no row is."""
+        grid_GD = x_TD.new_zeros(self.batch * self.length, x_TD.shape[-1])
+        count = self.num_tokens
+        grid_GD = grid_GD.index_copy(0, self.places_T[:count], x_TD[:count])
+        return grid_GD.view(self.batch, self.length, -1)
+
+    def first(self, x_TD: Tensor) -> Tensor:
+        """The row of each text's first column: (T, D) → (B, D)."""
+        return x_TD.index_select(0, self.first_B)
+
+    def queries(self, x_TD: Tensor) -> Tensor:
+        """The rows whose output is wanted."""
+        return x_TD if self.query_rows_T is None else x_TD.index_select(0, self.query_rows_T)
+
+    def row_mask(self) -> Tensor | None:
+        """(T, 1), True where a row is a real token."""
+        return self.pick(self.mask_BL).unsqueeze(-1)
+
+    def ungroup(self, contexts: Sequence[Tensor]) -> Tensor:
+        """The groups' outputs, (batch, queries, D) each, as rows: (T, D)."""
+        flat = [context.reshape(-1, context.shape[-1]) for context in contexts]
+        whole = flat[0] if len(flat) == 1 else torch.cat(flat)
+        return whole.index_select(0, self.back_T)
+
+
+Layout: TypeAlias = Padded | Packed

@@ -35,7 +35,7 @@ def _loss_by_problem(logits_BN: Tensor, labels: Tensor, head: HeadConfig) -> Ten
         return F.mse_loss(logits_BN, labels)
     if problem == "single_label_classification":
         return F.cross_entropy(
-            logits_BN.view(-1, head.num_labels), _classes(labels, head.num_labels).view(-1)
+            logits_BN.view(-1, head.num_labels), check_classes(labels, head.num_labels).view(-1)
         )
     return F.binary_cross_entropy_with_logits(logits_BN, labels)
 
@@ -60,14 +60,16 @@ def _loss_by_shape(logits_BN: Tensor, labels: Tensor) -> Tensor:
             return torch.tensor(0).to(logits_BN)
         chosen = torch.gather(logits_BN, 0, index.expand(index.size(0), num_labels))
         classes = torch.gather(labels.long(), 0, index.view(-1))
-        return F.cross_entropy(chosen.view(-1, num_labels).float(), _classes(classes, num_labels).view(-1))
+        return F.cross_entropy(
+            chosen.view(-1, num_labels).float(), check_classes(classes, num_labels).view(-1)
+        )
     return -((F.log_softmax(logits_BN, -1) * labels).sum(-1)).mean()
 
 
 def row_loss(logits_BLN: Tensor, labels_BL: Tensor) -> Tensor:
     """Mean cross-entropy over rows whose label is not -100."""
     num_labels = logits_BLN.shape[-1]
-    return F.cross_entropy(logits_BLN.view(-1, num_labels), _classes(labels_BL, num_labels).view(-1))
+    return F.cross_entropy(logits_BLN.view(-1, num_labels), check_classes(labels_BL, num_labels).view(-1))
 
 
 def span_loss(start_BL: Tensor, end_BL: Tensor, starts_B: Tensor, ends_B: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ def detection_loss(logits_BL: Tensor, labels_BL: Tensor, mask_BL: Tensor | None)
     return F.binary_cross_entropy_with_logits(logits_BL[mask_BL], labels_BL[mask_BL].float())
 
 
-def _classes(labels: Tensor, num_labels: int) -> Tensor:
+def check_classes(labels: Tensor, num_labels: int) -> Tensor:
     """`labels`, checked where looking costs little (on the CPU)."""
     if labels.device.type == "cpu" and not labels.is_floating_point() and labels.numel():
         wrong = labels[(labels != -100) & ((labels < 0) | (labels >= num_labels))]

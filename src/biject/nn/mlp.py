@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from biject.config.model import ModelConfig
 from biject.errors import InputError
 from biject.nn.activations import activation
-from biject.nn.layout import Padded
+from biject.nn.layout import Layout
 from biject.nn.modules import Linear
 
 
@@ -32,7 +32,7 @@ class MLP(nn.Module):
         return out
 
 
-def in_chunks(function: Callable[[Tensor], Tensor], x_TD: Tensor, layout: Padded, columns: int) -> Tensor:
+def in_chunks(function: Callable[[Tensor], Tensor], x_TD: Tensor, layout: Layout, columns: int) -> Tensor:
     """`function` over `columns` columns of the grid at a time, or over all rows where `columns` is 0.
 
     The values hardly depend on it, gradients and random draws do (pytorch_utils.py,

@@ -50,6 +50,11 @@ def emit(name: str, value: Tensor) -> None:
         traces._receive(name, value)
 
 
+def tracing() -> bool:
+    """Whether anybody is recording."""
+    return bool(_active.get())
+
+
 class Traces:
     """The values of the last call of `module`, by name.
 

@@ -11,16 +11,18 @@ from torch.utils.checkpoint import checkpoint
 
 from biject.config.model import ModelConfig
 from biject.nn.attention import SelfAttention
+from biject.nn.choose import Choice, Chooser
 from biject.nn.disentangled import ConvLayer, DisentangledAttention, RelativeTable, relative_distances
 from biject.nn.embeddings import Embeddings
 from biject.nn.heads import PooledHead, RowHead, VocabHead, make_head
 from biject.nn.inputs import check_inputs, padded_layout
-from biject.nn.layout import Padded
-from biject.nn.loss import detection_loss, pooled_loss, row_loss, span_loss
+from biject.nn.layout import Layout
+from biject.nn.loss import pooled_loss
 from biject.nn.mlp import MLP, in_chunks
 from biject.nn.modules import LayerNorm, Linear
 from biject.nn.output import ModelOutput
-from biject.nn.traces import Traces, emit, steps
+from biject.nn.rows import Asked, all_logits, row_output, wanted_logits
+from biject.nn.traces import Traces, emit, steps, tracing
 
 
 class Layer(nn.Module):
@@ -42,9 +44,10 @@ class Layer(nn.Module):
         self.chunk_columns = config.feed_forward_chunk_size
         self.chunk_norm = config.feed_forward_chunk_norm
 
-    def forward(self, x_TD: Tensor, layout: Padded, **attention: object) -> Tensor:
+    def forward(self, x_TD: Tensor, layout: Layout, **attention: object) -> Tensor:
         """`attention` goes to the attention module as it is."""
-        x_TD = self.attn_norm(self.attn_dropout(self.attn(x_TD, layout, **attention)) + x_TD)
+        attended_TD = self.attn_dropout(self.attn(x_TD, layout, **attention))
+        x_TD = self.attn_norm(attended_TD + layout.queries(x_TD))
         if self.chunk_norm:
             return in_chunks(self._mlp_block, x_TD, layout, self.chunk_columns)
         out_TD: Tensor = self.mlp_norm(in_chunks(self._mlp, x_TD, layout, self.chunk_columns) + x_TD)
@@ -73,6 +76,7 @@ class Transformer(nn.Module):
         super().__init__()
         sizes, hidden = config.embedding, config.hidden_size
         self.config = config
+        self.chooser = Chooser(config)
         self.gradient_checkpointing = False
         self.embed = Embeddings(config)
         self.embed_norm = LayerNorm(
@@ -101,8 +105,12 @@ class Transformer(nn.Module):
         end_positions: Tensor | None = None,
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
+        logits_at: Tensor | None = None,
     ) -> ModelOutput:
         """Compute every output of the head, and the loss where labels are given.
+
+        In the packed layout padding is not computed: outputs have HF's shapes and zeros there. A masked-LM
+        head given labels computes the labelled rows only, and gives the loss without logits.
 
         Args:
             input_ids: (B, L) token ids.
@@ -116,7 +124,9 @@ class Transformer(nn.Module):
             output_hidden_states: also return the first layer's input and every step's output; by
                 default as config.json says.
             output_attentions: also return the attention weights, which are then computed written
-                out, as HF's `eager` does; by default as config.json says.
+                out, as HF's `eager` does, for the whole grid; by default as config.json says.
+            logits_at: (B, L), True where a masked-LM head's logits are wanted: they come as (K, V), in
+                the order of the grid.
 
         Raises:
             InputError: arguments contradict each other or the model's tables.
@@ -126,111 +136,111 @@ class Transformer(nn.Module):
         attentions = config.output_attentions if output_attentions is None else output_attentions
         hiddens = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         names = [name for name, on in (("hidden", hiddens), ("attentions", attentions)) if on]
-        layout = padded_layout(input_ids, inputs_embeds, attention_mask)
+        grid = padded_layout(input_ids, inputs_embeds, attention_mask)
+        asked = Asked(labels=labels, spans=(start_positions, end_positions), logits_at=logits_at)
+        wanted = asked.places(self.head, grid, packed=self.chooser.layout == "packed")
+        choice = self.chooser.choose(
+            grid,
+            weight=self.embed.tokens.weight,
+            training=self.training,
+            whole=attentions or asked.needs_grid(self.head, grid),
+            head_rows=wanted is None,
+        )
+        layout = choice.layout
         x_TD = self._embed(layout, input_ids, inputs_embeds, position_ids, token_type_ids)
         with Traces(None, *names) as traces:
-            x_TD = self._run_layers(x_TD, layout, weights=attentions)
-        return self._finish(
-            x_TD,
-            layout,
-            labels=labels,
-            spans=(start_positions, end_positions),
-            hidden_states=tuple(map(layout.grid, traces["hidden"])) if hiddens else None,
-            attentions=traces["attentions"] if attentions else None,
-        )
+            last = self._last_layout(choice, wanted)
+            x_TD = self._run_layers(x_TD, choice, last, weights=attentions)
+        traced: dict[str, Any] = {
+            "hidden_states": tuple(map(layout.grid, traces["hidden"])) if hiddens else None,
+            "attentions": traces["attentions"] if attentions else None,
+        }
+        return self._finish(x_TD, choice, last, asked, wanted, traced)
+
+    def _last_layout(self, choice: Choice, wanted_K: Tensor | None) -> Layout:
+        """The last layer's: without the rows that nobody reads."""
+        if tracing() or (len(self.config.layer_order) == 1 and self.conv is not None):
+            return choice.layout
+        if isinstance(self.head, PooledHead):
+            return choice.first_rows()
+        return choice.layout if wanted_K is None else choice.rows_at(wanted_K)
 
     def _embed(
         self,
-        layout: Padded,
+        layout: Layout,
         input_ids: Tensor | None,
         inputs_embeds: Tensor | None,
         position_ids: Tensor | None,
         token_type_ids: Tensor | None,
     ) -> Tensor:
         sizes = self.config.embedding
-        x_TD = layout.rows(self.embed(input_ids, inputs_embeds, position_ids, token_type_ids))
+        x_TD = self.embed(layout, input_ids, inputs_embeds, position_ids, token_type_ids)
         if sizes.projection == "before-norm":
             x_TD = self.embed_proj(x_TD)
         x_TD = self.embed_norm(x_TD)
-        if sizes.zero_padding and layout.mask_BL is not None:
-            x_TD = x_TD * layout.rows(layout.mask_BL.unsqueeze(-1)).to(x_TD.dtype)
+        mask_T1 = layout.row_mask() if sizes.zero_padding else None
+        if mask_T1 is not None:
+            x_TD = x_TD * mask_T1.to(x_TD.dtype)
         x_TD = self.embed_dropout(x_TD)
         if sizes.projection == "after-norm":
             x_TD = self.embed_proj(x_TD)
         assert isinstance(x_TD, Tensor)
         return x_TD
 
-    def _run_layers(self, x_TD: Tensor, layout: Padded, *, weights: bool) -> Tensor:
-        embedded_TD = x_TD
+    def _run_layers(self, x_TD: Tensor, choice: Choice, last: Layout, *, weights: bool) -> Tensor:
+        embedded_TD, layout, order = x_TD, choice.layout, self.config.layer_order
         attention: dict[str, object] = {"weights": weights}
         if self.config.relative:
             attention["table_PD"] = self.relative() if self.relative is not None else None
             attention["distances"] = relative_distances(layout.length, self.config.relative, x_TD.device)
+        else:
+            attention["attend"] = choice.attend
         emit("hidden", x_TD)
-        for step, index in enumerate(steps(self.config.layer_order)):
-            x_TD = self._layer(self.layers[index], x_TD, layout, attention)
+        for step, index in enumerate(steps(order)):
+            here = last if step == len(order) - 1 else layout
+            x_TD = self._layer(self.layers[index], x_TD, here, attention)
             if step == 0 and self.conv is not None:
                 x_TD = self.conv(embedded_TD, x_TD, layout)
             emit("hidden", x_TD)
         return x_TD
 
-    def _layer(self, layer: nn.Module, x_TD: Tensor, layout: Padded, attention: dict[str, object]) -> Tensor:
+    def _finish(
+        self,
+        x_TD: Tensor,
+        choice: Choice,
+        last: Layout,
+        asked: Asked,
+        wanted_K: Tensor | None,
+        traced: dict[str, Any],
+    ) -> ModelOutput:
+        """Pooler, head and loss."""
+        if isinstance(self.head, RowHead):
+            assert self.config.head is not None
+            return row_output(
+                self.config.head, self.head(x_TD, last, on_grid=choice.trunk is not None), last, asked, traced
+            )
+        if isinstance(self.head, VocabHead):
+            table_VD = self.embed.tokens.weight
+            if wanted_K is None:
+                return all_logits(last.grid(self.head(x_TD, table_VD)), asked, traced)
+            return wanted_logits(self.head, table_VD, x_TD, choice, last, asked, wanted_K, traced)
+        first_BD = last.first(x_TD)
+        if self.pooler is not None:
+            first_BD = torch.tanh(self.pooler(first_BD))
+        if self.head is None:
+            pooled = first_BD if self.pooler is not None else None
+            return ModelOutput(last_hidden_state=last.grid(x_TD), pooler_output=pooled, **traced)
+        assert isinstance(self.head, PooledHead)
+        assert self.config.head is not None
+        logits = self.head(first_BD)
+        loss = None
+        if asked.labels is not None:
+            loss, logits = pooled_loss(logits, asked.labels, self.config.head)
+        return ModelOutput(loss=loss, logits=logits, **traced)
+
+    def _layer(self, layer: nn.Module, x_TD: Tensor, layout: Layout, attention: dict[str, object]) -> Tensor:
         if self.gradient_checkpointing and self.training:
             again: Tensor = checkpoint(partial(layer, **attention), x_TD, layout, use_reentrant=False)
             return again
         out: Tensor = layer(x_TD, layout, **attention)
         return out
-
-    def _finish(
-        self,
-        x_TD: Tensor,
-        layout: Padded,
-        *,
-        labels: Tensor | None,
-        spans: tuple[Tensor | None, Tensor | None],
-        hidden_states: tuple[Tensor, ...] | None,
-        attentions: tuple[Tensor, ...] | None,
-    ) -> ModelOutput:
-        """Pooler, head and loss."""
-        traced: dict[str, Any] = {"hidden_states": hidden_states, "attentions": attentions}
-        first_BD = layout.first(x_TD)
-        if self.pooler is not None:
-            first_BD = torch.tanh(self.pooler(first_BD))
-        if self.head is None:
-            pooled = first_BD if self.pooler is not None else None
-            return ModelOutput(last_hidden_state=layout.grid(x_TD), pooler_output=pooled, **traced)
-        if isinstance(self.head, PooledHead):
-            assert self.config.head is not None
-            logits = self.head(first_BD)
-            loss = None
-            if labels is not None:
-                loss, logits = pooled_loss(logits, labels, self.config.head)
-            return ModelOutput(loss=loss, logits=logits, **traced)
-        if isinstance(self.head, VocabHead):
-            logits = self.head(x_TD, layout, self.embed.tokens.weight)
-        else:
-            assert isinstance(self.head, RowHead)
-            logits = self.head(x_TD, layout)
-        return self._row_output(logits, layout, labels, spans, traced)
-
-    def _row_output(
-        self,
-        logits_BLN: Tensor,
-        layout: Padded,
-        labels: Tensor | None,
-        spans: tuple[Tensor | None, Tensor | None],
-        traced: dict[str, Any],
-    ) -> ModelOutput:
-        """Names and losses of heads that give logits for every row."""
-        kind = self.config.head.kind if self.config.head else ""
-        if kind == "spans":
-            starts, ends = (part.squeeze(-1).contiguous() for part in torch.split(logits_BLN, 1, dim=-1))
-            first, last = spans
-            loss = None if first is None or last is None else span_loss(starts, ends, first, last)
-            return ModelOutput(loss=loss, start_logits=starts, end_logits=ends, **traced)
-        if kind == "detection":
-            logits_BL = logits_BLN.squeeze(-1)
-            loss = None if labels is None else detection_loss(logits_BL, labels, layout.mask_BL)
-            return ModelOutput(loss=loss, logits=logits_BL, **traced)
-        loss = None if labels is None else row_loss(logits_BLN, labels)
-        return ModelOutput(loss=loss, logits=logits_BLN, **traced)

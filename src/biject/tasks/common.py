@@ -128,8 +128,8 @@ class Task:
             token_type_ids=None if segments is None else _grid([segments[row] for row in rows], 0).to(device),
         )
 
-    def forward(self, batch: Batch) -> ModelOutput:
-        """One call of the model, without gradients.
+    def forward(self, batch: Batch, *, logits_at: Tensor | None = None) -> ModelOutput:
+        """One call of the model, without gradients; `logits_at` as in its `forward`.
 
         Raises:
             InputError: the batch is too large for the memory, or the output holds NaN.
@@ -140,6 +140,7 @@ class Task:
                     input_ids=batch.input_ids,
                     attention_mask=batch.attention_mask,
                     token_type_ids=batch.token_type_ids,
+                    logits_at=logits_at,
                 )
         except torch.OutOfMemoryError as error:
             count, length = batch.input_ids.shape

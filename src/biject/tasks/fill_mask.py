@@ -6,21 +6,17 @@ Source: transformers 5.23, pipelines/fill_mask.py.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from biject.data.encoded import Encoded
 from biject.errors import InputError
 from biject.events import notice
-from biject.nn.layout import Padded
 from biject.nn.output import ModelOutput
 from biject.tasks.common import Batch, Task
 from biject.tasks.inputs import as_texts, is_one, require
-
-_MIN_ROWS = 16  # a linear of fewer rows may give a row other bits (see nn/probe.py)
 
 
 class FillMask(Task):
@@ -68,14 +64,11 @@ class FillMask(Task):
         self, encoded: Encoded, places: list[list[int]], *, top_k: int, chosen: Tensor | None
     ) -> Iterator[tuple[int, Any]]:
         def masks_only(batch: Batch) -> ModelOutput:
-            assert self.model.head is not None
-            with only_rows(self.model.head, _needed(batch, places)):
-                return self.forward(batch)
+            return self.forward(batch, logits_at=_masks(batch, places))
 
         for batch, out in self.outputs(encoded, masks_only):
             assert out.logits is not None
-            count = sum(len(places[row]) for row in batch.rows)
-            probs = out.logits[0, :count].softmax(dim=-1).cpu()
+            probs = out.logits.softmax(dim=-1).cpu()
             if chosen is not None:
                 probs = probs[:, chosen]
             values, indices = probs.topk(min(top_k, probs.shape[-1]))
@@ -148,24 +141,9 @@ class FillMask(Task):
         )
 
 
-@contextmanager
-def only_rows(head: nn.Module, rows: Tensor) -> Iterator[None]:
-    """Let a vocabulary head compute these rows of the batch only: its logits are then (1, len(rows), V)."""
-
-    def select(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...]:
-        x_TD, _, table_VD = inputs
-        return x_TD[rows], Padded(batch=1, length=len(rows), mask_BL=None), table_VD
-
-    handle = head.register_forward_pre_hook(select)
-    try:
-        yield
-    finally:
-        handle.remove()
-
-
-def _needed(batch: Batch, places: list[list[int]]) -> Tensor:
-    """The masks' rows first, then others up to the number from which a linear keeps a row's bits."""
-    length = batch.input_ids.shape[1]
-    flat = [b * length + i for b, row in enumerate(batch.rows) for i in places[row]]
-    fill = max(0, min(_MIN_ROWS, batch.input_ids.numel()) - len(flat))
-    return torch.tensor(flat + flat[:1] * fill, device=batch.input_ids.device)
+def _masks(batch: Batch, places: list[list[int]]) -> Tensor:
+    """(B, L), True at the masks."""
+    wanted = torch.zeros(batch.input_ids.shape, dtype=torch.bool)
+    for at, row in enumerate(batch.rows):
+        wanted[at, places[row]] = True
+    return wanted.to(batch.input_ids.device)

@@ -69,7 +69,8 @@ def test_outputs_read_like_hf_s(models: Callable[[str, str], Model]) -> None:
         ({"head": "causal"}, ConfigError),
         ({"dtype": "int8"}, ConfigError),
         ({"dtype": "float7"}, ConfigError),
-        ({"layout": "packed"}, ConfigError),
+        ({"layout": "dense"}, ConfigError),
+            ({"numerics": "wild"}, ConfigError),
         ({"head": "qa"}, WeightsError),
     ],
 )

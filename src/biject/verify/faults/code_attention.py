@@ -15,7 +15,7 @@ from biject.config.model import RelativeConfig
 from biject.model import Model
 from biject.nn.attention import SelfAttention
 from biject.nn.disentangled import DisentangledAttention, relative_distances
-from biject.nn.layout import Padded
+from biject.nn.layout import Group
 from biject.verify.faults.inject import output_changed, part, patched
 from biject.verify.faults.outcome import DoesNotApply
 
@@ -41,7 +41,7 @@ def scale_left_out(model: Model) -> Iterator[str]:
 @contextmanager
 def mask_ignored(model: Model) -> Iterator[str]:
     """Padding is attended to."""
-    with patched(Padded, "key_mask", lambda _: None), patched(Padded, "pair_mask", lambda _: None):
+    with patched(Group, "key_mask", lambda _: None), patched(Group, "pair_mask", lambda _: None):
         yield "every layer's attention"
 
 

@@ -1,8 +1,6 @@
-"""Measure once, in about a second, which of this machine's CPU kernels keep the bits of a row.
+"""The table that `verify` prints: in about a second, which of this machine's CPU kernels keep a row's bits.
 
-Bits depend on shapes and instruction sets. A shortcut that computes fewer or other rows than HF is exact
-only where the kernels it relies on give a row the same bits in both shapes; this is where that is measured
-instead of assumed.
+It informs; what a model may skip is decided by questions of its own shapes (`nn/exact.py`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,13 @@
+"""What this machine's CPU kernels do to the bits of a row: measured when asked, kept on disk.
+
+Bits depend on shapes, threads and instruction sets. A shortcut that computes fewer or other rows than HF is
+exact only where the kernels it relies on give a row the same bits in both shapes; here that is measured, not
+assumed. docs/packing.md has the tables that the shape of these questions comes from.
+"""
+
+from biject.nn.probe.attention import attention_holds
+from biject.nn.probe.elementwise import rowwise_holds
+from biject.nn.probe.linear import same_bits_from
+from biject.nn.probe.summary import Probe, probe
+
+__all__ = ["Probe", "attention_holds", "probe", "rowwise_holds", "same_bits_from"]

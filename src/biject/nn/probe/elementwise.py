@@ -1,0 +1,38 @@
+"""Do activations and norms give a row the same bits in whatever place and company?
+
+Vectorised loops treat the last few elements of each thread's share by other code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from biject.nn.probe import store
+
+_MANY = 1031
+_SOME = (16, 17, 63, 250, 777)
+
+
+def rowwise_holds(name: str, function: Callable[[Tensor], Tensor], width: int, dtype: torch.dtype) -> bool:
+    """Whether rows of `width` have the same bits in every trial; `name` is what the answer is kept under."""
+    question = f"rowwise {name} {width} {str(dtype).removeprefix('torch.')}"
+    known = store.recall(question)
+    if known is None:
+        known = _measure(function, width, dtype)
+        store.remember(question, known)
+    return bool(known)
+
+
+def _measure(function: Callable[[Tensor], Tensor], width: int, dtype: torch.dtype) -> bool:
+    draw = torch.Generator().manual_seed(0)
+    x = (2 * torch.randn(_MANY, width, generator=draw)).to(dtype)
+    with torch.no_grad():
+        whole = function(x)
+        return all(
+            torch.equal(function(x[at : at + count].clone()), whole[at : at + count])
+            for count in _SOME
+            for at in (0, 5)
+        )

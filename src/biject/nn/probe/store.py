@@ -1,0 +1,104 @@
+"""Measured answers, in memory and in one small file per machine, torch and thread count.
+
+The file is a convenience: it is measured anew where it is missing, damaged or cannot be written.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+VERSION = 1
+_SWITCHES = (
+    "ATEN_CPU_CAPABILITY",
+    "DNNL_MAX_CPU_ISA",
+    "MKL_CBWR",
+    "MKL_DEBUG_CPU_TYPE",
+    "MKL_ENABLE_INSTRUCTIONS",
+    "MKL_DYNAMIC",
+    "ONEDNN_MAX_CPU_ISA",
+)
+"""Environment variables that choose other kernels."""
+
+
+def folder() -> Path:
+    """Where the answers are kept: `BIJECT_CACHE`, or `biject` in the user's cache folder."""
+    given = os.environ.get("BIJECT_CACHE")
+    if given:
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biject"
+
+
+def conditions() -> dict[str, str]:
+    """Everything that the answers hold under."""
+    return {
+        "version": str(VERSION),
+        "torch": str(torch.__version__),
+        "capability": str(torch.backends.cpu.get_cpu_capability()),
+        "cpu": _cpu(),
+        "threads": str(torch.get_num_threads()),
+        **{name: os.environ[name] for name in _SWITCHES if name in os.environ},
+    }
+
+
+def recall(question: str) -> Any:
+    """The answer to a question, or None where it was not measured yet."""
+    return _answers(_key()).get(question)
+
+
+def remember(question: str, answer: Any) -> None:
+    """Keep an answer (JSON values)."""
+    answers = _answers(_key())
+    answers[question] = answer
+    path = _path(_key())
+    text = json.dumps({"conditions": conditions(), "answers": answers}, indent=1, sort_keys=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
+            file.write(text)
+        Path(file.name).replace(path)
+    except OSError:
+        return
+
+
+def forget() -> None:
+    """Drop what this process has read and measured; files stay."""
+    _answers.cache_clear()
+
+
+def _key() -> str:
+    text = json.dumps(conditions(), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _path(key: str) -> Path:
+    return folder() / f"probe-{key}.json"
+
+
+@functools.cache
+def _answers(key: str) -> dict[str, Any]:
+    try:
+        found = json.loads(_path(key).read_text(encoding="utf-8"))
+        answers = found["answers"] if found["conditions"] == conditions() else {}
+        return dict(answers)
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+
+
+@functools.cache
+def _cpu() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
