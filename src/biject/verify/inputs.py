@@ -98,6 +98,30 @@ def probe_cases(
     return [*cases, Case(name="inputs-embeds", inputs=embeds)]
 
 
+def mixed_cases(config: Mapping[str, Any], *, max_length: int = 512, seed: int = 2) -> list[Case]:
+    """Batches of unequal texts: short ones, longer ones, and one with a left-padded text and a hole.
+
+    Args:
+        config: The checkpoint's `config.json`.
+        max_length: Cap on the longest text, for time.
+        seed: Of ids and lengths.
+    """
+    bound = limits(config)
+    source = _Source(bound, torch.Generator().manual_seed(seed))
+    cases = []
+    for name, batch, longest in (("2-40 tokens", 9, 40), ("3-130 tokens", 6, 130), ("holes", 7, 70)):
+        columns = source.fit(min(longest, max_length))
+        lengths = torch.randint(1, columns + 1, (batch, 1), generator=source.draw)
+        lengths[1] = columns
+        mask = (torch.arange(columns) < lengths).long()
+        if name == "holes":
+            mask[2] = mask[2].flip(0)
+            mask[1, columns // 2] = 0
+        ids = source.ids(batch, columns).masked_fill(mask == 0, bound.pad_id)
+        cases.append(Case(name=name, inputs={"input_ids": ids, "attention_mask": mask}))
+    return cases
+
+
 def training_case(config: Mapping[str, Any], head: str, *, length: int = 13, seed: int = 1) -> Case:
     """A right-padded batch with segments and labels: the one backward of the gradients level."""
     bound = limits(config)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from biject.verify.compare import first_difference, pairs_from_bindings
 from biject.verify.hf import HFModel, eager
 from biject.verify.inputs import Case, training_case
+from biject.verify.levels.packed import packed_forward
 from biject.verify.outputs import compare_outputs, run, settled
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
@@ -28,7 +29,8 @@ def forward(subject: Subject) -> list[Check]:
     padded = next(case for case in subject.cases if case.name == "right-padded")
     named = Case(name="attentions", inputs=padded.inputs)
     with eager(theirs):  # sdpa gives HF no attention maps
-        return checks + compare(subject, theirs, named, output_hidden_states=True, output_attentions=True)
+        checks += compare(subject, theirs, named, output_hidden_states=True, output_attentions=True)
+    return checks + packed_forward(subject, theirs)
 
 
 def compare(subject: Subject, theirs: HFModel, case: Case, **flags: bool) -> list[Check]:

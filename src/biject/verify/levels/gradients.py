@@ -8,14 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from biject.verify.compare import hf_parameter
+from biject.verify.hf import HFModel
 from biject.verify.inputs import training_case
 from biject.verify.levels.names import some
+from biject.verify.levels.packed import packed, real_only
 from biject.verify.numbers import distance
 from biject.verify.outputs import flatten, settled
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
 
 Gradients = dict[str, Tensor | None]
+PACKED_BOUND = 1e-5
+"""Relative norm of a packed gradient's difference: its sums run in another order, so no bits are claimed."""
 _SEED = 20
 
 
@@ -33,20 +37,28 @@ def gradients(subject: Subject) -> list[Check]:
         words = found.words(their_loss.dtype)
         checks.append(Check(name="loss", passed=passed, detail=words, case=case, max_abs_diff=found.max_abs))
         checks.append(_compare(subject, theirs, ours, other, case=case))
-    return checks
+    return [*checks, _packed(subject, loaded, inputs)]
 
 
 def backward(
-    model: nn.Module, inputs: dict[str, Tensor], *, training: bool, missing: Sequence[str] = ()
+    model: nn.Module,
+    inputs: dict[str, Tensor],
+    *,
+    training: bool,
+    missing: Sequence[str] = (),
+    real: Tensor | None = None,
 ) -> tuple[Tensor, Gradients]:
-    """One forward and backward from a fixed seed; the model is left as it was, without gradients."""
+    """One forward and backward from a fixed seed; the model is left as it was, without gradients.
+
+    `real` (B, L): outputs of tokens count where it is True; all where None.
+    """
     was_training = model.training
     model.train(training)
     model.zero_grad(set_to_none=True)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
-            loss = loss_of(settled(flatten(model(**inputs)), missing))
+            loss = loss_of(settled(flatten(model(**inputs)), missing), real)
             loss.backward()  # type: ignore[no-untyped-call]
         found = {name: parameter.grad for name, parameter in model.named_parameters(remove_duplicate=False)}
     finally:
@@ -55,10 +67,12 @@ def backward(
     return loss.detach(), found
 
 
-def loss_of(outputs: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
+def loss_of(outputs: Mapping[str, tuple[Tensor, ...]], real: Tensor | None = None) -> Tensor:
     """The model's own loss, else (no head) a fixed weighted sum of everything it gives."""
     if "loss" in outputs:
         return outputs["loss"][0]
+    if real is not None:
+        outputs = real_only(outputs, real, "base")
     draw = torch.Generator().manual_seed(_SEED)
     parts = []
     for name in sorted(outputs):
@@ -66,6 +80,40 @@ def loss_of(outputs: Mapping[str, tuple[Tensor, ...]]) -> Tensor:
             weights = torch.randn(tensor.shape, generator=draw).to(tensor.dtype)
             parts.append((tensor * weights).sum())
     return torch.stack(parts).sum()
+
+
+def _packed(subject: Subject, theirs: HFModel, inputs: dict[str, Tensor]) -> Check:
+    """One backward in the packed layout without dropout, against HF's padded one."""
+    real = inputs["attention_mask"].bool()
+    _, other = backward(theirs.model, inputs, training=False, missing=theirs.missing, real=real)
+    with packed(subject.ours):
+        _, ours = backward(subject.ours, inputs, training=False, real=real)
+    distance, worst = relative_distance(subject, theirs, ours, other)
+    return Check(
+        name="gradients",
+        passed=distance <= PACKED_BOUND,
+        detail=f"relative norm of the difference {distance:.2g}, bound {PACKED_BOUND:g} (largest: {worst})",
+        case="packed, dropout off",
+    )
+
+
+def relative_distance(
+    subject: Subject, theirs: HFModel, ours: Gradients, other: Gradients
+) -> tuple[float, str]:
+    """‖ours - HF's‖ / ‖HF's‖ over all parameters, and the parameter that differs most."""
+    parameters = dict(theirs.model.named_parameters(remove_duplicate=False))
+    difference, norm, worst = 0.0, 0.0, (0.0, "none")
+    for binding in subject.ours.provenance.plan.bindings:
+        names = (hf_parameter(disk, parameters, subject.family.prefix) for disk in binding.disk)
+        mine, their = ours.get(binding.memory), other[next(name for name in names if name is not None)]
+        if mine is None or their is None:
+            if mine is not their:
+                return float("inf"), binding.memory
+            continue
+        own = float((mine.double() - their.double()).norm())
+        difference, norm = difference + own**2, norm + float(their.double().norm()) ** 2
+        worst = max(worst, (own, binding.memory))
+    return (difference / norm) ** 0.5 if norm else float("inf"), worst[1]
 
 
 def _compare(subject: Subject, theirs: nn.Module, ours: Gradients, other: Gradients, *, case: str) -> Check:
