@@ -212,7 +212,12 @@ def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.devic
         made = torch.empty_like(model.get_parameter(binding.memory), dtype=torch.float32, device="cpu")
         initialise(binding.memory, made, std=model.config.initializer_range)
         homes[module][leaf] = nn.Parameter(made.to(device=device, dtype=dtype))
-    left = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    left = [
+        f"{module}.{leaf}"
+        for module, own in homes.items()
+        for leaf, parameter in own.items()
+        if parameter is not None and parameter.is_meta
+    ]
     assert not left, f"no tensor for {left}"
 
 

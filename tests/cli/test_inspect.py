@@ -6,6 +6,10 @@ import json
 import subprocess
 import sys
 
+import pytest
+
+from biject.cli import app
+from biject.cli.inspect_plain import plain_form
 from biject.families import families
 
 
@@ -90,6 +94,89 @@ def test_inspect_loads_neither_torch_nor_the_hub(tiny) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, "inspect", str(tiny)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_the_plain_form_needs_no_parser(tiny, flags) -> None:
+    code = (
+        "import sys; from biject.cli.main import main; code = main(sys.argv[1:])\n"
+        "sys.exit(code or ', '.join({'cyclopts', 'attrs'} & set(sys.modules)) or 0)"
+    )
+    command = [sys.executable, "-c", code, "inspect", str(tiny), *flags]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("fault", ["none", "odd", "unknown family", "no folder", "damaged"])
+@pytest.mark.parametrize("flags", [["DIR"], ["DIR", "--json"], ["--json", "DIR"]], ids=" ".join)
+def test_the_parser_and_the_plain_form_agree(run, capsys, tiny, fault, flags) -> None:
+    if fault == "odd":
+        edit_config(tiny, spice="cumin", architectures=["BertForMultipleChoice"])
+    elif fault == "unknown family":
+        edit_config(tiny, model_type="perceiver")
+    elif fault == "damaged":
+        (tiny / "model.safetensors").write_bytes(b"short")
+    folder = tiny / "nowhere" if fault == "no folder" else tiny
+    arguments = ["inspect", *(str(folder) if flag == "DIR" else flag for flag in flags)]
+    assert plain_form(arguments) is not None
+    plain = run(*arguments)
+    code = app.run(arguments)
+    parsed = capsys.readouterr()
+    assert (plain.code, plain.out, plain.err) == (code, parsed.out, parsed.err)
+    assert plain.code == {"none": 0, "odd": 0, "unknown family": 1}.get(fault, 2)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["inspect"],
+        ["inspect", "--json"],
+        ["inspect", ""],
+        ["inspect", "-x"],
+        ["inspect", "DIR", "--js"],
+        ["inspect", "DIR", "OTHER"],
+        ["inspect", "DIR", "--json", "OTHER"],
+        ["inspect", "--json", "--json"],
+        ["inspect", "--", "DIR"],
+        ["inspect", "DIR", "--json=true"],
+        ["families", "DIR"],
+        [],
+    ],
+)
+def test_everything_else_goes_to_the_parser(arguments) -> None:
+    assert plain_form(arguments) is None
+
+
+def test_inspect_shows_a_folders_name_as_it_is(run, tiny, monkeypatch) -> None:
+    monkeypatch.chdir(tiny.parent)
+    tiny.rename("[bold]tiny :smile:")
+    assert run("inspect", "[bold]tiny :smile:").out.startswith("[bold]tiny :smile: ")
+
+
+@pytest.mark.parametrize("size, words", [(100, "'far' (id 5000)"), (20_000, "most are never used")])
+def test_inspect_finds_a_tokenizer_that_does_not_fit(run, tiny, size, words) -> None:
+    from tokenizers import Tokenizer, models
+
+    vocab = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4, "far": 5000}
+    Tokenizer(models.WordPiece(vocab, unk_token="[UNK]")).save(str(tiny / "tokenizer.json"))
+    edit_config(tiny, vocab_size=size)
+    assert any(words in line for line in json.loads(run("inspect", tiny, "--json").out)["oddities"])
+
+
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("{", "not JSON"),
+        ('{"model": {"vocab": {"a": 0, "a": 1}}}', "twice"),
+        ('{"model": {}}', "vocab"),
+        ('{"model": {"type": "WordPiece", "vocab": {"a": "b"}}}', "cannot be built"),
+    ],
+)
+def test_inspect_finds_a_damaged_tokenizer(run, tiny, text, words) -> None:
+    (tiny / "tokenizer.json").write_text(text)
+    (line,) = json.loads(run("inspect", tiny, "--json").out)["oddities"]
+    assert line.startswith("the tokenizer cannot be used: ")
+    assert words in line
 
 
 def test_families_lists_every_cell(run) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import math
-import re
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -28,8 +27,7 @@ MIN_BYTES_PER_BRACKET = 12
 """A tensor's entry has three brackets in 50 bytes or more; denser text is built to exhaust memory."""
 MAX_DEPTH = 64
 """Real files have a tenth of it; readers of what was parsed may recurse."""
-_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"', re.DOTALL)
+_NO_BRACKET_NOR_QUOTE = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
@@ -50,7 +48,7 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
             "says: fetch it again or write it anew."
         )
 
-    brackets = _STRING.sub(b"", data).translate(None, delete=_NO_BRACKETS)
+    brackets = _brackets(data)
     if len(data) > SMALL_BYTES and len(brackets) * MIN_BYTES_PER_BRACKET > 2 * len(data):
         fail("it consists of brackets")
     if _is_deep(brackets):
@@ -59,7 +57,7 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
         with no_collection():
             parsed = json.loads(
                 data.decode("utf-8"),
-                object_pairs_hook=_unique_keys(fail),
+                object_pairs_hook=_unique_keys(fail, escapes=b"\\u" in data),
                 parse_constant=lambda text: fail(f"it has {text}, which JSON does not have"),
                 parse_float=_finite(fail),
             )
@@ -74,6 +72,13 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
     if not isinstance(parsed, dict):
         fail(f"it is a {type(parsed).__name__}")
     return parsed
+
+
+def _brackets(data: bytes) -> bytes:
+    """The brackets of a JSON text that stand outside its strings."""
+    bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # now every quote opens a string or ends one
+    marks = bare.translate(None, delete=_NO_BRACKET_NOR_QUOTE).replace(b'""', b"")
+    return b"".join(marks.split(b'"')[::2])
 
 
 def _is_deep(brackets: bytes) -> bool:
@@ -98,14 +103,18 @@ def no_collection() -> Iterator[None]:
             gc.enable()
 
 
-def _unique_keys(fail: Callable[[str], NoReturn]) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+def _unique_keys(
+    fail: Callable[[str], NoReturn], *, escapes: bool
+) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """Makes objects; `escapes`: the text has some, without which there is no lone surrogate in UTF-8."""
+
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         built = dict(pairs)
         if len(built) != len(pairs):
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
             fail(f"the key {shown(twice)} stands twice in one object")
-        for key in built:
+        for key in built if escapes else ():
             if not key.isascii() and not is_encodable(key):
                 fail(f"the key {shown(key)} has a lone surrogate, which no UTF-8 text can hold")
         return built

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, Parameter
 
 from biject import __version__
 from biject.cli.main import COMMANDS
-from biject.errors import BijectError
-from biject.events import listening
+from biject.cli.session import UNUSABLE, complain, guarded
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-_UNUSABLE = 2
 
 
 def build_app(*, listing: bool = False) -> App:
@@ -40,36 +35,22 @@ def build_app(*, listing: bool = False) -> App:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command and return its exit code; a user's error is one message on stderr and no traceback."""
-    from biject.cli.console import TerminalListener
-
-    if isinstance(sys.stdout, TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
+    """Run the command and return its exit code; wrong usage is one message on stderr and no traceback."""
     command = arguments[0] if arguments and arguments[0] in COMMANDS else ""
     app = build_app(listing=not command)
-    listener = TerminalListener()
     try:
-        with listener, listening(listener):
-            code = app(
+        return guarded(
+            lambda: app(
                 arguments,
                 result_action="return_value",
                 exit_on_error=False,
                 print_error=False,
                 help_on_error=False,
             )
+        )
     except CycloptsError as error:
-        _complain(str(error), hint=f"See `biject {command + ' ' if command else ''}--help`.")
-        return _UNUSABLE
-    except BijectError as error:
-        _complain(str(error))
-        return _UNUSABLE
-    return code if isinstance(code, int) else 0
-
-
-def _complain(message: str, *, hint: str = "") -> None:
-    print(f"biject: error: {message}", file=sys.stderr)
-    if hint:
-        print(hint, file=sys.stderr)
+        complain(str(error), hint=f"See `biject {command + ' ' if command else ''}--help`.")
+        return UNUSABLE
 
 
 def render_help(command: str | None, *, columns: int) -> str:

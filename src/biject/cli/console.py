@@ -1,4 +1,4 @@
-"""Results on stdout; notices and progress on stderr."""
+"""Results on stdout; notices and progress on stderr. What is drawn needs `terminal`, which loads rich."""
 
 from __future__ import annotations
 
@@ -9,27 +9,13 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
     from biject.events import Notice, Progress
 
-_PLAIN_COLUMNS = 120  # where stdout is a file or a pipe, tables are not squeezed into 80 columns
 _PATIENCE_SECONDS = 1.0  # shorter work shows no progress bar
-
-
-class _Console(Console):
-    def on_broken_pipe(self) -> None:
-        """Leave the exit code to `main`: rich's own, 1, would say that a gate failed."""
-        raise BrokenPipeError
-
-
-def stdout() -> Console:
-    """The console that results go to."""
-    return _Console(width=None if sys.stdout.isatty() else _PLAIN_COLUMNS, highlight=False)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -86,26 +72,12 @@ class TerminalListener:
         if time.monotonic() - started < _PATIENCE_SECONDS:
             return
         if self._bars is None:
-            self._bars = _bars()
+            from biject.cli.terminal import bars
+
+            self._bars = bars()
             self._bars.start()
         if event.label not in self._tasks:
             self._tasks[event.label] = self._bars.add_task(event.label, total=event.total, detail="")
         task = self._tasks[event.label]
         going = event.total is None or event.done < event.total
         self._bars.update(task, completed=event.done, total=event.total, detail=event.detail, visible=going)
-
-
-def _bars() -> Bars:
-    """A line per label: how far, how long still, how it goes."""
-    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    return Bars(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=16),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}", style="dim"),
-        console=Console(stderr=True),
-        transient=True,
-    )

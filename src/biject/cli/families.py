@@ -9,7 +9,8 @@ def families(*, json: Json = False) -> int:
     """List the families and heads that Biject knows."""
     from rich.table import Table
 
-    from biject.cli.console import print_json, stdout
+    from biject.cli.console import print_json
+    from biject.cli.terminal import stdout
     from biject.families import families as registry
 
     known = registry()

@@ -8,6 +8,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from biject.cli.flags import Json
+from biject.cli.inspect_plain import show
 
 
 def inspect(folder: Annotated[Path, Parameter(name="DIR")], /, *, json: Json = False) -> int:
@@ -19,15 +20,4 @@ def inspect(folder: Annotated[Path, Parameter(name="DIR")], /, *, json: Json = F
     Args:
         folder: A checkpoint folder.
     """
-    from biject.inspection import inspect_folder
-
-    found = inspect_folder(folder)
-    if json:
-        from biject.cli.console import print_json
-
-        print_json(found.to_dict())
-    else:
-        from biject.cli.report import print_inspection
-
-        print_inspection(found)
-    return 0 if found.usable else 1
+    return show(folder, json=json)

@@ -1,7 +1,8 @@
 """Where the `biject` command starts.
 
 Help and the version are answered from texts written ahead (`generate_help.py`), so that they cost an
-interpreter's start and no more; anything else loads the parser and the one command that was named.
+interpreter's start and no more. `inspect` in its plain form goes without a parser as well; anything else
+loads it, and the one command that was named.
 """
 
 from __future__ import annotations
@@ -44,11 +45,23 @@ def _main(arguments: list[str]) -> int:
     from biject.environment import prepare
 
     prepare()
-    from biject.cli.app import run
-
-    code = run(arguments)
+    code = _run(arguments)
     sys.stdout.flush()
     return code
+
+
+def _run(arguments: list[str]) -> int:
+    from biject.cli.inspect_plain import plain_form, show
+
+    plain = plain_form(arguments)
+    if plain is not None:
+        from biject.cli.session import guarded
+
+        folder, json = plain
+        return guarded(lambda: show(folder, json=json))
+    from biject.cli.app import run
+
+    return run(arguments)
 
 
 def ready_text(arguments: Sequence[str]) -> str | None:

@@ -9,7 +9,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from biject.cli.console import stdout
+from biject.cli.terminal import stdout
 from biject.cli.texts import Item
 
 _COLUMNS = {

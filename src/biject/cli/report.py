@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from biject.cli.console import format_bytes, print_lines, stdout
+from biject.cli.console import format_bytes, print_lines
+from biject.cli.terminal import stdout
 
 if TYPE_CHECKING:
     from biject.inspection import Inspection
@@ -19,7 +20,7 @@ _STYLES = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
 
 def print_inspection(found: Inspection) -> None:
     """One row a fact, then what is odd and what stands in the way."""
-    table = Table(show_header=False, title=found.folder, title_justify="left")
+    table = Table(show_header=False, title=_title(found.folder), title_justify="left")
     table.add_column(style="bold")
     table.add_column(overflow="fold")
     named = (
@@ -37,9 +38,9 @@ def print_inspection(found: Inspection) -> None:
         "tokenizer": ", ".join(found.tokenizer_files) or "none",
     }
     for name, value in rows.items():
-        table.add_row(name, Text(value))
+        table.add_row(Text(name), Text(value))
     for oddity in found.oddities:
-        table.add_row("odd", Text(oddity))
+        table.add_row(Text("odd"), Text(oddity))
     for problem in found.problems:
         table.add_row(Text("problem", style="red"), Text(problem))
     stdout().print(table)
@@ -49,7 +50,7 @@ def print_report(report: Report) -> None:
     """The levels as a table, then one plain line a check, what was not checked, and the verdict."""
     console = stdout()
     facts = {**report.model, **report.environment}
-    about = Table(show_header=False, title=f"{report.folder}", title_justify="left")
+    about = Table(show_header=False, title=_title(report.folder), title_justify="left")
     about.add_column(style="bold")
     about.add_column(overflow="fold")
     about.add_row("source", Text(report.source or "none given"))
@@ -85,6 +86,11 @@ def print_matrix(result: MatrixResult) -> None:
         table.add_row(row[0], *marks)
     stdout().print(table)
     print_lines(result.lines()[1 + len(rows) :])  # the grid's own plain lines come first
+
+
+def _title(folder: str) -> Text:
+    """A folder's name as it is: in a string, rich would read its brackets and colons as markup."""
+    return Text(folder, style="table.title")
 
 
 def _shown(value: object) -> str:

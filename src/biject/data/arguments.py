@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from biject.checkpoint.strict_json import shown
-from biject.data.chat import Template
 from biject.data.files import SETTINGS
 from biject.data.finish import Parts
 from biject.errors import CheckpointError, InputError
+
+if TYPE_CHECKING:
+    from biject.data.chat import Template
 
 LARGEST_MAX_LENGTH = 10**20
 """Above this, `model_max_length` is HF's way to say none."""

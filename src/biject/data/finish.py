@@ -30,6 +30,8 @@ class Parts:
     extra: list[Token]
     options: Options
     segments: bool
+    highest_id: int | None
+    """No token of the vocabulary proper has a higher id; None where that was not looked up."""
     padding_side: str = "right"
     truncation_side: str = "right"
 

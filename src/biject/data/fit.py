@@ -23,6 +23,8 @@ def check_fits(tokenizer: Tokenizer, config: Mapping[str, Any]) -> None:
     size = config.get("vocab_size")
     if isinstance(size, bool) or not isinstance(size, int):
         raise ConfigError(f"config.json: `vocab_size` must be a number, found {shown(size)}.")
+    if tokenizer.highest_id < size:
+        return
     beyond = sorted((index, token) for token, index in tokenizer.vocab.items() if index >= size)
     if beyond:
         index, token = beyond[0]

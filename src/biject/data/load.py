@@ -25,6 +25,7 @@ from biject.data.vocabulary import (
     from_sentencepiece,
     from_serialized,
     from_wordpiece,
+    highest_serialized,
     rename,
 )
 from biject.errors import CheckpointError
@@ -70,6 +71,7 @@ def _by_class(files: TokenizerFiles, recipe: Recipe, settings: Settings) -> Part
         extra=list(recipe.extra if extra is None else extra),
         options=settings.options,
         segments=recipe.segments,
+        highest_id=vocab.highest_id,
         padding_side=recipe.padding_side,
     )
     if baked is not None:
@@ -123,6 +125,7 @@ def _generic(files: TokenizerFiles, name: str | None, settings: Settings) -> Par
     extra = settings.extra if settings.extra is not None else settings.listed
     if files.serialized is not None:
         backend = Tokenizer.from_str(json.dumps(files.serialized, ensure_ascii=False))
+        highest = highest_serialized(files.serialized)
         if name not in (None, GENERIC):
             notice(
                 "unknown-tokenizer-class",
@@ -133,6 +136,7 @@ def _generic(files: TokenizerFiles, name: str | None, settings: Settings) -> Par
         vocab = from_sentencepiece(files.folder / GENERIC_MODEL, unigram=None)
         assert vocab.proto is not None
         backend = generic_sentencepiece(rename(vocab, settings.added))
+        highest = vocab.highest_id
         roles.update({k: v for k, v in vocab.proto.special.items() if k not in settings.roles})
         extra = settings.extra if settings.extra is not None else vocab.control
     else:
@@ -147,6 +151,7 @@ def _generic(files: TokenizerFiles, name: str | None, settings: Settings) -> Par
         extra=list(extra or []),
         options=settings.options,
         segments=False,
+        highest_id=highest,
     )
     take_baked(parts, backend, pad="pad_token" not in settings.roles)
     finish(parts, settings)

@@ -61,6 +61,14 @@ class SpecialTokens:
         return dict(self.backend.get_vocab(with_added_tokens=True))
 
     @property
+    def highest_id(self) -> int:
+        """No token has a higher id, whatever gaps the ids have; the vocabulary is listed only at need."""
+        highest = self._parts.highest_id
+        if highest is None:
+            return max(self.vocab.values(), default=-1)
+        return max(highest, *self.backend.get_added_tokens_decoder(), -1)
+
+    @property
     def special_tokens(self) -> dict[str, str]:
         """Special tokens by role (`cls_token`, …), those that there are."""
         return {role: str(token) for role, token in self._parts.roles.items() if token is not None}

@@ -43,6 +43,11 @@ class Vocabulary:
     control: list[str | AddedToken] | None = None
     proto: SentencePieceModel | None = None
 
+    @property
+    def highest_id(self) -> int:
+        """No token has a higher one; -1 where there are no tokens."""
+        return max(max(self.ids.values(), default=-1), len(self.scores) - 1)
+
 
 def from_wordpiece(path: Path) -> Vocabulary:
     """`vocab.txt`: a token a line."""
@@ -77,6 +82,17 @@ def from_serialized(serialized: Mapping[str, Any], *, unigram: bool, where: str)
             ids=entries,
             merges=[tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in pairs],
         )
+
+
+def highest_serialized(serialized: Mapping[str, Any]) -> int | None:
+    """The highest id in the vocabulary of a tokenizer.json that is used as it is; None where it has no
+    vocabulary that says so.
+    """
+    model = serialized.get("model")
+    entries = model.get("vocab") if isinstance(model, dict) else None
+    if isinstance(entries, dict) and all(type(index) is int for index in entries.values()):
+        return max(entries.values(), default=-1)
+    return len(entries) - 1 if isinstance(entries, list) else None
 
 
 def _charsmap(serialized: Mapping[str, Any]) -> bytes:

@@ -7,14 +7,32 @@ cannot be computed with.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import torch
 from torch import nn
+
+
+def _start(module: nn.Module, shapes: Mapping[str, tuple[int, ...] | None], **settings: object) -> None:
+    """What torch's constructor leaves in a module, written down at once, parameters on the meta device.
+
+    Hundreds of them are made for one model, and `Module.__setattr__`, which asks of each value whether it is
+    a parameter, a buffer or a module, takes much of the time of a load. Tests hold the result against
+    torch's own.
+    """
+    nn.Module.__init__(module)
+    module.__dict__.update(settings)
+    for name, shape in shapes.items():
+        empty = None if shape is None else nn.Parameter(torch.empty(shape, device="meta"))
+        module._parameters[name] = empty
 
 
 class Linear(nn.Linear):
     """`torch.nn.Linear`, parameters on the meta device."""
 
     def __init__(self, in_features: int, out_features: int, *, bias: bool = True) -> None:
-        super().__init__(in_features, out_features, bias=bias, device="meta")
+        shapes = {"weight": (out_features, in_features), "bias": (out_features,) if bias else None}
+        _start(self, shapes, in_features=in_features, out_features=out_features)
 
     def reset_parameters(self) -> None:
         """Nothing: values come from a file."""
@@ -24,7 +42,9 @@ class LayerNorm(nn.LayerNorm):
     """`torch.nn.LayerNorm` over the last axis, parameters on the meta device."""
 
     def __init__(self, size: int, *, eps: float) -> None:
-        super().__init__(size, eps=eps, device="meta")
+        shape = (size,)
+        shapes = {"weight": shape, "bias": shape}
+        _start(self, shapes, normalized_shape=shape, eps=eps, elementwise_affine=True)
 
     def reset_parameters(self) -> None:
         """Nothing: values come from a file."""

@@ -28,8 +28,10 @@ _FOREIGN = {
 
 def refuse_foreign(names: Collection[str], where: str) -> None:
     """Raise if a name shows maths that is not computed: adapters, quantisation, parametrisations."""
-    for name in names:
-        for mark, meaning in _FOREIGN.items():
+    every = ".\n".join(names) + "."
+    found = {mark: meaning for mark, meaning in _FOREIGN.items() if mark in every}
+    for name in names if found else ():
+        for mark, meaning in found.items():
             if mark in f"{name}.":
                 raise WeightsError(f"{where} holds `{name}`: {meaning}.")
 

@@ -71,7 +71,15 @@ def spellings(prefix: str) -> tuple[Spelling, ...]:
 
 def find_spelling(slots: Slots, names: Collection[str], prefix: str) -> Spelling:
     """The alternative of which the file has most; ties go to the first."""
-    return max(spellings(prefix), key=lambda s: sum(s.name(slot) in names for slot in slots))
+    best, most = None, -1
+    for spelling in spellings(prefix):
+        found = sum(spelling.name(slot) in names for slot in slots)
+        if found > most:
+            best, most = spelling, found
+        if found == len(slots):
+            break  # none has more
+    assert best is not None
+    return best
 
 
 def make_plan(

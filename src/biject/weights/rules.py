@@ -65,11 +65,7 @@ def layers(disks: Sequence[str], *rules: Slots) -> Slots:
     """The same rules for every layer: `layers.{i}.` in memory, `disks[i].` on disk."""
     inner = join(*rules)
     return tuple(
-        slot._replace(
-            memory=f"layers.{i}.{slot.memory}",
-            disk=f"{disk}.{slot.disk}",
-            old=slot.old and f"{disk}.{slot.old}",
-        )
+        Slot(f"layers.{i}.{slot.memory}", f"{disk}.{slot.disk}", slot.old and f"{disk}.{slot.old}", *slot[3:])
         for i, disk in enumerate(disks)
         for slot in inner
     )

@@ -1,0 +1,39 @@
+"""What `biject inspect` does, apart from its flags; and its plain form, for which no parser is loaded.
+
+The parser takes longer to import than a checkpoint's headers to read. `inspect DIR` and `inspect DIR --json`
+leave it nothing to decide; everything else (abbreviations, `--`, mistakes, help) goes to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def show(folder: Path, *, json: bool) -> int:
+    """Inspect a folder and print what was found; 1 where something stands in the way of loading it."""
+    from biject.inspection import inspect_folder
+
+    found = inspect_folder(folder)
+    if json:
+        from biject.cli.console import print_json
+
+        print_json(found.to_dict())
+    else:
+        from biject.cli.report import print_inspection
+
+        print_inspection(found)
+    return 0 if found.usable else 1
+
+
+def plain_form(arguments: Sequence[str]) -> tuple[Path, bool] | None:
+    """Folder and `--json` of a plain `inspect`, or None where a parser is needed."""
+    if len(arguments) not in (2, 3) or arguments[0] != "inspect":
+        return None
+    rest = list(arguments[1:])
+    json = "--json" in rest
+    if json:
+        rest.remove("--json")
+    if len(rest) != 1 or not rest[0] or rest[0].startswith("-"):
+        return None
+    return Path(rest[0]), json

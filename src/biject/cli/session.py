@@ -1,0 +1,35 @@
+"""One command from its start to its exit code: who listens, and what a user's error looks like."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from io import TextIOWrapper
+
+from biject.cli.console import TerminalListener
+from biject.errors import BijectError
+from biject.events import listening
+
+UNUSABLE = 2
+"""The exit code of wrong usage and of unusable input."""
+
+
+def guarded(command: Callable[[], object]) -> int:
+    """Run a command and return its exit code; a user's error is one message on stderr and no traceback."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be UTF-8
+    listener = TerminalListener()
+    try:
+        with listener, listening(listener):
+            code = command()
+    except BijectError as error:
+        complain(str(error))
+        return UNUSABLE
+    return code if isinstance(code, int) else 0
+
+
+def complain(message: str, *, hint: str = "") -> None:
+    """Tell the user on stderr what is wrong."""
+    print(f"biject: error: {message}", file=sys.stderr)
+    if hint:
+        print(hint, file=sys.stderr)
