@@ -169,8 +169,15 @@ class Packed:
         return grid_GD.view(self.batch, self.length, -1)
 
     def first(self, x_TD: Tensor) -> Tensor:
-        """The row of each text's first column: (T, D) → (B, D)."""
-        return x_TD.index_select(0, self.first_B)
+        """The row of each text's first column: (T, D) → (B, D), as far apart in memory as in HF's grid.
+
+        With several threads the bits of a product depend on that, too.
+        """
+        width = x_TD.shape[-1]
+        spaced_BD = torch.empty_strided(
+            (self.batch, width), (self.length * width, 1), dtype=x_TD.dtype, device=x_TD.device
+        )
+        return spaced_BD.copy_(x_TD.index_select(0, self.first_B))
 
     def queries(self, x_TD: Tensor) -> Tensor:
         """The rows whose output is wanted."""
