@@ -1,8 +1,8 @@
 """Packed against HF with dynamic padding: BERT-base, random weights, inference and one training step.
 
-`python benchmarks/bench_packed.py [--repeats 5] [--threads 2] [--size base|minilm]`: the same batches in the same
-order on both sides, alternating; medians of the ratios of neighbouring runs, with their spread. The training
-step has dropout on and includes clipping-free AdamW (fused) and zeroing of gradients.
+`python benchmarks/bench_packed.py [--repeats 5] [--threads 2] [--size base|minilm]`: the same batches in the
+same order on both sides, alternating; medians of the ratios of neighbouring runs, with their spread. The
+training step has dropout on and includes AdamW (fused) and zeroing of gradients, without clipping.
 """
 
 from __future__ import annotations
@@ -125,8 +125,8 @@ def main() -> None:
             real = sum(lengths) * given.batches
             padded = max(lengths) * len(lengths) * given.batches
             print(
-                f"{given.size}, {given.threads} threads, {len(lengths)} texts of {min(lengths)}–{max(lengths)} "
-                f"tokens, padded/real {padded / real:.2f}"
+                f"{given.size}, {given.threads} threads, {len(lengths)} texts of "
+                f"{min(lengths)}–{max(lengths)} tokens, padded/real {padded / real:.2f}"
             )
             with torch.no_grad():
                 inputs = {name: batches[0][name] for name in ("input_ids", "attention_mask")}

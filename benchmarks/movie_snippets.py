@@ -1,7 +1,7 @@
 """MiniLM on the movie snippets by Biject and by HF's Trainer: same split, recipe and first weights.
 
-`python benchmarks/movie_snippets.py [--seeds 3] [--epochs 2] [--sides packed,padded,transformers]`; needs the movie
-snippets and MiniLM (`make demo` fetches both) and `accelerate` for HF's Trainer. All sides run in turn
+`python benchmarks/movie_snippets.py [--seeds 3] [--epochs 2] [--sides packed,padded,transformers]`; needs the
+movie snippets and MiniLM (`make demo` fetches both) and `accelerate` for HF's Trainer. All sides run in turn
 in one process. The first seed's model is exported, and HF's load of it compared on the whole test set.
 """
 

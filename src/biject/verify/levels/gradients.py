@@ -11,7 +11,7 @@ from biject.verify.compare import hf_parameter
 from biject.verify.hf import HFModel
 from biject.verify.inputs import training_case
 from biject.verify.levels.names import some
-from biject.verify.levels.packed import packed, real_only
+from biject.verify.levels.packed import in_layout, real_only
 from biject.verify.numbers import distance
 from biject.verify.outputs import flatten, settled
 from biject.verify.report import Check
@@ -86,7 +86,7 @@ def _packed(subject: Subject, theirs: HFModel, inputs: dict[str, Tensor]) -> Che
     """One backward in the packed layout without dropout, against HF's padded one."""
     real = inputs["attention_mask"].bool()
     _, other = backward(theirs.model, inputs, training=False, missing=theirs.missing, real=real)
-    with packed(subject.ours):
+    with in_layout(subject.ours, "packed"):
         _, ours = backward(subject.ours, inputs, training=False, real=real)
     distance, worst = relative_distance(subject, theirs, ours, other)
     return Check(

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from biject.model import Model
+from biject.nn.choose import LayoutName
 from biject.nn.inputs import padded_layout
 from biject.nn.layout import Packed
 from biject.verify.hf import HFModel
@@ -30,7 +31,7 @@ def packed_forward(subject: Subject, theirs: HFModel) -> list[Check]:
         mask = inputs["attention_mask"].bool()
         for hidden in (False, True):
             expected = settled(run(theirs.model, inputs, output_hidden_states=hidden), theirs.missing)
-            with packed(subject.ours):
+            with in_layout(subject.ours, "packed"):
                 found = run(subject.ours, inputs, output_hidden_states=hidden)
                 rows = _rows(subject.ours, mask)
             name = f"{case.name}, {rows}" + (", hidden states" if hidden else "")
@@ -49,7 +50,7 @@ def _loss(
     if not given:
         return []
     expected = settled(run(theirs.model, {**inputs, **given}), theirs.missing)
-    with packed(subject.ours):
+    with in_layout(subject.ours, "packed"):
         found = run(subject.ours, {**inputs, **given})
     only = {name: value for name, value in expected.items() if name == "loss"}
     return compare_outputs({"loss": found["loss"]}, only, case=f"{case}, labels")
@@ -60,7 +61,7 @@ def _no_leak(subject: Subject, inputs: Mapping[str, Tensor], mask: Tensor, case:
     ids = inputs["input_ids"].clone()
     low = int(ids[mask].min())
     ids[0] = torch.where(mask[0], low + (ids[0] - low + 1) % max(2, int(ids[mask].max()) - low), ids[0])
-    with packed(subject.ours):
+    with in_layout(subject.ours, "packed"):
         before, after = run(subject.ours, inputs), run(subject.ours, {**inputs, "input_ids": ids})
     same = all(
         torch.equal(a[1:], b[1:]) for name in before for a, b in zip(before[name], after[name], strict=True)
@@ -70,10 +71,10 @@ def _no_leak(subject: Subject, inputs: Mapping[str, Tensor], mask: Tensor, case:
 
 
 @contextmanager
-def packed(model: Model) -> Iterator[None]:
-    """The model in the packed layout for a while."""
+def in_layout(model: Model, layout: LayoutName) -> Iterator[None]:
+    """The model in this layout for a while."""
     before = model.chooser.layout
-    model.chooser.layout = "packed"
+    model.chooser.layout = layout
     try:
         yield
     finally:

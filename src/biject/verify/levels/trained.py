@@ -12,11 +12,15 @@ from torch import Tensor, nn
 
 from biject.model import Model
 from biject.verify.compare import first_difference, hf_parameter, pairs_from_bindings
+from biject.verify.inputs import Case
 from biject.verify.levels.names import some
+from biject.verify.levels.packed import in_layout, real_only
 from biject.verify.numbers import same_bits
 from biject.verify.outputs import compare_outputs, run, settled
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
+
+LABELS = ("labels", "start_positions", "end_positions")
 
 
 def trained(subject: Subject) -> list[Check]:
@@ -33,15 +37,43 @@ def trained(subject: Subject) -> list[Check]:
         for case in subject.cases:
             inputs = inputs_for(loaded.model, case)
             theirs = settled(run(loaded.model, inputs, output_hidden_states=True), loaded.missing)
-            found = compare_outputs(run(ours, inputs, output_hidden_states=True), theirs, case=case.name)
+            with in_layout(ours, "padded"):
+                mine = run(ours, inputs, output_hidden_states=True)
+            found = compare_outputs(mine, theirs, case=case.name) + _packed(
+                ours, inputs, theirs, subject, case
+            )
             found = [check if check.max_abs_diff == 0 else _failed(check) for check in found]
             if not all(check.passed for check in found):
                 bindings = [(b.memory, b.disk) for b in _bindings(ours)]
                 pairs = pairs_from_bindings(bindings, ours, loaded.model, subject.family.prefix)
-                where = first_difference(ours, loaded.model, pairs, functools.partial(_call, inputs))
+                with in_layout(ours, "padded"):
+                    where = first_difference(ours, loaded.model, pairs, functools.partial(_call, inputs))
                 found = [check if check.passed else check.at(where) for check in found]
             checks += found
     return checks
+
+
+def _packed(
+    ours: Model,
+    inputs: Mapping[str, Tensor],
+    theirs: Mapping[str, tuple[Tensor, ...]],
+    subject: Subject,
+    case: Case,
+) -> list[Check]:
+    """The same call in the packed layout, where the batch has padding: outputs at real tokens."""
+    mask = inputs.get("attention_mask")
+    if mask is None or bool(mask.bool().all()):
+        return []
+    call = {name: value for name, value in inputs.items() if name not in LABELS}
+    with in_layout(ours, "packed"):
+        mine = run(ours, call)
+    expected = {name: value for name, value in theirs.items() if name in mine}
+    real = mask.bool()
+    return compare_outputs(
+        real_only(mine, real, subject.head),
+        real_only(expected, real, subject.head),
+        case=f"{case.name}, packed",
+    )
 
 
 class _as_exported:
