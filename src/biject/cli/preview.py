@@ -63,6 +63,7 @@ def _tokens(tokens: Sequence[Token], coloured: bool) -> Text:
             inside = False
     if inside:
         text.append(CLOSE)
+    text.rstrip()
     return text
 
 
