@@ -151,7 +151,10 @@ def test_where_transformers_loses_a_turn(tmp_path: Path) -> None:
     """
     CASES["byte-bpe roberta"](tmp_path)
     tokenizer, other = both(tmp_path)
-    template = "{% for m in messages %}{{ m.role }}:{% generation %} {{ m.content }}\n{% endgeneration %}{% endfor %}"
+    template = (
+        "{% for m in messages %}{{ m.role }}:"
+        "{% generation %} {{ m.content }}\n{% endgeneration %}{% endfor %}"
+    )
     messages = [{"role": "assistant", "content": "yes"}]
     assert words(tokenizer, *ours(tokenizer, template, messages)) == " yes\n"
     assert words(tokenizer, *theirs(other, template, messages)) == ""
@@ -171,7 +174,7 @@ def test_where_transformers_loses_a_last_letter() -> None:
 
 
 def test_where_transformers_learns_what_others_say(tmp_path: Path) -> None:
-    """A block that ends with white space that the tokenizer drops: all that follows would be the assistant's."""
+    """A block that ends with white space that the tokenizer drops: all that follows is the assistant's."""
     CASES["wordpiece bare"](tmp_path)
     tokenizer, other = both(tmp_path)
     template = (

@@ -1,7 +1,7 @@
 """Chat templates as well-known models have them, without what this project's tests do not need."""
 
 CHATML = (
-    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>' + '\\n' }}{% endfor %}"
+    "{% for m in messages %}{{ '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 LLAMA_2 = (
@@ -11,9 +11,10 @@ LLAMA_2 = (
     "{% else %}{{ ' ' + m.content | trim + ' </s>' }}{% endif %}{% endfor %}"
 )
 LLAMA_3 = (
-    "{% for m in messages %}{% set text = '<|start_header_id|>' + m.role + '<|end_header_id|>\\n\\n' + m.content "
-    "| trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set text = '<s>' + text %}{% endif %}{{ text }}"
-    "{% endfor %}{% if add_generation_prompt %}{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
+    "{% for m in messages %}{% set text = '<|start_header_id|>' + m.role + '<|end_header_id|>\\n\\n' "
+    "+ m.content | trim + '<|eot_id|>' %}{% if loop.index0 == 0 %}{% set text = '<s>' + text %}{% endif %}"
+    "{{ text }}{% endfor %}{% if add_generation_prompt %}"
+    "{{ '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}{% endif %}"
 )
 GEMMA = (
     "{% if messages[0].role == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
@@ -48,7 +49,8 @@ END_AT_THE_END = (
     "{% if add_generation_prompt %}{{ 'assistant: ' }}{% else %}{{ '</s>' }}{% endif %}"
 )
 BLOCKS = (
-    "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' %}{% generation %}{{ m.content }}<|im_end|>"
+    "{% for m in messages %}{{ m.role }}: {% if m.role == 'assistant' %}"
+    "{% generation %}{{ m.content }}<|im_end|>"
     "{% endgeneration %}{% else %}{{ m.content }}{% endif %}{{ '\\n' }}{% endfor %}"
 )
 BLOCKS_IN_A_MACRO = (

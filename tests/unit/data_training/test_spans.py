@@ -139,7 +139,7 @@ def test_a_template_that_does_not_tell(tokenizer: Tokenizer) -> None:
 
 def test_turns_in_another_order(tokenizer: Tokenizer) -> None:
     swapped = "{{ messages[3].content }}|{{ messages[1].content }}"
-    with pytest.raises(InputError, match="it needs .* blocks"):
+    with pytest.raises(InputError, match=r"it needs .* blocks"):
         Renderer(swapped, tokenizer)(CHAT)
 
 
@@ -153,7 +153,10 @@ def test_marks_of_blocks(tokenizer: Tokenizer) -> None:
     )
     with pytest.raises(InputError, match="changes the text of its generation blocks"):
         Renderer(cut, tokenizer)([{"role": "assistant", "content": "x"}])
-    nested = "{% generation %}a{% generation %}b{% endgeneration %}c{% endgeneration %}{% generation %}{% endgeneration %}d"
+    nested = (
+        "{% generation %}a{% generation %}b{% endgeneration %}c{% endgeneration %}"
+        "{% generation %}{% endgeneration %}d"
+    )
     assert said(tokenizer, nested, [CHAT[1]]) == ["abc"]
 
 
