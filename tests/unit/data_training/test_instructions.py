@@ -129,6 +129,14 @@ def test_rows_that_a_template_leaves_nothing_of(tmp_path: Path) -> None:
         build(tokenizer, rows[1:])
 
 
+def test_a_reply_that_is_a_rows_first_token_has_nothing_to_learn(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_letters(tmp_path, chat_template="{{ messages[-1].content }}"))
+    single = [{"role": "assistant", "content": "y"}]
+    built = build(tokenizer, [{"messages": HELLO}, {"messages": single}])
+    assert built.dataset.rows == [0]
+    assert "1 rows have no token to learn, by the chat template, and are left out" in built.report.lines()
+
+
 def test_a_letter_on_the_boundary_is_told(tmp_path: Path) -> None:
     """` y` as one token: the prompt's last character and the reply's first."""
     folder = write_letters(

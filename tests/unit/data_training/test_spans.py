@@ -192,6 +192,7 @@ def test_tokens_on_a_boundary_are_learned() -> None:
     # White space between tokens that was trimmed off, (4, 4) for the two of (2, 4), is a reply's, too.
     assert learned_tokens([(0, 2), (4, 4), (4, 6)], [(3, 6)])[0] == [False, True, True]
     assert learned_tokens([(0, 2), (4, 4), (4, 6)], [(0, 2)])[0] == [True, False, False]
+    assert learned_tokens([(0, 2), (4, 4), (4, 6)], [(0, 3)])[0] == [True, True, False]
 
 
 @given(st.lists(st.integers(1, 4), min_size=1, max_size=12), st.data())
