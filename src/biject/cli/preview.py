@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from biject.cli.console import stdout
+from biject.cli.terminal import stdout
 
 if TYPE_CHECKING:
     from biject.data.preview import Preview, Token
