@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 
+from biject.data.blocks import PackedDataset, flatten
 from biject.data.collate import Collator
 from biject.data.features import build_dataset
 from biject.data.masking import Masking
@@ -184,3 +185,58 @@ def test_movie_snippets_with_a_real_tokenizer() -> None:
     theirs = AutoTokenizer.from_pretrained(folder)(texts, truncation=True, max_length=32)
     assert [sample["input_ids"] for sample in built.dataset] == theirs["input_ids"]
     assert built.labels == ("negative", "positive")
+
+
+CAUSAL = ("byte-bpe roberta", "sentencepiece llama", "sentencepiece xlm-roberta")
+
+
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_causal(kind: str, tmp_path: Path) -> None:
+    """As DataCollatorForLanguageModeling(mlm=False) on the right, where padding has a token of its own."""
+    from transformers import DataCollatorForLanguageModeling
+
+    ours, theirs = both(kind, tmp_path)
+    if ours.pad_token is None:
+        ours.add_special_tokens({"pad_token": "<unk>"})
+        theirs.pad_token = "<unk>"
+    theirs.padding_side = "right"
+    built = build_dataset([{"text": text} for text in TEXTS], "causal", ours)
+    samples = []
+    for text in TEXTS:
+        row = theirs(text)["input_ids"]
+        samples.append({"input_ids": row if row[-1] == theirs.eos_token_id else [*row, theirs.eos_token_id]})
+    collated = dict(DataCollatorForLanguageModeling(theirs, mlm=False)(samples))
+    equal(Collator.for_causal(ours)(built.dataset[:]), collated)
+
+
+def test_a_real_end_is_learned_where_padding_is_the_same_token(tmp_path: Path) -> None:
+    """transformers masks labels by id: its model never learns to stop."""
+    from transformers import DataCollatorForLanguageModeling
+
+    ours, theirs = both("byte-bpe roberta", tmp_path)
+    theirs.pad_token = theirs.eos_token
+    ours.add_special_tokens({"pad_token": ours.eos_token})
+    built = build_dataset([{"text": text} for text in TEXTS], "causal", ours)
+    batch = Collator.for_causal(ours)(built.dataset[:])
+    collated = DataCollatorForLanguageModeling(theirs, mlm=False)(
+        [{"input_ids": s["input_ids"]} for s in built.dataset]
+    )
+    assert torch.equal(batch["input_ids"], collated["input_ids"])
+    ends = batch["input_ids"] == ours.eos_token_id
+    assert bool((collated["labels"][ends] == -100).all())
+    assert bool((batch["labels"][ends & (batch["attention_mask"] == 1)] == ours.eos_token_id).all())
+    assert bool((batch["labels"][batch["attention_mask"] == 0] == -100).all())
+
+
+@pytest.mark.parametrize("kind", CAUSAL)
+def test_flat_blocks(kind: str, tmp_path: Path) -> None:
+    from transformers import DataCollatorWithFlattening
+
+    ours, _ = both(kind, tmp_path)
+    rows = [{"text": text * i} for i, text in enumerate(TEXTS, 1)]
+    built = build_dataset(rows, "causal", ours, max_length=32, packing=True)
+    assert isinstance(built.dataset, PackedDataset)
+    pieces = built.dataset.pieces[:]
+    assert len(pieces) > len(built.dataset) > 1
+    theirs = dict(DataCollatorWithFlattening()([dict(piece) for piece in pieces]))
+    equal(flatten(built.dataset[:]), theirs)

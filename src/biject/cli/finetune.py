@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from biject.cli.flags import Json, Switch, names
+from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import make_recipe, read_recipe
 from biject.errors import InputError
 
@@ -18,12 +19,12 @@ _TRAIN = ("epochs", "batch_size", "lr", "seed", "precision", "checkpoint_every")
 
 def finetune(
     *,
-    out: Annotated[Path, Parameter(metavar="DIR")],
+    out: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     recipe: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     model: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
     data: Annotated[str | None, Parameter(metavar="FILE|REPO")] = None,
     eval_data: Annotated[str | None, Parameter(metavar="FILE|REPO")] = None,
-    task: Literal["seqcls", "tokcls", "qa", "mlm"] | None = None,
+    task: Literal["seqcls", "tokcls", "qa", "mlm", "causal"] | None = None,
     text_column: Annotated[str | None, Parameter(metavar="A[,B]")] = None,
     label_column: Annotated[str | None, Parameter(metavar="A[,B,…]")] = None,
     epochs: _Count = None,
@@ -34,6 +35,7 @@ def finetune(
     precision: Literal["fp32", "bf16", "f16"] | None = None,
     checkpoint_every: Annotated[int | None, Parameter(metavar="STEPS")] = None,
     resume: Switch = False,
+    preview: Annotated[int | None, Parameter(metavar="N")] = None,
     json: Json = False,
 ) -> int:
     """Fine-tune a checkpoint on labelled text; what comes out is a verified Hugging Face folder.
@@ -43,14 +45,14 @@ def finetune(
     model, or does not agree with it to the bit. Works under torchrun, too.
 
     Args:
-        out: The run's folder; it must not exist yet, but for `--resume`.
+        out: The run's folder; it must not exist yet, but for `--resume`. Only `--preview` does without.
         recipe: A TOML file with any setting; flags go before it.
         model: What to start from: a repository on the Hub, or a local folder.
         data: Rows: .csv, .tsv, .jsonl, .json, .txt, .parquet, or a data set on the Hub.
         eval_data: Rows to evaluate on; left out, a tenth of the data is held back.
-        task: The head to train; it starts random where the checkpoint has none.
-        text_column: Where the text stands; two columns for pairs.
-        label_column: Where the label stands.
+        task: The head to train, left out the checkpoint's own; it starts random where that has none.
+        text_column: Where the text stands, or the prompt; two columns for pairs.
+        label_column: Where the label stands, or the response.
         epochs: Passes over the data (3).
         batch_size: Samples that a device computes at once (32).
         lr: Peak learning rate (5e-5).
@@ -59,6 +61,7 @@ def finetune(
         precision: What is computed in; weights are held in fp32.
         checkpoint_every: Write a checkpoint every so many steps.
         resume: Go on with the run in DIR from its latest checkpoint.
+        preview: Train nothing and write nothing: print the first N samples, learned tokens in colour.
     """
     given: dict[str, Any] = {
         "model": model,
@@ -71,12 +74,20 @@ def finetune(
     }
     train = dict(zip(_TRAIN, (epochs, batch_size, lr, seed, precision, checkpoint_every), strict=True))
     values = _merged(recipe, out, given, train, resume=resume)
+    if out is None and preview is None:
+        raise InputError("finetune needs --out DIR, the folder of the run, or --preview N.")
+    if "task" not in values:
+        from biject.runs.prepare import task_of
+
+        values["task"] = task_of(values["model"], revision=values.get("revision"))
     asked = make_recipe(values, where="The recipe" if recipe is None else str(recipe))
 
     from biject.cli.console import print_json, print_lines
     from biject.cli.ranks import only_first
     from biject.runs.finetune import finetune as run
 
+    if out is None or preview is not None:
+        return _preview(asked, preview or 0, json=json)
     with only_first() as first:
         shown = first and not json
         result = run(asked, out=out, resume=resume, say=(lambda line: print_lines([line])) if shown else None)
@@ -85,24 +96,36 @@ def finetune(
     return 0 if result.passed else 1
 
 
+def _preview(recipe: FinetuneRecipe, count: int, *, json: bool) -> int:
+    from biject.cli.console import print_json
+    from biject.cli.preview import print_preview
+    from biject.runs.preview import preview_recipe
+
+    found = preview_recipe(recipe, count)
+    if json:
+        print_json(found.to_json())
+    else:
+        print_preview(found)
+    return 0
+
+
 def _columns(value: str | None, *, flag: str) -> str | tuple[str, ...] | None:
     found = names(value, flag=flag)
     return found[0] if found is not None and len(found) == 1 else found
 
 
 def _merged(
-    recipe: Path | None, out: Path, given: dict[str, Any], train: dict[str, Any], *, resume: bool
+    recipe: Path | None, out: Path | None, given: dict[str, Any], train: dict[str, Any], *, resume: bool
 ) -> dict[str, Any]:
     """The recipe's values, or those of the run to resume, under the flags that were given."""
-    stored = out / "run.toml"
-    if recipe is None and resume and stored.is_file():
-        recipe = stored
+    if recipe is None and resume and out is not None and (out / "run.toml").is_file():
+        recipe = out / "run.toml"
     values = {} if recipe is None else read_recipe(recipe)
     values |= {name: value for name, value in given.items() if value is not None}
     table = values.get("train", {})
     if isinstance(table, dict):
         values["train"] = table | {name: value for name, value in train.items() if value is not None}
-    lacking = [f"--{name}" for name in ("model", "data", "task") if name not in values]
+    lacking = [f"--{name}" for name in ("model", "data") if name not in values]
     if lacking:
         raise InputError(f"finetune needs {', '.join(lacking)}, as a flag or in a --recipe.")
     return values

@@ -18,7 +18,7 @@ def verify_resume(
     *,
     model: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
     data: Annotated[str | None, Parameter(metavar="FILE|REPO")] = None,
-    task: Literal["seqcls", "tokcls", "qa", "mlm"] | None = None,
+    task: Literal["seqcls", "tokcls", "qa", "mlm", "causal"] | None = None,
     steps: Annotated[int, Parameter(metavar="N")] = 10,
     keep: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     json: Json = False,

@@ -10,7 +10,8 @@ from biject.errors import ConfigError
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "f16"]
-FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm"]
+FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm", "causal"]
+TextUnit = Literal["line", "paragraph", "document"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,13 +127,20 @@ class FinetuneRecipe:
         data_split: Of a Hub data set.
         eval_split: Of a Hub data set.
         data_subset: Of a Hub data set that has several.
-        text_column: One column, or two for pairs.
+        text_column: One column, or two for pairs; prompts, where `label_column` names responses (causal).
         label_column: One column; for several outputs, several.
+        messages_column: Where conversations stand as lists of messages (causal).
+        system_column: Where the system's texts stand beside prompts (causal).
+        sample_by: What is one row of a .txt file; paragraphs have blank lines between them.
         labels: Names of the classes in their order; left out, the model's own or those found in the data.
         problem_type: Of a text classifier; left out, found by the labels.
         label_separator: Between several labels in one text.
         label_all: Label all sub-words of a word, not just the first (tokcls).
-        stride: Tokens that windows of one context share (qa); left out, 128 or what fits.
+        stride: Tokens that windows of one context share (qa; left out, 128 or what fits), or pieces of one
+            text (causal; left out, 1).
+        packing: Put texts together in blocks of `max_length` tokens, apart from each other (causal).
+        pieces: Read texts over `max_length` in several samples; False cuts them (causal, plain text).
+        end_of_text: Put the end-of-text token behind every text (causal, plain text).
         mask_share: Of the tokens (mlm).
         whole_words: Mask whole words (mlm).
         new_head: Start with a new head even if the model has one.
@@ -154,11 +162,17 @@ class FinetuneRecipe:
     data_subset: str | None = None
     text_column: str | tuple[str, ...] | None = None
     label_column: str | tuple[str, ...] | None = None
+    messages_column: str | None = None
+    system_column: str | None = None
+    sample_by: TextUnit = "line"
     labels: tuple[str, ...] = ()
     problem_type: ProblemType | None = None
     label_separator: str | None = None
     label_all: bool = False
     stride: int | None = None
+    packing: bool = False
+    pieces: bool = True
+    end_of_text: bool = True
     mask_share: float = 0.15
     whole_words: bool = False
     new_head: bool = False

@@ -7,7 +7,9 @@ strangers: they run in jinja2's immutable sandbox and see plain data only.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from biject.checkpoint.strict_json import shown
@@ -15,6 +17,16 @@ from biject.errors import InputError, MissingExtraError
 
 Template = str | dict[str, str]
 """A template, or several by name."""
+
+OPEN, CLOSE = "\U000f0b1e", "\U000f0b1f"
+"""Private characters that stand around `{% generation %}` blocks where a text is rendered with `marked`."""
+
+_GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
+
+
+def has_generation(template: str) -> bool:
+    """Whether a template says itself, by `{% generation %}` blocks, what the assistant writes."""
+    return _GENERATION.search(template) is not None
 
 
 def pick(template: Template | None, *, tools: bool) -> str:
@@ -40,8 +52,9 @@ def render(
     tools: Sequence[Mapping[str, Any]] | None,
     add_generation_prompt: bool,
     values: Mapping[str, Any],
+    marked: bool = False,
 ) -> str:
-    """Fill a template.
+    """Fill a template; with `marked`, `OPEN` and `CLOSE` stand around each `{% generation %}` block's text.
 
     Raises:
         InputError: The template is wrong, or refuses the conversation.
@@ -49,15 +62,16 @@ def render(
     """
     if not messages:
         raise InputError("a chat template needs at least one message, found none.")
-    environment = _environment()
     try:
-        text = environment.from_string(template).render(
+        text = _compiled(template, marked).render(
             messages=[_message(message) for message in messages],
             tools=None if tools is None else json.loads(json.dumps(list(tools))),
             documents=None,
             add_generation_prompt=add_generation_prompt,
             **values,
         )
+    except MissingExtraError:
+        raise
     except Exception as error:  # whatever a stranger's template raises
         raise InputError(
             f"the chat template cannot be filled: {type(error).__name__} {shown(str(error))}"
@@ -73,7 +87,12 @@ def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
 
 
-def _environment() -> Any:
+@lru_cache(maxsize=16)
+def _compiled(template: str, marked: bool) -> Any:
+    return _environment(marked).from_string(template)
+
+
+def _environment(marked: bool) -> Any:
     try:
         from jinja2 import nodes
         from jinja2.exceptions import SecurityError, TemplateError
@@ -83,6 +102,9 @@ def _environment() -> Any:
     except ImportError as error:
         raise MissingExtraError("chat templates need jinja2: pip install jinja2") from error
 
+    def _text(text: str, line: int) -> Any:
+        return nodes.Output([nodes.TemplateData(text)], lineno=line)
+
     class Generation(Extension):
         """`{% generation %}` marks what the assistant says, for training; here it is its content."""
 
@@ -91,6 +113,8 @@ def _environment() -> Any:
         def parse(self, parser: Any) -> Any:
             line = next(parser.stream).lineno
             body = parser.parse_statements(("name:endgeneration",), drop_needle=True)
+            if marked:
+                body = [_text(OPEN, line), *body, _text(CLOSE, line)]
             return nodes.Scope(body, lineno=line)
 
     class Names(Namespace):

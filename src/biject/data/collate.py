@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from biject.data.blocks import documents
 from biject.data.dataset import IGNORED
 from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
@@ -20,7 +21,7 @@ from biject.errors import InputError
 
 @dataclass(frozen=True, kw_only=True)
 class Collator:
-    """Pads samples to a batch; the arguments are those of `collate`."""
+    """Pads samples to a batch; the arguments are those of `collate`. Blocks become one row a document."""
 
     pad_token_id: int | None
     padding_side: Literal["right", "left"] = "right"
@@ -34,9 +35,20 @@ class Collator:
             pad_token_id=tokenizer.pad_token_id, padding_side=side, pad_to_multiple_of=pad_to_multiple_of
         )
 
+    @classmethod
+    def for_causal(cls, tokenizer: Tokenizer, *, pad_to_multiple_of: int | None = None) -> Collator:
+        """A collator to train a causal model with: it pads on the right, with any token there is.
+
+        Without a padding token it is the end-of-text token. Padding is known by its place, never by its id:
+        the end-of-text token that a text has is learned.
+        """
+        usual = (tokenizer.pad_token_id, tokenizer.eos_token_id)
+        pad = next((token for token in usual if token is not None), 0)
+        return cls(pad_token_id=pad, pad_to_multiple_of=pad_to_multiple_of)
+
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         return collate(
-            samples,
+            documents(samples),
             pad_token_id=self.pad_token_id,
             padding_side=self.padding_side,
             pad_to_multiple_of=self.pad_to_multiple_of,

@@ -44,8 +44,8 @@ class Dataset(Sequence[Sample]):
     """Samples for one head.
 
     Attributes:
-        task: `seqcls`, `tokcls`, `qa` or `mlm`.
-        labels: Names of the head's outputs by id; empty for qa and mlm.
+        task: `seqcls`, `tokcls`, `qa`, `mlm` or `causal`.
+        labels: Names of the head's outputs by id; empty for qa, mlm and causal.
         problem_type: Of a text classifier or regressor.
         lengths: Tokens of each sample.
         rows: For each sample the row of the table it was made of.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from biject.data.causal import build_causal
 from biject.data.dataset import Built
 from biject.data.mlm import build_mlm
 from biject.data.qa import build_qa
@@ -20,6 +21,7 @@ _TASKS: dict[str, Callable[..., Built]] = {
     "tokcls": build_tokcls,
     "qa": build_qa,
     "mlm": build_mlm,
+    "causal": build_causal,
 }
 
 
@@ -30,13 +32,13 @@ def build_dataset(
 
     Args:
         rows: What `load_rows` gives, or takes.
-        task: `seqcls`, `tokcls`, `qa` or `mlm`.
+        task: `seqcls`, `tokcls`, `qa`, `mlm` or `causal`.
         tokenizer: What `load_tokenizer` gives.
         **options: `text_column`; `label_column`; `labels`, classes that exist already by their ids (those of
             the training data, for evaluation); `max_length` in tokens, `tokenizer.model_max_length` where
             left out; `truncate`, False to refuse longer texts. Further ones by task: `problem_type` and
             `label_separator` (seqcls), `label_all` (tokcls), `stride` (qa), `seed`, `share` and `whole_words`
-            (mlm).
+            (mlm), those of `biject.data.causal.build_causal`.
 
     Returns:
         The data set, its labels by id, and the report.

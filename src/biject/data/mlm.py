@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from biject.data.dataset import Built, Dataset, Ids, Report, Sample
 from biject.data.masking import Masking
 from biject.data.rows import Rows
-from biject.data.texts import CHUNK, Tokens, check_unicode, find_column
+from biject.data.texts import CHUNK, Tokens, find_column, rows_with_text
 from biject.data.tokenizer import Tokenizer
-from biject.errors import InputError, shown
+from biject.errors import InputError
 from biject.events import progress
 
 
@@ -57,7 +57,7 @@ def build_mlm(
         mask_token_id=mask_id, vocab_size=len(tokenizer), share=share, whole_words=whole_words, seed=seed
     )
     column = find_column(rows, text_column, ("text", "sentence"), "text_column")
-    kept = _kept(rows, column)
+    kept = rows_with_text(rows, column)
     limit = max_length if max_length is not None else tokenizer.model_max_length
     tokens, words, origin = _tokens(rows, column, kept, tokenizer, limit)
     dataset = MaskedDataset(tokens, words, rows=origin, masking=masking)
@@ -74,20 +74,6 @@ def build_mlm(
         notes=tuple(notes),
     )
     return Built(dataset, (), report)
-
-
-def _kept(rows: Rows, column: str) -> list[int]:
-    """The rows that hold text."""
-    kept = []
-    for row, value in enumerate(rows.column(column)):
-        if not isinstance(value, str):
-            raise rows.fault(row, column, f"expected a text, found {shown(value)}.")
-        check_unicode(rows, row, column, value)
-        if value.strip():
-            kept.append(row)
-    if not kept:
-        raise InputError(f"{rows.source}, column `{column}`: expected texts, found only empty ones.")
-    return kept
 
 
 def _tokens(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
+from biject.config.recipe import TextUnit
 from biject.data.squad import flat_rows, is_nested
 from biject.errors import InputError, shown
 
@@ -73,6 +74,23 @@ def read_lines(path: Path) -> Table:
         columns=("text",),
         records=[{"text": line} for _, line in kept],
         numbers=[number for number, _ in kept],
+    )
+
+
+def read_plain(path: Path, unit: TextUnit) -> Table:
+    """Plain text by paragraphs, between which there are blank lines, or as one row."""
+    if unit == "line":
+        return read_lines(path)
+    lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    starts = [n for n, line in enumerate(lines) if line.strip() and (n == 0 or not lines[n - 1].strip())]
+    if unit == "document":
+        starts = starts[:1]
+    ends = [*starts[1:], len(lines)]
+    texts = ["\n".join(lines[a:b]).rstrip() for a, b in zip(starts, ends, strict=True)]
+    return Table(
+        columns=("text",),
+        records=[{"text": text} for text in texts],
+        numbers=[start + 1 for start in starts],
     )
 
 

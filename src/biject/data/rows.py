@@ -9,7 +9,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from biject.data.readers import READERS, Table
+from biject.config.recipe import TextUnit
+from biject.data.readers import READERS, Table, read_plain
 from biject.errors import InputError, shown
 
 _MORE = {".parquet": "Parquet"}
@@ -88,6 +89,7 @@ def load_rows(
     revision: str | None = None,
     streaming: bool = False,
     limit: int | None = None,
+    sample_by: TextUnit = "line",
 ) -> Rows:
     """Read all rows of a table.
 
@@ -101,6 +103,8 @@ def load_rows(
         streaming: Read a Hub data set as it comes instead of downloading it first; with `limit`, no more
             than is needed.
         limit: Take the first rows only.
+        sample_by: What is one row of a `.txt` file: a `line`, a `paragraph` (blank lines lie between them) or
+            the whole `document`.
 
     Raises:
         InputError: What is wrong, in which file and row.
@@ -114,8 +118,10 @@ def load_rows(
     suffix = path.suffix.lower()
     if path.is_file() and suffix not in (*READERS, *_MORE):
         raise InputError(f"{source}: expected a file that ends in {', '.join((*READERS, *_MORE))}.")
+    if sample_by != "line" and suffix != ".txt":
+        raise InputError(f"sample_by has a meaning for .txt files only; found {source}.")
     if suffix in READERS and not path.is_dir():
-        table = READERS[suffix](path)
+        table = READERS[suffix](path) if sample_by == "line" else read_plain(path, sample_by)
         rows = _from_table(str(source), table, limit)
     else:
         from biject.data.hub_rows import from_datasets, is_hub_name

@@ -86,6 +86,24 @@ def read_texts(rows: Rows, column: str) -> list[str]:
     return values
 
 
+def rows_with_text(rows: Rows, column: str) -> list[int]:
+    """The rows whose text is not empty, for tasks that leave empty ones out.
+
+    Raises:
+        InputError: One holds no text but something else, or all are empty.
+    """
+    kept = []
+    for row, value in enumerate(rows.column(column)):
+        if not isinstance(value, str):
+            raise rows.fault(row, column, f"expected a text, found {shown(value)}.")
+        check_unicode(rows, row, column, value)
+        if value.strip():
+            kept.append(row)
+    if not kept:
+        raise InputError(f"{rows.source}, column `{column}`: expected texts, found only empty ones.")
+    return kept
+
+
 def check_text(rows: Rows, row: int, column: str, value: object) -> None:
     """Raise `InputError` unless `value` is a text with something in it."""
     if not isinstance(value, str):

@@ -97,7 +97,7 @@ def finetune(
     saved, report = None, None
     if run.writes:
         dtype: torch.dtype = getattr(torch, recipe.dtype)
-        saved = save_model(prepared.model, run.model, dtype=dtype, force=goes_on)
+        saved = save_model(prepared.model, run.model, dtype=dtype, force=goes_on, extra=prepared.extra)
         tell(f"MODEL {saved.architecture} in {run.model}")
         report = _prove(run, prepared, tell, dtype)
         _finish(run, fit, best, saved, report)

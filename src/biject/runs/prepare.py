@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.strict_json import parse_object, read_small_file
-from biject.config.recipe import FinetuneRecipe
+from biject.config.recipe import FinetuneRecipe, FinetuneTask
 from biject.data.collate import Collator
+from biject.data.files import TEMPLATE
 from biject.data.fit import check_fits
 from biject.data.tokenizer import Tokenizer, load_tokenizer
 from biject.errors import ConfigError, InputError
@@ -39,6 +40,8 @@ class Prepared:
         samples: To train on and to evaluate on.
         collate: Makes batches of samples.
         lines: What is worth telling about data and head.
+        extra: Files to write beside the model, by name: the chat template that conversations were rendered
+            by, where the model's folder had none.
     """
 
     model: Model
@@ -46,6 +49,23 @@ class Prepared:
     samples: Samples
     collate: Collate
     lines: tuple[str, ...]
+    extra: Mapping[str, bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """What a recipe names, read: the folder, the model as it is there, tokenizer and samples."""
+
+    folder: Path
+    found: Model
+    tokenizer: Tokenizer
+    samples: Samples
+
+    @property
+    def lines(self) -> list[str]:
+        """What is worth telling about the data."""
+        lines = [f"DATA train: {line}" for line in self.samples.train_lines]
+        return [*lines, *(f"DATA evaluation: {line}" for line in self.samples.eval_lines)]
 
 
 def prepare(recipe: FinetuneRecipe) -> Prepared:
@@ -55,6 +75,28 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
         BijectError: What cannot be used, where, and what to do.
     """
     device = _device(recipe.device)
+    material = read_material(recipe)
+    tokenizer, samples = material.tokenizer, material.samples
+    _check_metric(recipe, samples)
+    model, head_line = _with_head(recipe, material.folder, material.found, samples)
+    left = leave_embedder(model)
+    made = getattr(samples.data, "chat_template", None)
+    return Prepared(
+        model=model.to(device),
+        tokenizer=tokenizer,
+        samples=samples,
+        collate=_collate(model, tokenizer),
+        lines=(*material.lines, *head_line, *left),
+        extra={} if made is None else {TEMPLATE: made.encode()},
+    )
+
+
+def read_material(recipe: FinetuneRecipe) -> Material:
+    """Read data and tokenizer as training does, without the head to train.
+
+    Raises:
+        BijectError: What cannot be used, where, and what to do.
+    """
     folder = resolve_folder(recipe.model, revision=recipe.revision)
     found = load(folder)
     tokenizer = load_tokenizer(folder, found.hf_config)
@@ -62,17 +104,22 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     known = _known_labels(recipe, found)
     limit = _limit(recipe, found, tokenizer)
     samples = read_samples(recipe, tokenizer, limit=limit, known=known, problem_type=_problem(recipe, found))
-    _check_metric(recipe, samples)
-    model, head_line = _with_head(recipe, folder, found, samples)
-    left = leave_embedder(model)
-    lines = [f"DATA train: {line}" for line in samples.train_lines]
-    lines += [f"DATA evaluation: {line}" for line in samples.eval_lines]
-    return Prepared(
-        model=model.to(device),
-        tokenizer=tokenizer,
-        samples=samples,
-        collate=_collate(model, tokenizer),
-        lines=(*lines, *head_line, *left),
+    return Material(folder=folder, found=found, tokenizer=tokenizer, samples=samples)
+
+
+def task_of(model: str, *, revision: str | None = None) -> FinetuneTask:
+    """The task that a checkpoint's own head is for.
+
+    Raises:
+        InputError: Its head is none that can be fine-tuned.
+    """
+    head = load(resolve_folder(model, revision=revision)).head_name
+    for task in get_args(FinetuneTask):
+        if task == head:
+            return cast("FinetuneTask", task)
+    raise InputError(
+        f"finetune needs --task, as a flag or in a --recipe: {model} has the head `{head}`; there are "
+        f"{', '.join(get_args(FinetuneTask))}."
     )
 
 
@@ -173,7 +220,7 @@ def leave_embedder(model: Model) -> list[str]:
 
 def _collate(model: Model, tokenizer: Tokenizer) -> Collate:
     """Batches as the model takes them: segments only where it has a table for them."""
-    collator = Collator.of(tokenizer)
+    collator = Collator.for_causal(tokenizer) if model.head_name == "causal" else Collator.of(tokenizer)
     takes_segments = model.config.embedding.type_vocab_size > 1
 
     def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:

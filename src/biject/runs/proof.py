@@ -34,7 +34,7 @@ def prove(
         collate: Makes batches of them.
         dtype: Of the export.
     """
-    size = 4 if model.head_name == "mlm" else 32  # logits over a vocabulary are large
+    size = 4 if model.head_name in ("mlm", "causal") else 32  # logits over a vocabulary are large
     batches = list(_batches(samples, size, collate))
     return verify_trained(model.to(device="cpu", dtype=dtype), folder, batches=batches)
 

@@ -15,10 +15,24 @@ from biject.data.split import split_rows
 from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
 
+_CAUSAL = {
+    "messages_column": None,
+    "system_column": None,
+    "packing": False,
+    "pieces": True,
+    "end_of_text": True,
+}
+"""Settings of causal models alone, and what they are where nobody set them."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Samples:
-    """What is trained on, what is evaluated on (None for nothing), and what the reader should know."""
+    """What is trained on, what is evaluated on (None for nothing), and what the reader should know.
+
+    Attributes:
+        rows: The table that `train` was made of, for messages.
+        data: `train`, or the whole that it is a part of.
+    """
 
     train: Sequence[Sample]
     evaluation: Sequence[Sample] | None
@@ -26,6 +40,8 @@ class Samples:
     problem_type: ProblemType | None
     train_lines: tuple[str, ...]
     eval_lines: tuple[str, ...]
+    rows: Rows
+    data: Dataset
 
 
 class Part(Sequence[Sample]):
@@ -63,10 +79,14 @@ def read_samples(
         InputError: What is wrong, in which file, row and column.
     """
     options = _options(recipe, limit=limit, problem_type=problem_type)
-    rows = load_rows(recipe.data, split=recipe.data_split, subset=recipe.data_subset)
+    rows = load_rows(
+        recipe.data, split=recipe.data_split, subset=recipe.data_subset, sample_by=recipe.sample_by
+    )
     held: Rows | None = None
     if recipe.eval_data is not None:
-        held = load_rows(recipe.eval_data, split=recipe.eval_split, subset=recipe.data_subset)
+        held = load_rows(
+            recipe.eval_data, split=recipe.eval_split, subset=recipe.data_subset, sample_by=recipe.sample_by
+        )
     if held is None and recipe.validation > 0 and recipe.task in ("seqcls", "tokcls"):
         return _one_table(recipe, tokenizer, rows, known, options)
     if held is None and recipe.validation > 0:
@@ -83,6 +103,8 @@ def read_samples(
         problem_type=built.dataset.problem_type,
         train_lines=tuple(built.report.lines()),
         eval_lines=() if evaluation is None else tuple(evaluation.report.lines()),
+        rows=rows,
+        data=built.dataset,
     )
 
 
@@ -106,6 +128,8 @@ def _one_table(
         problem_type=built.dataset.problem_type,
         train_lines=(*built.report.lines(), f"{len(train)} samples to train on"),
         eval_lines=(f"{len(evaluation)} samples, held back from {rows.source}",),
+        rows=rows,
+        data=built.dataset,
     )
 
 
@@ -131,14 +155,19 @@ def _options(
 ) -> dict[str, Any]:
     """What `build_dataset` takes for the task; a setting without effect is an error."""
     columns = {"text_column": recipe.text_column, "label_column": recipe.label_column}
-    takes = {"seqcls": ("text_column", "label_column"), "tokcls": ("text_column", "label_column"), "qa": ()}
+    both = ("text_column", "label_column")
+    takes: dict[str, tuple[str, ...]] = {"seqcls": both, "tokcls": both, "causal": both, "qa": ()}
+    strange = [name for name, usual in _CAUSAL.items() if getattr(recipe, name) != usual]
+    if strange and recipe.task != "causal":
+        raise InputError(f"{strange[0]} has no meaning for the task {recipe.task}.")
     options: dict[str, Any] = {"max_length": limit, "truncate": recipe.truncate}
     for name, value in columns.items():
         if value is None:
             continue
         if name not in takes.get(recipe.task, ("text_column",)):
             raise InputError(f"{name} has no meaning for the task {recipe.task}.")
-        if not isinstance(value, str) and recipe.task != "seqcls":
+        pair = recipe.task == "causal" and name == "text_column"
+        if not isinstance(value, str) and recipe.task != "seqcls" and not pair:
             if len(value) != 1:
                 raise InputError(f"{name}: the task {recipe.task} takes one column, found {len(value)}.")
             value = value[0]
@@ -149,6 +178,8 @@ def _options(
         options["label_all"] = recipe.label_all
     elif recipe.task == "qa":
         options["stride"] = recipe.stride
+    elif recipe.task == "causal":
+        options |= {name: getattr(recipe, name) for name in ("stride", *_CAUSAL)}
     else:
         seed, share = recipe.train.seed, recipe.mask_share
         options |= {"seed": seed, "share": share, "whole_words": recipe.whole_words}

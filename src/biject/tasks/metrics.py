@@ -54,7 +54,7 @@ def metrics_for(
     """The metrics of a task.
 
     Args:
-        task: `seqcls`, `tokcls`, `qa` or `mlm`.
+        task: `seqcls`, `tokcls`, `qa`, `mlm` or `causal`.
         labels: Names of the outputs by id.
         problem_type: Of a text classifier or regressor.
         questions: The data set that is evaluated, for qa.
@@ -64,6 +64,8 @@ def metrics_for(
     """
     if task == "mlm":
         return MaskedMetrics()
+    if task == "causal":
+        return CausalMetrics()
     if task == "tokcls":
         return TagMetrics(labels)
     if task == "qa" and questions is not None:
@@ -248,3 +250,31 @@ class MaskedMetrics:
             "perplexity": math.exp(min(loss, 700.0)),
             "accuracy": ratio(self.right, self.tokens),
         }
+
+
+class CausalMetrics:
+    """Next tokens: `loss` (their mean cross-entropy) and `perplexity`, from the losses of the batches.
+
+    Logits are not asked for: over a whole vocabulary they may never have been held at once.
+    """
+
+    names = ("loss", "perplexity")
+
+    def __init__(self) -> None:
+        self.lost, self.tokens = 0.0, 0
+
+    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
+        """Sum over labelled tokens; a row's first is never foretold."""
+        count = int((batch["labels"][..., 1:] != IGNORED).sum())
+        if count:
+            self.lost, self.tokens = self.lost + float(outputs.loss) * count, self.tokens + count
+
+    def merge(self, other: Self) -> None:
+        """Add what another process summed."""
+        self.lost += other.lost
+        self.tokens += other.tokens
+
+    def result(self) -> dict[str, float]:
+        """The metrics by name."""
+        loss = ratio(self.lost, self.tokens)
+        return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}

@@ -31,11 +31,15 @@ def head_step(model: nn.Module, batch: Any) -> Tensor:
 
 
 def num_items(batch: Any, *, head: str | None = None) -> float:
-    """Labelled items of a batch: labels that are not -100, answers inside the text, or rows."""
+    """Labelled items of a batch: labels that are not -100 (of a causal head, behind a row's first, which
+    nothing foretells), answers inside the text, or rows.
+    """
     if isinstance(batch, Mapping):
         if head == "rtd" and "attention_mask" in batch:
             return float((batch["attention_mask"] == 1).sum())
         labels = batch.get("labels")
+        if head == "causal" and labels is not None:
+            labels = labels[..., 1:]
         if labels is not None and not labels.is_floating_point():
             return float((labels >= 0).sum())
         if "start_positions" in batch and "input_ids" in batch:

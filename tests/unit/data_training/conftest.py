@@ -28,3 +28,28 @@ def write_wordpiece(folder: Path, **options: object) -> Path:
 @pytest.fixture(scope="session")
 def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
     return load_tokenizer(write_wordpiece(tmp_path_factory.mktemp("wordpiece")))
+
+
+def write_letters(folder: Path, *tokens: str, **options: object) -> Path:
+    """A GPT-2 tokenizer of one token a byte, with further tokens; `<|endoftext|>` comes first."""
+    from tokenizers import pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    vocab = {token: index for index, token in enumerate(("<|endoftext|>", *letters))}
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.json").write_text(json.dumps(vocab))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    (folder / "config.json").write_text(json.dumps({"model_type": "gpt2"}))
+    added = {"0": "<|endoftext|>", **{str(len(vocab) + i): token for i, token in enumerate(tokens)}}
+    decoder = {
+        index: {"content": token, "special": True, "lstrip": False, "rstrip": False, "normalized": False,
+                "single_word": False}
+        for index, token in added.items()
+    }  # fmt: skip
+    (folder / "tokenizer_config.json").write_text(json.dumps({"added_tokens_decoder": decoder, **options}))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def letters(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return load_tokenizer(write_letters(tmp_path_factory.mktemp("letters")))

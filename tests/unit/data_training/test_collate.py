@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,9 +12,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biject.data.blocks import flatten
 from biject.data.collate import Collator, collate, weight
-from biject.data.tokenizer import Tokenizer
+from biject.data.tokenizer import Tokenizer, load_tokenizer
 from biject.errors import InputError
+from biject.tasks.metrics import metric_names, metrics_for
+from biject.train.weights import num_items
+
+from .conftest import write_letters, write_wordpiece
 
 
 def ids(*lengths: int, **more: Any) -> list[dict[str, Any]]:
@@ -92,3 +100,62 @@ def test_nothing_is_lost_and_padding_is_masked(lengths: list[int], side: Any) ->
         assert batch["labels"][row][mask[row]].tolist() == list(range(length))
     assert (batch["labels"][~mask] == -100).all()
     assert weight(batch) == sum(lengths)
+
+
+def test_a_causal_batch_is_padded_by_place_and_never_by_id(letters: Tokenizer) -> None:
+    """The end-of-text token pads where there is no padding token; a text's own is learned."""
+    assert letters.pad_token_id is None
+    letters_left = Collator.of(letters).padding_side
+    collator = Collator.for_causal(letters)
+    samples = [
+        {"input_ids": [5, 0], "labels": [5, 0]},
+        {"input_ids": [5, 6, 7, 0], "labels": [-100, 6, 7, 0]},
+    ]
+    batch = collator(samples)
+    assert batch["input_ids"].tolist() == [[5, 0, 0, 0], [5, 6, 7, 0]]
+    assert batch["attention_mask"].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+    assert batch["labels"].tolist() == [[5, 0, -100, -100], [-100, 6, 7, 0]]
+    assert letters_left == "right"
+    assert Collator.for_causal(letters, pad_to_multiple_of=8)(samples)["labels"].shape == (2, 8)
+
+
+def test_a_causal_batch_is_padded_on_the_right_whatever_the_tokenizer_says(tmp_path: Path) -> None:
+    tokenizer = load_tokenizer(write_letters(tmp_path, "<pad>", pad_token="<pad>", padding_side="left"))
+    assert Collator.of(tokenizer).padding_side == "left"
+    collator = Collator.for_causal(tokenizer)
+    assert (collator.padding_side, collator.pad_token_id) == ("right", tokenizer.pad_token_id)
+    bare = load_tokenizer(write_wordpiece(tmp_path / "bare", pad_token=None))
+    assert bare.eos_token_id is bare.pad_token_id is None
+    assert Collator.for_causal(bare).pad_token_id == 0
+
+
+def test_blocks_become_a_row_a_document() -> None:
+    block = {"input_ids": [5, 6, 7, 8, 9], "labels": [5, 6, -100, 8, 9], "position_ids": [0, 1, 0, 1, 2],
+             "document_lengths": [2, 3]}  # fmt: skip
+    batch = Collator(pad_token_id=0)([block, {**block, "document_lengths": [4, 1]}])
+    assert batch["input_ids"].tolist() == [[5, 6, 0, 0], [7, 8, 9, 0], [5, 6, 7, 8], [9, 0, 0, 0]]
+    assert batch["labels"].tolist()[:2] == [[5, 6, -100, -100], [-100, 8, 9, -100]]
+    assert set(batch) == {"input_ids", "labels", "attention_mask"}
+    flat = flatten([block])
+    assert {name: values.tolist() for name, values in flat.items()} == {
+        "input_ids": [[5, 6, 7, 8, 9]],
+        "labels": [[-100, 6, -100, 8, 9]],
+        "position_ids": [[0, 1, 0, 1, 2]],
+    }
+
+
+def test_what_a_causal_batch_weighs() -> None:
+    """HF's shift leaves out each row's first label."""
+    labels = torch.tensor([[5, 6, -100, 8], [-100, -100, 7, -100]])
+    batch = {"input_ids": labels, "labels": labels, "attention_mask": torch.ones_like(labels)}
+    assert num_items(batch, head="causal") == 3
+    assert num_items(batch, head="mlm") == 4
+    metrics = metrics_for("causal")
+    metrics.update(SimpleNamespace(loss=torch.tensor(2.0)), batch)
+    nothing = {"labels": torch.full((1, 3), -100)}
+    metrics.update(SimpleNamespace(loss=torch.tensor(float("nan"))), nothing)
+    more = metrics_for("causal")
+    more.update(SimpleNamespace(loss=torch.tensor(4.0)), {"labels": torch.tensor([[1, 2]])})
+    metrics.merge(more)
+    assert metrics.result() == {"loss": 2.5, "perplexity": pytest.approx(math.exp(2.5))}
+    assert metric_names("causal") == ("loss", "perplexity")

@@ -1,0 +1,244 @@
+"""Rows as conversations: `messages`, or a prompt and a response with or without a system's text."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from biject.data.rows import Rows
+from biject.data.texts import TextColumn, check_text, check_unicode
+from biject.errors import InputError, shown
+
+Kind = Literal["text", "messages", "prompts"]
+
+ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
+_ALSO = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "ai": "assistant"}
+
+_TEXT, _MESSAGES = ("text", "sentence"), "messages"
+_PROMPT, _RESPONSE = ("prompt", "instruction"), ("response", "output", "completion")
+_INPUT, _SYSTEM, _TOOLS = "input", "system", "tools"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """Which columns hold what; `prompt` has one column, or two whose texts are joined by a line's end."""
+
+    kind: Kind
+    text: str = ""
+    messages: str = ""
+    prompt: tuple[str, ...] = ()
+    response: str = ""
+    system: str | None = None
+
+    @property
+    def column(self) -> str:
+        """The column that an error about a whole row names."""
+        return self.messages or self.response or self.text
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """Messages with their roles, and the tools that were at hand."""
+
+    messages: tuple[Mapping[str, Any], ...]
+    tools: Sequence[Any] | None = None
+
+
+def find_form(
+    rows: Rows,
+    *,
+    text_column: TextColumn | None = None,
+    label_column: str | None = None,
+    messages_column: str | None = None,
+    system_column: str | None = None,
+) -> Form:
+    """What the rows are: texts, messages, or prompts with responses.
+
+    Args:
+        rows: The table.
+        text_column: Where texts stand; beside a `label_column` the prompts, two columns for an instruction
+            and its input.
+        label_column: Where responses stand.
+        messages_column: Where lists of messages stand.
+        system_column: Where the system's text stands, for prompts.
+
+    Raises:
+        InputError: There is no form that the columns fit, or more than one; or names contradict each other.
+    """
+    if messages_column is not None:
+        if text_column is not None or label_column is not None or system_column is not None:
+            raise InputError(
+                "messages_column holds whole conversations: text_column, label_column and system_column have "
+                "no meaning beside it."
+            )
+        return Form(kind="messages", messages=messages_column)
+    if label_column is not None:
+        prompt = _columns(text_column) or _found(rows, _PROMPT)
+        if not prompt:
+            raise _nothing(rows, "prompts")
+        return _prompts(rows, prompt, label_column, system_column)
+    if text_column is not None:
+        columns = _columns(text_column)
+        if len(columns) != 1 or system_column is not None:
+            raise InputError("text_column names prompts only beside a label_column, which names responses.")
+        return Form(kind="text", text=columns[0])
+    return _usual(rows, system_column)
+
+
+def _usual(rows: Rows, system_column: str | None) -> Form:
+    """The form by the usual names of columns."""
+    prompt, response, text = _found(rows, _PROMPT), _found(rows, _RESPONSE), _found(rows, _TEXT)
+    forms: list[Form] = []
+    if _MESSAGES in rows.columns:
+        forms.append(Form(kind="messages", messages=_MESSAGES))
+    if prompt and response:
+        forms.append(_prompts(rows, prompt, response[0], system_column))
+    if text:
+        forms.append(Form(kind="text", text=text[0]))
+    if not forms:
+        raise _nothing(rows, "texts or conversations")
+    if len(forms) > 1:
+        ways = {
+            "messages": "`messages` by messages_column",
+            "prompts": f"`{response[0] if response else ''}` by label_column",
+            "text": f"`{text[0] if text else ''}` by text_column",
+        }
+        raise InputError(
+            f"{rows.source} has columns of more than one form ({rows.named()}). Name the one to train on: "
+            f"{', or '.join(ways[form.kind] for form in forms)}."
+        )
+    if system_column is not None and forms[0].kind != "prompts":
+        raise InputError(f"system_column has no meaning for rows of {forms[0].kind}.")
+    return forms[0]
+
+
+def _prompts(rows: Rows, prompt: tuple[str, ...], response: str, system: str | None) -> Form:
+    if prompt == ("instruction",) and _INPUT in rows.columns:
+        prompt = ("instruction", _INPUT)
+    if len(prompt) > 2:
+        raise InputError(
+            f"text_column: expected one column, or an instruction's and its input's; found {len(prompt)}."
+        )
+    if system is None and _SYSTEM in rows.columns:
+        system = _SYSTEM
+    return Form(kind="prompts", prompt=prompt, response=response, system=system)
+
+
+def _columns(column: TextColumn | None) -> tuple[str, ...]:
+    return () if column is None else (column,) if isinstance(column, str) else tuple(column)
+
+
+def _found(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(name for name in names if name in rows.columns)[:1]
+
+
+def _nothing(rows: Rows, what: str) -> InputError:
+    return InputError(
+        f"{rows.source} has no columns of {what}: expected `text`; or `messages`; or `prompt` and `response` "
+        f"(or `instruction` and `output`); it has {rows.named()}. Name them: texts or prompts by "
+        "text_column, responses by label_column, messages by messages_column."
+    )
+
+
+def read_conversations(rows: Rows, form: Form) -> list[Conversation]:
+    """The conversations of rows that hold messages, or prompts and responses.
+
+    Raises:
+        InputError: What is wrong in which row and column.
+    """
+    if form.kind == "messages":
+        values = rows.column(form.messages)
+        return [
+            Conversation(messages=_messages(rows, row, form.messages, value), tools=_tools(rows, row))
+            for row, value in enumerate(values)
+        ]
+    columns = {name: rows.column(name) for name in (form.prompt[0], form.response)}
+    optional = (*form.prompt[1:], *([form.system] if form.system else []))
+    for name in optional:
+        if name not in rows.columns:
+            rows.column(name)  # raises
+    return [_exchange(rows, row, form, columns) for row in range(len(rows))]
+
+
+def _exchange(rows: Rows, row: int, form: Form, columns: Mapping[str, Sequence[Any]]) -> Conversation:
+    for name, values in columns.items():
+        if values[row] is None:
+            raise rows.fault(row, name, "expected a text, found none.")
+        check_text(rows, row, name, values[row])
+    asked = [columns[form.prompt[0]][row], *(_optional(rows, row, name) for name in form.prompt[1:])]
+    messages = [{"role": "user", "content": "\n".join(text for text in asked if text)}]
+    told = _optional(rows, row, form.system) if form.system else ""
+    if told:
+        messages.insert(0, {"role": "system", "content": told})
+    return Conversation(messages=(*messages, {"role": "assistant", "content": columns[form.response][row]}))
+
+
+def _optional(rows: Rows, row: int, column: str) -> str:
+    """A text that may be empty or absent."""
+    value = rows[row].get(column)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise rows.fault(row, column, f"expected a text, found {shown(value)}.")
+    check_unicode(rows, row, column, value)
+    return value if value.strip() else ""
+
+
+def _messages(rows: Rows, row: int, column: str, value: Any) -> tuple[Mapping[str, Any], ...]:
+    value = _parsed(rows, row, column, value)
+    if not isinstance(value, list):
+        raise rows.fault(row, column, f"expected a list of messages, found {shown(value)}.")
+    if not value:
+        raise rows.fault(row, column, "expected messages, found an empty list. Leave the row out.")
+    for number, message in enumerate(value, 1):
+        fault = _message_fault(message)
+        if fault:
+            raise rows.fault(row, column, f"message {number}: {fault}")
+    check_unicode(rows, row, column, json.dumps(value, ensure_ascii=False))
+    if not any(message["role"] == "assistant" for message in value):
+        raise rows.fault(
+            row, column, f"expected a message of the assistant, found {len(value)} without one. There is "
+            "nothing to learn: leave the row out.",
+        )  # fmt: skip
+    return tuple(value)
+
+
+def _message_fault(message: object) -> str:
+    """What is wrong with one message; empty where nothing is."""
+    if not isinstance(message, Mapping):
+        return f"expected an object with `role` and `content`, found {shown(message)}."
+    role, content = message.get("role"), message.get("content")
+    if role not in ROLES:
+        hint = " Messages of the form `from` and `value` have to be renamed." if "from" in message else ""
+        near = _ALSO.get(str(role).lower())
+        hint = f" Did you mean {near!r}?" if near else hint
+        return f"expected a role out of {', '.join(ROLES)}; found {shown(role)}.{hint}"
+    if role == "assistant" and message.get("tool_calls"):
+        return ""
+    if not isinstance(content, str | list):
+        return f"`content` should be a text, found {shown(content)}."
+    if role == "assistant" and not (content.strip() if isinstance(content, str) else content):
+        return "`content` of the assistant is empty. Fill it in, or leave the row out."
+    return ""
+
+
+def _tools(rows: Rows, row: int) -> Sequence[Any] | None:
+    value = rows[row].get(_TOOLS)
+    if value is None or value == "":
+        return None
+    value = _parsed(rows, row, _TOOLS, value)
+    if not isinstance(value, list):
+        raise rows.fault(row, _TOOLS, f"expected a list of tools, found {shown(value)}.")
+    return value or None
+
+
+def _parsed(rows: Rows, row: int, column: str, value: Any) -> Any:
+    """A list that a CSV file holds as JSON."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except (ValueError, RecursionError) as error:
+        raise rows.fault(row, column, f"expected a list as JSON, found {shown(value)}.") from error
