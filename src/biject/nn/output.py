@@ -15,7 +15,9 @@ class ModelOutput:
 
     Shapes: `loss` (); `logits` (B, N), (B, L, N) or (B, L, V); `start_logits`, `end_logits` (B, L);
     `last_hidden_state` (B, L, D); `pooler_output` (B, D); `hidden_states` one (B, L, D) for the
-    first layer's input and one after every step; `attentions` one (B, H, L, L) a step.
+    first layer's input and one after every step; `attentions` one (B, H, L, L) a step; `predictions` (B, L)
+    where a vocabulary head computed labelled rows only, without gradients: the likeliest ids there, -100
+    elsewhere.
     """
 
     loss: Tensor | None = None
@@ -26,6 +28,7 @@ class ModelOutput:
     pooler_output: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    predictions: Tensor | None = None
 
     def keys(self) -> tuple[str, ...]:
         """Names of the fields that are there."""

@@ -15,7 +15,7 @@ from biject.nn.heads import RowHead, VocabHead
 from biject.nn.layout import Layout, Padded
 from biject.nn.loss import check_classes, detection_loss, row_loss, span_loss
 from biject.nn.output import ModelOutput
-from biject.nn.vocab_loss import vocab_loss
+from biject.nn.vocab_loss import vocab_loss, vocab_scores
 
 _IGNORED = -100
 
@@ -106,13 +106,12 @@ def wanted_logits(
         return ModelOutput(logits=head.decoder(x_KD, table_VD)[: wanted_K.shape[0]], **traced)
     fill = wanted_K.new_full((x_KD.shape[0] - wanted_K.shape[0],), 0)
     labels_K = check_classes(asked.labels.reshape(-1), table_VD.shape[0]).index_select(0, wanted_K)
-    loss = vocab_loss(
-        x_KD,
-        head.decoder,
-        table_VD,
-        torch.cat([labels_K, fill - 100]),
-        torch.cat([wanted_K, fill]),
-        total=choice.total,
-        least=choice.least(1),
-    )
-    return ModelOutput(loss=loss, **traced)
+    labels_K, places_K = torch.cat([labels_K, fill - 100]), torch.cat([wanted_K, fill])
+    sizes = {"total": choice.total, "least": choice.least(1)}
+    if torch.is_grad_enabled():
+        loss = vocab_loss(x_KD, head.decoder, table_VD, labels_K, places_K, **sizes)
+        return ModelOutput(loss=loss, **traced)
+    loss, best_K = vocab_scores(x_KD, head.decoder, table_VD, labels_K, places_K, **sizes)
+    predictions_G = torch.full_like(asked.labels, _IGNORED).reshape(-1)
+    predictions_G = predictions_G.index_copy(0, wanted_K, best_K[: wanted_K.shape[0]])
+    return ModelOutput(loss=loss, predictions=predictions_G.view_as(asked.labels), **traced)

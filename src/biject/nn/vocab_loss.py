@@ -55,6 +55,27 @@ def vocab_loss(
     return out
 
 
+def vocab_scores(
+    x_KD: Tensor,
+    decoder: Decoder,
+    table_VD: Tensor,
+    labels_K: Tensor,
+    places_K: Tensor,
+    *,
+    total: int,
+    least: int = 16,
+    budget: int = LOGITS_BUDGET,
+) -> tuple[Tensor, Tensor]:
+    """The loss of `vocab_loss`, without gradients, and the likeliest entry of each row, (K,)."""
+    size = max(budget // decoder.bias.shape[0], least)
+    rows, best = [], []
+    for at in _cuts(x_KD.shape[0], size):
+        logits_CV = decoder(x_KD[at], table_VD)
+        best.append(logits_CV.argmax(-1))
+        rows.append(_row_losses(F.log_softmax(logits_CV, -1), labels_K[at]))
+    return _grid_mean(torch.cat(rows), labels_K, places_K, total), torch.cat(best)
+
+
 def _row_losses(logp_KV: Tensor, labels_K: Tensor) -> Tensor:
     """(K,): minus the label's log-probability."""
     return -logp_KV.gather(-1, labels_K.clamp(min=0).unsqueeze(-1)).squeeze(-1)

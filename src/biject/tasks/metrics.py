@@ -8,7 +8,6 @@ from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from biject.config.model import ProblemType
@@ -231,9 +230,12 @@ class MaskedMetrics:
     def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
         """Sum over labelled tokens."""
         kept = batch["labels"] != IGNORED
-        logits_TV, labels_T = outputs.logits[kept].float(), batch["labels"][kept]
-        self.lost += float(F.cross_entropy(logits_TV, labels_T, reduction="sum"))
-        self.right += int((logits_TV.argmax(-1) == labels_T).sum())
+        labels_T = batch["labels"][kept]
+        if not len(labels_T):
+            return
+        best = outputs.predictions if outputs.logits is None else outputs.logits.argmax(-1)
+        self.lost += float(outputs.loss) * len(labels_T)
+        self.right += int((best[kept] == labels_T).sum())
         self.tokens += len(labels_T)
 
     def merge(self, other: Self) -> None:

@@ -19,7 +19,9 @@ from biject.verify.subject import Subject, inputs_for
 
 Gradients = dict[str, Tensor | None]
 PACKED_BOUND = 1e-5
-"""Relative norm of a packed gradient's difference: its sums run in another order, so no bits are claimed."""
+"""Relative norm of a packed gradient's difference in float32: sums run in another order, no bits are claimed."""
+PACKED_STEPS = 8
+"""The same elsewhere, in units of the dtype's epsilon: at most 2.6 were seen (5 cells × 4 batches × 4 dtypes)."""
 _SEED = 20
 
 
@@ -89,10 +91,12 @@ def _packed(subject: Subject, theirs: HFModel, inputs: dict[str, Tensor]) -> Che
     with in_layout(subject.ours, "packed"):
         _, ours = backward(subject.ours, inputs, training=False, real=real)
     distance, worst = relative_distance(subject, theirs, ours, other)
+    float32 = subject.dtype == torch.float32
+    bound = PACKED_BOUND if float32 else PACKED_STEPS * torch.finfo(subject.dtype).eps
     return Check(
         name="gradients",
-        passed=distance <= PACKED_BOUND,
-        detail=f"relative norm of the difference {distance:.2g}, bound {PACKED_BOUND:g} (largest: {worst})",
+        passed=distance <= bound,
+        detail=f"relative norm of the difference {distance:.2g}, bound {bound:.2g} (largest: {worst})",
         case="packed, dropout off",
     )
 
