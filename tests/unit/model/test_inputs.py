@@ -70,7 +70,7 @@ def test_outputs_read_like_hf_s(models: Callable[[str, str], Model]) -> None:
         ({"dtype": "int8"}, ConfigError),
         ({"dtype": "float7"}, ConfigError),
         ({"layout": "dense"}, ConfigError),
-            ({"numerics": "wild"}, ConfigError),
+        ({"numerics": "wild"}, ConfigError),
         ({"head": "qa"}, WeightsError),
     ],
 )

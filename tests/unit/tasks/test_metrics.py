@@ -124,7 +124,7 @@ def test_masked_tokens() -> None:
         # With all logits, and as the packed layout gives it: the labelled rows' likeliest ids alone.
         found = {"logits": part} if row else {"logits": None, "predictions": part.argmax(-1)}
         metrics.update(SimpleNamespace(loss=loss, **found), {"labels": truth})
- torch.nn.functional.cross_entropy(logits.view(-1, 7), labels.view(-1)).item()
+    expected = torch.nn.functional.cross_entropy(logits.view(-1, 7), labels.view(-1)).item()
     assert metrics.result()["loss"] == pytest.approx(expected)
     assert metrics.result()["perplexity"] == pytest.approx(math.exp(expected))
 

@@ -19,9 +19,9 @@ from biject.verify.subject import Subject, inputs_for
 
 Gradients = dict[str, Tensor | None]
 PACKED_BOUND = 1e-5
-"""Relative norm of a packed gradient's difference in float32: sums run in another order, no bits are claimed."""
+"""Relative norm of a packed gradient's difference in float32: sums run in another order."""
 PACKED_STEPS = 8
-"""The same elsewhere, in units of the dtype's epsilon: at most 2.6 were seen (5 cells × 4 batches × 4 dtypes)."""
+"""The same elsewhere, in epsilons of the dtype: at most 2.6 were seen (5 cells × 4 batches × 4 dtypes)."""
 _SEED = 20
 
 
