@@ -80,11 +80,11 @@ def identify(
     plan = make_plan(
         hf_head.slots(values),
         names,
-        prefix=known.prefix,
+        prefix=known.prefix_of(chosen),
         tied=built.tied_output,
         same=same,
         known=lambda: known.all_slots(values),
-        carry=known.carry,
+        carry=known.carried(values),
         new_head=new_head is not None and chosen != "base",
         where=where,
     )
@@ -123,7 +123,7 @@ def _file_head(
     has = set(names)
     for name in (*(h for h in ALL_HEADS if h not in ("base", "tokcls")), "tokcls"):
         slots = known.heads[name].slots(values) if name in known.heads else ()
-        spelling = find_spelling(slots, has, known.prefix)
+        spelling = find_spelling(slots, has, known.prefix_of(name))
         own = [
             slot
             for slot in slots

@@ -1,0 +1,246 @@
+"""What the LLaMA-like families share: config keys, names, checks, heads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from biject.config.causal import CausalConfig
+from biject.config.checks import activation, integer, number, probability
+from biject.config.common import causal_rows, num_labels
+from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
+from biject.config.table import Inert, Key, Row
+from biject.errors import ConfigError
+from biject.families._family import Head
+from biject.families._rope import ROPE_ROWS, rope
+from biject.weights.rules import Slots, embed, head, join, layers, linear, output_matrix, rms
+
+Values = Mapping[str, Any]
+_DROPOUTS = (
+    Key("classifier_dropout", "classifier_dropout", probability(none=True), None),
+    Key("hidden_dropout", "hidden_dropout", probability(none=True), None),
+)
+"""Only token classification reads them (modeling_layers.py, GenericForTokenClassification)."""
+
+
+def llama_rows(
+    *,
+    vocab_size: int,
+    intermediate_size: int,
+    max_position_embeddings: int,
+    num_key_value_heads: int | None = None,
+    head_dim: int | None = None,
+) -> tuple[Row, ...]:
+    """Keys of LLaMA's vocabulary of sizes; the arguments are HF's defaults (configuration_llama.py and
+    cousins, 5.23).
+    """
+    return (
+        *causal_rows(tied=False),
+        *ROPE_ROWS,
+        *_DROPOUTS,
+        Key("vocab_size", "vocab_size", integer(1), vocab_size),
+        Key("hidden_size", "hidden_size", integer(1), 4096),
+        Key("num_hidden_layers", "num_hidden_layers", integer(1), 32),
+        Key("num_attention_heads", "num_attention_heads", integer(1), 32),
+        Key("num_key_value_heads", "num_key_value_heads", integer(1, none=True), num_key_value_heads),
+        Key("head_dim", "head_dim", integer(1, none=True), head_dim),
+        Key("intermediate_size", "intermediate_size", integer(1), intermediate_size),
+        Key("hidden_act", "hidden_act", activation, "silu"),
+        Key("max_position_embeddings", "max_position_embeddings", integer(1), max_position_embeddings),
+        Key("rms_norm_eps", "norm_eps", number(0.0), 1e-6),
+        Key("attention_dropout", "attention_dropout", probability(), 0.0),
+        Key("pad_token_id", "pad_token_id", integer(none=True), None),
+        Key("token_classification_bias", "token_bias", _flag, True),
+        Inert(("pretraining_tp",)),
+    )
+
+
+def _flag(value: Any) -> str | None:
+    return None if isinstance(value, bool) else "true or false"
+
+
+def backbone(v: Values, *, qkv_bias: bool, out_bias: bool, mlp_bias: bool, qk_norm: bool) -> Slots:
+    """The transformer."""
+    inner = join(
+        rms("attn_norm", "input_layernorm"),
+        linear("attn.q_proj", "self_attn.q_proj", bias=qkv_bias),
+        linear("attn.k_proj", "self_attn.k_proj", bias=qkv_bias),
+        linear("attn.v_proj", "self_attn.v_proj", bias=qkv_bias),
+        linear("attn.o_proj", "self_attn.o_proj", bias=out_bias),
+        rms("attn.q_norm", "self_attn.q_norm") if qk_norm else (),
+        rms("attn.k_norm", "self_attn.k_norm") if qk_norm else (),
+        rms("mlp_norm", "post_attention_layernorm"),
+        linear("mlp.gate_proj", "mlp.gate_proj", bias=mlp_bias),
+        linear("mlp.up_proj", "mlp.up_proj", bias=mlp_bias),
+        linear("mlp.down_proj", "mlp.down_proj", bias=mlp_bias),
+    )
+    return join(
+        embed("embed.tokens", "embed_tokens"),
+        layers([f"layers.{i}" for i in range(v["num_hidden_layers"])], inner),
+        rms("final_norm", "norm"),
+    )
+
+
+def buffers(v: Values) -> tuple[str, ...]:
+    """Frequencies that old files hold in every layer."""
+    return ("rotary_emb.inv_freq",) + tuple(
+        f"layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(v["num_hidden_layers"])
+    )
+
+
+def heads(stem: str, base: Callable[[Values], Slots], *, qa_prefix: str = "transformer") -> dict[str, Head]:
+    """HF's classes of one family; `qa_prefix`: what its question answerer calls the base model."""
+    return {
+        "base": Head(hf_class=f"{stem}Model", slots=base),
+        "seqcls": Head(
+            hf_class=f"{stem}ForSequenceClassification",
+            slots=lambda v: join(base(v), head(linear("head.out", "score", bias=False))),
+        ),
+        "tokcls": Head(
+            hf_class=f"{stem}ForTokenClassification",
+            slots=lambda v: join(base(v), head(linear("head.out", "score", bias=v["token_bias"]))),
+        ),
+        "qa": Head(
+            hf_class=f"{stem}ForQuestionAnswering",
+            slots=lambda v: join(base(v), head(linear("head.out", "qa_outputs"))),
+            prefix=qa_prefix,
+        ),
+        "causal": Head(hf_class=f"{stem}ForCausalLM", slots=lambda v: join(base(v), lm_head())),
+    }
+
+
+def lm_head() -> Slots:
+    """The output matrix of causal LM."""
+    return output_matrix("head.decoder.weight", "lm_head.weight", tied_to="embed.tokens.weight")
+
+
+def build(
+    v: Values,
+    name: str,
+    *,
+    qkv_bias: bool = False,
+    out_bias: bool = False,
+    mlp_bias: bool = False,
+    qk_norm: bool = False,
+    windows: tuple[int | None, ...] | None = None,
+) -> ModelConfig:
+    """The modules' config."""
+    count, width = v["num_hidden_layers"], v["head_dim"] or v["hidden_size"] // v["num_attention_heads"]
+    groups = v["num_key_value_heads"] or v["num_attention_heads"]
+    check_heads(v, width, groups)
+    return ModelConfig(
+        vocab_size=v["vocab_size"],
+        hidden_size=v["hidden_size"],
+        num_attention_heads=v["num_attention_heads"],
+        intermediate_size=v["intermediate_size"],
+        hidden_act=v["hidden_act"],
+        norm_eps=v["norm_eps"],
+        pad_token_id=v["pad_token_id"],
+        num_unique_layers=count,
+        layer_order=tuple(range(count)),
+        embedding_dropout=0.0,
+        attention_dropout=v["attention_dropout"],
+        attention_out_dropout=0.0,
+        mlp_out_dropout=0.0,
+        norm="rms",
+        norm_place="pre",
+        gated=True,
+        mlp_bias=mlp_bias,
+        embedding=EmbeddingConfig(
+            size=v["hidden_size"],
+            order=(),
+            position_rule="none",
+            max_position_embeddings=v["max_position_embeddings"],
+            type_vocab_size=0,
+            norm=False,
+        ),
+        causal=CausalConfig(
+            num_key_value_heads=groups,
+            head_dim=width,
+            scales=(width**-0.5,) * count,
+            windows=windows or (None,) * count,
+            rope=rope(v, head_dim=width),
+            qkv_bias=qkv_bias,
+            out_bias=out_bias,
+            qk_norm=qk_norm,
+        ),
+        tied_output=v["tie_word_embeddings"],
+        initializer_range=v["initializer_range"],
+        output_hidden_states=bool(v["output_hidden_states"]),
+        output_attentions=bool(v["output_attentions"]),
+        head=head_config(v, name),
+    )
+
+
+def check_heads(v: Values, width: int, groups: int) -> None:
+    """Raise where sizes contradict each other; HF crashes on these."""
+    if v["num_attention_heads"] % groups:
+        raise ConfigError(
+            f"config.json: `num_attention_heads` {v['num_attention_heads']} is not a multiple of "
+            f"`num_key_value_heads` {groups}."
+        )
+    if width < 1 or width % 2:
+        raise ConfigError(f"config.json: heads of width {width}: rotary positions need an even `head_dim`.")
+    check_pad(v)
+
+
+def check_pad(v: Values) -> None:
+    """Raise where the padding token has no row; a negative one counts from the end, as in HF."""
+    pad, size = v["pad_token_id"], v["vocab_size"]
+    if pad is not None and not -size <= pad < size:
+        raise ConfigError(f"config.json: `pad_token_id` {pad} is not within `vocab_size` {size}.")
+
+
+def head_config(v: Values, name: str) -> HeadConfig | None:
+    """The head, computed as the classes that HF's decoders share compute it (modeling_layers.py)."""
+    match name:
+        case "seqcls":
+            return HeadConfig(kind="last", num_labels=num_labels(v), problem_type=v["problem_type"])
+        case "tokcls":
+            rates = (v["classifier_dropout"], v["hidden_dropout"], 0.1)
+            return HeadConfig(
+                kind="tokens",
+                num_labels=num_labels(v),
+                dropout=next(rate for rate in rates if rate is not None),
+                out_bias=v["token_bias"],
+                float32_loss=True,
+            )
+        case "qa":
+            return HeadConfig(kind="spans", num_labels=2)
+        case "causal":
+            return HeadConfig(kind="causal", num_labels=v["vocab_size"])
+    return None
+
+
+def window_layers(v: Values) -> tuple[int | None, ...]:
+    """Windows of Qwen's rule: `layer_types`, else the layers from `max_window_layers` on.
+
+    Raises:
+        ConfigError: layer types that HF does not compute either.
+    """
+    window, count = v["sliding_window"] if v["use_sliding_window"] else None, v["num_hidden_layers"]
+    types = v["layer_types"]
+    if types is None:
+        return tuple(window if i >= v["max_window_layers"] else None for i in range(count))
+    listed = isinstance(types, list | tuple) and set(types) <= {"full_attention", "sliding_attention"}
+    if not listed or len(types) != count or (window is None and "sliding_attention" in types):
+        raise ConfigError(
+            f"config.json: `layer_types` should name full_attention or sliding_attention for each of {count} "
+            "layers, the latter only where `use_sliding_window` is true and `sliding_window` is set."
+        )
+    return tuple(window if kind == "sliding_attention" else None for kind in types)
+
+
+TINY = {
+    "vocab_size": 99,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "attention_dropout": 0.1,
+}
