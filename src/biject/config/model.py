@@ -152,4 +152,6 @@ class ModelConfig:
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
-        return self.causal.head_dim if self.causal is not None else self.hidden_size // self.num_attention_heads
+        return (
+            self.causal.head_dim if self.causal is not None else self.hidden_size // self.num_attention_heads
+        )

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from biject.config.causal import CausalConfig
-from biject.config.checks import activation, integer, number, probability
+from biject.config.checks import activation, anything, boolean, integer, number, probability
 from biject.config.common import causal_rows, num_labels
 from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
 from biject.config.table import Inert, Key, Row
@@ -16,11 +16,20 @@ from biject.families._rope import ROPE_ROWS, rope
 from biject.weights.rules import Slots, embed, head, join, layers, linear, output_matrix, rms
 
 Values = Mapping[str, Any]
-_DROPOUTS = (
+DROPOUTS = (
     Key("classifier_dropout", "classifier_dropout", probability(none=True), None),
     Key("hidden_dropout", "hidden_dropout", probability(none=True), None),
 )
 """Only token classification reads them (modeling_layers.py, GenericForTokenClassification)."""
+
+
+WINDOW_ROWS = (
+    Key("use_sliding_window", "use_sliding_window", boolean, False),
+    Key("sliding_window", "sliding_window", integer(1, none=True), 4096),
+    Key("max_window_layers", "max_window_layers", integer(0), 28),
+    Key("layer_types", "layer_types", anything, None),
+)
+"""Keys of Qwen's windows; see `window_layers`."""
 
 
 def llama_rows(
@@ -37,7 +46,7 @@ def llama_rows(
     return (
         *causal_rows(tied=False),
         *ROPE_ROWS,
-        *_DROPOUTS,
+        *DROPOUTS,
         Key("vocab_size", "vocab_size", integer(1), vocab_size),
         Key("hidden_size", "hidden_size", integer(1), 4096),
         Key("num_hidden_layers", "num_hidden_layers", integer(1), 32),
@@ -50,13 +59,9 @@ def llama_rows(
         Key("rms_norm_eps", "norm_eps", number(0.0), 1e-6),
         Key("attention_dropout", "attention_dropout", probability(), 0.0),
         Key("pad_token_id", "pad_token_id", integer(none=True), None),
-        Key("token_classification_bias", "token_bias", _flag, True),
+        Key("token_classification_bias", "token_bias", boolean, True),
         Inert(("pretraining_tp",)),
     )
-
-
-def _flag(value: Any) -> str | None:
-    return None if isinstance(value, bool) else "true or false"
 
 
 def backbone(v: Values, *, qkv_bias: bool, out_bias: bool, mlp_bias: bool, qk_norm: bool) -> Slots:

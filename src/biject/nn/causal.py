@@ -101,9 +101,10 @@ class CausalAttention(nn.Module):
     def forward(self, x_TD: Tensor, layout: Padded, *, weights: bool, call: CausalCall) -> Tensor:
         """`weights`: compute the attention weights explicitly and emit them as `attentions`."""
         q_TD, k_TD, v_TD = self._project(x_TD)
-        q_BHLE = layout.heads(self._turn(q_TD, self.q_norm, call), self.num_heads)
-        k_BGLE = layout.heads(self._turn(k_TD, self.k_norm, call), self.num_groups)
-        v_BGLE = layout.heads(v_TD, self.num_groups)
+        turn = None if call.turn is None else tuple(map(layout.grid, call.turn))
+        q_BHLE = self._heads(layout.grid(q_TD), self.q_norm, turn)
+        k_BGLE = self._heads(layout.grid(k_TD), self.k_norm, turn)
+        v_BGLE = self._heads(layout.grid(v_TD), None, None)
         if call.memory is not None:
             k_BGLE, v_BGLE = call.memory.update(self.layer, k_BGLE, v_BGLE)
         context_BHLE = self._attend(q_BHLE, k_BGLE, v_BGLE, call.masks[self.window], weights=weights)
@@ -117,16 +118,14 @@ class CausalAttention(nn.Module):
             return q_TD, k_TD, v_TD
         return self.q_proj(x_TD), self.k_proj(x_TD), self.v_proj(x_TD)
 
-    def _turn(self, x_TD: Tensor, norm: nn.Module | None, call: CausalCall) -> Tensor:
-        """Norm over each head, then its position: (T, H·E) → (T, H·E)."""
-        if norm is None and call.turn is None:
-            return x_TD
-        x_THE = x_TD.view(x_TD.shape[0], -1, self.causal.head_dim)
-        if norm is not None:
-            x_THE = norm(x_THE)
-        if call.turn is not None:
-            x_THE = rotated(x_THE, *call.turn)
-        return x_THE.view(x_TD.shape)
+    def _heads(self, x_BLD: Tensor, norm: nn.Module | None, turn: tuple[Tensor, ...] | None) -> Tensor:
+        """Heads, normalised and turned by their positions: (B, L, H·E) → (B, H, L, E).
+
+        In HF's order and shapes: the sum that is a norm's gradient depends on them.
+        """
+        x_BLHE = x_BLD.view(*x_BLD.shape[:-1], -1, self.causal.head_dim)
+        x_BHLE = (x_BLHE if norm is None else norm(x_BLHE)).transpose(1, 2)
+        return x_BHLE if turn is None else rotated(x_BHLE, *turn)
 
     def _attend(self, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, weights: bool) -> Tensor:
         dropout = self.dropout if self.training else 0.0

@@ -103,7 +103,9 @@ def _yarn(rope: RopeConfig) -> Frequencies:
         low, high = math.floor(low), math.ceil(high)
     low, high = max(low, 0), min(high, width - 1)
     high += 0.001 if low == high else 0
-    ramp = torch.clamp((torch.arange(width // 2, dtype=torch.float32, device="cpu") - low) / (high - low), 0, 1)
+    ramp = torch.clamp(
+        (torch.arange(width // 2, dtype=torch.float32, device="cpu") - low) / (high - low), 0, 1
+    )
     kept = 1 - ramp
     return stretched * (1 - kept) + plain * kept, _yarn_scale(rope, factor)
 

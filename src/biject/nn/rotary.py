@@ -46,8 +46,8 @@ class Rotary(nn.Module):
         return self.frequencies.to(device)
 
 
-def rotated(x_THE: Tensor, cos_TE: Tensor, sin_TE: Tensor) -> Tensor:
-    """Each pair (i, i + E / 2) of every head turned by its row's angle: (T, H, E) → (T, H, E)."""
-    half = x_THE.shape[-1] // 2
-    crossed = torch.cat((-x_THE[..., half:], x_THE[..., :half]), dim=-1)
-    return (x_THE * cos_TE.unsqueeze(1)) + (crossed * sin_TE.unsqueeze(1))
+def rotated(x_BHLE: Tensor, cos_BLE: Tensor, sin_BLE: Tensor) -> Tensor:
+    """Each pair (i, i + E / 2) of every head turned by its token's angle: (B, H, L, E) → (B, H, L, E)."""
+    half = x_BHLE.shape[-1] // 2
+    crossed = torch.cat((-x_BHLE[..., half:], x_BHLE[..., :half]), dim=-1)
+    return (x_BHLE * cos_BLE.unsqueeze(1)) + (crossed * sin_BLE.unsqueeze(1))

@@ -125,7 +125,9 @@ def _compare(subject: Subject, theirs: nn.Module, ours: Gradients, other: Gradie
     seen: set[int] = set()
     wrong, worst, count = [], 0.0, 0
     for binding in subject.ours.provenance.plan.bindings:
-        name = _first(hf_parameter(disk, parameters, subject.family.prefix_of(subject.head)) for disk in binding.disk)
+        name = _first(
+            hf_parameter(disk, parameters, subject.family.prefix_of(subject.head)) for disk in binding.disk
+        )
         if name is None:
             wrong.append(f"{binding.memory} (HF has no {binding.disk[0]})")
             continue
