@@ -47,7 +47,14 @@ class Rotary(nn.Module):
 
 
 def rotated(x_BHLE: Tensor, cos_BLE: Tensor, sin_BLE: Tensor) -> Tensor:
-    """Each pair (i, i + E / 2) of every head turned by its token's angle: (B, H, L, E) → (B, H, L, E)."""
+    """Each pair (i, i + E / 2) of every head turned by its token's angle: (B, H, L, E) → (B, H, L, E).
+
+    In HF's order, which is also the order in which autograd adds up the two gradients.
+    """
+    return (x_BHLE * cos_BLE.unsqueeze(1)) + (_crossed(x_BHLE) * sin_BLE.unsqueeze(1))
+
+
+def _crossed(x_BHLE: Tensor) -> Tensor:
     half = x_BHLE.shape[-1] // 2
-    crossed = torch.cat((-x_BHLE[..., half:], x_BHLE[..., :half]), dim=-1)
-    return (x_BHLE * cos_BLE.unsqueeze(1)) + (crossed * sin_BLE.unsqueeze(1))
+    first, second = x_BHLE[..., :half], x_BHLE[..., half:]
+    return torch.cat((-second, first), dim=-1)
