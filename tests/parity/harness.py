@@ -15,6 +15,11 @@ from biject.model import Model, load
 from biject.verify.inputs import Case
 
 
+def language_head(model_type: str) -> str:
+    """The head that every family has under one of two names: masked or causal LM."""
+    return "mlm" if "mlm" in family(model_type).heads else "causal"
+
+
 def hf_model(
     folder: Path, ours: Model, *, attention: str | None = None, dtype: torch.dtype | None = None
 ) -> nn.Module:

@@ -121,7 +121,7 @@ def causal_rows(*, tied: bool) -> tuple[Row, ...]:
         Const("is_encoder_decoder", (False, None), "attention to an encoder is not computed"),
         Const("is_causal", (True, None), "this family is computed with causal attention only"),
         Const("tie_last_hidden_states", (True, None), "hidden states end with the normalised one"),
-        Inert(("is_decoder",)),
+        Inert(("is_decoder", "chunk_size_feed_forward")),
     )
 
 
