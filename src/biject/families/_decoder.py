@@ -237,7 +237,7 @@ def window_layers(v: Values) -> tuple[int | None, ...]:
 
 
 TINY = {
-    "vocab_size": 99,
+    "vocab_size": 384,
     "hidden_size": 32,
     "num_hidden_layers": 2,
     "num_attention_heads": 4,

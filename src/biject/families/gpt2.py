@@ -160,7 +160,7 @@ FAMILY = Family(
     buffers=buffers,
     eager_when=("reorder_and_upcast_attn",),
     tiny={
-        "vocab_size": 99,
+        "vocab_size": 384,
         "n_embd": 32,
         "n_layer": 2,
         "n_head": 4,
