@@ -30,7 +30,10 @@ def hf_model(
     cls = getattr(transformers, known.heads[ours.head_name].hf_class)
     extra = {"legacy": ours.settled["legacy"]} if "legacy" in ours.settled else {}
     model = cls.from_pretrained(
-        folder, attn_implementation=attention or known.backend(ours.hf_config), dtype=dtype or ours.file_dtype, **extra
+        folder,
+        attn_implementation=attention or known.backend(ours.hf_config),
+        dtype=dtype or ours.file_dtype,
+        **extra,
     )
     assert isinstance(model, nn.Module)
     return model.eval()

@@ -45,14 +45,17 @@ def test_every_key_of_hf_s_config_is_known(model_type: str) -> None:
     assert families()[model_type].config.unknown(written) == ()
 
 
-@pytest.mark.parametrize("model_type", [name for name in families() if "rope_theta" in families()[name].config.keys])
+@pytest.mark.parametrize(
+    "model_type", [name for name in families() if "rope_theta" in families()[name].config.keys]
+)
 def test_default_sizes_of_heads_and_positions_are_hf_s(model_type: str) -> None:
     from transformers import AutoConfig
 
     hf = AutoConfig.for_model(model_type)
     known = families()[model_type]
     causal = known.build(known.config.read({}), "base").causal
-    assert causal is not None and causal.rope is not None
+    assert causal is not None
+    assert causal.rope is not None
     assert {"rope_type": causal.rope.type, "rope_theta": causal.rope.theta} == hf.rope_parameters
     assert causal.num_key_value_heads == hf.num_key_value_heads
     assert causal.head_dim == getattr(hf, "head_dim", hf.hidden_size // hf.num_attention_heads)

@@ -145,8 +145,6 @@ def tied_reference(reference: Make, model_type: str) -> Path:
     return reference(model_type, language_head(model_type), overrides={"tie_word_embeddings": True})
 
 
-
-
 @pytest.mark.parametrize("model_type", list(TWINS))
 def test_tied_twin_written(model_type: str, reference: Make) -> None:
     table, output = TWINS[model_type]

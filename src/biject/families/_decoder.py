@@ -88,9 +88,8 @@ def backbone(v: Values, *, qkv_bias: bool, out_bias: bool, mlp_bias: bool, qk_no
 
 def buffers(v: Values) -> tuple[str, ...]:
     """Frequencies that old files hold in every layer."""
-    return ("rotary_emb.inv_freq",) + tuple(
-        f"layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(v["num_hidden_layers"])
-    )
+    names = (f"layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(v["num_hidden_layers"]))
+    return ("rotary_emb.inv_freq", *names)
 
 
 def heads(stem: str, base: Callable[[Values], Slots], *, qa_prefix: str = "transformer") -> dict[str, Head]:

@@ -71,8 +71,8 @@ def last_columns(input_ids: Tensor | None, batch: int, pad_token_id: int | None)
     if pad_token_id is None:
         if batch != 1:
             raise InputError(
-                f"{batch} texts cannot be classified in one call: config.json defines no `pad_token_id`, so the "
-                "last token of a text cannot be told from padding. Define it, or pass one text at a time."
+                f"{batch} texts cannot be classified in one call: config.json defines no `pad_token_id`, so "
+                "a text's last token cannot be told from padding. Define it, or pass one text at a time."
             )
         return -1
     if input_ids is None:

@@ -80,7 +80,10 @@ def _longrope(rope: RopeConfig, factors: tuple[float, ...]) -> Frequencies:
 def _llama3(rope: RopeConfig) -> Frequencies:
     """Long waves are stretched, short ones kept, those between interpolated."""
     low, high, original = rope.low_freq_factor, rope.high_freq_factor, rope.original_max_position_embeddings
-    assert rope.factor is not None and low is not None and high is not None and original is not None
+    assert rope.factor is not None
+    assert low is not None
+    assert high is not None
+    assert original is not None
     plain, _ = _default(rope)
     wave = 2 * math.pi / plain
     stretched = torch.where(wave > original / low, plain / rope.factor, plain)

@@ -73,7 +73,9 @@ def _write_bytes(folder: Path, config: dict[str, Any]) -> None:
     if config.get("bos_token_id") == config.get("eos_token_id"):
         style["bos"] = style["eos"]
     wanted = {style[role]: config.get(f"{role}_token_id") for role in style}
-    special = {token: i for token, i in wanted.items() if isinstance(i, int) and 0 <= i < config["vocab_size"]}
+    special = {
+        token: i for token, i in wanted.items() if isinstance(i, int) and 0 <= i < config["vocab_size"]
+    }
     learned = Tokenizer(models.BPE())
     learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     trainer = trainers.BpeTrainer(
