@@ -87,6 +87,11 @@ class Family:
         own = self.heads[head].prefix if head in self.heads else None
         return self.prefix if own is None else own
 
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """All names that HF's classes of this family have for the base model."""
+        return tuple(dict.fromkeys(self.prefix_of(head) for head in ("base", *self.heads)))
+
     def carried(self, values: Mapping[str, Any]) -> tuple[str, ...]:
         """Names, relative to the base, of tensors that are carried without a word."""
         return self.carry + (self.buffers(values) if self.buffers is not None else ())

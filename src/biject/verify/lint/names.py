@@ -47,7 +47,7 @@ def _expected(facts: Facts) -> set[str]:
         slots = facts.family.all_slots(facts.family.config.read(facts.config))
     except Exception:  # a broken config is another rule's finding
         return set()
-    return {spelling.name(slot) for spelling in spellings(facts.family.prefix) for slot in slots}
+    return {spelling.name(slot) for spelling in spellings(*facts.family.prefixes) for slot in slots}
 
 
 def adapter_keys(facts: Facts) -> list[Finding]:
