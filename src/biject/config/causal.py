@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-RopeType = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional"]
+RopeType = Literal["default", "linear", "dynamic", "yarn", "longrope", "by-wavelength", "proportional"]
 """How the frequencies of rotary positions are scaled for long texts (transformers 5.23,
-modeling_rope_utils.py, `ROPE_INIT_FUNCTIONS`).
+modeling_rope_utils.py, `ROPE_INIT_FUNCTIONS`); `by-wavelength` is its `llama3`.
 """
 
 
@@ -22,7 +22,7 @@ class RopeConfig:
     factor: float | None = None
     """How many times longer texts get; of `yarn` and `longrope` None means as the lengths say."""
     original_max_position_embeddings: int | None = None
-    """The length of training before the scaling: `yarn`, `longrope`, `llama3`."""
+    """The length of training before the scaling: `yarn`, `longrope`, `by-wavelength`."""
     attention_factor: float | None = None
     """`yarn`, `longrope`: cosines and sines are multiplied by it; None for the paper's value."""
     beta_fast: float | None = None

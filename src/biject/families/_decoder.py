@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
-
 from biject.config.causal import CausalConfig
 from biject.config.checks import activation, anything, boolean, integer, number, probability
-from biject.config.common import causal_rows, num_labels
-from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
+from biject.config.common import causal_rows
+from biject.config.model import EmbeddingConfig, ModelConfig
 from biject.config.table import Inert, Key, Row
 from biject.errors import ConfigError
-from biject.families._family import Head
+from biject.families._decoder_heads import DROPOUTS, Values, check_pad, head_config, heads
 from biject.families._rope import ROPE_ROWS, rope
-from biject.weights.rules import Slots, embed, head, join, layers, linear, output_matrix, rms
-
-Values = Mapping[str, Any]
-DROPOUTS = (
-    Key("classifier_dropout", "classifier_dropout", probability(none=True), None),
-    Key("hidden_dropout", "hidden_dropout", probability(none=True), None),
-)
-"""Only token classification reads them (modeling_layers.py, GenericForTokenClassification)."""
-
+from biject.weights.rules import Slots, embed, join, layers, linear, rms
 
 WINDOW_ROWS = (
     Key("use_sliding_window", "use_sliding_window", boolean, False),
@@ -90,32 +79,6 @@ def buffers(v: Values) -> tuple[str, ...]:
     """Frequencies that old files hold in every layer."""
     names = (f"layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(v["num_hidden_layers"]))
     return ("rotary_emb.inv_freq", *names)
-
-
-def heads(stem: str, base: Callable[[Values], Slots], *, qa_prefix: str = "transformer") -> dict[str, Head]:
-    """HF's classes of one family; `qa_prefix`: what its question answerer calls the base model."""
-    return {
-        "base": Head(hf_class=f"{stem}Model", slots=base),
-        "seqcls": Head(
-            hf_class=f"{stem}ForSequenceClassification",
-            slots=lambda v: join(base(v), head(linear("head.out", "score", bias=False))),
-        ),
-        "tokcls": Head(
-            hf_class=f"{stem}ForTokenClassification",
-            slots=lambda v: join(base(v), head(linear("head.out", "score", bias=v["token_bias"]))),
-        ),
-        "qa": Head(
-            hf_class=f"{stem}ForQuestionAnswering",
-            slots=lambda v: join(base(v), head(linear("head.out", "qa_outputs"))),
-            prefix=qa_prefix,
-        ),
-        "causal": Head(hf_class=f"{stem}ForCausalLM", slots=lambda v: join(base(v), lm_head())),
-    }
-
-
-def lm_head() -> Slots:
-    """The output matrix of causal LM."""
-    return output_matrix("head.decoder.weight", "lm_head.weight", tied_to="embed.tokens.weight")
 
 
 def build(
@@ -188,34 +151,6 @@ def check_heads(v: Values, width: int, groups: int) -> None:
     check_pad(v)
 
 
-def check_pad(v: Values) -> None:
-    """Raise where the padding token has no row; a negative one counts from the end, as in HF."""
-    pad, size = v["pad_token_id"], v["vocab_size"]
-    if pad is not None and not -size <= pad < size:
-        raise ConfigError(f"config.json: `pad_token_id` {pad} is not within `vocab_size` {size}.")
-
-
-def head_config(v: Values, name: str) -> HeadConfig | None:
-    """The head, computed as the classes that HF's decoders share compute it (modeling_layers.py)."""
-    match name:
-        case "seqcls":
-            return HeadConfig(kind="last", num_labels=num_labels(v), problem_type=v["problem_type"])
-        case "tokcls":
-            rates = (v["classifier_dropout"], v["hidden_dropout"], 0.1)
-            return HeadConfig(
-                kind="tokens",
-                num_labels=num_labels(v),
-                dropout=next(rate for rate in rates if rate is not None),
-                out_bias=v["token_bias"],
-                float32_loss=True,
-            )
-        case "qa":
-            return HeadConfig(kind="spans", num_labels=2)
-        case "causal":
-            return HeadConfig(kind="causal", num_labels=v["vocab_size"])
-    return None
-
-
 def window_layers(v: Values) -> tuple[int | None, ...]:
     """Windows of Qwen's rule: `layer_types`, else the layers from `max_window_layers` on.
 
@@ -234,6 +169,18 @@ def window_layers(v: Values) -> tuple[int | None, ...]:
         )
     return tuple(window if kind == "sliding_attention" else None for kind in types)
 
+
+__all__ = [
+    "TINY",
+    "WINDOW_ROWS",
+    "Values",
+    "backbone",
+    "build",
+    "buffers",
+    "heads",
+    "llama_rows",
+    "window_layers",
+]
 
 TINY = {
     "vocab_size": 384,

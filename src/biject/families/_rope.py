@@ -65,7 +65,7 @@ def rope(v: Mapping[str, Any], *, head_dim: int) -> RopeConfig:
         original = v["original_positions"] or given.get("original_max_position_embeddings")
         original = original or v["max_position_embeddings"]
     return RopeConfig(
-        type=kind,
+        type="by-wavelength" if kind == "llama3" else kind,
         theta=theta,
         head_dim=head_dim,
         max_position_embeddings=v["max_position_embeddings"],

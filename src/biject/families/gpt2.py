@@ -14,9 +14,17 @@ from biject.config.common import causal_rows
 from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
 from biject.config.table import ConfigTable, Inert, Key
 from biject.errors import ConfigError
-from biject.families._decoder import DROPOUTS, Values, check_pad, head_config, lm_head
-from biject.families._family import Family, Head
-from biject.weights.rules import Slots, embed, head, join, layers, linear, norm
+from biject.families._decoder_heads import DROPOUTS, Values, check_pad, head_config, heads
+from biject.families._family import Family
+from biject.weights.rules import Slots, embed, join, layers, linear, norm
+
+_ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+"""Sizes that HF reads under two names (`attribute_map`)."""
 
 
 def backbone(v: Values) -> Slots:
@@ -46,14 +54,15 @@ def buffers(v: Values) -> tuple[str, ...]:
 
 def build(v: Values, name: str) -> ModelConfig:
     """The modules' config."""
-    width, heads, count = v["hidden_size"], v["num_attention_heads"], v["num_hidden_layers"]
-    if width % heads:
-        raise ConfigError(f"config.json: `n_embd` {width} is not a multiple of `n_head` {heads}.")
+    width, num_heads, count = v["hidden_size"], v["num_attention_heads"], v["num_hidden_layers"]
+    if width % num_heads:
+        raise ConfigError(f"config.json: `n_embd` {width} is not a multiple of `n_head` {num_heads}.")
     check_pad(v)
+    _check_aliases(v)
     return ModelConfig(
         vocab_size=v["vocab_size"],
         hidden_size=width,
-        num_attention_heads=heads,
+        num_attention_heads=num_heads,
         intermediate_size=v["intermediate_size"] or 4 * width,
         hidden_act=v["hidden_act"],
         norm_eps=v["norm_eps"],
@@ -76,13 +85,23 @@ def build(v: Values, name: str) -> ModelConfig:
             padding_row=False,
             segments_from_tokens=True,
         ),
-        causal=_causal(v, width // heads),
+        causal=_causal(v, width // num_heads),
         tied_output=v["tie_word_embeddings"],
         initializer_range=v["initializer_range"],
         output_hidden_states=bool(v["output_hidden_states"]),
         output_attentions=bool(v["output_attentions"]),
         head=_head(v, name),
     )
+
+
+def _check_aliases(v: Values) -> None:
+    """Raise where a size stands under HF's general name as well, with another value."""
+    for field, own in _ALIASES.items():
+        if v[f"{field}_alias"] not in (None, v[field]):
+            raise ConfigError(
+                f"config.json: `{own}` is {v[field]}, but `{field}`, another name of it, is "
+                f"{v[f'{field}_alias']}; keep `{own}` only."
+            )
 
 
 def _causal(v: Values, width: int) -> CausalConfig:
@@ -104,7 +123,7 @@ def _causal(v: Values, width: int) -> CausalConfig:
 
 def _head(v: Values, name: str) -> HeadConfig | None:
     """As other decoders', but that token classification computes its loss in the logits' dtype."""
-    config = head_config({**v, "token_bias": True}, name)
+    config = head_config(v, name)
     return replace(config, float32_loss=False) if config is not None and config.kind == "tokens" else config
 
 
@@ -119,6 +138,7 @@ FAMILY = Family(
         Key("n_embd", "hidden_size", integer(1), 768),
         Key("n_layer", "num_hidden_layers", integer(1), 12),
         Key("n_head", "num_attention_heads", integer(1), 12),
+        [Key(name, f"{name}_alias", integer(1, none=True), None) for name in _ALIASES],
         Key("n_inner", "intermediate_size", integer(1, none=True), None),
         Key("activation_function", "hidden_act", activation, "gelu_new"),
         Key("resid_pdrop", "residual_dropout", probability(), 0.1),
@@ -141,22 +161,7 @@ FAMILY = Family(
         ),
     ),
     build=build,
-    heads={
-        "base": Head(hf_class="GPT2Model", slots=backbone),
-        "seqcls": Head(
-            hf_class="GPT2ForSequenceClassification",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "score", bias=False))),
-        ),
-        "tokcls": Head(
-            hf_class="GPT2ForTokenClassification",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "classifier"))),
-        ),
-        "qa": Head(
-            hf_class="GPT2ForQuestionAnswering",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "qa_outputs"))),
-        ),
-        "causal": Head(hf_class="GPT2LMHeadModel", slots=lambda v: join(backbone(v), lm_head())),
-    },
+    heads=heads("GPT2", backbone, tokens="classifier", causal="GPT2LMHeadModel"),
     buffers=buffers,
     eager_when=("reorder_and_upcast_attn",),
     tiny={

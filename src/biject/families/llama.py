@@ -38,7 +38,7 @@ FAMILY = Family(
         Key("mlp_bias", "mlp_bias", boolean, False),
     ),
     build=build,
-    heads=heads("Llama", backbone),
+    heads=heads("Llama", backbone, qa_prefix="transformer"),
     buffers=buffers,
     tiny=TINY,
     base={

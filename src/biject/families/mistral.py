@@ -37,7 +37,7 @@ FAMILY = Family(
         Inert(("layer_types",)),
     ),
     build=build,
-    heads=heads("Mistral", backbone, qa_prefix="model"),
+    heads=heads("Mistral", backbone),
     buffers=buffers,
     tiny={**TINY, "sliding_window": 7},
     base={

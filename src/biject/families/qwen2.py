@@ -35,7 +35,7 @@ FAMILY = Family(
         WINDOW_ROWS,
     ),
     build=build,
-    heads=heads("Qwen2", backbone),
+    heads=heads("Qwen2", backbone, qa_prefix="transformer"),
     buffers=buffers,
     tiny={**TINY, "tie_word_embeddings": True},
     base={

@@ -40,7 +40,7 @@ FAMILY = Family(
         Key("attention_bias", "attention_bias", boolean, False),
     ),
     build=build,
-    heads=heads("Qwen3", backbone),
+    heads=heads("Qwen3", backbone, qa_prefix="transformer"),
     buffers=buffers,
     tiny={**TINY, "head_dim": 12},
     base={

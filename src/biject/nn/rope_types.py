@@ -77,7 +77,7 @@ def _longrope(rope: RopeConfig, factors: tuple[float, ...]) -> Frequencies:
     return 1.0 / (extended * rope.theta ** _exponents(rope.head_dim)), scale
 
 
-def _llama3(rope: RopeConfig) -> Frequencies:
+def _by_wavelength(rope: RopeConfig) -> Frequencies:
     """Long waves are stretched, short ones kept, those between interpolated."""
     low, high, original = rope.low_freq_factor, rope.high_freq_factor, rope.original_max_position_embeddings
     assert rope.factor is not None
@@ -134,6 +134,6 @@ _TABLE: dict[str, Callable[[RopeConfig], Frequencies]] = {
     "linear": _linear,
     "dynamic": _dynamic,
     "yarn": _yarn,
-    "llama3": _llama3,
+    "by-wavelength": _by_wavelength,
     "proportional": _proportional,
 }
