@@ -1,4 +1,4 @@
-"""Heads of decoders: names and settings of the classes that `modeling_layers.py` (transformers 5.23) shares."""
+"""Heads of decoders: names and settings, as transformers 5.23 shares them (modeling_layers.py)."""
 
 from __future__ import annotations
 
