@@ -192,7 +192,7 @@ def test_published_sizes_on_the_meta_device(size: str) -> None:
         ("llama", {"rope_scaling": {"type": "linear", "factor": "2"}}, "`factor`"),
         ("llama", {"rope_scaling": {"type": "linear", "factor": 0}}, "`factor`"),
         ("llama", {"rope_scaling": [1]}, "an object"),
-        ("llama", {"rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [1]}}, "4 numbers"),
+        ("llama", {"rope_scaling": {"type": "longrope", "short_factor": [1], "long_factor": [1]}}, "4 num"),
         ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "`low_freq_factor` is missing"),
         ("llama", {"rope_scaling": {"type": "linear", "factor": 2}, "partial_rotary_factor": 0.5}, "partial"),
         ("llama", {"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "by layer type"),
