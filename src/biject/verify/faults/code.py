@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import biject.nn.rows as rows
 import biject.nn.transformer as transformer
 from biject.model import Model
 from biject.nn.disentangled import relative_distances
@@ -179,12 +180,12 @@ def ignored_labels_counted(model: Model) -> Iterator[str]:
     kind = model.config.head.kind if model.config.head else None
     if kind not in ("tokens", "vocab", "causal"):
         raise DoesNotApply("the head has no label for each token")
-    right = causal_loss if kind == "causal" else row_loss
+    right, owner = (causal_loss, transformer) if kind == "causal" else (row_loss, rows)
 
     def wrong(logits: Tensor, labels: Tensor, **rest: Any) -> Tensor:
         return right(logits, labels.clamp(min=0), **rest)
 
-    with patched(transformer, right.__name__, wrong):
+    with patched(owner, right.__name__, wrong):
         yield "the loss"
 
 
