@@ -123,6 +123,29 @@ def test_checkpointed_layers(model_type: str, reference: Make) -> None:
     assert compare_gradients(ours, theirs, case, train=True) == []
 
 
+@pytest.mark.parametrize("eager", [False, True])
+@pytest.mark.parametrize("use_cache", [False, True])
+@pytest.mark.parametrize("model_type", DECODERS)
+def test_jumps_in_positions_part_texts(
+    model_type: str, use_cache: bool, eager: bool, reference: Make
+) -> None:
+    """HF's rule: only where it keeps no cache, and no mask is given."""
+    folder = reference(model_type, "causal", overrides={"use_cache": use_cache})
+    ours, theirs = pair(folder)
+    if eager:
+        theirs = hf_model(folder, ours, attention="eager")
+    positions = torch.tensor([[*range(9), *range(4)], [*range(3), *range(10)]])
+    inputs = {"input_ids": ids_of(2, 13), "position_ids": positions}
+    flags = {"output_attentions": True} if eager else {}
+    with torch.no_grad():
+        found = ours(**inputs, **flags)
+        assert differences(found, theirs(**inputs, **flags)) == []
+        masked = {**inputs, "attention_mask": torch.ones(2, 13, dtype=torch.long)}
+        assert differences(ours(**masked, **flags), theirs(**masked, **flags)) == []
+        apart = ours(inputs["input_ids"][:1, 9:], position_ids=positions[:1, 9:]).logits[0]
+    assert torch.allclose(found.logits[0, 9:], apart, atol=1e-5) == (not use_cache)
+
+
 @pytest.mark.parametrize("model_type", DECODERS)
 def test_segments(model_type: str, reference: Make) -> None:
     """GPT-2 looks them up in the token table; the others have none."""

@@ -59,5 +59,7 @@ class CausalConfig:
     """Queries and keys are normalised over the width of a head."""
     softmax: Literal["own", "float32"] = "float32"
     """The dtype of a softmax that is written out: the scores' own, or float32."""
+    split_at_jumps: bool = False
+    """Without a mask, jumps in `position_ids` are the ends of texts packed into one row."""
     upcast: bool = False
     """Scores are always written out and computed in float32, scaled inside the product."""

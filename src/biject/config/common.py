@@ -36,7 +36,6 @@ _UNUSED = (
     "cls_token_id",
     "mask_token_id",
     "unk_token_id",
-    "use_cache",
     "gradient_checkpointing",
     "return_dict",
     "torchscript",
@@ -107,7 +106,7 @@ COMMON: tuple[Row, ...] = (
     Const("is_encoder_decoder", (False, None), _ENCODER_ONLY),
     Const("is_causal", (False, None), _ENCODER_ONLY),
     Const("position_embedding_type", ("absolute", None), "relative position embeddings are not computed"),
-    Inert(("tie_last_hidden_states",)),
+    Inert(("tie_last_hidden_states", "use_cache")),
 )
 """Of encoders."""
 
@@ -121,6 +120,7 @@ def causal_rows(*, tied: bool) -> tuple[Row, ...]:
         Const("is_encoder_decoder", (False, None), "attention to an encoder is not computed"),
         Const("is_causal", (True, None), "this family is computed with causal attention only"),
         Const("tie_last_hidden_states", (True, None), "hidden states end with the normalised one"),
+        Key("use_cache", "use_cache", flag, True),
         Inert(("is_decoder", "chunk_size_feed_forward")),
     )
 

@@ -129,6 +129,7 @@ def build(
             rope=rope(v, head_dim=width),
             qkv_bias=qkv_bias,
             out_bias=out_bias,
+            split_at_jumps=not v["use_cache"],
             qk_norm=qk_norm,
         ),
         tied_output=v["tie_word_embeddings"],

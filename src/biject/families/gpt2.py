@@ -116,6 +116,7 @@ def _causal(v: Values, width: int) -> CausalConfig:
         fused=True,
         qkv_bias=True,
         out_bias=True,
+        split_at_jumps=not v["use_cache"],
         softmax="own",
         upcast=v["reorder_and_upcast_attn"],
     )

@@ -149,3 +149,20 @@ def causal_mask(
     if real_BS is None:
         return seen_LS[None, None].expand(batch, 1, queries, keys)
     return seen_LS[None, None] & real_BS[:, None, None, first_key : first_key + keys]
+
+
+def packed_mask(positions_BL: Tensor, window: int | None) -> Tensor | None:
+    """The mask of rows that hold several texts, told from where their positions do not count up by one:
+    (B, 1, L, L), True where a query may look; None if each row holds one text.
+
+    Source: masking_utils.py, `find_packed_sequence_indices` and `packed_sequence_compatibility_function`.
+    """
+    steps_BL = torch.diff(positions_BL, prepend=positions_BL[:, :1] - 1, dim=-1)
+    text_BL = (steps_BL != 1).cumsum(-1)
+    if not bool(text_BL[:, -1].any()):
+        return None
+    q_BL1, k_B1L = positions_BL[:, :, None], positions_BL[:, None, :]
+    seen_BLL = (k_B1L <= q_BL1) & (text_BL[:, :, None] == text_BL[:, None, :])
+    if window is not None:
+        seen_BLL = seen_BLL & (k_B1L > q_BL1 - window)
+    return seen_BLL[:, None]

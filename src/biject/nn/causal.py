@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from biject.config.causal import CausalConfig
 from biject.config.model import ModelConfig
-from biject.nn.attend import attend, attend_written_out, causal_mask
+from biject.nn.attend import attend, attend_written_out, causal_mask, packed_mask
 from biject.nn.layout import Padded
 from biject.nn.modules import RMSNorm, make_linear
 from biject.nn.rotary import Rotary, rotated
@@ -45,11 +45,14 @@ def causal_call(
     dtype: torch.dtype,
     device: torch.device,
     written_out: bool,
+    split: bool = False,
 ) -> CausalCall:
     """Masks and positions of a call without memory.
 
     `positions`: (B or 1, L); None for 0, 1, 2, … along the columns, whatever is padding, as HF counts.
+    `split`: jumps in them are the ends of texts packed into one row.
     """
+    given_BL = positions.expand(layout.batch, layout.length) if split and positions is not None else None
     if positions is None:
         positions = torch.arange(layout.length, device=device)[None]
     turn = None
@@ -57,8 +60,11 @@ def causal_call(
         cos, sin = rotary(positions, dtype)
         shape = (layout.batch, layout.length, cos.shape[-1])
         turn = (layout.rows(cos.expand(shape)), layout.rows(sin.expand(shape)))
+    packed = {} if given_BL is None else {w: packed_mask(given_BL, w) for w in set(config.windows)}
     masks = {
-        window: causal_mask(
+        window: packed[window]
+        if packed.get(window) is not None
+        else causal_mask(
             layout.mask_BL,
             batch=layout.batch,
             queries=layout.length,

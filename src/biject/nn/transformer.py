@@ -165,7 +165,14 @@ class Transformer(nn.Module):
         x_TD = self._embed(layout, input_ids, inputs_embeds, position_ids, token_type_ids)
         with Traces(None, *names) as traces:
             last = self._last_layout(choice, wanted)
-            x_TD = self._run_layers(x_TD, choice, last, weights=attentions, positions=position_ids)
+            x_TD = self._run_layers(
+                x_TD,
+                choice,
+                last,
+                weights=attentions,
+                positions=position_ids,
+                masked=attention_mask is not None,
+            )
         traced: dict[str, Any] = {
             "hidden_states": tuple(map(layout.grid, traces["hidden"])) if hiddens else None,
             "attentions": traces["attentions"] if attentions else None,
@@ -205,7 +212,14 @@ class Transformer(nn.Module):
         return x_TD
 
     def _run_layers(
-        self, x_TD: Tensor, choice: Choice, last: Layout, *, weights: bool, positions: Tensor | None
+        self,
+        x_TD: Tensor,
+        choice: Choice,
+        last: Layout,
+        *,
+        weights: bool,
+        positions: Tensor | None,
+        masked: bool,
     ) -> Tensor:
         embedded_TD, layout, order = x_TD, choice.layout, self.config.layer_order
         attention: dict[str, object] = {"weights": weights}
@@ -214,8 +228,17 @@ class Transformer(nn.Module):
             attention["distances"] = relative_distances(layout.length, self.config.relative, x_TD.device)
         elif self.config.causal:
             assert isinstance(layout, Padded)
-            same: dict[str, Any] = {"dtype": x_TD.dtype, "device": x_TD.device, "written_out": weights}
-            attention["call"] = causal_call(self.config.causal, self.rotary, layout, positions, **same)
+            no_cache = self.config.causal.split_at_jumps or (self.gradient_checkpointing and self.training)
+            attention["call"] = causal_call(
+                self.config.causal,
+                self.rotary,
+                layout,
+                positions,
+                dtype=x_TD.dtype,
+                device=x_TD.device,
+                written_out=weights,
+                split=no_cache and not masked,
+            )
         else:
             attention["attend"] = choice.attend
         emit("hidden", x_TD)
