@@ -122,6 +122,7 @@ def residual_twice(model: Model) -> Iterator[str]:
 def _residual(model: Model, layer: str, name: str, *, times: int) -> Iterator[None]:
     """Add to a part's output what is added to it anyway, `times` over."""
     if model.config.norm_place == "post":
+
         def added(x: Tensor, out: Tensor) -> Tensor:
             return out + times * x if out.shape == x.shape else out  # a last layer may give fewer rows
 
