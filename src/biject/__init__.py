@@ -12,6 +12,7 @@ TYPE_CHECKING = (
 if TYPE_CHECKING:
     from biject.auto import (
         AutoModel,
+        AutoModelForCausalLM,
         AutoModelForMaskedLM,
         AutoModelForQuestionAnswering,
         AutoModelForSequenceClassification,
@@ -29,6 +30,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AutoModel",
+    "AutoModelForCausalLM",
     "AutoModelForMaskedLM",
     "AutoModelForQuestionAnswering",
     "AutoModelForSequenceClassification",
@@ -46,6 +48,7 @@ __all__ = [
 
 _HOME = {
     "AutoModel": "biject.auto",
+    "AutoModelForCausalLM": "biject.auto",
     "AutoModelForMaskedLM": "biject.auto",
     "AutoModelForQuestionAnswering": "biject.auto",
     "AutoModelForSequenceClassification": "biject.auto",

@@ -42,6 +42,12 @@ class AutoModelForQuestionAnswering(AutoModel):
     head = "qa"
 
 
+class AutoModelForCausalLM(AutoModel):
+    """Loads a causal language model."""
+
+    head = "causal"
+
+
 class AutoModelForMaskedLM(AutoModel):
     """Loads a masked language model."""
 

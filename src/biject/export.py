@@ -18,7 +18,7 @@ DTYPES = ("float32", "float16", "bfloat16", "float64")
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _LABELLED = ("seqcls", "tokcls", "qa")
-_UNLABELLED = ("mlm", "rtd")
+_UNLABELLED = ("mlm", "causal", "rtd")
 
 
 def export_checkpoint(
@@ -39,7 +39,7 @@ def export_checkpoint(
     Args:
         name: a repository on the Hub, or a local folder.
         out: the folder to write.
-        head: `auto` for the file's own, or `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `rtd`.
+        head: `auto` for the file's own, or `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `causal`, `rtd`.
         dtype: `keep`, or one of `DTYPES` to cast every floating tensor to.
         max_shard_size: e.g. `5GB` or `500MiB`; None keeps the file's cuts.
         revision: branch, tag or commit of the repository.

@@ -80,12 +80,14 @@ def identify(
     plan = make_plan(
         hf_head.slots(values),
         names,
-        prefix=known.prefix,
+        prefix=known.prefix_of(chosen),
         tied=built.tied_output,
         same=same,
         known=lambda: known.all_slots(values),
-        carry=known.carry,
+        carry=known.carried(values),
         new_head=new_head is not None and chosen != "base",
+        others=known.prefixes,
+        own_head=chosen == file_head and new_head is None,
         where=where,
     )
     return Identity(
@@ -123,7 +125,7 @@ def _file_head(
     has = set(names)
     for name in (*(h for h in ALL_HEADS if h not in ("base", "tokcls")), "tokcls"):
         slots = known.heads[name].slots(values) if name in known.heads else ()
-        spelling = find_spelling(slots, has, known.prefix)
+        spelling = find_spelling(slots, has, known.prefix_of(name), *known.prefixes)
         own = [
             slot
             for slot in slots

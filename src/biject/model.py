@@ -44,7 +44,7 @@ class Model(Transformer):
         settled: its values by our field names, with what the tensors decided.
         file_dtype: the dtype in which the file's tensors are held unless another was asked for.
         family: the family's declarations.
-        head_name: `base`, `seqcls`, `tokcls`, `qa` or `mlm`.
+        head_name: `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `rtd`.
         tokenizer: one with added tokens that belongs to this model, or None for the source's.
         provenance: names on disk, what is carried, what was made new.
     """
@@ -145,7 +145,7 @@ def load(
 
     Args:
         path: a folder, or a repository on the Hub.
-        head: `auto` (the file's own), `base`, `seqcls`, `tokcls`, `qa` or `mlm`.
+        head: `auto` (the file's own), `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `rtd`.
         revision: branch, tag or commit of a repository.
         token: of the Hub; else `HF_TOKEN` or the one of `hf auth login`.
         dtype: `auto` keeps the file's; else a torch dtype or its name.

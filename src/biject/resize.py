@@ -1,4 +1,5 @@
-"""More or fewer tokens: the token table, a masked-LM output matrix and its bias change their rows together.
+"""More or fewer tokens: the token table, a language model's output matrix and its bias change their rows
+together.
 
 Source: `PreTrainedModel.resize_token_embeddings` in modeling_utils.py, transformers 5.23. Random numbers are
 drawn in HF's order, so that the same seed gives HF's rows, bit for bit.
@@ -17,6 +18,7 @@ from torch.distributions.multivariate_normal import MultivariateNormal
 
 from biject.errors import InputError
 from biject.nn.heads import Decoder, VocabHead
+from biject.nn.lm import CausalHead, OutputMatrix
 
 if TYPE_CHECKING:
     from biject.model import Model
@@ -66,7 +68,7 @@ def resize(
         made = nn.Embedding(count, before.shape[1], device=before.device, dtype=before.dtype)
         table.weight = _grown(before, made.weight, std)
         table.num_embeddings = count
-        if isinstance(model.head, VocabHead):
+        if isinstance(model.head, VocabHead | CausalHead):
             _resize_decoder(model.head.decoder, count, std)
     model.config = replace(model.config, vocab_size=count)
     model.chooser = model.chooser.on(model.config)
@@ -74,17 +76,24 @@ def resize(
     model.settled = {**model.settled, "vocab_size": count}
 
 
-def _resize_decoder(decoder: Decoder, count: int, std: float | None) -> None:
+def _resize_decoder(decoder: Decoder | OutputMatrix, count: int, std: float | None) -> None:
     """The bias, and the matrix unless it is the token table: then HF gives added tokens a bias of 0."""
-    old, old_bias = decoder.weight, decoder.bias
+    old = decoder.weight
+    if old is not None:
+        biased = isinstance(decoder, Decoder)
+        made = nn.Linear(old.shape[1], count, bias=biased, device=old.device, dtype=old.dtype)
+        decoder.weight = _grown(old, made.weight, std)
+    if isinstance(decoder, Decoder):
+        _resize_bias(decoder, count, std)
+
+
+def _resize_bias(decoder: Decoder, count: int, std: float | None) -> None:
+    old_bias = decoder.bias
     added = count - len(old_bias)
     bias = torch.zeros(count, device=old_bias.device, dtype=old_bias.dtype)
-    if old is not None:
-        made = nn.Linear(old.shape[1], count, device=old.device, dtype=old.dtype)
-        decoder.weight = _grown(old, made.weight, std)
-        if added > 0 and std is None:
-            spread = _SPREAD * torch.std(old_bias, dim=0).float()
-            bias[-added:].normal_(mean=old_bias.float().mean().item(), std=spread.item())
+    if decoder.weight is not None and added > 0 and std is None:
+        spread = _SPREAD * torch.std(old_bias, dim=0).float()
+        bias[-added:].normal_(mean=old_bias.float().mean().item(), std=spread.item())
     decoder.bias = _keeping(old_bias, bias)
 
 

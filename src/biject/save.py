@@ -130,7 +130,10 @@ def _tensors(
     cast = sum(name in dtypes and CODES[t.dtype] != dtypes[name] for name, t in ordered.items())
     if cast:
         changes.append(f"cast to {str(dtype or held).removeprefix('torch.')}: {cast} tensors")
-    return ordered, changes
+    if plan.respelt:
+        one = next(iter(plan.respelt))
+        changes.append(f"renamed: {len(plan.respelt)} tensors, e.g. {one} -> {plan.written(one)}")
+    return {plan.written(name): tensor for name, tensor in ordered.items()}, changes
 
 
 def _carried(model: Model, reader: Reader, name: str) -> torch.Tensor:

@@ -15,6 +15,11 @@ from biject.model import Model, load
 from biject.verify.inputs import Case
 
 
+def language_head(model_type: str) -> str:
+    """The head that every family has under one of two names: masked or causal LM."""
+    return "mlm" if "mlm" in family(model_type).heads else "causal"
+
+
 def hf_model(
     folder: Path, ours: Model, *, attention: str | None = None, dtype: torch.dtype | None = None
 ) -> nn.Module:
@@ -25,7 +30,10 @@ def hf_model(
     cls = getattr(transformers, known.heads[ours.head_name].hf_class)
     extra = {"legacy": ours.settled["legacy"]} if "legacy" in ours.settled else {}
     model = cls.from_pretrained(
-        folder, attn_implementation=attention or known.attention, dtype=dtype or ours.file_dtype, **extra
+        folder,
+        attn_implementation=attention or known.backend(ours.hf_config),
+        dtype=dtype or ours.file_dtype,
+        **extra,
     )
     assert isinstance(model, nn.Module)
     return model.eval()
@@ -45,6 +53,8 @@ def differences(ours: Any, theirs: Any) -> list[str]:
     for key in list(theirs):
         if isinstance(theirs[key], tuple) and not theirs[key]:
             continue  # HF's BERT returns empty cross_attentions
+        if not isinstance(theirs[key], tuple | Tensor):
+            continue  # HF's decoders return their cache unasked
         if key not in ours:
             found.append(f"{key} is missing")
             continue
@@ -88,7 +98,7 @@ def compare_gradients(ours: Model, theirs: nn.Module, case: Case, *, train: bool
         model.eval()
     found = [] if equal(losses[0], losses[1]) else [f"loss {_distance(losses[0], losses[1])}"]
     hf = dict(theirs.named_parameters(remove_duplicate=False))
-    prefix = ours.family.prefix
+    prefix = ours.family.prefix_of(ours.head_name)
     for binding in ours.provenance.plan.bindings:
         name = hf_name(binding.disk[0], hf, prefix)
         a, b = ours.get_parameter(binding.memory).grad, hf[name].grad

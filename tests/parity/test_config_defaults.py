@@ -14,7 +14,14 @@ _ELSEWHERE = {
     "legacy": "HF's default is true; here the tensors decide where the key is absent",
     "pooler_hidden_size": "HF fills in hidden_size",
     "initializer_range": "same value in all families",
+    "rope_scaling": "HF names rope_parameters so, too",
+    "rope_parameters": "HF fills in the default type; compared below",
+    "num_key_value_heads": "HF fills in num_attention_heads where it is null",
+    "rope_theta": "HF moves it into rope_parameters; compared below",
+    "head_dim": "HF fills in hidden_size / num_attention_heads where it is null",
+    "layer_types": "HF derives it from max_window_layers",
 }
+_QWEN = {"sliding_window": "HF makes it null unless use_sliding_window; so does window_layers"}
 
 
 @pytest.mark.parametrize("model_type", list(families()))
@@ -23,7 +30,9 @@ def test_defaults_are_hf_s(model_type: str) -> None:
 
     hf = AutoConfig.for_model(model_type)
     for key in families()[model_type].config.keys.values():
-        if key.name in _ELSEWHERE:
+        if key.field.endswith("_alias"):
+            continue  # another name of a key that is compared
+        if key.name in _ELSEWHERE or (model_type.startswith("qwen") and key.name in _QWEN):
             continue
         if hasattr(hf, key.name):
             assert getattr(hf, key.name) == key.default, key.name
@@ -37,3 +46,21 @@ def test_every_key_of_hf_s_config_is_known(model_type: str) -> None:
 
     written = AutoConfig.for_model(model_type).to_dict()
     assert families()[model_type].config.unknown(written) == ()
+
+
+@pytest.mark.parametrize(
+    "model_type", [name for name in families() if "rope_theta" in families()[name].config.keys]
+)
+def test_default_sizes_of_heads_and_positions_are_hf_s(model_type: str) -> None:
+    from transformers import AutoConfig
+
+    hf = AutoConfig.for_model(model_type)
+    known = families()[model_type]
+    causal = known.build(known.config.read({}), "base").causal
+    assert causal is not None
+    assert causal.rope is not None
+    assert {"rope_type": causal.rope.type, "rope_theta": causal.rope.theta} == hf.rope_parameters
+    assert causal.num_key_value_heads == hf.num_key_value_heads
+    assert causal.head_dim == getattr(hf, "head_dim", hf.hidden_size // hf.num_attention_heads)
+    expected = hf.sliding_window if hasattr(hf, "sliding_window") else None
+    assert set(causal.windows) == {expected}

@@ -14,15 +14,19 @@ from biject.errors import ConfigError, WeightsError
 from biject.families import families
 from biject.model import Model, load
 from biject.save import RECORD, save_model
+from biject.verify import verify_export
+from parity.harness import language_head
 
 Make = Callable[..., Path]
 LABELS = {"labels": ["no", "yes", "maybe"]}
 
 
 @pytest.mark.parametrize("model_type", list(families()))
-@pytest.mark.parametrize("head", ["seqcls", "tokcls", "qa", "mlm"])
+@pytest.mark.parametrize("head", ["seqcls", "tokcls", "qa", "lm"])
 def test_a_lacking_head_is_an_error(model_type: str, head: str, reference: Make) -> None:
-    folder = reference(model_type, "base")
+    head = language_head(model_type) if head == "lm" else head
+    untied = {"tie_word_embeddings": False} if head == "causal" else {}  # tied, it lacks nothing
+    folder = reference(model_type, "base", overrides=untied)
     with pytest.raises(WeightsError, match="`head") as caught:
         load(folder, head=head)
     needed = families()[model_type].heads[head].slots(_values(model_type))
@@ -38,14 +42,16 @@ def _values(model_type: str) -> dict[str, object]:
 
 
 @pytest.mark.parametrize("model_type", list(families()))
-@pytest.mark.parametrize("head", ["seqcls", "tokcls", "qa", "mlm"])
-@pytest.mark.parametrize("source", ["base", "mlm"])
+@pytest.mark.parametrize("head", ["seqcls", "tokcls", "qa", "lm"])
+@pytest.mark.parametrize("source", ["base", "lm"])
 def test_a_new_head_is_said_and_recorded(
     model_type: str, head: str, source: str, reference: Make, tmp_path: Path
 ) -> None:
     import transformers
 
-    folder = reference(model_type, source)
+    untied = {"tie_word_embeddings": False} if "causal" in families()[model_type].heads else {}
+    source, head = (language_head(model_type) if one == "lm" else one for one in (source, head))
+    folder = reference(model_type, source, overrides=untied)
     (folder / "README.md").write_text("the old model's card")
     torch.manual_seed(1)
     with pytest.warns(UserWarning, match="New, randomly initialised parameters: .*`head"):
@@ -67,6 +73,9 @@ def test_a_new_head_is_said_and_recorded(
     ours, hf = model(ids), theirs.eval()(input_ids=ids)
     key = "start_logits" if head == "qa" else "logits"
     assert torch.equal(ours[key], hf[key])
+    if source != head:
+        report = verify_export(tmp_path / "export", source=folder, levels=["names", "bytes", "reload"])
+        assert report.passed, report.lines()
     if head in ("seqcls", "tokcls"):
         assert theirs.config.id2label == {0: "no", 1: "yes", 2: "maybe"} == model.id2label
 
@@ -117,5 +126,7 @@ def test_auto_classes(reference: Make) -> None:
         model = cls.from_pretrained(reference("distilbert", head, name=head))
         assert model.head_name == head
         assert not model.training
+    causal = biject.AutoModelForCausalLM.from_pretrained(reference("gpt2", "causal", name="causal"))
+    assert causal.head_name == "causal"
     with pytest.raises(TypeError, match="from_pretrained"):
         biject.AutoModel()

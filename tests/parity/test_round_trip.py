@@ -15,6 +15,7 @@ from biject.events import Notice, Progress, listening
 from biject.families import families
 from biject.model import load
 from biject.save import Saved, save_model
+from parity.harness import language_head
 
 CELLS = [(model_type, head) for model_type, known in families().items() for head in known.heads]
 Make = Callable[..., Path]
@@ -72,9 +73,10 @@ def test_every_cell(model_type: str, head: str, reference: Make) -> None:
 def test_sharded(model_type: str, reference: Make) -> None:
     import transformers
 
-    folder = reference(model_type, "mlm")
+    head = language_head(model_type)
+    folder = reference(model_type, head)
     out = folder.with_name("sharded")
-    cls = getattr(transformers, families()[model_type].heads["mlm"].hf_class)
+    cls = getattr(transformers, families()[model_type].heads[head].hf_class)
     cls.from_pretrained(folder).save_pretrained(out, max_shard_size="20KB")
     assert len(list(out.glob("model-*.safetensors"))) > 2
     assert_identical(out)
@@ -98,7 +100,7 @@ def test_gamma_and_beta(model_type: str, head: str, reference: Make) -> None:
 @pytest.mark.parametrize(("model_type", "head"), CELLS)
 def test_prefix_the_other_way(model_type: str, head: str, reference: Make) -> None:
     """Base files with the prefix, head files without it."""
-    prefix = families()[model_type].prefix + "."
+    prefix = families()[model_type].prefix_of(head) + "."
     folder = reference(model_type, head)
 
     def swap(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -113,7 +115,9 @@ def test_prefix_the_other_way(model_type: str, head: str, reference: Make) -> No
 @pytest.mark.parametrize("model_type", list(families()))
 def test_old_buffers(model_type: str, reference: Make) -> None:
     folder = reference(model_type, "base")
-    rewrite(folder, lambda t: t | {"embeddings.position_ids": torch.arange(64)[None]})
+    known = families()[model_type]
+    names = known.carried(known.config.read(known.tiny))
+    rewrite(folder, lambda t: t | {name: torch.arange(64)[None] for name in names})
     with listening(silent := Silent()):
         load(folder)
     assert silent.codes == []
@@ -129,13 +133,22 @@ TWINS = {
     "camembert": ("roberta.embeddings.word_embeddings.weight", "lm_head.decoder.weight"),
     "electra": ("electra.embeddings.word_embeddings.weight", "generator_lm_head.weight"),
     "deberta-v2": ("deberta.embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"),
+    "gpt2": ("transformer.wte.weight", "lm_head.weight"),
+    "llama": ("model.embed_tokens.weight", "lm_head.weight"),
+    "mistral": ("model.embed_tokens.weight", "lm_head.weight"),
+    "qwen2": ("model.embed_tokens.weight", "lm_head.weight"),
+    "qwen3": ("model.embed_tokens.weight", "lm_head.weight"),
 }
+
+
+def tied_reference(reference: Make, model_type: str) -> Path:
+    return reference(model_type, language_head(model_type), overrides={"tie_word_embeddings": True})
 
 
 @pytest.mark.parametrize("model_type", list(TWINS))
 def test_tied_twin_written(model_type: str, reference: Make) -> None:
     table, output = TWINS[model_type]
-    folder = reference(model_type, "mlm")
+    folder = tied_reference(reference, model_type)
     rewrite(folder, lambda t: t | {output: t[table].clone()})
     model = load(folder)
     assert model.provenance.plan.tied_output
@@ -146,7 +159,7 @@ def test_tied_twin_written(model_type: str, reference: Make) -> None:
 @pytest.mark.parametrize("model_type", list(TWINS))
 def test_twins_that_differ_stay_two(model_type: str, reference: Make) -> None:
     table, output = TWINS[model_type]
-    folder = reference(model_type, "mlm")
+    folder = tied_reference(reference, model_type)
     rewrite(folder, lambda t: t | {output: t[table] + 1.0})
     model = load(folder)
     assert not model.provenance.plan.tied_output
@@ -157,7 +170,7 @@ def test_twins_that_differ_stay_two(model_type: str, reference: Make) -> None:
 @pytest.mark.parametrize("model_type", list(TWINS))
 def test_only_the_output_matrix_is_stored(model_type: str, reference: Make) -> None:
     table, output = TWINS[model_type]
-    folder = reference(model_type, "mlm")
+    folder = tied_reference(reference, model_type)
     rewrite(folder, lambda t: {output if name == table else name: tensor for name, tensor in t.items()})
     assert_identical(folder)
 
@@ -204,7 +217,7 @@ def test_missing_pooler_is_left_out(model_type: str, reference: Make) -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("model_type", list(families()))
 def test_dtypes(model_type: str, dtype: torch.dtype, reference: Make) -> None:
-    folder = reference(model_type, "mlm", dtype=dtype)
+    folder = reference(model_type, language_head(model_type), dtype=dtype)
     assert load(folder).embed.tokens.weight.dtype == dtype
     assert_identical(folder)
 

@@ -65,7 +65,7 @@ def test_weights_equal_a_plain_loop_over_hf(model_type: str, head: str, referenc
     assert found.losses == expected
     hf = dict(theirs.named_parameters(remove_duplicate=False))
     for binding in ours.provenance.plan.bindings:
-        name = hf_name(binding.disk[0], hf, ours.family.prefix)
+        name = hf_name(binding.disk[0], hf, ours.family.prefix_of(head))
         assert torch.equal(ours.get_parameter(binding.memory), hf[name]), binding.memory
 
 

@@ -11,6 +11,7 @@ def families(*, json: Json = False) -> int:
 
     from biject.cli.console import print_json
     from biject.cli.terminal import stdout
+    from biject.families import ALL_HEADS
     from biject.families import families as registry
 
     known = registry()
@@ -19,7 +20,7 @@ def families(*, json: Json = False) -> int:
             {name: {h: head.hf_class for h, head in family.heads.items()} for name, family in known.items()}
         )
         return 0
-    heads = list(dict.fromkeys(head for family in known.values() for head in family.heads))
+    heads = [head for head in ALL_HEADS if any(head in family.heads for family in known.values())]
     table = Table("family", "base class", *heads)
     for name, family in known.items():
         base = family.heads["base"].hf_class if "base" in family.heads else ""

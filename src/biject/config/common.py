@@ -36,7 +36,6 @@ _UNUSED = (
     "cls_token_id",
     "mask_token_id",
     "unk_token_id",
-    "use_cache",
     "gradient_checkpointing",
     "return_dict",
     "torchscript",
@@ -54,11 +53,10 @@ _UNUSED = (
     "_num_labels",
     "tf_legacy_loss",
     "tie_encoder_decoder",
-    "tie_last_hidden_states",
     "use_return_dict",
     "remove_invalid_values",
 )
-"""Keys without effect on what encoders compute."""
+"""Keys without effect on what is computed."""
 
 _GENERATION = (
     "max_length",
@@ -88,23 +86,43 @@ _GENERATION = (
 )
 """Generation settings that old files keep in config.json."""
 
-COMMON: tuple[Row, ...] = (
+_SHARED: tuple[Row, ...] = (
     *LABELS,
-    Key("tie_word_embeddings", "tie_word_embeddings", boolean, True),
     Key("output_hidden_states", "output_hidden_states", flag, False),
     Key("output_attentions", "output_attentions", flag, False),
     Key("initializer_range", "initializer_range", number(0.0), 0.02),
     Key("architectures", "architectures", anything, None),
-    Const("is_decoder", (False, None), _ENCODER_ONLY),
-    Const("add_cross_attention", (False, None), _ENCODER_ONLY),
-    Const("is_encoder_decoder", (False, None), _ENCODER_ONLY),
-    Const("is_causal", (False, None), _ENCODER_ONLY),
-    Const("position_embedding_type", ("absolute", None), "relative position embeddings are not computed"),
     Const("pruned_heads", ({}, None), "pruned attention heads are not computed"),
     Const("quantization_config", (None,), "quantised weights are not read"),
     Const("per_layer_config", ({}, None), "settings that differ by layer are not computed"),
     Inert((*_UNUSED, *_GENERATION)),
 )
+
+COMMON: tuple[Row, ...] = (
+    *_SHARED,
+    Key("tie_word_embeddings", "tie_word_embeddings", boolean, True),
+    Const("is_decoder", (False, None), _ENCODER_ONLY),
+    Const("add_cross_attention", (False, None), _ENCODER_ONLY),
+    Const("is_encoder_decoder", (False, None), _ENCODER_ONLY),
+    Const("is_causal", (False, None), _ENCODER_ONLY),
+    Const("position_embedding_type", ("absolute", None), "relative position embeddings are not computed"),
+    Inert(("tie_last_hidden_states", "use_cache")),
+)
+"""Of encoders."""
+
+
+def causal_rows(*, tied: bool) -> tuple[Row, ...]:
+    """Of decoders; `tied`: whether outputs are where config.json does not say."""
+    return (
+        *_SHARED,
+        Key("tie_word_embeddings", "tie_word_embeddings", boolean, tied),
+        Const("add_cross_attention", (False, None), "attention to an encoder is not computed"),
+        Const("is_encoder_decoder", (False, None), "attention to an encoder is not computed"),
+        Const("is_causal", (True, None), "this family is computed with causal attention only"),
+        Const("tie_last_hidden_states", (True, None), "hidden states end with the normalised one"),
+        Key("use_cache", "use_cache", flag, True),
+        Inert(("is_decoder", "chunk_size_feed_forward")),
+    )
 
 
 def num_labels(values: Mapping[str, Any]) -> int:

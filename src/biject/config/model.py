@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from biject.config.causal import CausalConfig
+
 PositionRule = Literal["none", "arange", "after-pad"]
 """`arange`: 0, 1, 2, …; `after-pad`: tokens that are not padding count up from `pad_token_id + 1`,
 padding stays at it.
@@ -35,6 +37,12 @@ class EmbeddingConfig:
     projection_bias: bool = True
     zero_padding: bool = False
     """Multiply the normalised rows by the attention mask (DeBERTa)."""
+    norm: bool = True
+    """Whether the sum is normalised."""
+    padding_row: bool = True
+    """The padding token's row gets no gradient."""
+    segments_from_tokens: bool = False
+    """Segment ids, where they are given, are looked up in the token table (GPT-2)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +79,12 @@ class ConvConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
-    """What sits on the transformer: `pooled` (one row a text), `tokens`, `spans`, `vocab` (masked LM)
-    or `detection` (one number a token: was it replaced?).
+    """What sits on the transformer: `pooled` (one row a text), `last` (the same, from the last token),
+    `tokens`, `spans`, `vocab` (masked LM), `causal` (the next token) or `detection` (one number a token:
+    was it replaced?).
     """
 
-    kind: Literal["pooled", "tokens", "spans", "vocab", "detection"]
+    kind: Literal["pooled", "last", "tokens", "spans", "vocab", "causal", "detection"]
     num_labels: int
     problem_type: ProblemType | None = None
     infer_problem: Literal["dtype", "shape"] = "dtype"
@@ -91,11 +100,15 @@ class HeadConfig:
     """Before the output."""
     bias_added: bool = False
     """Masked LM: the bias is added after the product, not fused into it; the last bit can differ."""
+    out_bias: bool = True
+    """`tokens`: the output has a bias."""
+    float32_loss: bool = False
+    """`tokens`: the loss is computed in float32 whatever the logits are in."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """One transformer encoder with its head."""
+    """One transformer with its head."""
 
     vocab_size: int
     hidden_size: int
@@ -116,12 +129,21 @@ class ModelConfig:
     """HF's `chunk_size_feed_forward`: columns given to the MLP at a time, 0 for all."""
     feed_forward_chunk_norm: bool = False
     """Whether residual and norm after the MLP are computed chunk by chunk, too."""
+    norm: Literal["layer", "rms"] = "layer"
+    norm_place: Literal["pre", "post"] = "post"
+    """Before attention and MLP (and once after all layers), or after each one's residual."""
+    gated: bool = False
+    """The MLP's activation multiplies a second projection."""
+    mlp_bias: bool = True
+    weights_in_out: bool = False
+    """Matrices inside the layers are stored (in, out)."""
+    causal: CausalConfig | None = None
     relative: RelativeConfig | None = None
     conv: ConvConfig | None = None
     pooler: bool = False
     """A tanh-activated linear over the first row, as part of the transformer (BERT)."""
     tied_output: bool = True
-    """A masked-LM head's output matrix is the token table."""
+    """A language model's output matrix is the token table."""
     initializer_range: float = 0.02
     output_hidden_states: bool = False
     output_attentions: bool = False
@@ -130,4 +152,6 @@ class ModelConfig:
     @property
     def head_dim(self) -> int:
         """Width of one attention head."""
-        return self.hidden_size // self.num_attention_heads
+        return (
+            self.causal.head_dim if self.causal is not None else self.hidden_size // self.num_attention_heads
+        )

@@ -31,8 +31,8 @@ _BY_MODEL_TYPE = {
     "xlm-roberta": "XLMRobertaTokenizer",
     "xlm-roberta-xl": GENERIC,
 }
-_GENERIC_MODEL_TYPES = frozenset({"modernbert", "qwen2", "xlm-roberta-xl"})
-"""Where another class than the model type's own is named, the generic one is meant."""
+_OWN_CLASS_ALWAYS = frozenset({"modernbert", "qwen2", "xlm-roberta-xl"})
+"""Where another class than the model type's own is named, its own is meant."""
 
 _ALIASES = {
     "ElectraTokenizer": "BertTokenizer",
@@ -60,8 +60,8 @@ def class_of(files: TokenizerFiles, config: Mapping[str, Any]) -> str | None:
     if not isinstance(named, str):
         raise CheckpointError(f"{SETTINGS}: `tokenizer_class` must be a class's name, found {shown(named)}.")
     name = named.removesuffix("Fast")
-    if own is not None and name != own and model_type in _GENERIC_MODEL_TYPES:
-        return GENERIC
+    if own is not None and model_type in _OWN_CLASS_ALWAYS:
+        return own
     if name == "LlamaTokenizer" and _is_byte_level(files.serialized):
         return GENERIC
     return _ALIASES.get(name, name)

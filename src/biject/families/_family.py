@@ -14,8 +14,11 @@ from biject.weights.rules import Slots
 HEADS = ("base", "seqcls", "tokcls", "qa", "mlm")
 """Heads that every encoder family has, in the order of tables."""
 
-ALL_HEADS = (*HEADS, "rtd")
-"""All heads; `rtd` is ELECTRA's replaced-token detection."""
+CAUSAL_HEADS = ("base", "seqcls", "tokcls", "qa", "causal")
+"""Heads that every decoder family has."""
+
+ALL_HEADS = (*HEADS, "causal", "rtd")
+"""All heads; `causal` predicts the next token, `rtd` is ELECTRA's replaced-token detection."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +30,8 @@ class Head:
     """From the config's values to all slots of the model with this head."""
     also: tuple[str, ...] = ()
     """Other HF classes whose files this head reads (their further tensors are carried)."""
+    prefix: str | None = None
+    """Name of the base model inside this class, where it is not the family's."""
 
 
 def _depth(values: Mapping[str, Any]) -> tuple[int, int]:
@@ -49,8 +54,12 @@ class Family:
     heads: Mapping[str, Head]
     carry: tuple[str, ...] = ()
     """Names, relative to the base, of tensors that old files hold beside the parameters."""
+    buffers: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+    """More such names, of every layer, from the config's values."""
     attention: str = "sdpa"
     """HF's attention backend that the exact path follows."""
+    eager_when: tuple[str, ...] = ()
+    """Keys of config.json that, where true, only act under HF's `eager`: then that is followed."""
     resolve: Callable[[Mapping[str, Any], frozenset[str], str, bool | None], Mapping[str, Any]] | None = None
     """Settles values that the tensors in the file decide, given (values, names on disk, head,
     `legacy` as asked).
@@ -68,6 +77,24 @@ class Family:
             if architecture == head.hf_class or architecture in head.also:
                 return name
         return None
+
+    def backend(self, hf: Mapping[str, Any]) -> str:
+        """HF's attention backend that is followed for a config.json."""
+        return "eager" if any(hf.get(key) for key in self.eager_when) else self.attention
+
+    def prefix_of(self, head: str) -> str:
+        """Name of the base model inside HF's class for a head."""
+        own = self.heads[head].prefix if head in self.heads else None
+        return self.prefix if own is None else own
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """All names that HF's classes of this family have for the base model."""
+        return tuple(dict.fromkeys(self.prefix_of(head) for head in ("base", *self.heads)))
+
+    def carried(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names, relative to the base, of tensors that are carried without a word."""
+        return self.carry + (self.buffers(values) if self.buffers is not None else ())
 
     def require_head(self, name: str) -> Head:
         """The head called `name`.

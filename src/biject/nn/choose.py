@@ -120,8 +120,8 @@ class Chooser:
         bits = numerics == "exact" and device.type == "cpu" and not (training and self._has_dropout)
         padded = Choice(layout=grid, total=total, head=self._head if bits else None, dtype=dtype)
         columns = self.config.feed_forward_chunk_size
-        if self.layout == "padded" or mask_BL is None or columns or whole:
-            return padded
+        if self.layout == "padded" or mask_BL is None or columns or whole or self.config.causal is not None:
+            return padded  # causal attention is computed on the grid so far
         kept = spans(mask_BL)
         count = sum(kept)
         if count > WORTH_IT * total:

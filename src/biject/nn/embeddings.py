@@ -24,7 +24,9 @@ class Embeddings(nn.Module):
         sizes, size = config.embedding, config.embedding.size
         self.order, self.rule = sizes.order, sizes.position_rule
         self.pad_token_id = config.pad_token_id
-        self.tokens = Embedding(config.vocab_size, size, padding_idx=config.pad_token_id)
+        self.segments_from_tokens = sizes.segments_from_tokens
+        padding_row = config.pad_token_id if sizes.padding_row else None
+        self.tokens = Embedding(config.vocab_size, size, padding_idx=padding_row)
         if "positions" in sizes.order:
             padding = config.pad_token_id if sizes.position_rule == "after-pad" else None
             self.positions = Embedding(sizes.max_position_embeddings, size, padding_idx=padding)
@@ -55,6 +57,9 @@ class Embeddings(nn.Module):
             else:
                 ids = _in_range("token_type_ids", token_type_ids, self.segments.num_embeddings)
                 x = x + self.segments(layout.pick(ids))
+        if self.segments_from_tokens and token_type_ids is not None:
+            ids = _in_range("token_type_ids", token_type_ids, self.tokens.num_embeddings)
+            x = x + self.tokens(layout.pick(ids))
         assert isinstance(x, Tensor)
         return x if x.dim() == 2 else layout.rows(x)
 

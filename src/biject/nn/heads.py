@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from biject.config.model import HeadConfig, ModelConfig
 from biject.nn.activations import activation
 from biject.nn.layout import Layout
+from biject.nn.lm import CausalHead, LastHead
 from biject.nn.modules import LayerNorm, Linear
 
 
@@ -48,7 +49,7 @@ class RowHead(nn.Module):
         self.has_dense = head.dense_size > 0
         if self.has_dense:
             self.dense = Linear(config.hidden_size, head.dense_size)
-        self.out = Linear(head.dense_size or config.hidden_size, head.num_labels)
+        self.out = Linear(head.dense_size or config.hidden_size, head.num_labels, bias=head.out_bias)
 
     def forward(self, x_TD: Tensor, layout: Layout, *, on_grid: bool = False) -> Tensor:
         """`on_grid`: give the last linear all of HF's rows. With so few outputs it costs little, and the bits
@@ -115,11 +116,13 @@ def make_head(config: ModelConfig) -> nn.Module | None:
     """The module for `config.head`."""
     if config.head is None:
         return None
-    kinds = {
+    kinds: dict[str, type[nn.Module]] = {
         "pooled": PooledHead,
         "tokens": RowHead,
         "spans": RowHead,
         "detection": RowHead,
         "vocab": VocabHead,
+        "causal": CausalHead,
+        "last": LastHead,
     }
     return kinds[config.head.kind](config, config.head)

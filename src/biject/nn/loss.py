@@ -66,10 +66,19 @@ def _loss_by_shape(logits_BN: Tensor, labels: Tensor) -> Tensor:
     return -((F.log_softmax(logits_BN, -1) * labels).sum(-1)).mean()
 
 
-def row_loss(logits_BLN: Tensor, labels_BL: Tensor) -> Tensor:
-    """Mean cross-entropy over rows whose label is not -100."""
+def row_loss(logits_BLN: Tensor, labels_BL: Tensor, *, float32: bool = False) -> Tensor:
+    """Mean cross-entropy over rows whose label is not -100; `float32`: of logits cast to it first."""
     num_labels = logits_BLN.shape[-1]
+    logits_BLN = logits_BLN.float() if float32 else logits_BLN
     return F.cross_entropy(logits_BLN.view(-1, num_labels), check_classes(labels_BL, num_labels).view(-1))
+
+
+def causal_loss(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
+    """Mean cross-entropy, in float32, of each row against the next row's label, unless that is -100
+    (loss/loss_utils.py, ForCausalLMLoss).
+    """
+    next_BL = F.pad(labels_BL, (0, 1), value=-100)[..., 1:].contiguous()
+    return row_loss(logits_BLV, next_BL, float32=True)
 
 
 def span_loss(start_BL: Tensor, end_BL: Tensor, starts_B: Tensor, ends_B: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,24 +12,32 @@ from biject.config.model import ModelConfig
 from biject.errors import InputError
 from biject.nn.activations import activation
 from biject.nn.layout import Layout
-from biject.nn.modules import Linear
+from biject.nn.modules import make_linear
 
 
 class MLP(nn.Module):
-    """Two linears around an activation.
+    """Two linears around an activation, or three where a gate is activated and multiplies the way up.
 
     Shape: (T, D) → (T, D).
-    Source: e.g. transformers 5.23, modeling_bert.py, BertIntermediate and BertOutput.
+    Source: e.g. transformers 5.23, modeling_bert.py, BertIntermediate and BertOutput; modeling_llama.py,
+    LlamaMLP.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.up_proj = Linear(config.hidden_size, config.intermediate_size)
-        self.down_proj = Linear(config.intermediate_size, config.hidden_size)
+        width, inner = config.hidden_size, config.intermediate_size
+        stored: Any = {"bias": config.mlp_bias, "in_out": config.weights_in_out}
+        self.gate_proj = make_linear(width, inner, **stored) if config.gated else None
+        self.up_proj = make_linear(width, inner, **stored)
+        self.down_proj = make_linear(inner, width, **stored)
         self.act = activation(config.hidden_act)
 
     def forward(self, x_TD: Tensor) -> Tensor:
-        out: Tensor = self.down_proj(self.act(self.up_proj(x_TD)))
+        if self.gate_proj is not None:
+            inner_TF = self.act(self.gate_proj(x_TD)) * self.up_proj(x_TD)
+        else:
+            inner_TF = self.act(self.up_proj(x_TD))
+        out: Tensor = self.down_proj(inner_TF)
         return out
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def _start(module: nn.Module, shapes: Mapping[str, tuple[int, ...] | None], **settings: object) -> None:
@@ -36,6 +36,42 @@ class Linear(nn.Linear):
 
     def reset_parameters(self) -> None:
         """Nothing: values come from a file."""
+
+
+class InOutLinear(nn.Module):
+    """A linear whose matrix is stored (in, out); its parameters start on the meta device.
+
+    Shape: (T, in) → (T, out).
+    Source: transformers 5.23, pytorch_utils.py (Conv1D).
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        _start(self, {"weight": (in_features, out_features), "bias": (out_features,)})
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return torch.addmm(self.bias, x_TD, self.weight)
+
+
+class RMSNorm(nn.Module):
+    """Divides by the root mean square over the last axis, computed in float32 (Zhang and Sennrich 2019,
+    arXiv:1910.07467); the weight starts on the meta device.
+
+    Source: transformers 5.23, modeling_llama.py (LlamaRMSNorm).
+    """
+
+    weight: nn.Parameter
+    eps: float
+
+    def __init__(self, size: int, *, eps: float) -> None:
+        _start(self, {"weight": (size,)}, eps=eps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.to(torch.float32)
+        mean_square = wide.pow(2).mean(-1, keepdim=True)
+        return self.weight * (wide * torch.rsqrt(mean_square + self.eps)).to(x.dtype)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -69,3 +105,16 @@ class Conv1d(nn.Conv1d):
 
     def reset_parameters(self) -> None:
         """Nothing: values come from a file."""
+
+
+def make_norm(kind: str, size: int, *, eps: float) -> nn.Module:
+    """A norm of one of `ModelConfig.norm`'s kinds."""
+    return RMSNorm(size, eps=eps) if kind == "rms" else LayerNorm(size, eps=eps)
+
+
+def make_linear(in_features: int, out_features: int, *, bias: bool, in_out: bool) -> nn.Module:
+    """A linear stored (out, in), or `in_out`; the latter always has a bias."""
+    if in_out:
+        assert bias, "nothing stores (in, out) without a bias"
+        return InOutLinear(in_features, out_features)
+    return Linear(in_features, out_features, bias=bias)

@@ -80,7 +80,7 @@ def row_output(
         logits_BL = logits_BLN.squeeze(-1)
         loss = None if labels is None else detection_loss(logits_BL, labels, layout.mask_BL)
         return ModelOutput(loss=loss, logits=logits_BL, **traced)
-    loss = None if labels is None else row_loss(logits_BLN, labels)
+    loss = None if labels is None else row_loss(logits_BLN, labels, float32=head.float32_loss)
     return ModelOutput(loss=loss, logits=logits_BLN, **traced)
 
 

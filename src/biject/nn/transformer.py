@@ -11,16 +11,20 @@ from torch.utils.checkpoint import checkpoint
 
 from biject.config.model import ModelConfig
 from biject.nn.attention import SelfAttention
+from biject.nn.causal import causal_call
 from biject.nn.choose import Choice, Chooser
 from biject.nn.disentangled import ConvLayer, DisentangledAttention, RelativeTable, relative_distances
 from biject.nn.embeddings import Embeddings
 from biject.nn.heads import PooledHead, RowHead, VocabHead, make_head
 from biject.nn.inputs import check_inputs, padded_layout
-from biject.nn.layout import Layout
-from biject.nn.loss import pooled_loss
+from biject.nn.layout import Layout, Padded
+from biject.nn.lm import CausalHead, LastHead, last_columns
+from biject.nn.loss import causal_loss, pooled_loss
 from biject.nn.mlp import MLP, in_chunks
-from biject.nn.modules import LayerNorm, Linear
+from biject.nn.modules import LayerNorm, Linear, make_norm
 from biject.nn.output import ModelOutput
+from biject.nn.prenorm import PreNormLayer
+from biject.nn.rotary import Rotary
 from biject.nn.rows import Asked, all_logits, row_output, wanted_logits
 from biject.nn.traces import Traces, emit, steps, tracing
 
@@ -62,8 +66,16 @@ class Layer(nn.Module):
         return out_TD
 
 
+def _layer(config: ModelConfig, index: int) -> nn.Module:
+    """The layer that the config asks for."""
+    if config.norm_place == "pre":
+        assert config.causal is not None
+        return PreNormLayer(config, config.causal, index)
+    return Layer(config)
+
+
 class Transformer(nn.Module):
-    """An encoder with its head. Every parameter is one tensor of the checkpoint.
+    """An encoder or decoder with its head. Every parameter is one tensor of the checkpoint.
 
     Args:
         config: what to build.
@@ -79,9 +91,8 @@ class Transformer(nn.Module):
         self.chooser = Chooser(config)
         self.gradient_checkpointing = False
         self.embed = Embeddings(config)
-        self.embed_norm = LayerNorm(
-            sizes.size if sizes.projection != "before-norm" else hidden, eps=config.norm_eps
-        )
+        normed = sizes.size if sizes.projection != "before-norm" else hidden
+        self.embed_norm = LayerNorm(normed, eps=config.norm_eps) if sizes.norm else nn.Identity()
         if sizes.projection != "none":
             self.embed_proj = Linear(sizes.size, hidden, bias=sizes.projection_bias)
         self.embed_dropout = nn.Dropout(config.embedding_dropout)
@@ -89,7 +100,11 @@ class Transformer(nn.Module):
         self.relative = RelativeTable(config, config.relative) if config.relative and has_table else None
         conv = config.conv
         self.conv = ConvLayer(config, conv.kernel_size, conv.groups, conv.act) if conv else None
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_unique_layers))
+        self.layers = nn.ModuleList(_layer(config, index) for index in range(config.num_unique_layers))
+        pre = config.norm_place == "pre"
+        self.final_norm = make_norm(config.norm, hidden, eps=config.norm_eps) if pre else None
+        rope = config.causal.rope if config.causal else None
+        self.rotary = Rotary(rope) if rope else None
         self.pooler = Linear(hidden, hidden) if config.pooler else None
         self.head = make_head(config)
 
@@ -150,11 +165,20 @@ class Transformer(nn.Module):
         x_TD = self._embed(layout, input_ids, inputs_embeds, position_ids, token_type_ids)
         with Traces(None, *names) as traces:
             last = self._last_layout(choice, wanted)
-            x_TD = self._run_layers(x_TD, choice, last, weights=attentions)
+            x_TD = self._run_layers(
+                x_TD,
+                choice,
+                last,
+                weights=attentions,
+                positions=position_ids,
+                masked=attention_mask is not None,
+            )
         traced: dict[str, Any] = {
             "hidden_states": tuple(map(layout.grid, traces["hidden"])) if hiddens else None,
             "attentions": traces["attentions"] if attentions else None,
         }
+        if isinstance(self.head, CausalHead | LastHead):
+            return self._decoded(x_TD, grid, input_ids, labels, traced)
         return self._finish(x_TD, choice, last, asked, wanted, traced)
 
     def _last_layout(self, choice: Choice, wanted_K: Tensor | None) -> Layout:
@@ -187,12 +211,34 @@ class Transformer(nn.Module):
         assert isinstance(x_TD, Tensor)
         return x_TD
 
-    def _run_layers(self, x_TD: Tensor, choice: Choice, last: Layout, *, weights: bool) -> Tensor:
+    def _run_layers(
+        self,
+        x_TD: Tensor,
+        choice: Choice,
+        last: Layout,
+        *,
+        weights: bool,
+        positions: Tensor | None,
+        masked: bool,
+    ) -> Tensor:
         embedded_TD, layout, order = x_TD, choice.layout, self.config.layer_order
         attention: dict[str, object] = {"weights": weights}
         if self.config.relative:
             attention["table_PD"] = self.relative() if self.relative is not None else None
             attention["distances"] = relative_distances(layout.length, self.config.relative, x_TD.device)
+        elif self.config.causal:
+            assert isinstance(layout, Padded)
+            no_cache = self.config.causal.split_at_jumps or (self.gradient_checkpointing and self.training)
+            attention["call"] = causal_call(
+                self.config.causal,
+                self.rotary,
+                layout,
+                positions,
+                dtype=x_TD.dtype,
+                device=x_TD.device,
+                written_out=weights,
+                split=no_cache and not masked,
+            )
         else:
             attention["attend"] = choice.attend
         emit("hidden", x_TD)
@@ -201,6 +247,8 @@ class Transformer(nn.Module):
             x_TD = self._layer(self.layers[index], x_TD, here, attention)
             if step == 0 and self.conv is not None:
                 x_TD = self.conv(embedded_TD, x_TD, layout)
+            if step == len(order) - 1 and self.final_norm is not None:
+                x_TD = self.final_norm(x_TD)
             emit("hidden", x_TD)
         return x_TD
 
@@ -236,6 +284,27 @@ class Transformer(nn.Module):
         loss = None
         if asked.labels is not None:
             loss, logits = pooled_loss(logits, asked.labels, self.config.head)
+        return ModelOutput(loss=loss, logits=logits, **traced)
+
+    def _decoded(
+        self,
+        x_TD: Tensor,
+        layout: Padded,
+        input_ids: Tensor | None,
+        labels: Tensor | None,
+        traced: dict[str, Any],
+    ) -> ModelOutput:
+        """Heads and losses of decoders, on the whole grid."""
+        loss = None
+        if isinstance(self.head, CausalHead):
+            logits = self.head(x_TD, layout, self.embed.tokens.weight)
+            loss = None if labels is None else causal_loss(logits, labels)
+            return ModelOutput(loss=loss, logits=logits, **traced)
+        assert isinstance(self.head, LastHead)
+        assert self.config.head is not None
+        logits = self.head(x_TD, layout, last_columns(input_ids, layout.batch, self.config.pad_token_id))
+        if labels is not None:
+            loss, logits = pooled_loss(logits, labels, self.config.head)
         return ModelOutput(loss=loss, logits=logits, **traced)
 
     def _layer(self, layer: nn.Module, x_TD: Tensor, layout: Layout, attention: dict[str, object]) -> Tensor:

@@ -102,7 +102,7 @@ def verify_subject(subject: Subject, *, levels: Sequence[str]) -> Report:
         source=None if subject.source is None else str(subject.source.folder),
         levels=results,
         model=_model(subject),
-        environment=environment(dtype=subject.dtype, attention=subject.family.attention),
+        environment=environment(dtype=subject.dtype, attention=subject.family.backend(subject.config)),
         not_checked=_not_checked(subject, results),
     )
 

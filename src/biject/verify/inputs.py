@@ -48,7 +48,7 @@ def limits(config: Mapping[str, Any]) -> Limits:
     if known.resolve is not None:
         values = known.resolve(values, frozenset(), "base", None)
     built = known.build(values, "base")
-    pad_id = built.pad_token_id or 0
+    pad_id = max(built.pad_token_id or 0, 0)
     first = pad_id + 1 if built.embedding.position_rule == "after-pad" else 0
     return Limits(
         vocab_size=built.vocab_size,
@@ -150,7 +150,7 @@ def labels(config: Mapping[str, Any], head: str, mask: Tensor, *, seed: int = 1)
         end = torch.randint(0, length, (batch,), generator=draw)
         end[-1] = length + 3  # HF clamps it to the length and ignores it
         return {"start_positions": start, "end_positions": end}
-    if head in ("tokcls", "mlm"):
+    if head in ("tokcls", "mlm", "causal"):
         size = num_labels(config) if head == "tokcls" else limits(config).vocab_size
         values = torch.randint(0, size, (batch, length), generator=draw)
         ignored = (torch.rand((batch, length), generator=draw) < 0.4) | (mask == 0)

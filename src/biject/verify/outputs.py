@@ -8,13 +8,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from biject.verify.hf import quiet
 from biject.verify.numbers import Distance, distance
 from biject.verify.report import Check
 
 
 def run(model: nn.Module, inputs: Mapping[str, Tensor], **flags: bool) -> dict[str, tuple[Tensor, ...]]:
     """Call a model without gradients; what it gives by name, e.g. `logits` -> (tensor,)."""
-    with torch.no_grad():
+    with quiet(), torch.no_grad():
         return flatten(model(**inputs, **flags))
 
 

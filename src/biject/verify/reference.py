@@ -24,6 +24,7 @@ AUTO_CLASSES = {
     "tokcls": "AutoModelForTokenClassification",
     "qa": "AutoModelForQuestionAnswering",
     "mlm": "AutoModelForMaskedLM",
+    "causal": "AutoModelForCausalLM",
     "rtd": "AutoModelForPreTraining",
 }
 
@@ -97,11 +98,13 @@ def randomise(model: nn.Module, *, seed: int) -> None:
                     continue
                 seen.add(id(parameter))
                 noise = torch.randn(parameter.shape, generator=generator)
-                if isinstance(module, nn.LayerNorm) and name == "weight":
+                kind = type(module).__name__
+                if kind.endswith(("LayerNorm", "RMSNorm")) and name == "weight":
                     parameter.copy_(1 + 0.1 * noise)
                 elif isinstance(module, nn.Embedding):
                     parameter.copy_(0.5 * noise)
                 elif parameter.dim() == 1:
                     parameter.copy_(0.1 * noise)
                 else:  # keeps a row's variance: 0.05 at a fan-in of 256
-                    parameter.copy_(0.8 / math.sqrt(parameter[0].numel()) * noise)
+                    fan_in = len(parameter) if kind == "Conv1D" else parameter[0].numel()
+                    parameter.copy_(0.8 / math.sqrt(fan_in) * noise)

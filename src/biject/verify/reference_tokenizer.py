@@ -1,10 +1,14 @@
-"""A small real tokenizer for reference checkpoints, so that these have every file that a real one has."""
+"""A small real tokenizer for reference checkpoints, so that these have every file that a real one has:
+whole words for encoders, bytes and their pairs for decoders.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 from typing import Any
+
+from biject.families import family
 
 TEXT = (
     "the quick brown fox jumps over a lazy dog while we measure how one model becomes the same model again . "
@@ -21,6 +25,11 @@ _BERT_STYLE = {
 _ROBERTA_STYLE = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "mask": "<mask>"}
 
 
+_BYTES = 272
+"""The least vocabulary that holds all bytes, special tokens and some pairs."""
+_BYTE_CLASSES = {"gpt2": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer"}
+
+
 def write_tokenizer(folder: Path, config: dict[str, Any]) -> None:
     """Write `tokenizer.json`, `tokenizer_config.json` and `special_tokens_map.json` into `folder`.
 
@@ -29,6 +38,9 @@ def write_tokenizer(folder: Path, config: dict[str, Any]) -> None:
     """
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
+    if "causal" in family(config["model_type"]).heads and config["vocab_size"] >= _BYTES:
+        _write_bytes(folder, config)
+        return
     style = _ROBERTA_STYLE if "roberta" in str(config["model_type"]) else _BERT_STYLE
     vocabulary = _vocabulary(config, style)
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=style["unk"]))
@@ -51,6 +63,48 @@ def write_tokenizer(folder: Path, config: dict[str, Any]) -> None:
     }
     _write_json(folder / "tokenizer_config.json", settings)
     _write_json(folder / "special_tokens_map.json", special)
+
+
+def _write_bytes(folder: Path, config: dict[str, Any]) -> None:
+    """Byte-level BPE, its merges learned from `TEXT`; no special token is put around a text."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    style = {"pad": "<|pad|>", "bos": "<|begin|>", "eos": "<|endoftext|>"}
+    if config.get("bos_token_id") == config.get("eos_token_id"):
+        style["bos"] = style["eos"]
+    wanted = {style[role]: config.get(f"{role}_token_id") for role in style}
+    special = {
+        token: i for token, i in wanted.items() if isinstance(i, int) and 0 <= i < config["vocab_size"]
+    }
+    learned = Tokenizer(models.BPE())
+    learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    trainer = trainers.BpeTrainer(
+        vocab_size=min(config["vocab_size"] - len(style), 512),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
+    )
+    learned.train_from_iterator([TEXT] * 2, trainer)
+    parts = json.loads(learned.to_str())["model"]
+    free = (index for index in range(int(config["vocab_size"])) if index not in special.values())
+    ordered = sorted(parts["vocab"], key=parts["vocab"].__getitem__)
+    vocabulary = {**special, **dict(zip(ordered, free, strict=False))}
+    missing = (index for index in range(int(config["vocab_size"])) if index not in vocabulary.values())
+    vocabulary |= {token: next(missing) for token in style.values() if token not in vocabulary}
+    merges = [tuple(pair) for pair in parts["merges"]]
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(dict.fromkeys(style.values())))
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    roles = {f"{role}_token": token for role, token in style.items()} | {"unk_token": style["eos"]}
+    settings = roles | {
+        "tokenizer_class": _BYTE_CLASSES.get(config["model_type"], "PreTrainedTokenizerFast"),
+        "model_max_length": int(config.get("max_position_embeddings", config.get("n_positions", 512))),
+        "clean_up_tokenization_spaces": False,
+    }
+    _write_json(folder / "tokenizer_config.json", settings)
+    _write_json(folder / "special_tokens_map.json", roles)
 
 
 def _vocabulary(config: dict[str, Any], style: dict[str, str]) -> dict[str, int]:

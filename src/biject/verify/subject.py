@@ -118,7 +118,7 @@ class Subject:
             self.loaded[key] = load_hf(
                 source.folder,
                 class_name=class_name,
-                attention=self.family.attention,
+                attention=self.family.backend(source.config),
                 dtype=self.dtype,
                 overrides=settled_by_tensors(source),
             )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from biject.families import HEADS
 from biject.verify.variant import Variant, variants_of
 from biject.verify.variants_deberta import deberta_variants
+from biject.verify.variants_decoders import decoder_variants
 
 __all__ = ["ACTIVATIONS", "KNOWN_HF_CRASHES", "VARIANTS", "Crash", "Variant"]
 
@@ -131,6 +132,7 @@ VARIANTS: tuple[Variant, ...] = (
     *_electra(),
     *_distilbert(),
     *deberta_variants(),
+    *decoder_variants(),
 )
 
 

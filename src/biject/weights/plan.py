@@ -6,8 +6,8 @@ whole set of concrete names; the file's spelling is the one that is complete, an
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from biject.errors import WeightsError
 from biject.weights.diagnose import missing_message, refuse_foreign
@@ -55,7 +55,15 @@ class Plan:
     """Parameters that the caller asked to have made new, and the names they are written under."""
     spelling: Spelling
     tied_output: bool
-    """A masked-LM output matrix is the token table itself."""
+    """A language model's output matrix is the token table itself."""
+    respelt: Mapping[str, str] = field(default_factory=dict)
+    """Names on disk that another head's class spells with another base prefix, and how it does; they are
+    written so.
+    """
+
+    def written(self, name: str) -> str:
+        """The name under which a tensor of the file is written."""
+        return self.respelt.get(name, name)
 
     def describe(self) -> list[tuple[str, str]]:
         """Rows (memory, disk) of the mapping, for tables."""
@@ -63,16 +71,17 @@ class Plan:
         return rows + [("(carried)", name) for name in self.carried]
 
 
-def spellings(prefix: str) -> tuple[Spelling, ...]:
-    """All whole alternatives for one family's prefix."""
-    prefixes = (f"{prefix}.", "") if prefix else ("",)
+def spellings(prefix: str, *others: str) -> tuple[Spelling, ...]:
+    """All whole alternatives for one family's prefix, or `others` that its classes have."""
+    named = dict.fromkeys(one for one in (prefix, *others) if one)
+    prefixes = (*(f"{one}." for one in named), "")
     return tuple(Spelling(prefix=p, old_norms=old) for old in (False, True) for p in prefixes)
 
 
-def find_spelling(slots: Slots, names: Collection[str], prefix: str) -> Spelling:
+def find_spelling(slots: Slots, names: Collection[str], prefix: str, *others: str) -> Spelling:
     """The alternative of which the file has most; ties go to the first."""
     best, most = None, -1
-    for spelling in spellings(prefix):
+    for spelling in spellings(prefix, *others):
         found = sum(spelling.name(slot) in names for slot in slots)
         if found > most:
             best, most = spelling, found
@@ -92,6 +101,8 @@ def make_plan(
     known: Callable[[], Slots] = tuple,
     carry: Iterable[str] = (),
     new_head: bool = False,
+    others: Iterable[str] = (),
+    own_head: bool = True,
     where: str = "the checkpoint",
 ) -> Plan:
     """Bind every slot to tensors of the file.
@@ -99,12 +110,14 @@ def make_plan(
     Args:
         slots: what the model with the asked head needs.
         names: the tensors in the file, in file order.
-        prefix: the family's base prefix, without the dot.
+        prefix: what the head's class calls the base model, without the dot.
         tied: `tie_word_embeddings` of the config.
         same: compares two tensors of the file (only asked about twins that are both there).
         known: gives the slots of all heads; tensors under their names are carried without a word.
         carry: other names, relative to the base, that are carried without a word (old buffers).
         new_head: every head slot is `fresh`, whatever the file has, and so is a pooler that it lacks.
+        others: what other classes of the family call it.
+        own_head: the file's names are kept as they are; else one of `others` becomes `prefix`.
         where: the file or folder, for messages.
 
     Raises:
@@ -112,7 +125,7 @@ def make_plan(
             weights) whose maths is not computed.
     """
     refuse_foreign(names, where)
-    spelling = find_spelling(slots, names, prefix)
+    spelling = find_spelling(slots, names, prefix, *others)
     fresh = [s for s in slots if new_head and not s.base and not (s.tied_to and tied)]
     read = tuple(s for s in slots if s.base or not new_head)
     bound, missing = _bind_all(read, spelling, set(names), tied=tied, same=same)
@@ -134,7 +147,16 @@ def make_plan(
         fresh=tuple(Binding(memory=s.memory, disk=(_written_as(s, spelling, tied),)) for s in fresh),
         spelling=spelling,
         tied_output=not any(s.tied_to and (s.memory in bound or s in fresh) for s in slots),
+        respelt={} if own_head else _respelt(slots, bound, spelling, prefix),
     )
+
+
+def _respelt(slots: Slots, bound: Mapping[str, list[str]], spelling: Spelling, prefix: str) -> dict[str, str]:
+    """Names of the base model in a file whose class calls it otherwise than the one that is written."""
+    if spelling.prefix in ("", f"{prefix}."):
+        return {}
+    right = replace(spelling, prefix=f"{prefix}.")
+    return {spelling.name(slot): right.name(slot) for slot in slots if slot.base and slot.memory in bound}
 
 
 def _unknown(

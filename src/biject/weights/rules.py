@@ -61,6 +61,11 @@ def norm(memory: str, disk: str) -> Slots:
     )
 
 
+def rms(memory: str, disk: str) -> Slots:
+    """A norm with a scale only."""
+    return (Slot(memory=f"{memory}.weight", disk=f"{disk}.weight"),)
+
+
 def layers(disks: Sequence[str], *rules: Slots) -> Slots:
     """The same rules for every layer: `layers.{i}.` in memory, `disks[i].` on disk."""
     inner = join(*rules)

@@ -55,13 +55,13 @@ def test_no_decay_is_hf_trainers(model_type: str, tmp_path: Path) -> None:
         folder,
         class_name=family.heads[head].hf_class,
         dtype=torch.float32,
-        attention=family.attention,
+        attention=family.backend(ours.hf_config),
     ).model
     decayed = set(HFTrainer.get_decay_parameter_names(None, theirs))
     named = dict(theirs.named_parameters(remove_duplicate=False))
-    plain = no_decay_names(ours)
+    plain, prefix = no_decay_names(ours), family.prefix_of(head)
     for binding in ours.provenance.plan.bindings:
-        name = next(n for d in binding.disk if (n := hf_parameter(d, named, family.prefix)) is not None)
+        name = next(n for d in binding.disk if (n := hf_parameter(d, named, prefix)) is not None)
         assert (binding.memory in plain) == (name not in decayed), binding.memory
 
 

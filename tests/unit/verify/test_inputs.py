@@ -21,7 +21,8 @@ def config(model_type: str, **overrides: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("model_type", families())
 def test_inputs_stay_inside_the_limits(model_type: str) -> None:
-    values = config(model_type, pad_token_id=5, max_position_embeddings=40)
+    length = families()[model_type].config.keys["max_position_embeddings"].name
+    values = config(model_type, pad_token_id=5, **{length: 40})
     bound = limits(values)
     cases = {case.name: case.inputs for case in probe_cases(values)}
     assert set(cases) == NAMES - (set() if bound.takes_segments else {"segments"})

@@ -11,11 +11,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import biject.nn.rows as rows
 import biject.nn.transformer as transformer
 from biject.model import Model
 from biject.nn.disentangled import relative_distances
 from biject.nn.layout import Padded
-from biject.nn.loss import row_loss
+from biject.nn.loss import causal_loss, row_loss
+from biject.nn.modules import RMSNorm
 from biject.verify.faults.inject import input_changed, output_changed, part, patched
 from biject.verify.faults.outcome import DoesNotApply
 
@@ -34,7 +36,7 @@ def position_plus_one(model: Model) -> Iterator[str]:
             yield "embed.positions"
         return
     if model.relative is None:
-        raise DoesNotApply("the model has no positions")
+        raise DoesNotApply("the model has no positions of its own, or only their differences count")
     with patched(transformer, "relative_distances", lambda *args: relative_distances(*args) + 1):
         yield "relative distances"
 
@@ -61,6 +63,8 @@ def segments_left_out(model: Model) -> Iterator[str]:
 @contextmanager
 def embedding_norm_left_out(model: Model) -> Iterator[str]:
     """The sum of the embeddings is not normalised."""
+    if not model.config.embedding.norm:
+        raise DoesNotApply("the sum of the embeddings is not normalised")
     with output_changed(model.embed_norm, lambda x, _: x):
         yield "embed_norm"
 
@@ -84,7 +88,7 @@ def eps_default(model: Model) -> Iterator[str]:
     wrong = _HF_EPS if model.config.norm_eps == _TORCH_EPS else _TORCH_EPS
     with ExitStack() as stack:
         for module in model.modules():
-            if isinstance(module, nn.LayerNorm):
+            if isinstance(module, nn.LayerNorm | RMSNorm):
                 stack.enter_context(patched(module, "eps", wrong))
         yield f"eps {model.config.norm_eps:g} -> {wrong:g}"
 
@@ -92,7 +96,7 @@ def eps_default(model: Model) -> Iterator[str]:
 @contextmanager
 def residual_left_out(model: Model) -> Iterator[str]:
     """The attention's output is not added to its input."""
-    with output_changed(part(model, "layers.0.attn"), lambda x, out: out - x):
+    with _residual(model, "layers.0", "attn", times=-1):
         yield "layers.0.attn"
 
 
@@ -109,9 +113,33 @@ def layers_reversed(model: Model) -> Iterator[str]:
 @contextmanager
 def residual_twice(model: Model) -> Iterator[str]:
     """The MLP's input is added to its output twice."""
-    name = f"layers.{model.config.layer_order[-1]}.mlp"
-    with output_changed(part(model, name), lambda x, out: out + x):
-        yield name
+    layer = f"layers.{model.config.layer_order[-1]}"
+    with _residual(model, layer, "mlp", times=1):
+        yield f"{layer}.mlp"
+
+
+@contextmanager
+def _residual(model: Model, layer: str, name: str, *, times: int) -> Iterator[None]:
+    """Add to a part's output what is added to it anyway, `times` over."""
+    if model.config.norm_place == "post":
+
+        def added(x: Tensor, out: Tensor) -> Tensor:
+            return out + times * x if out.shape == x.shape else out  # a last layer may give fewer rows
+
+        with output_changed(part(model, f"{layer}.{name}"), added):
+            yield
+        return
+    entering: list[Tensor] = []
+
+    def keep(x: Tensor) -> Tensor:
+        entering[:] = [x]
+        return x
+
+    with (
+        input_changed(part(model, f"{layer}.{name}_norm"), keep),
+        output_changed(part(model, f"{layer}.{name}"), lambda _, out: out + times * entering[0]),
+    ):
+        yield
 
 
 @contextmanager
@@ -127,7 +155,9 @@ def pools_last_column(model: Model) -> Iterator[str]:
 def decoder_bias_left_out(model: Model) -> Iterator[str]:
     """The tied decoder has no bias."""
     decoder: Any = part(model, "head.decoder")
-    right = decoder.bias
+    right = getattr(decoder, "bias", None)
+    if right is None:
+        raise DoesNotApply("the decoder has no bias")
     if not bool(right.any()):
         raise DoesNotApply("the bias is zero")
     decoder.bias = nn.Parameter(torch.zeros_like(right))
@@ -151,13 +181,15 @@ def head_activation_left_out(model: Model) -> Iterator[str]:
 @contextmanager
 def ignored_labels_counted(model: Model) -> Iterator[str]:
     """Labels of -100 count in the loss as class 0."""
-    if model.config.head is None or model.config.head.kind not in ("tokens", "vocab"):
+    kind = model.config.head.kind if model.config.head else None
+    if kind not in ("tokens", "vocab", "causal"):
         raise DoesNotApply("the head has no label for each token")
+    right, owner = (causal_loss, transformer) if kind == "causal" else (row_loss, rows)
 
-    def wrong(logits: Tensor, labels: Tensor) -> Tensor:
-        return row_loss(logits, labels.clamp(min=0))
+    def wrong(logits: Tensor, labels: Tensor, **rest: Any) -> Tensor:
+        return right(logits, labels.clamp(min=0), **rest)
 
-    with patched(transformer, "row_loss", wrong):
+    with patched(owner, right.__name__, wrong):
         yield "the loss"
 
 
@@ -183,9 +215,11 @@ def attention_dropout_left_out(model: Model) -> Iterator[str]:
 @contextmanager
 def gradient_lost(model: Model) -> Iterator[str]:
     """One parameter no longer learns."""
-    weight = model.get_parameter("layers.0.attn.v_proj.weight")
+    fused = model.config.causal is not None and model.config.causal.fused
+    name = f"layers.0.attn.{'qkv' if fused else 'v'}_proj.weight"
+    weight = model.get_parameter(name)
     weight.requires_grad_(False)
     try:
-        yield "layers.0.attn.v_proj.weight"
+        yield name
     finally:
         weight.requires_grad_(True)

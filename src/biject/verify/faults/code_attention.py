@@ -9,11 +9,14 @@ from typing import Any
 
 import torch
 
+import biject.nn.attend as attend
+import biject.nn.causal as causal
 import biject.nn.disentangled as disentangled
 import biject.nn.transformer as transformer
 from biject.config.model import RelativeConfig
 from biject.model import Model
 from biject.nn.attention import SelfAttention
+from biject.nn.causal import CausalAttention
 from biject.nn.disentangled import DisentangledAttention, relative_distances
 from biject.nn.layout import Group
 from biject.verify.faults.inject import output_changed, part, patched
@@ -28,9 +31,9 @@ def scale_left_out(model: Model) -> Iterator[str]:
     with ExitStack() as stack:
         for layer in model.layers:
             attention = layer.attn
-            if isinstance(attention, SelfAttention):
+            if isinstance(attention, SelfAttention | CausalAttention):
                 if attention.scale == 1.0:
-                    raise DoesNotApply("heads have width 1: there is no scale")
+                    raise DoesNotApply("scores are not scaled")
                 stack.enter_context(patched(attention, "scale", 1.0))
         stack.enter_context(
             patched(DisentangledAttention, "_scale", lambda _, x: torch.ones((), dtype=x.dtype))
@@ -41,7 +44,16 @@ def scale_left_out(model: Model) -> Iterator[str]:
 @contextmanager
 def mask_ignored(model: Model) -> Iterator[str]:
     """Padding is attended to."""
-    with patched(Group, "key_mask", lambda _: None), patched(Group, "pair_mask", lambda _: None):
+    right = attend.causal_mask
+
+    def unmasked(_: torch.Tensor | None, **rest: Any) -> torch.Tensor | None:
+        return right(None, **rest)
+
+    with (
+        patched(Group, "key_mask", lambda _: None),
+        patched(Group, "pair_mask", lambda _: None),
+        patched(causal, "causal_mask", unmasked),
+    ):
         yield "every layer's attention"
 
 
@@ -49,15 +61,20 @@ def mask_ignored(model: Model) -> Iterator[str]:
 def heads_mixed(model: Model) -> Iterator[str]:
     """Values are split into heads the wrong way round: E × H in place of H × E."""
     attention: Any = part(model, "layers.0.attn")
-    heads = attention.num_heads
-    if heads == 1 or heads == model.config.hidden_size:
+    own = model.config.causal
+    heads = attention.num_heads if own is None else own.num_key_value_heads
+    if heads == 1 or model.config.head_dim == 1:
         raise DoesNotApply("there is one head, or heads have width 1")
 
-    def mix(_: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        return v.view(*v.shape[:-1], -1, heads).transpose(-1, -2).reshape(v.shape)
+    def mix(_: torch.Tensor, out: torch.Tensor) -> torch.Tensor:
+        width = heads * model.config.head_dim  # values come last where the projection is fused
+        others, v = out[..., :-width], out[..., -width:]
+        mixed = v.reshape(*v.shape[:-1], -1, heads).transpose(-1, -2).reshape(v.shape)
+        return torch.cat((others, mixed), dim=-1)
 
-    with output_changed(attention.v_proj, mix):
-        yield "layers.0.attn.v_proj"
+    name = "qkv_proj" if own is not None and own.fused else "v_proj"
+    with output_changed(getattr(attention, name), mix):
+        yield f"layers.0.attn.{name}"
 
 
 def _relative(model: Model) -> RelativeConfig:

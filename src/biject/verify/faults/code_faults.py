@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 from biject.model import Model
-from biject.verify.faults import code, code_attention
+from biject.verify.faults import code, code_attention, code_causal
 from biject.verify.faults.outcome import DoesNotApply, Outcome
 from biject.verify.subject import Subject
 
@@ -50,6 +50,18 @@ CODE_FAULTS: tuple[CodeFault, ...] = (
     CodeFault(kind="table-norm-left-out", inject=code_attention.table_norm_left_out),
     CodeFault(kind="padding-not-zeroed", inject=code_attention.padding_not_zeroed),
     CodeFault(kind="convolution-left-out", inject=code_attention.convolution_left_out),
+    CodeFault(kind="rope-base-changed", inject=code_causal.rope_base_changed),
+    CodeFault(kind="rope-pairs-interleaved", inject=code_causal.rope_pairs_interleaved),
+    CodeFault(kind="causal-mask-dropped", inject=code_causal.causal_mask_dropped),
+    CodeFault(kind="window-one-too-wide", inject=code_causal.window_one_too_wide),
+    CodeFault(kind="key-heads-in-turn", inject=code_causal.groups_in_turn),
+    CodeFault(kind="norm-plus-one", inject=code_causal.norm_plus_one),
+    CodeFault(kind="key-norm-left-out", inject=code_causal.head_norm_left_out),
+    CodeFault(kind="final-norm-left-out", inject=code_causal.final_norm_left_out),
+    CodeFault(kind="gate-up-swapped", inject=code_causal.gate_and_up_swapped),
+    CodeFault(kind="in-out-transposed", inject=code_causal.transposed_in_out),
+    CodeFault(kind="labels-not-shifted", inject=code_causal.labels_not_shifted),
+    CodeFault(kind="last-column-classified", inject=code_causal.last_column_classified),
     CodeFault(kind="other-dropout", inject=code.other_dropout, level="gradients"),
     CodeFault(kind="attention-dropout-left-out", inject=code.attention_dropout_left_out, level="gradients"),
     CodeFault(kind="gradient-lost", inject=code.gradient_lost, level="gradients"),

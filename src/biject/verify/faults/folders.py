@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from biject.checkpoint.header import LENGTH_BYTES
-from biject.families import HEADS
+from biject.families import ALL_HEADS
 from biject.verify.faults.copy import Copy
 from biject.verify.faults.outcome import DoesNotApply
 from biject.verify.lint.tokenizer import SERIALIZED, VOCABULARIES
@@ -66,12 +66,12 @@ def permute_labels(copy: Copy) -> str:
 def wrong_class(copy: Copy) -> str:
     """Another class of the family is named, whose head the file does not hold."""
     has = set(copy.source.tensors)
-    for name in reversed(HEADS):
+    for name in reversed(ALL_HEADS):
         head = copy.family.heads.get(name)
         if head is None or name == copy.head:
             continue
         slots = head.slots(copy.values)
-        spelling = find_spelling(slots, has, copy.family.prefix)
+        spelling = find_spelling(slots, has, copy.family.prefix_of(name), *copy.family.prefixes)
         own = [slot for slot in slots if not slot.base and not slot.tied_to]
         if own and not any(spelling.name(slot) in has or slot.twin in has for slot in own):
             copy.write_config({**copy.config(), "architectures": [head.hf_class]})

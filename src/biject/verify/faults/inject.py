@@ -16,7 +16,12 @@ _ABSENT = object()
 
 @contextmanager
 def patched(owner: Any, name: str, value: Any) -> Iterator[None]:
-    """Give `owner` another attribute for a while: of an instance, a class or a module."""
+    """Give `owner` another attribute for a while: of an instance, a class or a module.
+
+    Raises:
+        AttributeError: it has no such attribute, so that nothing would be changed.
+    """
+    getattr(owner, name)
     before = vars(owner).get(name, _ABSENT)
     setattr(owner, name, value)
     try:

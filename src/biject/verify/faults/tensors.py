@@ -18,17 +18,36 @@ def _different(old: Tensor, new: Tensor, what: str) -> Tensor:
     return new
 
 
+def _first(copy: Copy, *memories: str) -> str:
+    """The tensor of the first of these parameters that the model has."""
+    present = [memory for memory in memories if any(b.memory == memory for b in copy.plan.bindings)]
+    return copy.disk(present[0] if present else memories[0])
+
+
 def swap_query_and_key(copy: Copy) -> str:
-    """Weights and biases of the query and key projections of the last layer change places."""
+    """Query and key projections of the last layer change places; key and value where queries have more
+    heads.
+    """
     layer = f"layers.{copy.layers() - 1}.attn"
+    memories = {binding.memory for binding in copy.plan.bindings}
     changes: dict[str, Tensor | None] = {}
+    if f"{layer}.qkv_proj.weight" in memories:
+        for leaf in ("weight", "bias"):
+            name = copy.disk(f"{layer}.qkv_proj.{leaf}")
+            q, k, v = copy.tensor(name).chunk(3, dim=-1)
+            changes[name] = _different(torch.cat((q, k, v), -1), torch.cat((k, q, v), -1), "swapping")
+        copy.store(changes)
+        return f"{layer}.qkv_proj: queries <-> keys"
+    shapes = [copy.tensor(copy.disk(f"{layer}.{one}_proj.weight")).shape for one in "qk"]
+    one, other = ("q_proj", "k_proj") if shapes[0] == shapes[1] else ("k_proj", "v_proj")
     for leaf in ("weight", "bias"):
-        q, k = copy.disk(f"{layer}.q_proj.{leaf}"), copy.disk(f"{layer}.k_proj.{leaf}")
-        changes |= {q: copy.tensor(k), k: copy.tensor(q)}
+        if f"{layer}.{one}.{leaf}" in memories:
+            a, b = copy.disk(f"{layer}.{one}.{leaf}"), copy.disk(f"{layer}.{other}.{leaf}")
+            changes |= {a: copy.tensor(b), b: copy.tensor(a)}
     if all(torch.equal(copy.tensor(name), value) for name, value in changes.items() if value is not None):
-        raise DoesNotApply("query and key projections are equal")
+        raise DoesNotApply(f"{one} and {other} are equal")
     copy.store(changes)
-    return f"{layer}: q_proj <-> k_proj"
+    return f"{layer}: {one} <-> {other}"
 
 
 def transpose(copy: Copy) -> str:
@@ -43,7 +62,8 @@ def transpose(copy: Copy) -> str:
 
 def zero_bias(copy: Copy) -> str:
     """A bias is zeroed."""
-    name = copy.disk(f"layers.{copy.layers() - 1}.attn.v_proj.bias")
+    layer = f"layers.{copy.layers() - 1}"
+    name = _first(copy, f"{layer}.attn.v_proj.bias", f"{layer}.attn.qkv_proj.bias")
     old = copy.tensor(name)
     copy.store({name: _different(old, torch.zeros_like(old), "zeroing a bias of zeros")})
     return name
@@ -51,7 +71,7 @@ def zero_bias(copy: Copy) -> str:
 
 def drop_bias(copy: Copy) -> str:
     """A bias is left out of the file."""
-    name = copy.disk("layers.0.mlp.up_proj.bias")
+    name = _first(copy, "layers.0.mlp.up_proj.bias", "layers.0.attn.q_proj.bias")
     copy.store({name: None})
     return name
 
@@ -66,8 +86,8 @@ def flip_bit(copy: Copy) -> str:
 
 
 def flip_lowest_bit(copy: Copy) -> str:
-    """The last bit of one number of one bias."""
-    name = copy.disk("layers.0.mlp.down_proj.bias")
+    """The last bit of one number of one bias, or of a norm's scale."""
+    name = _first(copy, "layers.0.mlp.down_proj.bias", "layers.0.mlp_norm.weight")
     return _flip(copy, name, copy.tensor(name), bit=0)
 
 
@@ -143,8 +163,8 @@ def write_twin(copy: Copy) -> str:
 
 def add_stranger(copy: Copy) -> str:
     """A tensor that no class knows."""
-    name = f"{copy.family.prefix}.encoder.extra.weight"
-    copy.store({name: copy.tensor(copy.disk("embed_norm.weight"))})
+    name = f"{copy.family.prefix_of(copy.head)}.encoder.extra.weight"
+    copy.store({name: copy.tensor(_first(copy, "embed_norm.weight", "final_norm.weight"))})
     return name
 
 
@@ -193,7 +213,7 @@ def put_nan(copy: Copy) -> str:
 
 def put_infinity(copy: Copy) -> str:
     """One number becomes infinite."""
-    name = copy.disk("embed_norm.bias")
+    name = _first(copy, "embed_norm.bias", "final_norm.weight")
     tensor = copy.tensor(name)
     tensor.view(-1)[0] = float("inf")
     copy.store({name: tensor})

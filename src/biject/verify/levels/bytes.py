@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,14 @@ from biject.checkpoint.bytes import DTYPES, tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG, Source
 from biject.inspection import TOKENIZER_FILES
-from biject.verify.levels.changes import CARDS, DTYPE_KEYS, HEAD_KEYS, names_no_class, same_head
+from biject.verify.levels.changes import (
+    CARDS,
+    DTYPE_KEYS,
+    HEAD_KEYS,
+    expected_names,
+    names_no_class,
+    same_head,
+)
 from biject.verify.levels.names import some
 from biject.verify.report import Check
 from biject.verify.subject import Subject
@@ -20,7 +28,7 @@ from biject.verify.subject import Subject
 def bytes_(subject: Subject) -> list[Check]:
     """Compare everything that both folders hold; what was asked to change is listed."""
     assert subject.source is not None
-    tensors, cast = _tensors(subject.source, subject.export)
+    tensors, cast = _tensors(subject.source, subject.export, expected_names(subject).names)
     return [
         tensors,
         _config(subject, cast=cast),
@@ -29,20 +37,24 @@ def bytes_(subject: Subject) -> list[Check]:
     ]
 
 
-def _tensors(source: Source, export: Source) -> tuple[Check, bool]:
-    """The tensors that both hold; also whether the export is the source cast to another dtype."""
+def _tensors(source: Source, export: Source, names: Mapping[str, str]) -> tuple[Check, bool]:
+    """The tensors that both hold; also whether the export is the source cast to another dtype.
+
+    `names`: of the source's names those that the export spells otherwise, and how.
+    """
     readers = Reader(source), Reader(export)
-    common = [name for name in source.tensors if name in export.tensors]
+    common = {name: names.get(name, name) for name in source.tensors}
+    common = {name: other for name, other in common.items() if other in export.tensors}
     different, cast, total = [], [], 0
     whole_cast = (
         len({info.dtype for info in export.tensors.values() if DTYPES[info.dtype].is_floating_point}) == 1
     )
-    for name in common:
-        before, after = source.tensors[name], export.tensors[name]
+    for name, other in common.items():
+        before, after = source.tensors[name], export.tensors[other]
         if before.shape != after.shape:
             different.append(f"{name} (shape {before.shape} -> {after.shape})")
             continue
-        old, new = readers[0].tensor(name), readers[1].tensor(name)
+        old, new = readers[0].tensor(name), readers[1].tensor(other)
         if before.dtype != after.dtype:
             if not whole_cast or not old.is_floating_point():
                 different.append(f"{name} (dtype {before.dtype} -> {after.dtype})")
@@ -59,7 +71,9 @@ def _tensors(source: Source, export: Source) -> tuple[Check, bool]:
     if not common:
         detail = "no tensor name in common"
     if cast and passed:
-        dtypes = sorted({f"{source.tensors[name].dtype} -> {export.tensors[name].dtype}" for name in cast})
+        dtypes = sorted(
+            {f"{source.tensors[name].dtype} -> {export.tensors[common[name]].dtype}" for name in cast}
+        )
         detail += f"; cast, as listed: {len(cast)} tensors {', '.join(dtypes)}"
     return Check(name="tensors", passed=passed, detail=detail), bool(cast)
 

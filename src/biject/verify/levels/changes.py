@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from biject.checkpoint.bytes import tensor_bytes
 from biject.checkpoint.reader import Reader
@@ -23,6 +24,8 @@ class Expected:
 
     kept: frozenset[str]
     new: frozenset[str]
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Of the source's names those that the export's class spells otherwise, and how."""
 
 
 def same_head(subject: Subject) -> bool:
@@ -51,9 +54,11 @@ def expected_names(subject: Subject) -> Expected:
         new_head={},
         where=str(subject.source.folder),
     ).plan
-    kept = {disk for binding in plan.bindings for disk in binding.disk}
+    kept = {plan.written(disk) for binding in plan.bindings for disk in binding.disk}
     return Expected(
-        kept=frozenset(kept), new=frozenset(disk for binding in plan.fresh for disk in binding.disk)
+        kept=frozenset(kept),
+        new=frozenset(disk for binding in plan.fresh for disk in binding.disk),
+        names=plan.respelt,
     )
 
 

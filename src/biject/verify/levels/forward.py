@@ -50,6 +50,6 @@ def locate(
 ) -> str:
     """The first diverging layer and operation, between our model and HF's."""
     bindings = [(binding.memory, binding.disk) for binding in subject.ours.provenance.plan.bindings]
-    pairs = pairs_from_bindings(bindings, subject.ours, theirs, subject.family.prefix)
+    pairs = pairs_from_bindings(bindings, subject.ours, theirs, subject.family.prefix_of(subject.head))
     with torch.no_grad():
         return first_difference(subject.ours, theirs, pairs, lambda model: model(**inputs, **flags))

@@ -106,9 +106,10 @@ def relative_distance(
 ) -> tuple[float, str]:
     """‖ours - HF's‖ / ‖HF's‖ over all parameters, and the parameter that differs most."""
     parameters = dict(theirs.model.named_parameters(remove_duplicate=False))
+    prefix = subject.family.prefix_of(subject.head)
     difference, norm, worst = 0.0, 0.0, (0.0, "none")
     for binding in subject.ours.provenance.plan.bindings:
-        names = (hf_parameter(disk, parameters, subject.family.prefix) for disk in binding.disk)
+        names = (hf_parameter(disk, parameters, prefix) for disk in binding.disk)
         mine, their = ours.get(binding.memory), other[next(name for name in names if name is not None)]
         if mine is None or their is None:
             if mine is not their:
@@ -125,7 +126,9 @@ def _compare(subject: Subject, theirs: nn.Module, ours: Gradients, other: Gradie
     seen: set[int] = set()
     wrong, worst, count = [], 0.0, 0
     for binding in subject.ours.provenance.plan.bindings:
-        name = _first(hf_parameter(disk, parameters, subject.family.prefix) for disk in binding.disk)
+        name = _first(
+            hf_parameter(disk, parameters, subject.family.prefix_of(subject.head)) for disk in binding.disk
+        )
         if name is None:
             wrong.append(f"{binding.memory} (HF has no {binding.disk[0]})")
             continue

@@ -99,7 +99,7 @@ def _pair(subject: Subject) -> tuple[Model, nn.Module, tuple[str, ...]]:
     loaded = load_hf(
         subject.folder,
         class_name=subject.hf_class,
-        attention=subject.family.attention,
+        attention=subject.family.backend(subject.config),
         dtype=dtype,
         overrides=settled,
     )
@@ -122,7 +122,9 @@ def _paired_names(subject: Subject, ours: Model, theirs: nn.Module) -> dict[str,
     parameters = dict(theirs.named_parameters(remove_duplicate=False))
     known = {}
     for binding in ours.provenance.plan.bindings:
-        found = (hf_parameter(disk, parameters, subject.family.prefix) for disk in binding.disk)
+        found = (
+            hf_parameter(disk, parameters, subject.family.prefix_of(subject.head)) for disk in binding.disk
+        )
         name = next((name for name in found if name is not None), None)
         if name is not None:
             known[binding.memory] = _first_name(theirs, parameters[name])

@@ -45,7 +45,9 @@ def trained(subject: Subject) -> list[Check]:
             found = [check if check.max_abs_diff == 0 else _failed(check) for check in found]
             if not all(check.passed for check in found):
                 bindings = [(b.memory, b.disk) for b in _bindings(ours)]
-                pairs = pairs_from_bindings(bindings, ours, loaded.model, subject.family.prefix)
+                pairs = pairs_from_bindings(
+                    bindings, ours, loaded.model, subject.family.prefix_of(subject.head)
+                )
                 with in_layout(ours, "padded"):
                     where = first_difference(ours, loaded.model, pairs, functools.partial(_call, inputs))
                 found = [check if check.passed else check.at(where) for check in found]
@@ -101,7 +103,9 @@ def _compare_weights(ours: Model, theirs: nn.Module) -> Check:
     wrong = []
     for binding in _bindings(ours):
         mine = ours.get_parameter(binding.memory)
-        names = [hf_parameter(disk, parameters, ours.family.prefix) for disk in binding.disk]
+        names = [
+            hf_parameter(disk, parameters, ours.family.prefix_of(ours.head_name)) for disk in binding.disk
+        ]
         found = [parameters[name] for name in names if name is not None]
         if not found or not all(same_bits(mine, other) for other in found):
             wrong.append(binding.memory)

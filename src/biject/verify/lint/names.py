@@ -47,7 +47,7 @@ def _expected(facts: Facts) -> set[str]:
         slots = facts.family.all_slots(facts.family.config.read(facts.config))
     except Exception:  # a broken config is another rule's finding
         return set()
-    return {spelling.name(slot) for spelling in spellings(facts.family.prefix) for slot in slots}
+    return {spelling.name(slot) for spelling in spellings(*facts.family.prefixes) for slot in slots}
 
 
 def adapter_keys(facts: Facts) -> list[Finding]:
@@ -114,14 +114,14 @@ def twins(facts: Facts) -> list[Finding]:
             meaning = "one parameter is stored twice; whoever changes one of the two unties them"
             advice = "write it once, as save_pretrained does"
             found.append(warning("twin-stored-twice", (name, other), meaning, advice))
-    return found + _embedding_missing(facts)
+    return found + _embedding_missing(facts, {plan.spelling.name(slot) for slot in slots if slot.tied_to})
 
 
-def _embedding_missing(facts: Facts) -> list[Finding]:
-    """The token table is there only under the name of the output matrix that is tied to it."""
+def _embedding_missing(facts: Facts, outputs: set[str]) -> list[Finding]:
+    """The token table is there only under the name of the output matrix that is tied to it (`outputs`)."""
     assert facts.identity is not None
     table = facts.disk("embed.tokens.weight")
-    if table is None or "word_embeddings" in table or not facts.identity.plan.tied_output:
+    if table not in outputs or not facts.identity.plan.tied_output:
         return []
     meaning = "the token table is stored only under its twin's name, which other readers may not look for"
     return [warning("twin-missing", table, meaning, "save again with save_pretrained")]

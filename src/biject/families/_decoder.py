@@ -1,0 +1,198 @@
+"""What the LLaMA-like families share: config keys, names, checks, heads."""
+
+from __future__ import annotations
+
+from biject.config.causal import CausalConfig
+from biject.config.checks import activation, anything, boolean, integer, number, probability
+from biject.config.common import causal_rows
+from biject.config.model import EmbeddingConfig, ModelConfig
+from biject.config.table import Inert, Key, Row
+from biject.errors import ConfigError
+from biject.families._decoder_heads import DROPOUTS, Values, check_pad, head_config, heads
+from biject.families._rope import ROPE_ROWS, rope
+from biject.weights.rules import Slots, embed, join, layers, linear, rms
+
+WINDOW_ROWS = (
+    Key("use_sliding_window", "use_sliding_window", boolean, False),
+    Key("sliding_window", "sliding_window", integer(1, none=True), 4096),
+    Key("max_window_layers", "max_window_layers", integer(0), 28),
+    Key("layer_types", "layer_types", anything, None),
+)
+"""Keys of Qwen's windows; see `window_layers`."""
+
+
+def llama_rows(
+    *,
+    vocab_size: int,
+    intermediate_size: int,
+    max_position_embeddings: int,
+    num_key_value_heads: int | None = None,
+    head_dim: int | None = None,
+) -> tuple[Row, ...]:
+    """Keys of LLaMA's vocabulary of sizes; the arguments are HF's defaults (configuration_llama.py and
+    cousins, 5.23).
+    """
+    return (
+        *causal_rows(tied=False),
+        *ROPE_ROWS,
+        *DROPOUTS,
+        Key("vocab_size", "vocab_size", integer(1), vocab_size),
+        Key("hidden_size", "hidden_size", integer(1), 4096),
+        Key("num_hidden_layers", "num_hidden_layers", integer(1), 32),
+        Key("num_attention_heads", "num_attention_heads", integer(1), 32),
+        Key("num_key_value_heads", "num_key_value_heads", integer(1, none=True), num_key_value_heads),
+        Key("head_dim", "head_dim", integer(1, none=True), head_dim),
+        Key("intermediate_size", "intermediate_size", integer(1), intermediate_size),
+        Key("hidden_act", "hidden_act", activation, "silu"),
+        Key("max_position_embeddings", "max_position_embeddings", integer(1), max_position_embeddings),
+        Key("rms_norm_eps", "norm_eps", number(0.0), 1e-6),
+        Key("attention_dropout", "attention_dropout", probability(), 0.0),
+        Key("pad_token_id", "pad_token_id", integer(none=True), None),
+        Key("token_classification_bias", "token_bias", boolean, True),
+        Inert(("pretraining_tp",)),
+    )
+
+
+def backbone(v: Values, *, qkv_bias: bool, out_bias: bool, mlp_bias: bool, qk_norm: bool) -> Slots:
+    """The transformer."""
+    inner = join(
+        rms("attn_norm", "input_layernorm"),
+        linear("attn.q_proj", "self_attn.q_proj", bias=qkv_bias),
+        linear("attn.k_proj", "self_attn.k_proj", bias=qkv_bias),
+        linear("attn.v_proj", "self_attn.v_proj", bias=qkv_bias),
+        linear("attn.o_proj", "self_attn.o_proj", bias=out_bias),
+        rms("attn.q_norm", "self_attn.q_norm") if qk_norm else (),
+        rms("attn.k_norm", "self_attn.k_norm") if qk_norm else (),
+        rms("mlp_norm", "post_attention_layernorm"),
+        linear("mlp.gate_proj", "mlp.gate_proj", bias=mlp_bias),
+        linear("mlp.up_proj", "mlp.up_proj", bias=mlp_bias),
+        linear("mlp.down_proj", "mlp.down_proj", bias=mlp_bias),
+    )
+    return join(
+        embed("embed.tokens", "embed_tokens"),
+        layers([f"layers.{i}" for i in range(v["num_hidden_layers"])], inner),
+        rms("final_norm", "norm"),
+    )
+
+
+def buffers(v: Values) -> tuple[str, ...]:
+    """Frequencies that old files hold in every layer."""
+    names = (f"layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(v["num_hidden_layers"]))
+    return ("rotary_emb.inv_freq", *names)
+
+
+def build(
+    v: Values,
+    name: str,
+    *,
+    qkv_bias: bool = False,
+    out_bias: bool = False,
+    mlp_bias: bool = False,
+    qk_norm: bool = False,
+    windows: tuple[int | None, ...] | None = None,
+) -> ModelConfig:
+    """The modules' config."""
+    count, width = v["num_hidden_layers"], v["head_dim"] or v["hidden_size"] // v["num_attention_heads"]
+    groups = v["num_key_value_heads"] or v["num_attention_heads"]
+    check_heads(v, width, groups)
+    return ModelConfig(
+        vocab_size=v["vocab_size"],
+        hidden_size=v["hidden_size"],
+        num_attention_heads=v["num_attention_heads"],
+        intermediate_size=v["intermediate_size"],
+        hidden_act=v["hidden_act"],
+        norm_eps=v["norm_eps"],
+        pad_token_id=v["pad_token_id"],
+        num_unique_layers=count,
+        layer_order=tuple(range(count)),
+        embedding_dropout=0.0,
+        attention_dropout=v["attention_dropout"],
+        attention_out_dropout=0.0,
+        mlp_out_dropout=0.0,
+        norm="rms",
+        norm_place="pre",
+        gated=True,
+        mlp_bias=mlp_bias,
+        embedding=EmbeddingConfig(
+            size=v["hidden_size"],
+            order=(),
+            position_rule="none",
+            max_position_embeddings=v["max_position_embeddings"],
+            type_vocab_size=0,
+            norm=False,
+        ),
+        causal=CausalConfig(
+            num_key_value_heads=groups,
+            head_dim=width,
+            scales=(width**-0.5,) * count,
+            windows=windows or (None,) * count,
+            rope=rope(v, head_dim=width),
+            qkv_bias=qkv_bias,
+            out_bias=out_bias,
+            split_at_jumps=not v["use_cache"],
+            qk_norm=qk_norm,
+        ),
+        tied_output=v["tie_word_embeddings"],
+        initializer_range=v["initializer_range"],
+        output_hidden_states=bool(v["output_hidden_states"]),
+        output_attentions=bool(v["output_attentions"]),
+        head=head_config(v, name),
+    )
+
+
+def check_heads(v: Values, width: int, groups: int) -> None:
+    """Raise where sizes contradict each other; HF crashes on these."""
+    if v["num_attention_heads"] % groups:
+        raise ConfigError(
+            f"config.json: `num_attention_heads` {v['num_attention_heads']} is not a multiple of "
+            f"`num_key_value_heads` {groups}."
+        )
+    if width < 1 or width % 2:
+        raise ConfigError(f"config.json: heads of width {width}: rotary positions need an even `head_dim`.")
+    check_pad(v)
+
+
+def window_layers(v: Values) -> tuple[int | None, ...]:
+    """Windows of Qwen's rule: `layer_types`, else the layers from `max_window_layers` on.
+
+    Raises:
+        ConfigError: layer types that HF does not compute either.
+    """
+    window, count = v["sliding_window"] if v["use_sliding_window"] else None, v["num_hidden_layers"]
+    types = v["layer_types"]
+    if types is None:
+        return tuple(window if i >= v["max_window_layers"] else None for i in range(count))
+    listed = isinstance(types, list | tuple) and set(types) <= {"full_attention", "sliding_attention"}
+    if not listed or len(types) != count or (window is None and "sliding_attention" in types):
+        raise ConfigError(
+            f"config.json: `layer_types` should name full_attention or sliding_attention for each of {count} "
+            "layers, the latter only where `use_sliding_window` is true and `sliding_window` is set."
+        )
+    return tuple(window if kind == "sliding_attention" else None for kind in types)
+
+
+__all__ = [
+    "TINY",
+    "WINDOW_ROWS",
+    "Values",
+    "backbone",
+    "build",
+    "buffers",
+    "heads",
+    "llama_rows",
+    "window_layers",
+]
+
+TINY = {
+    "vocab_size": 384,
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 64,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+    "attention_dropout": 0.1,
+}

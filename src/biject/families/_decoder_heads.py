@@ -1,0 +1,91 @@
+"""Heads of decoders: names and settings, as transformers 5.23 shares them (modeling_layers.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from biject.config.checks import probability
+from biject.config.common import num_labels
+from biject.config.model import HeadConfig
+from biject.config.table import Key
+from biject.errors import ConfigError
+from biject.families._family import Head
+from biject.weights.rules import Slots, head, join, linear, output_matrix
+
+Values = Mapping[str, Any]
+
+DROPOUTS = (
+    Key("classifier_dropout", "classifier_dropout", probability(none=True), None),
+    Key("hidden_dropout", "hidden_dropout", probability(none=True), None),
+)
+"""Only token classification reads them (modeling_layers.py, GenericForTokenClassification)."""
+
+
+def heads(
+    stem: str,
+    base: Callable[[Values], Slots],
+    *,
+    qa_prefix: str | None = None,
+    tokens: str = "score",
+    causal: str | None = None,
+) -> dict[str, Head]:
+    """HF's classes of one family.
+
+    Args:
+        stem: What their names begin with.
+        base: The transformer's slots.
+        qa_prefix: What the question answerer calls the base model, if otherwise than the others.
+        tokens: What token classification calls its output.
+        causal: The name of the class for causal LM, where it is not `…ForCausalLM`.
+    """
+    return {
+        "base": Head(hf_class=f"{stem}Model", slots=base),
+        "seqcls": Head(
+            hf_class=f"{stem}ForSequenceClassification",
+            slots=lambda v: join(base(v), head(linear("head.out", "score", bias=False))),
+        ),
+        "tokcls": Head(
+            hf_class=f"{stem}ForTokenClassification",
+            slots=lambda v: join(base(v), head(linear("head.out", tokens, bias=v.get("token_bias", True)))),
+        ),
+        "qa": Head(
+            hf_class=f"{stem}ForQuestionAnswering",
+            slots=lambda v: join(base(v), head(linear("head.out", "qa_outputs"))),
+            prefix=qa_prefix,
+        ),
+        "causal": Head(
+            hf_class=causal or f"{stem}ForCausalLM",
+            slots=lambda v: join(
+                base(v), output_matrix("head.decoder.weight", "lm_head.weight", tied_to="embed.tokens.weight")
+            ),
+        ),
+    }
+
+
+def check_pad(v: Values) -> None:
+    """Raise where the padding token has no row; a negative one counts from the end, as in HF."""
+    pad, size = v["pad_token_id"], v["vocab_size"]
+    if pad is not None and not -size <= pad < size:
+        raise ConfigError(f"config.json: `pad_token_id` {pad} is not within `vocab_size` {size}.")
+
+
+def head_config(v: Values, name: str) -> HeadConfig | None:
+    """The head, computed as the classes that HF's decoders share compute it (modeling_layers.py)."""
+    match name:
+        case "seqcls":
+            return HeadConfig(kind="last", num_labels=num_labels(v), problem_type=v["problem_type"])
+        case "tokcls":
+            rates = (v["classifier_dropout"], v["hidden_dropout"], 0.1)
+            return HeadConfig(
+                kind="tokens",
+                num_labels=num_labels(v),
+                dropout=next(rate for rate in rates if rate is not None),
+                out_bias=v.get("token_bias", True),
+                float32_loss=True,
+            )
+        case "qa":
+            return HeadConfig(kind="spans", num_labels=2)
+        case "causal":
+            return HeadConfig(kind="causal", num_labels=v["vocab_size"])
+    return None

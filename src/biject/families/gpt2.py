@@ -1,0 +1,186 @@
+"""GPT-2 (Radford et al. 2019). Source: transformers 5.23, models/gpt2/modeling_gpt2.py.
+
+Matrices of the layers are stored (in, out), queries, keys and values in one; segment ids are looked up in the
+token table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from biject.config.causal import CausalConfig
+from biject.config.checks import activation, boolean, integer, number, probability
+from biject.config.common import causal_rows
+from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
+from biject.config.table import ConfigTable, Inert, Key
+from biject.errors import ConfigError
+from biject.families._decoder_heads import DROPOUTS, Values, check_pad, head_config, heads
+from biject.families._family import Family
+from biject.weights.rules import Slots, embed, join, layers, linear, norm
+
+_ALIASES = {
+    "hidden_size": "n_embd",
+    "max_position_embeddings": "n_positions",
+    "num_attention_heads": "n_head",
+    "num_hidden_layers": "n_layer",
+}
+"""Sizes that HF reads under two names (`attribute_map`)."""
+
+
+def backbone(v: Values) -> Slots:
+    """The transformer."""
+    inner = join(
+        norm("attn_norm", "ln_1"),
+        linear("attn.qkv_proj", "attn.c_attn"),
+        linear("attn.o_proj", "attn.c_proj"),
+        norm("mlp_norm", "ln_2"),
+        linear("mlp.up_proj", "mlp.c_fc"),
+        linear("mlp.down_proj", "mlp.c_proj"),
+    )
+    return join(
+        embed("embed.tokens", "wte"),
+        embed("embed.positions", "wpe"),
+        layers([f"h.{i}" for i in range(v["num_hidden_layers"])], inner),
+        norm("final_norm", "ln_f"),
+    )
+
+
+def buffers(v: Values) -> tuple[str, ...]:
+    """Masks that old files hold in every layer."""
+    return tuple(
+        f"h.{i}.attn.{name}" for i in range(v["num_hidden_layers"]) for name in ("bias", "masked_bias")
+    )
+
+
+def build(v: Values, name: str) -> ModelConfig:
+    """The modules' config."""
+    width, num_heads, count = v["hidden_size"], v["num_attention_heads"], v["num_hidden_layers"]
+    if width % num_heads:
+        raise ConfigError(f"config.json: `n_embd` {width} is not a multiple of `n_head` {num_heads}.")
+    check_pad(v)
+    _check_aliases(v)
+    return ModelConfig(
+        vocab_size=v["vocab_size"],
+        hidden_size=width,
+        num_attention_heads=num_heads,
+        intermediate_size=v["intermediate_size"] or 4 * width,
+        hidden_act=v["hidden_act"],
+        norm_eps=v["norm_eps"],
+        pad_token_id=v["pad_token_id"],
+        num_unique_layers=count,
+        layer_order=tuple(range(count)),
+        embedding_dropout=v["embedding_dropout"],
+        attention_dropout=v["attention_dropout"],
+        attention_out_dropout=v["residual_dropout"],
+        mlp_out_dropout=v["residual_dropout"],
+        norm_place="pre",
+        weights_in_out=True,
+        embedding=EmbeddingConfig(
+            size=width,
+            order=("positions",),
+            position_rule="arange",
+            max_position_embeddings=v["max_position_embeddings"],
+            type_vocab_size=0,
+            norm=False,
+            padding_row=False,
+            segments_from_tokens=True,
+        ),
+        causal=_causal(v, width // num_heads),
+        tied_output=v["tie_word_embeddings"],
+        initializer_range=v["initializer_range"],
+        output_hidden_states=bool(v["output_hidden_states"]),
+        output_attentions=bool(v["output_attentions"]),
+        head=_head(v, name),
+    )
+
+
+def _check_aliases(v: Values) -> None:
+    """Raise where a size stands under HF's general name as well, with another value."""
+    for field, own in _ALIASES.items():
+        if v[f"{field}_alias"] not in (None, v[field]):
+            raise ConfigError(
+                f"config.json: `{own}` is {v[field]}, but `{field}`, another name of it, is "
+                f"{v[f'{field}_alias']}; keep `{own}` only."
+            )
+
+
+def _causal(v: Values, width: int) -> CausalConfig:
+    count = v["num_hidden_layers"]
+    scale = width**-0.5 if v["scale_attn_weights"] else 1.0
+    by_layer = v["scale_attn_by_inverse_layer_idx"]
+    return CausalConfig(
+        num_key_value_heads=v["num_attention_heads"],
+        head_dim=width,
+        scales=tuple(scale / float(i + 1) if by_layer else scale for i in range(count)),
+        windows=(None,) * count,
+        fused=True,
+        qkv_bias=True,
+        out_bias=True,
+        split_at_jumps=not v["use_cache"],
+        softmax="own",
+        upcast=v["reorder_and_upcast_attn"],
+    )
+
+
+def _head(v: Values, name: str) -> HeadConfig | None:
+    """As other decoders', but that token classification computes its loss in the logits' dtype."""
+    config = head_config(v, name)
+    return replace(config, float32_loss=False) if config is not None and config.kind == "tokens" else config
+
+
+FAMILY = Family(
+    model_type="gpt2",
+    prefix="transformer",
+    config=ConfigTable(
+        causal_rows(tied=True),
+        DROPOUTS,
+        Key("vocab_size", "vocab_size", integer(1), 50257),
+        Key("n_positions", "max_position_embeddings", integer(1), 1024),
+        Key("n_embd", "hidden_size", integer(1), 768),
+        Key("n_layer", "num_hidden_layers", integer(1), 12),
+        Key("n_head", "num_attention_heads", integer(1), 12),
+        [Key(name, f"{name}_alias", integer(1, none=True), None) for name in _ALIASES],
+        Key("n_inner", "intermediate_size", integer(1, none=True), None),
+        Key("activation_function", "hidden_act", activation, "gelu_new"),
+        Key("resid_pdrop", "residual_dropout", probability(), 0.1),
+        Key("embd_pdrop", "embedding_dropout", probability(), 0.1),
+        Key("attn_pdrop", "attention_dropout", probability(), 0.1),
+        Key("layer_norm_epsilon", "norm_eps", number(0.0), 1e-5),
+        Key("scale_attn_weights", "scale_attn_weights", boolean, True),
+        Key("scale_attn_by_inverse_layer_idx", "scale_attn_by_inverse_layer_idx", boolean, False),
+        Key("reorder_and_upcast_attn", "reorder_and_upcast_attn", boolean, False),
+        Key("pad_token_id", "pad_token_id", integer(none=True), None),
+        Inert(
+            (
+                "n_ctx",
+                "summary_type",
+                "summary_use_proj",
+                "summary_activation",
+                "summary_proj_to_labels",
+                "summary_first_dropout",
+            )
+        ),
+    ),
+    build=build,
+    heads=heads("GPT2", backbone, tokens="classifier", causal="GPT2LMHeadModel"),
+    buffers=buffers,
+    eager_when=("reorder_and_upcast_attn",),
+    tiny={
+        "vocab_size": 384,
+        "n_embd": 32,
+        "n_layer": 2,
+        "n_head": 4,
+        "n_positions": 64,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 1,
+    },
+    base={
+        "vocab_size": 50257,
+        "n_embd": 768,
+        "n_layer": 12,
+        "n_head": 12,
+        "n_positions": 1024,
+        "pad_token_id": 50256,
+    },
+)
