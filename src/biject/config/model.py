@@ -16,6 +16,8 @@ PositionRule = Literal["none", "arange", "after-pad"]
 padding stays at it.
 """
 
+NormKind = Literal["layer", "rms"]
+
 Table = Literal["positions", "segments"]
 """An embedding table that is added to the token rows."""
 
@@ -129,7 +131,7 @@ class ModelConfig:
     """HF's `chunk_size_feed_forward`: columns given to the MLP at a time, 0 for all."""
     feed_forward_chunk_norm: bool = False
     """Whether residual and norm after the MLP are computed chunk by chunk, too."""
-    norm: Literal["layer", "rms"] = "layer"
+    norm: NormKind = "layer"
     norm_place: Literal["pre", "post"] = "post"
     """Before attention and MLP (and once after all layers), or after each one's residual."""
     gated: bool = False

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from biject.config.causal import CausalConfig
 from biject.config.model import ModelConfig
 from biject.nn.attend import attend, attend_written_out, causal_mask, packed_mask
-from biject.nn.layout import Padded
+from biject.nn.kernels import merge_heads
+from biject.nn.layout import Group, Layout, Packed
 from biject.nn.modules import RMSNorm, make_linear
 from biject.nn.rotary import Rotary, rotated
 from biject.nn.traces import emit
@@ -33,13 +34,15 @@ class CausalCall:
     """Cosines and sines of every row's position, (T, E) each."""
     masks: Mapping[int | None, Tensor | None]
     """By window: which keys a query may look at; see `causal_mask`."""
+    group_masks: tuple[Mapping[int | None, Tensor | None], ...] = ()
+    """The same for each group of a packed batch."""
     memory: KeyValues | None = None
 
 
 def causal_call(
     config: CausalConfig,
     rotary: Rotary | None,
-    layout: Padded,
+    layout: Layout,
     positions: Tensor | None,
     *,
     dtype: torch.dtype,
@@ -60,6 +63,10 @@ def causal_call(
         cos, sin = rotary(positions, dtype)
         shape = (layout.batch, layout.length, cos.shape[-1])
         turn = (layout.rows(cos.expand(shape)), layout.rows(sin.expand(shape)))
+    if isinstance(layout, Packed):
+        return CausalCall(
+            turn=turn, masks={}, group_masks=tuple(_masks(config, g, device) for g in layout.groups)
+        )
     packed = {} if given_BL is None else {w: packed_mask(given_BL, w) for w in set(config.windows)}
     masks = {
         window: packed[window]
@@ -76,6 +83,22 @@ def causal_call(
         for window in set(config.windows)
     }
     return CausalCall(turn=turn, masks=masks)
+
+
+def _masks(config: CausalConfig, group: Group, device: torch.device) -> dict[int | None, Tensor | None]:
+    """A group's masks by window; always there, as for HF's padded grid."""
+    return {
+        window: causal_mask(
+            group.real_BK,
+            batch=group.batch,
+            queries=group.queries,
+            keys=group.keys,
+            window=window,
+            device=device,
+            always=True,
+        )
+        for window in set(config.windows)
+    }
 
 
 class CausalAttention(nn.Module):
@@ -104,9 +127,12 @@ class CausalAttention(nn.Module):
         self.q_norm = RMSNorm(causal.head_dim, eps=config.norm_eps) if causal.qk_norm else None
         self.k_norm = RMSNorm(causal.head_dim, eps=config.norm_eps) if causal.qk_norm else None
 
-    def forward(self, x_TD: Tensor, layout: Padded, *, weights: bool, call: CausalCall) -> Tensor:
+    def forward(self, x_TD: Tensor, layout: Layout, *, weights: bool, call: CausalCall) -> Tensor:
         """`weights`: compute the attention weights explicitly and emit them as `attentions`."""
         q_TD, k_TD, v_TD = self._project(x_TD)
+        if isinstance(layout, Packed):
+            packed_TD: Tensor = self.o_proj(self._grouped(q_TD, k_TD, v_TD, layout, call))
+            return packed_TD
         turn = None if call.turn is None else tuple(map(layout.grid, call.turn))
         q_BHLE = self._heads(layout.grid(q_TD), self.q_norm, turn)
         k_BGLE = self._heads(layout.grid(k_TD), self.k_norm, turn)
@@ -117,6 +143,21 @@ class CausalAttention(nn.Module):
         context_BLD = context_BHLE.transpose(1, 2).contiguous().view(layout.batch, layout.length, -1)
         out: Tensor = self.o_proj(layout.rows(context_BLD))
         return out
+
+    def _grouped(self, q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, layout: Packed, call: CausalCall) -> Tensor:
+        """Attention of a packed batch, group by group."""
+        contexts = []
+        for group, masks in zip(layout.groups, call.group_masks, strict=True):
+            at_q = at_k = None
+            if call.turn is not None:
+                at_q = tuple(map(group.query_grid, call.turn))
+                at_k = tuple(map(group.key_grid, call.turn))
+            q_BHLE = self._heads(group.query_grid(q_TD), self.q_norm, at_q)
+            k_BGSE = self._heads(group.key_grid(k_TD), self.k_norm, at_k)
+            v_BGSE = self._heads(group.key_grid(v_TD), None, None)
+            context_BHLE = self._attend(q_BHLE, k_BGSE, v_BGSE, masks[self.window], weights=False)
+            contexts.append(merge_heads(context_BHLE))
+        return layout.ungroup(contexts)
 
     def _project(self, x_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         if self.causal.fused:

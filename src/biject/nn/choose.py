@@ -12,7 +12,7 @@ from torch import Tensor
 from biject.config.model import ModelConfig
 from biject.events import notice
 from biject.nn.exact import RowKernels, attention_is_exact, head_kernels, trunk_kernels
-from biject.nn.kernels import Attend, Numerics, grouped, kernel, whole_grid
+from biject.nn.kernels import Attend, Numerics, Operation, grouped, kernel, whole_grid
 from biject.nn.layout import Layout, Packed, Padded
 from biject.nn.packing import first_only, pack, queries_to_16, select, spans
 
@@ -120,8 +120,10 @@ class Chooser:
         bits = numerics == "exact" and device.type == "cpu" and not (training and self._has_dropout)
         padded = Choice(layout=grid, total=total, head=self._head if bits else None, dtype=dtype)
         columns = self.config.feed_forward_chunk_size
-        if self.layout == "padded" or mask_BL is None or columns or whole or self.config.causal is not None:
-            return padded  # causal attention is computed on the grid so far
+        causal = self.config.causal
+        whole = whole or bool(columns) or (causal is not None and causal.upcast)
+        if self.layout == "padded" or mask_BL is None or whole:
+            return padded
         kept = spans(mask_BL)
         count = sum(kept)
         if count > WORTH_IT * total:
@@ -162,7 +164,9 @@ class Chooser:
         )
 
     @cached_property
-    def _operation(self) -> Literal["attention", "written-out attention"]:
+    def _operation(self) -> Operation:
+        if self.config.causal:
+            return "causal attention"
         return "written-out attention" if self.config.relative else "attention"
 
     @cached_property

@@ -19,7 +19,7 @@ from biject.nn.layout import Layout, Packed
 from biject.nn.packing import ColumnRule
 
 Numerics = Literal["exact", "fast"]
-Operation = Literal["attention", "written-out attention"]
+Operation = Literal["attention", "causal attention", "written-out attention"]
 Attend = Callable[[Tensor, Tensor, Tensor, Layout, int, float, float], Tensor]
 """(queries, keys, values of all rows (T, H·E), layout, heads, scale, dropout) → (T, H·E)."""
 
@@ -132,6 +132,12 @@ TABLE: dict[tuple[Operation, str, Numerics], Kernel] = {
     ),
     ("attention", "cuda", "fast"): Kernel(
         operation="attention", keys=keys_to_16, bound=_ROUNDING, attend=varlen
+    ),
+    ("causal attention", "cpu", "exact"): Kernel(
+        operation="causal attention", keys=keys_by_block, bound=_SAME
+    ),
+    ("causal attention", "cpu", "fast"): Kernel(
+        operation="causal attention", keys=keys_to_16, bound=_ROUNDING
     ),
     ("written-out attention", "cpu", "exact"): Kernel(
         operation="written-out attention", keys=keys_or_all, bound=_SAME

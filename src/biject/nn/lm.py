@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from biject.config.model import HeadConfig, ModelConfig
 from biject.errors import InputError
 from biject.events import notice
-from biject.nn.layout import Padded
+from biject.nn.layout import Layout
 from biject.nn.modules import Linear
 
 
@@ -32,19 +32,24 @@ class OutputMatrix(nn.Module):
 class CausalHead(nn.Module):
     """Causal LM: the product with the output matrix, which may be the token table.
 
-    Shape: (T, D), token table (V, D) → (B, L, V).
+    Shape: (T, D), token table (V, D) → (T, V).
     """
 
     def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
         super().__init__()
         self.decoder = OutputMatrix(config.hidden_size, config.vocab_size, tied=config.tied_output)
 
-    def forward(self, x_TD: Tensor, layout: Padded, table_VD: Tensor) -> Tensor:
-        return layout.grid(self.decoder(x_TD, table_VD))
+    def forward(self, x_TD: Tensor, table_VD: Tensor) -> Tensor:
+        out: Tensor = self.decoder(x_TD, table_VD)
+        return out
+
+    def features(self, x_TD: Tensor) -> Tensor:
+        """The decoder's inputs: the rows themselves."""
+        return x_TD
 
 
 class LastHead(nn.Module):
-    """Logits of every row, of which each text's last token's are kept.
+    """Logits of every row of the grid, of which each text's last token's are kept.
 
     Shape: (T, D), columns (B,) → (B, N).
     Source: transformers 5.23, modeling_layers.py (GenericForSequenceClassification).
@@ -54,9 +59,11 @@ class LastHead(nn.Module):
         super().__init__()
         self.out = Linear(config.hidden_size, head.num_labels, bias=False)
 
-    def forward(self, x_TD: Tensor, layout: Padded, columns_B: Tensor | int) -> Tensor:
-        logits_BLN = layout.grid(self.out(x_TD))
-        return logits_BLN[torch.arange(layout.batch, device=logits_BLN.device), columns_B]
+    def forward(self, x_TD: Tensor, layout: Layout, columns_B: Tensor | int) -> Tensor:
+        x_BLD = layout.grid(x_TD)  # all rows: the bits of so few outputs depend on their number
+        logits_BLN = self.out(x_BLD.view(-1, x_BLD.shape[-1])).view(*x_BLD.shape[:2], -1)
+        picked: Tensor = logits_BLN[torch.arange(layout.batch, device=logits_BLN.device), columns_B]
+        return picked
 
 
 def last_columns(input_ids: Tensor | None, batch: int, pad_token_id: int | None) -> Tensor | int:

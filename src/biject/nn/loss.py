@@ -73,12 +73,11 @@ def row_loss(logits_BLN: Tensor, labels_BL: Tensor, *, float32: bool = False) ->
     return F.cross_entropy(logits_BLN.view(-1, num_labels), check_classes(labels_BL, num_labels).view(-1))
 
 
-def causal_loss(logits_BLV: Tensor, labels_BL: Tensor) -> Tensor:
-    """Mean cross-entropy, in float32, of each row against the next row's label, unless that is -100
-    (loss/loss_utils.py, ForCausalLMLoss).
+def next_labels(labels_BL: Tensor) -> Tensor:
+    """What each row of a causal model is to foretell: the next row's label; -100 for the last
+    (loss/loss_utils.py, ForCausalLMLoss, which then takes the loss in float32).
     """
-    next_BL = F.pad(labels_BL, (0, 1), value=-100)[..., 1:].contiguous()
-    return row_loss(logits_BLV, next_BL, float32=True)
+    return F.pad(labels_BL, (0, 1), value=-100)[..., 1:].contiguous()
 
 
 def span_loss(start_BL: Tensor, end_BL: Tensor, starts_B: Tensor, ends_B: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from biject.config.causal import CausalConfig
 from biject.config.model import ModelConfig
 from biject.nn.causal import CausalAttention
-from biject.nn.layout import Padded
+from biject.nn.layout import Layout
 from biject.nn.mlp import MLP
 from biject.nn.modules import make_norm
 
@@ -28,8 +28,9 @@ class PreNormLayer(nn.Module):
         self.attn_dropout = nn.Dropout(config.attention_out_dropout)
         self.mlp_dropout = nn.Dropout(config.mlp_out_dropout)
 
-    def forward(self, x_TD: Tensor, layout: Padded, **attention: object) -> Tensor:
+    def forward(self, x_TD: Tensor, layout: Layout, **attention: object) -> Tensor:
         """`attention` goes to the attention module as it is."""
-        x_TD = x_TD + self.attn_dropout(self.attn(self.attn_norm(x_TD), layout, **attention))
+        attended_TD = self.attn_dropout(self.attn(self.attn_norm(x_TD), layout, **attention))
+        x_TD = layout.queries(x_TD) + attended_TD
         out_TD: Tensor = x_TD + self.mlp_dropout(self.mlp(self.mlp_norm(x_TD)))
         return out_TD

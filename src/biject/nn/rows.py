@@ -13,7 +13,15 @@ from biject.errors import InputError
 from biject.nn.choose import Choice
 from biject.nn.heads import RowHead, VocabHead
 from biject.nn.layout import Layout, Padded
-from biject.nn.loss import check_classes, detection_loss, row_loss, span_loss
+from biject.nn.lm import CausalHead, LastHead, last_columns
+from biject.nn.loss import (
+    check_classes,
+    detection_loss,
+    next_labels,
+    pooled_loss,
+    row_loss,
+    span_loss,
+)
 from biject.nn.output import ModelOutput
 from biject.nn.vocab_loss import vocab_loss, vocab_scores
 
@@ -24,25 +32,43 @@ _IGNORED = -100
 class Asked:
     """What a call asks of the head."""
 
+    input_ids: Tensor | None
     labels: Tensor | None
     spans: tuple[Tensor | None, Tensor | None]
     """First and last tokens of answers, (B,) each."""
     logits_at: Tensor | None
     """(B, L), True where logits are wanted."""
 
-    def needs_grid(self, head: nn.Module | None, grid: Padded) -> bool:
+    def targets(self, head: nn.Module | None) -> Tensor | None:
+        """What each row is to foretell, (B, L): its label, or for a causal head the next row's."""
+        if self.labels is None or not isinstance(head, CausalHead):
+            return self.labels
+        return next_labels(self.labels)
+
+    def needs_grid(self, head: nn.Module | None, grid: Padded, pad_token_id: int | None) -> bool:
         """Whether padded rows count: in HF's span loss they always do, elsewhere where they have labels."""
-        if not isinstance(head, RowHead | VocabHead) or grid.mask_BL is None:
+        if grid.mask_BL is None:
+            return False
+        if isinstance(head, LastHead):
+            return self._last_is_masked(grid.mask_BL, pad_token_id)
+        if not isinstance(head, RowHead | VocabHead | CausalHead):
             return False
         if any(span is not None for span in self.spans):
             return True
         asked = self.logits_at
         if asked is not None and bool((asked.to(torch.bool) & ~grid.mask_BL).any()):
             return True
-        labels = self.labels
-        return labels is not None and (
-            labels.shape != grid.mask_BL.shape or bool(((labels != _IGNORED) & ~grid.mask_BL).any())
+        targets = self.targets(head)
+        return targets is not None and (
+            targets.shape != grid.mask_BL.shape or bool(((targets != _IGNORED) & ~grid.mask_BL).any())
         )
+
+    def _last_is_masked(self, mask_BL: Tensor, pad_token_id: int | None) -> bool:
+        """Whether a text is classified by a row that the mask hides: HF goes by ids alone."""
+        if self.input_ids is None or pad_token_id is None:
+            return True
+        columns = torch.as_tensor(last_columns(self.input_ids, mask_BL.shape[0], pad_token_id))
+        return not bool(mask_BL.gather(1, columns.to(mask_BL.device).view(-1, 1).long()).all())
 
     def places(self, head: nn.Module | None, grid: Padded, *, packed: bool) -> Tensor | None:
         """Where in the grid the wanted rows of logits stand, (K,); None if all are wanted.
@@ -52,8 +78,8 @@ class Asked:
         """
         shape = (grid.batch, grid.length)
         if self.logits_at is not None:
-            if not isinstance(head, VocabHead):
-                raise InputError("`logits_at` is for masked-LM heads; this head gives all its logits.")
+            if not isinstance(head, VocabHead | CausalHead):
+                raise InputError("`logits_at` is for heads over a vocabulary; this one gives all its logits.")
             if self.labels is not None:
                 raise InputError("Give `labels` or `logits_at`, not both: a loss needs the labelled rows.")
             if self.logits_at.shape != shape:
@@ -61,8 +87,9 @@ class Asked:
                     f"`logits_at` must be (batch, length) {shape}; found {tuple(self.logits_at.shape)}."
                 )
             return self.logits_at.reshape(-1).nonzero().squeeze(-1)
-        if packed and isinstance(head, VocabHead) and self.labels is not None and self.labels.shape == shape:
-            return (self.labels.reshape(-1) != _IGNORED).nonzero().squeeze(-1)
+        targets = self.targets(head)
+        if packed and isinstance(head, VocabHead | CausalHead) and targets is not None:
+            return (targets.reshape(-1) != _IGNORED).nonzero().squeeze(-1) if targets.shape == shape else None
         return None
 
 
@@ -84,14 +111,25 @@ def row_output(
     return ModelOutput(loss=loss, logits=logits_BLN, **traced)
 
 
-def all_logits(logits_BLV: Tensor, asked: Asked, traced: dict[str, Any]) -> ModelOutput:
+def pooled_output(head: HeadConfig, logits_BN: Tensor, asked: Asked, traced: dict[str, Any]) -> ModelOutput:
+    """Logits of one row a text, and their loss."""
+    loss = None
+    if asked.labels is not None:
+        loss, logits_BN = pooled_loss(logits_BN, asked.labels, head)
+    return ModelOutput(loss=loss, logits=logits_BN, **traced)
+
+
+def all_logits(
+    head: VocabHead | CausalHead, logits_BLV: Tensor, asked: Asked, traced: dict[str, Any]
+) -> ModelOutput:
     """A vocabulary head's logits for every row, and the loss."""
-    loss = None if asked.labels is None else row_loss(logits_BLV, asked.labels)
+    targets = asked.targets(head)
+    loss = None if targets is None else row_loss(logits_BLV, targets, float32=isinstance(head, CausalHead))
     return ModelOutput(loss=loss, logits=logits_BLV, **traced)
 
 
 def wanted_logits(
-    head: VocabHead,
+    head: VocabHead | CausalHead,
     table_VD: Tensor,
     x_TD: Tensor,
     choice: Choice,
@@ -102,16 +140,18 @@ def wanted_logits(
 ) -> ModelOutput:
     """A vocabulary head's logits at the wanted rows, (K, V), or the loss of the labelled ones."""
     x_KD = head.features(choice.head_rows(x_TD, last, wanted_K))
-    if asked.labels is None:
+    targets = asked.targets(head)
+    if targets is None:
         return ModelOutput(logits=head.decoder(x_KD, table_VD)[: wanted_K.shape[0]], **traced)
     fill = wanted_K.new_full((x_KD.shape[0] - wanted_K.shape[0],), 0)
-    labels_K = check_classes(asked.labels.reshape(-1), table_VD.shape[0]).index_select(0, wanted_K)
+    labels_K = check_classes(targets.reshape(-1), table_VD.shape[0]).index_select(0, wanted_K)
     labels_K, places_K = torch.cat([labels_K, fill - 100]), torch.cat([wanted_K, fill])
-    sizes = {"total": choice.total, "least": choice.least(1)}
+    sizes: dict[str, Any] = {"total": choice.total, "least": choice.least(1)}
+    sizes["float32"] = isinstance(head, CausalHead)
     if torch.is_grad_enabled():
         loss = vocab_loss(x_KD, head.decoder, table_VD, labels_K, places_K, **sizes)
         return ModelOutput(loss=loss, **traced)
     loss, best_K = vocab_scores(x_KD, head.decoder, table_VD, labels_K, places_K, **sizes)
-    predictions_G = torch.full_like(asked.labels, _IGNORED).reshape(-1)
+    predictions_G = torch.full_like(targets, _IGNORED).reshape(-1)
     predictions_G = predictions_G.index_copy(0, wanted_K, best_K[: wanted_K.shape[0]])
-    return ModelOutput(loss=loss, predictions=predictions_G.view_as(asked.labels), **traced)
+    return ModelOutput(loss=loss, predictions=predictions_G.view_as(targets), **traced)

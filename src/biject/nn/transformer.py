@@ -17,15 +17,14 @@ from biject.nn.disentangled import ConvLayer, DisentangledAttention, RelativeTab
 from biject.nn.embeddings import Embeddings
 from biject.nn.heads import PooledHead, RowHead, VocabHead, make_head
 from biject.nn.inputs import check_inputs, padded_layout
-from biject.nn.layout import Layout, Padded
+from biject.nn.layout import Layout
 from biject.nn.lm import CausalHead, LastHead, last_columns
-from biject.nn.loss import causal_loss, pooled_loss
 from biject.nn.mlp import MLP, in_chunks
 from biject.nn.modules import LayerNorm, Linear, make_norm
 from biject.nn.output import ModelOutput
 from biject.nn.prenorm import PreNormLayer
 from biject.nn.rotary import Rotary
-from biject.nn.rows import Asked, all_logits, row_output, wanted_logits
+from biject.nn.rows import Asked, all_logits, pooled_output, row_output, wanted_logits
 from biject.nn.traces import Traces, emit, steps, tracing
 
 
@@ -152,13 +151,15 @@ class Transformer(nn.Module):
         hiddens = config.output_hidden_states if output_hidden_states is None else output_hidden_states
         names = [name for name, on in (("hidden", hiddens), ("attentions", attentions)) if on]
         grid = padded_layout(input_ids, inputs_embeds, attention_mask)
-        asked = Asked(labels=labels, spans=(start_positions, end_positions), logits_at=logits_at)
+        asked = Asked(
+            input_ids=input_ids, labels=labels, spans=(start_positions, end_positions), logits_at=logits_at
+        )
         wanted = asked.places(self.head, grid, packed=self.chooser.layout == "packed")
         choice = self.chooser.choose(
             grid,
             weight=self.embed.tokens.weight,
             training=self.training,
-            whole=attentions or asked.needs_grid(self.head, grid),
+            whole=attentions or asked.needs_grid(self.head, grid, config.pad_token_id),
             head_rows=wanted is None,
         )
         layout = choice.layout
@@ -177,8 +178,6 @@ class Transformer(nn.Module):
             "hidden_states": tuple(map(layout.grid, traces["hidden"])) if hiddens else None,
             "attentions": traces["attentions"] if attentions else None,
         }
-        if isinstance(self.head, CausalHead | LastHead):
-            return self._decoded(x_TD, grid, input_ids, labels, traced)
         return self._finish(x_TD, choice, last, asked, wanted, traced)
 
     def _last_layout(self, choice: Choice, wanted_K: Tensor | None) -> Layout:
@@ -227,7 +226,6 @@ class Transformer(nn.Module):
             attention["table_PD"] = self.relative() if self.relative is not None else None
             attention["distances"] = relative_distances(layout.length, self.config.relative, x_TD.device)
         elif self.config.causal:
-            assert isinstance(layout, Padded)
             no_cache = self.config.causal.split_at_jumps or (self.gradient_checkpointing and self.training)
             attention["call"] = causal_call(
                 self.config.causal,
@@ -267,10 +265,16 @@ class Transformer(nn.Module):
             return row_output(
                 self.config.head, self.head(x_TD, last, on_grid=choice.trunk is not None), last, asked, traced
             )
-        if isinstance(self.head, VocabHead):
+        if isinstance(self.head, LastHead):
+            assert self.config.head is not None
+            logits = self.head(
+                x_TD, last, last_columns(asked.input_ids, last.batch, self.config.pad_token_id)
+            )
+            return pooled_output(self.config.head, logits, asked, traced)
+        if isinstance(self.head, VocabHead | CausalHead):
             table_VD = self.embed.tokens.weight
             if wanted_K is None:
-                return all_logits(last.grid(self.head(x_TD, table_VD)), asked, traced)
+                return all_logits(self.head, last.grid(self.head(x_TD, table_VD)), asked, traced)
             return wanted_logits(self.head, table_VD, x_TD, choice, last, asked, wanted_K, traced)
         first_BD = last.first(x_TD)
         if self.pooler is not None:
@@ -280,32 +284,7 @@ class Transformer(nn.Module):
             return ModelOutput(last_hidden_state=last.grid(x_TD), pooler_output=pooled, **traced)
         assert isinstance(self.head, PooledHead)
         assert self.config.head is not None
-        logits = self.head(first_BD)
-        loss = None
-        if asked.labels is not None:
-            loss, logits = pooled_loss(logits, asked.labels, self.config.head)
-        return ModelOutput(loss=loss, logits=logits, **traced)
-
-    def _decoded(
-        self,
-        x_TD: Tensor,
-        layout: Padded,
-        input_ids: Tensor | None,
-        labels: Tensor | None,
-        traced: dict[str, Any],
-    ) -> ModelOutput:
-        """Heads and losses of decoders, on the whole grid."""
-        loss = None
-        if isinstance(self.head, CausalHead):
-            logits = self.head(x_TD, layout, self.embed.tokens.weight)
-            loss = None if labels is None else causal_loss(logits, labels)
-            return ModelOutput(loss=loss, logits=logits, **traced)
-        assert isinstance(self.head, LastHead)
-        assert self.config.head is not None
-        logits = self.head(x_TD, layout, last_columns(input_ids, layout.batch, self.config.pad_token_id))
-        if labels is not None:
-            loss, logits = pooled_loss(logits, labels, self.config.head)
-        return ModelOutput(loss=loss, logits=logits, **traced)
+        return pooled_output(self.config.head, self.head(first_BD), asked, traced)
 
     def _layer(self, layer: nn.Module, x_TD: Tensor, layout: Layout, attention: dict[str, object]) -> Tensor:
         if self.gradient_checkpointing and self.training:

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from biject.nn.heads import Decoder
+from biject.nn.lm import OutputMatrix
 
 LOGITS_BUDGET = 2**25
 """Logits held at a time."""
@@ -22,12 +23,13 @@ _IGNORED = -100
 
 def vocab_loss(
     x_KD: Tensor,
-    decoder: Decoder,
+    decoder: Decoder | OutputMatrix,
     table_VD: Tensor,
     labels_K: Tensor,
     places_K: Tensor,
     *,
     total: int,
+    float32: bool = False,
     least: int = 16,
     budget: int = LOGITS_BUDGET,
 ) -> Tensor:
@@ -40,6 +42,7 @@ def vocab_loss(
         labels_K: -100 where a row only fills up.
         places_K: each row's place in the grid of `total` rows; the sum runs in the grid's order.
         total: rows of HF's grid.
+        float32: the loss is that of the logits in float32, whatever their dtype.
         least: rows that a product needs for HF's bits.
         budget: logits to hold at a time.
     """
@@ -47,33 +50,43 @@ def vocab_loss(
     size = max(budget // weight_VD.shape[0], least)
     if x_KD.shape[0] <= size:
         logits_KV = decoder(x_KD, table_VD)
-        rows_K = _row_losses(F.log_softmax(logits_KV, -1), labels_K)
+        rows_K = _row_losses(_log_softmax(logits_KV, float32=float32), labels_K)
         return _grid_mean(rows_K, labels_K, places_K, total)
     out: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
-        x_KD, weight_VD, decoder.bias, decoder, labels_K, places_K, total, size
+        x_KD, weight_VD, _bias(decoder), decoder, labels_K, places_K, total, size, float32
     )
     return out
 
 
 def vocab_scores(
     x_KD: Tensor,
-    decoder: Decoder,
+    decoder: Decoder | OutputMatrix,
     table_VD: Tensor,
     labels_K: Tensor,
     places_K: Tensor,
     *,
     total: int,
+    float32: bool = False,
     least: int = 16,
     budget: int = LOGITS_BUDGET,
 ) -> tuple[Tensor, Tensor]:
     """The loss of `vocab_loss`, without gradients, and the likeliest entry of each row, (K,)."""
-    size = max(budget // decoder.bias.shape[0], least)
+    weight_VD = table_VD if decoder.weight is None else decoder.weight
+    size = max(budget // weight_VD.shape[0], least)
     rows, best = [], []
     for at in _cuts(x_KD.shape[0], size):
         logits_CV = decoder(x_KD[at], table_VD)
         best.append(logits_CV.argmax(-1))
-        rows.append(_row_losses(F.log_softmax(logits_CV, -1), labels_K[at]))
+        rows.append(_row_losses(_log_softmax(logits_CV, float32=float32), labels_K[at]))
     return _grid_mean(torch.cat(rows), labels_K, places_K, total), torch.cat(best)
+
+
+def _bias(decoder: Decoder | OutputMatrix) -> Tensor | None:
+    return decoder.bias if isinstance(decoder, Decoder) else None
+
+
+def _log_softmax(logits: Tensor, *, float32: bool) -> Tensor:
+    return F.log_softmax(logits.float() if float32 else logits, -1)
 
 
 def _row_losses(logp_KV: Tensor, labels_K: Tensor) -> Tensor:
@@ -99,16 +112,17 @@ class _Chunked(torch.autograd.Function):
         ctx: Any,
         x_KD: Tensor,
         weight_VD: Tensor,
-        bias_V: Tensor,
-        decoder: Decoder,
+        bias_V: Tensor | None,
+        decoder: Decoder | OutputMatrix,
         labels_K: Tensor,
         places_K: Tensor,
         total: int,
         size: int,
+        float32: bool,
     ) -> Tensor:
         wanted = ctx.needs_input_grad[:3]
         grads = [
-            torch.zeros_like(t) if want else None
+            torch.zeros_like(t) if want and t is not None else None
             for t, want in zip((x_KD, weight_VD, bias_V), wanted, strict=True)
         ]
         real_K = labels_K != _IGNORED
@@ -117,7 +131,7 @@ class _Chunked(torch.autograd.Function):
         for at in _cuts(x_KD.shape[0], size):
             x_CD, labels_C = x_KD[at], labels_K[at]
             logits_CV = decoder(x_CD, weight_VD)
-            logp_CV = F.log_softmax(logits_CV, -1)
+            logp_CV = _log_softmax(logits_CV, float32=float32)
             rows.append(_row_losses(logp_CV, labels_C))
             if any(wanted):
                 _add_gradients(grads, at, x_CD, weight_VD, logits_CV.dtype, logp_CV, labels_C, scale)
@@ -132,7 +146,7 @@ class _Chunked(torch.autograd.Function):
                 "handed over. Call the model again, or use layout='padded'."
             )
         grads, ctx.grads = ctx.grads, None
-        return (*(None if g is None else g.mul_(grad.to(g.dtype)) for g in grads), *(None,) * 5)
+        return (*(None if g is None else g.mul_(grad.to(g.dtype)) for g in grads), *(None,) * 6)
 
 
 def _cuts(count: int, size: int) -> list[slice]:

@@ -37,8 +37,8 @@ def attention_holds(
     question = f"{operation} {keys.__name__} {head_dim} {str(dtype).removeprefix('torch.')}"
     known = store.recall(question)
     if known is None:
-        attend = fused if operation == "attention" else written_out
-        known = all(_trials(attend, keys, head_dim, dtype))
+        attend = written_out if operation == "written-out attention" else fused
+        known = all(_trials(attend, keys, head_dim, dtype, causal=operation == "causal attention"))
         store.remember(question, known)
     return bool(known)
 
@@ -59,7 +59,7 @@ def written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _trials(
-    attend: Attend, keys: Callable[[int, int], int], head_dim: int, dtype: torch.dtype
+    attend: Attend, keys: Callable[[int, int], int], head_dim: int, dtype: torch.dtype, *, causal: bool
 ) -> Iterator[bool]:
     draw = torch.Generator().manual_seed(0)
     for length, others in _BATCHES:
@@ -70,7 +70,9 @@ def _trials(
         )
         real_BL = torch.arange(length) < tokens[:, None]
         with torch.no_grad():
-            whole = attend(q, k, v, real_BL[:, None, None].expand(-1, 1, length, -1))
+            mask_BLL = real_BL[:, None].expand(-1, length, -1)
+            mask_BLL = mask_BLL.tril() if causal else mask_BLL
+            whole = attend(q, k, v, mask_BLL[:, None])
             for text, count in enumerate(tokens.tolist()):
                 if count == length:
                     continue
@@ -81,6 +83,7 @@ def _trials(
                         x[text : text + 1, :, :n].transpose(1, 2).contiguous().transpose(1, 2)
                         for x, n in ((q, query), (k, key), (v, key))
                     )
-                    mask = None if key == count else real_BL[text, :key].expand(1, 1, query, key)
+                    few = mask_BLL[text, None, None, :query, :key]
+                    mask = None if key == count and not causal else few
                     upto = min(count, query)
                     yield torch.equal(attend(few_q, few_k, few_v, mask)[0, :, :upto], whole[text, :, :upto])

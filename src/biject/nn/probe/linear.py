@@ -7,6 +7,8 @@ too, since leftover rows can take another kernel.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -20,7 +22,13 @@ WIDEST = 4096
 """Wider outputs are measured at this width and the same remainder: blocks of outputs are narrower by far."""
 
 
-def same_bits_from(inputs: int, outputs: int, total: int, dtype: torch.dtype) -> int | None:
+Form = Literal["bias", "plain", "in-out"]
+"""With a bias; without one; with one and the matrix stored (in, out)."""
+
+
+def same_bits_from(
+    inputs: int, outputs: int, total: int, dtype: torch.dtype, form: Form = "bias"
+) -> int | None:
     """The smallest measured row count whose rows have the bits they have among `total` rows; None if no
     smaller one does.
 
@@ -29,7 +37,7 @@ def same_bits_from(inputs: int, outputs: int, total: int, dtype: torch.dtype) ->
     if total <= FEWEST:
         return None
     points = _points(total)
-    links = _links(inputs, _narrowed(outputs), points, dtype)
+    links = _links(inputs, _narrowed(outputs), points, dtype, form)
     start = len(points) - 1
     while start > 0 and links[start - 1]:
         start -= 1
@@ -50,27 +58,32 @@ def _narrowed(outputs: int) -> int:
     return outputs if outputs <= 2 * WIDEST else WIDEST + outputs % 64
 
 
-def _links(inputs: int, outputs: int, points: list[int], dtype: torch.dtype) -> list[bool]:
+def _links(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, form: Form) -> list[bool]:
     """Whether each point's rows have the bits that they have at the next point."""
-    question = f"linear {inputs} {outputs} {str(dtype).removeprefix('torch.')}"
+    question = f"linear {form} {inputs} {outputs} {str(dtype).removeprefix('torch.')}"
     links = list(store.recall(question) or [])
     wanted = len(points) - 1
     if len(links) < wanted:
-        links += _measure(inputs, outputs, points[len(links) :], dtype)
+        links += _measure(inputs, outputs, points[len(links) :], dtype, form)
         store.remember(question, links)
     return links[:wanted]
 
 
-def _measure(inputs: int, outputs: int, points: list[int], dtype: torch.dtype) -> list[bool]:
+def _measure(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, form: Form) -> list[bool]:
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(points[-1], inputs, generator=draw).to(dtype)
     weight = (torch.randn(outputs, inputs, generator=draw) / inputs**0.5).to(dtype)
     bias = torch.randn(outputs, generator=draw).to(dtype)
+    stored = weight.t().contiguous() if form == "in-out" else weight
     links, before = [], None
     with torch.no_grad():
         for count in points:
             shift = points[-1] - count  # another place among the rows at every count
-            here = F.linear(x[shift:].clone(), weight, bias)
+            rows = x[shift:].clone()
+            if form == "in-out":
+                here = torch.addmm(bias, rows, stored)
+            else:
+                here = F.linear(rows, weight, bias if form == "bias" else None)
             if before is not None:
                 links.append(_equal(before, here))
             before = here

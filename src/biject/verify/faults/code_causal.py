@@ -12,10 +12,10 @@ from torch import Tensor
 import biject.nn.attend as attend
 import biject.nn.causal as causal
 import biject.nn.rotary as rotary
+import biject.nn.rows as rows
 import biject.nn.transformer as transformer
 from biject.config.causal import CausalConfig
 from biject.model import Model
-from biject.nn.loss import row_loss
 from biject.nn.modules import RMSNorm
 from biject.nn.rotary import Rotary
 from biject.verify.faults.inject import output_changed, part, patched
@@ -167,7 +167,7 @@ def labels_not_shifted(model: Model) -> Iterator[str]:
     """Each row is compared with its own token, not the next one."""
     if model.config.head is None or model.config.head.kind != "causal":
         raise DoesNotApply("the head predicts no next token")
-    with patched(transformer, "causal_loss", lambda logits, labels: row_loss(logits, labels, float32=True)):
+    with patched(rows, "next_labels", lambda labels: labels):
         yield "the loss"
 
 
