@@ -168,11 +168,16 @@ def test_recipes_that_cannot_be_used(run, base, write_data, tmp_path, text, says
 
 
 def test_the_best_state_is_what_the_model_holds(run, base, write_data, tmp_path) -> None:
-    """At a learning rate that ruins the model later, the best is not the last."""
-    data = write_data(tmp_path, "seqcls", count=64)
+    """What is learned makes it worse on rows with swapped labels: the best is not the last."""
+    data, swapped = write_data(tmp_path, "seqcls", count=64), tmp_path / "swapped.csv"
+    rows = [line.rsplit(",", 1) for line in data.read_text().splitlines()[1:]]
+    one, other = sorted({label for _, label in rows})
+    swapped.write_text(
+        "text,label\n" + "".join(f"{text},{other if label == one else one}\n" for text, label in rows)
+    )
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        '[train]\nevaluate_every = 1\nmax_steps = 10\nlr = 0.5\nschedule = "constant"\nkeep = 0\n'
+        '[train]\nevaluate_every = 1\nmax_steps = 10\nlr = 0.003\nschedule = "constant"\nkeep = 0\n'
     )
     out = tmp_path / "run"
     outcome = run(
@@ -183,6 +188,8 @@ def test_the_best_state_is_what_the_model_holds(run, base, write_data, tmp_path)
         base,
         "--data",
         data,
+        "--eval-data",
+        swapped,
         "--task",
         "seqcls",
         "--out",
