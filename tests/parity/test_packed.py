@@ -20,7 +20,7 @@ from parity.real import CACHE, real_folder
 from parity.unequal import ALL, is_packed, labelled, lengths, real_differences, sizes, texts
 from torch import Tensor, nn
 
-from biject.data.tokenizer import Tokenizer
+from biject.data.tokenizer import load_tokenizer
 from biject.model import Model, load
 
 Reference = Callable[..., Path]
@@ -227,13 +227,10 @@ def test_real_sentences() -> None:
     rows = csv.DictReader(io.StringIO(snippets.read_text(encoding="utf-8")))
     sentences = [next(value for value in row.values() if len(value) > 8) for row, _ in zip(rows, range(48), strict=False)]
     ours = load(folder)
-    theirs, tokenizer = hf_model(folder, ours), Tokenizer(folder)
+    theirs, tokenizer = hf_model(folder, ours), load_tokenizer(folder)
     for start in range(0, 48, 16):
-        ids = [tokenizer.encode(text).ids for text in sentences[start : start + 16]]
-        longest = max(map(len, ids))
-        mask = torch.tensor([[1] * len(row) + [0] * (longest - len(row)) for row in ids])
-        batch = {"input_ids": torch.tensor([row + [0] * (longest - len(row)) for row in ids])}
-        batch["attention_mask"] = mask
+        encoded = tokenizer(sentences[start : start + 16], padding=True, truncation=True)
+        batch = {name: torch.tensor(getattr(encoded, name)) for name in ("input_ids", "attention_mask")}
         assert is_packed(ours, batch)
         assert real_differences(ours, theirs, batch) == []
         assert real_differences(ours, theirs, batch, output_hidden_states=True) == []
