@@ -20,7 +20,11 @@ def main() -> None:
     """Compare small and wider models, on batches of few and of many rows."""
     torch.set_num_threads(int(sys.argv[1]))
     done = 0
-    for model_type, head, more in (("bert", "tokcls", WIDE), ("deberta-v2", "base", {}), ("roberta", "mlm", WIDE)):
+    for model_type, head, more in (
+        ("bert", "tokcls", WIDE),
+        ("deberta-v2", "base", {}),
+        ("roberta", "mlm", WIDE),
+    ):
         with tempfile.TemporaryDirectory() as name:
             folder = make_reference(model_type, head, Path(name), overrides=sizes(model_type, 130, **more))
             ours = load(folder)

@@ -1,4 +1,4 @@
-"""The packed layout gives HF's bits at every real token: all families and heads, odd masks, real sentences."""
+"""The packed layout gives HF's bits at every real token: families, heads, odd masks, real sentences."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 import torch
-from parity.harness import hf_model
-from parity.real import CACHE, real_folder
-from parity.unequal import ALL, is_packed, labelled, lengths, real_differences, sizes, texts
 from torch import Tensor, nn
 
 from biject.data.tokenizer import load_tokenizer
 from biject.model import Model, load
+from parity.harness import hf_model
+from parity.real import CACHE, real_folder
+from parity.unequal import ALL, is_packed, labelled, lengths, real_differences, sizes, texts
 
 Reference = Callable[..., Path]
 BATCHES = [  # batch, shortest, longest, padding
@@ -36,7 +36,9 @@ LONG = [(7, 20, 200, "right"), (16, 1, 200, "holes"), (8, 10, 512, "right"), (5,
 TESTS = Path(__file__).parents[1]
 
 
-def both(make: Reference, model_type: str, head: str, positions: int = 130, **more: Any) -> tuple[Model, nn.Module]:
+def both(
+    make: Reference, model_type: str, head: str, positions: int = 130, **more: Any
+) -> tuple[Model, nn.Module]:
     folder = make(model_type, head, overrides=sizes(model_type, positions, **more))
     ours = load(folder)
     assert ours.chooser.layout == "packed"
@@ -133,7 +135,9 @@ def test_other_inputs(model_type: str, reference: Reference) -> None:
         assert real_differences(ours, theirs, other) == [], sorted(other)
 
 
-@pytest.mark.parametrize(("model_type", "head"), [("bert", "base"), ("deberta-v2", "tokcls"), ("albert", "qa")])
+@pytest.mark.parametrize(
+    ("model_type", "head"), [("bert", "base"), ("deberta-v2", "tokcls"), ("albert", "qa")]
+)
 @pytest.mark.parametrize("kind", ["right", "holes"])
 def test_no_leak(model_type: str, head: str, kind: str, reference: Reference) -> None:
     """Other tokens in one text leave every bit of the others, even where they are not numbers."""
@@ -225,7 +229,10 @@ def test_real_sentences() -> None:
     if not snippets.is_file():
         pytest.skip("movie-snippets.csv is not there; fetch it with `python scripts/fetch_data.py`")
     rows = csv.DictReader(io.StringIO(snippets.read_text(encoding="utf-8")))
-    sentences = [next(value for value in row.values() if len(value) > 8) for row, _ in zip(rows, range(48), strict=False)]
+    sentences = [
+        next(value for value in row.values() if len(value) > 8)
+        for row, _ in zip(rows, range(48), strict=False)
+    ]
     ours = load(folder)
     theirs, tokenizer = hf_model(folder, ours), load_tokenizer(folder)
     for start in range(0, 48, 16):
@@ -243,7 +250,9 @@ def test_base_size(model_type: str, head: str, threads: int, reference: Referenc
     torch.set_num_threads(threads)
     folder = reference(model_type, head, size="base", overrides={"vocab_size": 1000, "num_hidden_layers": 4})
     ours = load(folder)
-    all_alike(ours, hf_model(folder, ours), [(16, 11, 82, "right"), (8, 3, 130, "right"), (4, 20, 300, "holes")])
+    all_alike(
+        ours, hf_model(folder, ours), [(16, 11, 82, "right"), (8, 3, 130, "right"), (4, 20, 300, "holes")]
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from parity.harness import hf_model, hf_name, objective
-from parity.unequal import ALL, is_packed, labelled, lengths, sizes, texts
 from torch import Tensor, nn
 
 from biject.model import Model, load
+from parity.harness import hf_model, hf_name, objective
+from parity.unequal import ALL, is_packed, labelled, lengths, sizes, texts
 
 Reference = Callable[..., Path]
 BOUND = 1e-5
@@ -69,7 +69,9 @@ def test_gradients(model_type: str, head: str, reference: Reference) -> None:
             assert difference <= BOUND * float(b.norm()) + 1e-12, (name, difference, float(b.norm()))
 
 
-@pytest.mark.parametrize(("model_type", "head"), [("bert", "seqcls"), ("roberta", "mlm"), ("deberta-v2", "qa")])
+@pytest.mark.parametrize(
+    ("model_type", "head"), [("bert", "seqcls"), ("roberta", "mlm"), ("deberta-v2", "qa")]
+)
 def test_loss_curve(model_type: str, head: str, reference: Reference) -> None:
     """50 steps of AdamW on changing batches."""
     ours, theirs = both(reference, model_type, head)
@@ -82,7 +84,7 @@ def test_loss_curve(model_type: str, head: str, reference: Reference) -> None:
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-            curve.append(float(loss))
+            curve.append(float(loss.detach()))
         curves.append(torch.tensor(curve, dtype=torch.float64))
     assert float(((curves[0] - curves[1]) / curves[1]).abs().max()) <= BOUND
     assert curves[0][0] != curves[0][-1]
@@ -91,17 +93,21 @@ def test_loss_curve(model_type: str, head: str, reference: Reference) -> None:
 @pytest.mark.parametrize("head", ["mlm", "tokcls"])
 def test_accumulation_with_the_trainer(head: str, reference: Reference) -> None:
     """Batches of two at a time, two to a step, are a batch of four: packed as padded."""
-    from biject.train import Trainer
+    from biject.train.trainer import Trainer
 
-    folder = reference("bert", head, overrides=sizes("bert", 60, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0))
+    folder = reference(
+        "bert", head, overrides=sizes("bert", 60, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    )
     results = []
     for layout, size, accumulate in (("packed", 2, 2), ("padded", 4, 1)):
         model = load(folder, layout=layout)  # type: ignore[arg-type]
         whole = labelled(model, texts(model, lengths(8, 3, 40)))
         samples = [{name: value[row] for name, value in whole.items()} for row in range(8)]
         torch.manual_seed(0)
-        trainer = Trainer(model, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3))
-        result = trainer.fit(samples, batch_size=size, accumulate=accumulate, epochs=2)
+        trainer = Trainer(
+            model, optimizer=torch.optim.AdamW(model.parameters(), lr=1e-3), accumulate=accumulate
+        )
+        result = trainer.fit(samples, batch_size=size, epochs=2)
         results.append(torch.tensor(result.losses, dtype=torch.float64))
     assert len(results[0]) == len(results[1]) == 4
     torch.testing.assert_close(results[0], results[1], rtol=BOUND, atol=0)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from parity.harness import equal
 from torch import Tensor, nn
 
 from biject.families import families, family
@@ -13,9 +12,12 @@ from biject.model import Model
 from biject.nn.inputs import padded_layout
 from biject.nn.layout import Packed
 from biject.verify.inputs import labels, limits
+from parity.harness import equal
 
-ALL = [(name, head) for name in families() for head in family(name).heads]
-"""Every family with every head of it."""
+ALL = [
+    (name, head) for name in families() for head in family(name).heads if "causal" not in family(name).heads
+]
+"""Every encoder family with every head of it."""
 ONE_A_TEXT = {"pooler_output"}
 
 
@@ -84,5 +86,5 @@ def real_differences(ours: Model, theirs: nn.Module, batch: dict[str, Any], **fl
             if x.shape != y.shape:
                 found.append(f"{name}[{index}] has shape {tuple(x.shape)}, not {tuple(y.shape)}")
             elif not equal(*((x[real], y[real]) if per_token and x.dim() >= 2 else (x, y))):
-                found.append(f"{name}[{index}] differs by {(x - y)[real if per_token and x.dim() else ...].abs().max():.2g}")
+                found.append(found.append(f"{name}[{index}] differs"))
     return found

@@ -1,4 +1,4 @@
-"""The packed layout: rows and grid are each other's inverse, groups cover every text, some rows can be wanted."""
+"""The packed layout: rows and grid are inverse, groups cover every text, some rows can be wanted."""
 
 from __future__ import annotations
 
@@ -75,7 +75,9 @@ def test_every_text_attends_to_its_own_tokens_only(keys: ColumnRule) -> None:
         texts = query_places[:, 0] // 20
         assert torch.equal(texts[:, None].expand_as(key_places), key_places // 20)
         assert torch.equal(texts[:, None].expand_as(query_places), query_places // 20)
-        real = torch.ones(group.batch, group.keys, dtype=torch.bool) if group.real_BK is None else group.real_BK
+        real = (
+            torch.ones(group.batch, group.keys, dtype=torch.bool) if group.real_BK is None else group.real_BK
+        )
         columns = torch.arange(group.keys).expand(group.batch, -1)
         assert torch.equal((key_places % 20)[real], columns[real])
         assert torch.equal(real.sum(1), mask[texts].sum(1))
@@ -99,14 +101,24 @@ def test_attention_over_groups_is_attention_over_the_grid() -> None:
 
 
 def test_texts_of_a_size_form_one_group() -> None:
-    sizes = [(group.batch, group.queries, group.keys) for group in packed(mask_of([3, 40, 16, 17, 9], 40)).groups]
+    sizes = [
+        (group.batch, group.queries, group.keys) for group in packed(mask_of([3, 40, 16, 17, 9], 40)).groups
+    ]
     assert sizes == [(3, 16, 16), (1, 32, 32), (1, 40, 40)]
     assert queries_to_16(17, 100) == 32
     assert queries_to_16(17, 20) == 20
 
 
 def test_key_rules() -> None:
-    assert [keys_by_block(n, 2000) for n in (1, 16, 17, 176, 177, 512, 513)] == [16, 16, 32, 176, 512, 512, 1024]
+    assert [keys_by_block(n, 2000) for n in (1, 16, 17, 176, 177, 512, 513)] == [
+        16,
+        16,
+        32,
+        176,
+        512,
+        512,
+        1024,
+    ]
     assert [keys_or_all(n, 300) for n in (1, 176, 177)] == [16, 176, 300]
     assert [keys_to_16(n, 300) for n in (1, 177, 299)] == [16, 192, 300]
     assert whole_grid(3, 300) == 300

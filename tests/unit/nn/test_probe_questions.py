@@ -13,8 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from biject.nn.kernels import keys_by_block, keys_or_all
-from biject.nn.probe import attention_holds, rowwise_holds, same_bits_from, store
 from biject.nn.probe import attention as attention_questions
+from biject.nn.probe import attention_holds, rowwise_holds, same_bits_from, store
 from biject.nn.probe import linear as linear_questions
 
 FP32 = torch.float32
@@ -205,9 +205,7 @@ def test_an_answer_that_is_none_is_left_out(answer: str) -> None:
     assert store.recall("two") == [True]
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("BIJECT_CACHE", str(tmp_path / "file" / "below"))
     store.remember("one", True)

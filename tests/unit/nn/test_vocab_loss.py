@@ -83,7 +83,7 @@ def test_gradients_are_handed_over_once() -> None:
     x, decoder, table, labels = case(tied=True)
     loss = few(x, decoder, table, labels, 16 * VOCAB)
     loss.backward(retain_graph=True)  # type: ignore[no-untyped-call]
-    with pytest.raises(RuntimeError, match="differentiated twice.*layout='padded'"):
+    with pytest.raises(RuntimeError, match=r"differentiated twice.*layout='padded'"):
         loss.backward()  # type: ignore[no-untyped-call]
 
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-VERSION = 1
+VERSION = 2
 _SWITCHES = (
     "ATEN_CPU_CAPABILITY",
     "DNNL_MAX_CPU_ISA",
@@ -49,7 +49,7 @@ def conditions() -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "matmul": torch.get_float32_matmul_precision(),
         "onednn": str(torch.backends.mkldnn.enabled),
-        "sdp": f"{torch.backends.cuda.flash_sdp_enabled()} {torch.backends.cuda.math_sdp_enabled()}",
+        "sdp": str([torch._C._get_flash_sdp_enabled(), torch._C._get_math_sdp_enabled()]),
         **{name: os.environ[name] for name in _SWITCHES if name in os.environ},
     }
 
