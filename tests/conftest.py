@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,18 @@ import pytest
 GOOD, BAD = ("good", "happy", "yes", "capital"), ("lazy", "lost", "no", "never")
 FILLERS = ("the", "quick", "fox", "model", "is", "a", "one", "bytes", "people", "films")
 TAGS = ("O", "B-LOC", "I-LOC")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What the probe measures is kept in the session's folder, never in the user's."""
+    before = os.environ.get("BIJECT_CACHE")
+    os.environ["BIJECT_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+    yield
+    if before is None:
+        del os.environ["BIJECT_CACHE"]
+    else:
+        os.environ["BIJECT_CACHE"] = before
 
 
 @pytest.fixture

@@ -56,15 +56,19 @@ class Choice:
         """The head's rows out of the last layer's: those at `places_K` of the grid, and ones to fill up."""
         if last is not self.layout:
             return x_TD
-        fill = max(0, self.least(places_K.shape[0]) - places_K.shape[0])
+        least = self.least(places_K.shape[0])
+        assert least is not None, "only the whole grid has HF's bits"
+        fill = max(0, least - places_K.shape[0])
         index_K = self._where(places_K)
         return x_TD.index_select(0, torch.cat([index_K, index_K.new_zeros(fill)]))
 
-    def least(self, count: int) -> int:
-        """How many rows the head has to compute so that `count` of them are right."""
+    def least(self, count: int) -> int | None:
+        """How many rows the head has to compute so that `count` of them are right; None where only the whole
+        grid, each row in its place, will do.
+        """
         if self.head is None:
             return max(count, 1)
-        return self.head.rows_for(max(count, 1), self.total, self.dtype) or self.total
+        return self.head.rows_for(max(count, 1), self.total, self.dtype)
 
     def _where(self, places_K: Tensor) -> Tensor:
         """Which of the layout's rows stand at these places of the grid."""
@@ -115,7 +119,9 @@ class Chooser:
             whole: all of the grid is wanted.
             head_rows: whether the head sees all rows (not only some that are chosen later).
         """
-        device, dtype, total, mask_BL = weight.device, weight.dtype, grid.num_rows, grid.mask_BL
+        device, total, mask_BL = weight.device, grid.num_rows, grid.mask_BL
+        autocast = torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if autocast else weight.dtype
         numerics = self.numerics or ("exact" if device.type == "cpu" else "fast")
         bits = numerics == "exact" and device.type == "cpu" and not (training and self._has_dropout)
         padded = Choice(layout=grid, total=total, head=self._head if bits else None, dtype=dtype)

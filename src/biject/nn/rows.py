@@ -139,19 +139,45 @@ def wanted_logits(
     traced: dict[str, Any],
 ) -> ModelOutput:
     """A vocabulary head's logits at the wanted rows, (K, V), or the loss of the labelled ones."""
+    targets, least = asked.targets(head), choice.least(1)
+    if least is None or choice.least(wanted_K.shape[0]) is None:
+        return _wanted_of_all(
+            head, head(last.grid(x_TD).view(choice.total, -1), table_VD), targets, wanted_K, traced
+        )
     x_KD = head.features(choice.head_rows(x_TD, last, wanted_K))
-    targets = asked.targets(head)
     if targets is None:
         return ModelOutput(logits=head.decoder(x_KD, table_VD)[: wanted_K.shape[0]], **traced)
     fill = wanted_K.new_full((x_KD.shape[0] - wanted_K.shape[0],), 0)
     labels_K = check_classes(targets.reshape(-1), table_VD.shape[0]).index_select(0, wanted_K)
     labels_K, places_K = torch.cat([labels_K, fill - 100]), torch.cat([wanted_K, fill])
-    sizes: dict[str, Any] = {"total": choice.total, "least": choice.least(1)}
+    sizes: dict[str, Any] = {"total": choice.total, "least": least}
     sizes["float32"] = isinstance(head, CausalHead)
     if torch.is_grad_enabled():
         loss = vocab_loss(x_KD, head.decoder, table_VD, labels_K, places_K, **sizes)
         return ModelOutput(loss=loss, **traced)
     loss, best_K = vocab_scores(x_KD, head.decoder, table_VD, labels_K, places_K, **sizes)
+    found = _predictions(targets, wanted_K, best_K[: wanted_K.shape[0]])
+    return ModelOutput(loss=loss, predictions=found, **traced)
+
+
+def _wanted_of_all(
+    head: VocabHead | CausalHead,
+    logits_GV: Tensor,
+    targets: Tensor | None,
+    wanted_K: Tensor,
+    traced: dict[str, Any],
+) -> ModelOutput:
+    """The same from all of the grid's rows, where a row has HF's bits in its own place only."""
+    if targets is None:
+        return ModelOutput(logits=logits_GV.index_select(0, wanted_K), **traced)
+    loss = row_loss(logits_GV, targets, float32=isinstance(head, CausalHead))
+    if torch.is_grad_enabled():
+        return ModelOutput(loss=loss, **traced)
+    best_K = logits_GV.index_select(0, wanted_K).argmax(-1)
+    return ModelOutput(loss=loss, predictions=_predictions(targets, wanted_K, best_K), **traced)
+
+
+def _predictions(targets: Tensor, wanted_K: Tensor, best_K: Tensor) -> Tensor:
+    """(B, L): the likeliest entries where there are labels, -100 elsewhere."""
     predictions_G = torch.full_like(targets, _IGNORED).reshape(-1)
-    predictions_G = predictions_G.index_copy(0, wanted_K, best_K[: wanted_K.shape[0]])
-    return ModelOutput(loss=loss, predictions=predictions_G.view_as(targets), **traced)
+    return predictions_G.index_copy(0, wanted_K, best_K).view_as(targets)

@@ -52,8 +52,11 @@ def vocab_loss(
         logits_KV = decoder(x_KD, table_VD)
         rows_K = _row_losses(_log_softmax(logits_KV, float32=float32), labels_K)
         return _grid_mean(rows_K, labels_K, places_K, total)
+    trained: tuple[Tensor | None, ...] = (x_KD, weight_VD, _bias(decoder))
+    if not torch.is_grad_enabled():  # a Function's inputs would say that gradients are wanted all the same
+        trained = tuple(None if part is None else part.detach() for part in trained)
     out: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
-        x_KD, weight_VD, _bias(decoder), decoder, labels_K, places_K, total, size, float32
+        *trained, decoder, labels_K, places_K, total, size, float32
     )
     return out
 
@@ -86,6 +89,7 @@ def _bias(decoder: Decoder | OutputMatrix) -> Tensor | None:
 
 
 def _log_softmax(logits: Tensor, *, float32: bool) -> Tensor:
+    float32 = float32 or torch.is_autocast_enabled(logits.device.type)  # as torch's own loss does there
     return F.log_softmax(logits.float() if float32 else logits, -1)
 
 

@@ -1,8 +1,8 @@
 """From how many rows on does a linear give each row the bits that it has among more rows?
 
 A matrix product is blocked by its shape: below some row count, or between two, another blocking (or another
-split over threads) sums in another order. So row counts fall into runs of equal bits. Odd counts are measured
-too, since leftover rows can take another kernel.
+split over threads) sums in another order. So row counts fall into runs of equal bits. Leftover rows can take
+another kernel (with AVX2 those of n mod 6 = 1, 2, 3): so neighbouring counts are measured, not single ones.
 """
 
 from __future__ import annotations
@@ -17,6 +17,12 @@ from biject.nn.probe import store
 
 FEWEST = 16
 """The smallest row count that is looked at."""
+DENSE = 64
+"""Up to here every count is measured."""
+CLUSTER = 8
+"""Neighbouring counts that are measured beyond, so that every number of leftover rows occurs."""
+CLUSTERED = 256
+"""From here on single counts will do, if neighbours below had equal bits."""
 GROWTH = 1.25
 WIDEST = 4096
 """Wider outputs are measured at this width and the same remainder: blocks of outputs are narrower by far."""
@@ -38,20 +44,33 @@ def same_bits_from(
         return None
     points = _points(total)
     links = _links(inputs, _narrowed(outputs), points, dtype, form)
+    if total > CLUSTERED and not _neighbours_agree(points, links):
+        return None
     start = len(points) - 1
     while start > 0 and links[start - 1]:
         start -= 1
-    # `total` lies between the last two points; with the last link broken its own run is not known.
+    # `total` lies before the last point; where the run does not reach so far, its own run is not known.
     return points[start] if points[start] < total else None
 
 
 def _points(total: int) -> list[int]:
-    """Row counts to measure: growing, odd and even, the last one at least `total`."""
-    points, size = [FEWEST, FEWEST + 1], float(FEWEST + 2)
+    """Row counts to measure: all small ones, then growing clusters, the last one at least `total`."""
+    points, size = list(range(FEWEST, DENSE + 1)), DENSE
     while points[-1] < total:
-        points.append(int(size))
-        size = size * GROWTH + 1
+        size = int(size * GROWTH) + 1
+        points += range(size, size + (CLUSTER if size <= CLUSTERED else 1))
     return points
+
+
+def _neighbours_agree(points: list[int], links: list[bool]) -> bool:
+    """Whether in one of the last two clusters all counts have equal bits (in the other a run may begin)."""
+    within = [
+        link
+        for one, other, link in zip(points, points[1:], links, strict=False)
+        if other == one + 1 and one > DENSE
+    ]
+    size = CLUSTER - 1
+    return all(within[-size:]) or all(within[-2 * size : -size])
 
 
 def _narrowed(outputs: int) -> int:
@@ -69,6 +88,7 @@ def _links(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, for
     return links[:wanted]
 
 
+@store.plainly()
 def _measure(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, form: Form) -> list[bool]:
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(points[-1], inputs, generator=draw).to(dtype)
@@ -76,17 +96,16 @@ def _measure(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, f
     bias = torch.randn(outputs, generator=draw).to(dtype)
     stored = weight.t().contiguous() if form == "in-out" else weight
     links, before = [], None
-    with torch.no_grad():
-        for count in points:
-            shift = points[-1] - count  # another place among the rows at every count
-            rows = x[shift:].clone()
-            if form == "in-out":
-                here = torch.addmm(bias, rows, stored)
-            else:
-                here = F.linear(rows, weight, bias if form == "bias" else None)
-            if before is not None:
-                links.append(_equal(before, here))
-            before = here
+    for count in points:
+        shift = points[-1] - count  # another place among the rows at every count
+        rows = x[shift:].clone()
+        if form == "in-out":
+            here = torch.addmm(bias, rows, stored)
+        else:
+            here = F.linear(rows, weight, bias if form == "bias" else None)
+        if before is not None:
+            links.append(_equal(before, here))
+        before = here
     return links
 
 

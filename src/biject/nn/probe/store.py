@@ -11,12 +11,14 @@ import json
 import os
 import platform
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-VERSION = 1
+VERSION = 2
 _SWITCHES = (
     "ATEN_CPU_CAPABILITY",
     "DNNL_MAX_CPU_ISA",
@@ -34,7 +36,7 @@ def folder() -> Path:
     given = os.environ.get("BIJECT_CACHE")
     if given:
         return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "biject"
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "biject"
 
 
 def conditions() -> dict[str, str]:
@@ -45,8 +47,18 @@ def conditions() -> dict[str, str]:
         "capability": str(torch.backends.cpu.get_cpu_capability()),
         "cpu": _cpu(),
         "threads": str(torch.get_num_threads()),
+        "matmul": torch.get_float32_matmul_precision(),
+        "onednn": str(torch.backends.mkldnn.enabled),
+        "sdp": str([torch._C._get_flash_sdp_enabled(), torch._C._get_math_sdp_enabled()]),
         **{name: os.environ[name] for name in _SWITCHES if name in os.environ},
     }
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Measure on the CPU and in the dtypes that are asked for, whatever the caller's contexts say."""
+    with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.device("cpu"):
+        yield
 
 
 def recall(question: str) -> Any:
@@ -58,14 +70,14 @@ def remember(question: str, answer: Any) -> None:
     """Keep an answer (JSON values)."""
     answers = _answers(_key())
     answers[question] = answer
-    path = _path(_key())
     text = json.dumps({"conditions": conditions(), "answers": answers}, indent=1, sort_keys=True)
     try:
+        path = _path(_key())
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
             file.write(text)
         Path(file.name).replace(path)
-    except OSError:
+    except (OSError, RuntimeError):  # the second: no home folder can be told
         return
 
 
@@ -88,9 +100,15 @@ def _answers(key: str) -> dict[str, Any]:
     try:
         found = json.loads(_path(key).read_text(encoding="utf-8"))
         answers = found["answers"] if found["conditions"] == conditions() else {}
-        return dict(answers)
-    except (OSError, ValueError, KeyError, TypeError):
+        return {question: answer for question, answer in answers.items() if _is_answer(answer)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError):
         return {}
+
+
+def _is_answer(answer: object) -> bool:
+    return isinstance(answer, bool) or (
+        isinstance(answer, list) and all(isinstance(part, bool) for part in answer)
+    )
 
 
 @functools.cache

@@ -1,0 +1,240 @@
+"""The probe finds kernels whose bits depend on company and place, and keeps its answers where they hold."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from biject.nn.kernels import keys_by_block, keys_or_all
+from biject.nn.probe import attention as attention_questions
+from biject.nn.probe import attention_holds, rowwise_holds, same_bits_from, store
+from biject.nn.probe import linear as linear_questions
+
+FP32 = torch.float32
+Kernel = Callable[[Tensor, Tensor, Tensor], Tensor]
+PLAIN = F.linear
+
+
+@pytest.fixture(autouse=True)
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is known at first, and one thread computes."""
+    monkeypatch.setenv("BIJECT_CACHE", str(tmp_path / "cache"))
+    store.forget()
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+
+
+def row_by_row(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear whose bits depend on the row only."""
+    return torch.stack([row @ weight.t() for row in x]) + bias
+
+
+def plant(monkeypatch: pytest.MonkeyPatch, kernel: Kernel) -> None:
+    monkeypatch.setattr(linear_questions, "F", SimpleNamespace(linear=kernel))
+
+
+def wrong(out: Tensor) -> Tensor:
+    return out * (1 + 2**-20)
+
+
+def test_a_linear_without_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, row_by_row)
+    for total, expected in ((10, None), (16, None), (17, 16), (100, 16), (700, 16)):
+        assert same_bits_from(8, 8, total, FP32) == expected, total
+
+
+def test_other_bits_below_some_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only counts of the run in which the grid's rows lie will do."""
+
+    def few_differ(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        out = row_by_row(x, weight, bias)
+        return wrong(out) if len(x) < 40 else out
+
+    plant(monkeypatch, few_differ)
+    assert same_bits_from(8, 8, 39, FP32) is None  # the last count that is measured lies beyond the run
+    assert same_bits_from(8, 8, 41, FP32) == 40
+    assert same_bits_from(8, 8, 500, FP32) == 40
+
+
+def test_runs_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def runs(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        out = row_by_row(x, weight, bias)
+        return wrong(out) if 90 <= len(x) < 400 else out
+
+    plant(monkeypatch, runs)
+    assert same_bits_from(8, 8, 70, FP32) == 16
+    assert same_bits_from(8, 8, 95, FP32) is None  # no count was measured between 90 and 95
+    for total in (105, 200, 300):
+        least = same_bits_from(8, 8, total, FP32)
+        assert least is not None
+        assert 90 <= least < total
+    assert (same_bits_from(8, 8, 800, FP32) or 0) >= 400
+
+
+@pytest.mark.parametrize("modulus", [2, 6, 8])
+def test_a_linear_that_alternates(modulus: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leftover rows by another kernel, at any count: nothing may be left out."""
+
+    def leftover(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        out = row_by_row(x, weight, bias)
+        rest = len(x) % modulus
+        return torch.cat([out[: len(x) - rest], wrong(out[len(x) - rest :])])
+
+    plant(monkeypatch, leftover)
+    for total in (17, 18, 24, 25, 63, 64, 100, 255, 257, 300, 700):
+        assert same_bits_from(8, 8, total, FP32) is None, total
+
+
+def test_leftover_rows_up_to_some_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AVX2, as seen: rows of n mod 6 = 1, 2, 3 differ below 56."""
+
+    def leftover(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        out = row_by_row(x, weight, bias)
+        rest = len(x) % 6 if len(x) < 56 and len(x) % 6 < 4 else 0
+        return torch.cat([out[: len(x) - rest], wrong(out[len(x) - rest :])])
+
+    plant(monkeypatch, leftover)
+    assert same_bits_from(8, 8, 25, FP32) is None
+    assert same_bits_from(8, 8, 300, FP32) == 56
+
+
+def test_an_activation_that_minds_its_place() -> None:
+    def by_place(x: Tensor) -> Tensor:
+        out = torch.tanh(x)
+        flat = out.view(-1)
+        flat[len(flat) // 32 * 32 :] *= 1 + 2**-20  # leftover elements by another kernel
+        return out
+
+    assert rowwise_holds("planted", by_place, 37, FP32) is False
+    assert rowwise_holds("tanh", torch.tanh, 64, FP32) is True
+    assert rowwise_holds("neighbours", lambda x: x - x.mean(0), 64, FP32) is False
+
+
+def test_a_bad_key_rule(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention that sums over blocks needs texts filled up to a block."""
+
+    def blocks(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        scores = q.double() @ k.double().transpose(-1, -2)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        out = (scores.softmax(-1) @ v.double()).float()
+        return wrong(out) if k.shape[2] % 512 and k.shape[2] > 192 else out
+
+    def to_16(tokens: int, length: int) -> int:
+        return min(length, -(-tokens // 16) * 16)
+
+    def whole(tokens: int, length: int) -> int:
+        return length
+
+    monkeypatch.setattr(attention_questions, "fused", blocks)
+    assert attention_holds("attention", to_16, 4, FP32) is False
+    assert attention_holds("attention", whole, 4, FP32) is True
+
+
+def test_rules_of_the_table_are_asked_of_the_machine() -> None:
+    """What this machine says is a truth value; one thread and AVX-512 hold both rules (docs/packing.md)."""
+    assert isinstance(attention_holds("attention", keys_by_block, 16, FP32), bool)
+    assert isinstance(attention_holds("written-out attention", keys_or_all, 16, FP32), bool)
+
+
+def test_answers_are_kept_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    plant(monkeypatch, row_by_row)
+    assert same_bits_from(8, 8, 30, FP32) == 16
+    store.forget()
+    monkeypatch.setattr(linear_questions, "_measure", None)  # not measured again
+    assert same_bits_from(8, 8, 30, FP32) == 16
+    assert len(list(store.folder().iterdir())) == 1
+
+
+@pytest.mark.parametrize("change", ["threads", "torch", "switch", "matmul"])
+def test_answers_hold_under_their_conditions_only(change: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.remember("linear 8 8 float32", [True, False])
+    assert store.recall("linear 8 8 float32") == [True, False]
+    if change == "threads":
+        monkeypatch.setattr(torch, "get_num_threads", lambda: 7)
+    elif change == "torch":
+        monkeypatch.setattr(torch, "__version__", "9.9")
+    elif change == "switch":
+        monkeypatch.setenv("MKL_ENABLE_INSTRUCTIONS", "SSE4_2")
+    else:
+        monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "medium")
+    assert store.recall("linear 8 8 float32") is None
+    monkeypatch.undo()
+
+
+DAMAGED = [
+    "",
+    "{",
+    "[]",
+    "null",
+    '{"answers": {}}',
+    '{"conditions": {}, "answers": {"linear 8 8 float32": [true]}}',
+    b"\xff\xfe\x00",
+]
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=range(len(DAMAGED)))
+def test_a_damaged_file_is_no_error(text: str | bytes) -> None:
+    store.remember("one", True)
+    (path,) = store.folder().iterdir()
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    store.forget()
+    assert store.recall("one") is None
+    store.remember("one", False)
+    store.forget()
+    assert store.recall("one") is False
+
+
+@pytest.mark.parametrize("answer", ['"abc"', "5", "[1, 2]", "{}", "null", '["false"]'])
+def test_an_answer_that_is_none_is_left_out(answer: str) -> None:
+    """Text would be read as a truth value."""
+    store.remember("one", True)
+    store.remember("two", [True])
+    (path,) = store.folder().iterdir()
+    found = json.loads(path.read_text())
+    found["answers"]["one"] = json.loads(answer)
+    path.write_text(json.dumps(found))
+    store.forget()
+    assert store.recall("one") is None
+    assert store.recall("two") == [True]
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("BIJECT_CACHE", str(tmp_path / "file" / "below"))
+    store.remember("one", True)
+    assert store.recall("one") is True
+    store.forget()
+    assert store.recall("one") is None
+
+
+def test_no_home_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(path: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("BIJECT_CACHE")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    store.remember("one", True)
+    assert store.recall("one") is True
+
+
+def test_measured_whatever_the_caller_computes_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under autocast, or with another default device, the question is still of float32 on the CPU."""
+    seen = set()
+
+    def watched(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        out = PLAIN(x, weight, bias)
+        seen.add((out.dtype, out.device.type))
+        return out
+
+    plant(monkeypatch, watched)
+    with torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+        same_bits_from(8, 8, 20, FP32)
+    assert seen == {(FP32, "cpu")}
