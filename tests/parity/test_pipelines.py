@@ -33,6 +33,8 @@ SENTENCES = (
     "",
 )
 TOLERANCE = 1e-6
+ENCODERS = [name for name, known in families().items() if "mlm" in known.heads]
+"""HF's pipelines mask tokens and mark pairs for these; decoders' references know neither."""
 AGGREGATIONS = ("none", "simple", "first", "average", "max")
 
 
@@ -77,7 +79,7 @@ def masked(texts: Sequence[str], mask: str) -> list[str]:
     return out
 
 
-@pytest.mark.parametrize("model_type", list(families()))
+@pytest.mark.parametrize("model_type", ENCODERS)
 def test_fill_mask(model_type: str, reference: Make) -> None:
     folder = reference(model_type, "mlm")
     ours, theirs = pipeline(folder), hf("fill-mask", folder)
