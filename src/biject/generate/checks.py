@@ -120,7 +120,7 @@ def _switch(value: Any) -> bool:
 
 
 def _token(value: Any) -> int:
-    return _whole(0)(value.item() if hasattr(value, "item") else value)
+    return _whole(-1)(value.item() if hasattr(value, "item") else value)
 
 
 def _tokens(value: Any) -> tuple[int, ...]:
@@ -150,6 +150,6 @@ _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
     "repetition_penalty": ("a number greater than 0", _number(least=0, open_below=True)),
     "num_return_sequences": ("a whole number of at least 1", _whole(1)),
     "eos_token_id": ("a token's id or a list of them (-1: none)", _tokens),
-    "pad_token_id": ("a token's id", _token),
+    "pad_token_id": ("a token's id (-1: none)", _token),
     "stop_strings": ("a string or a list of strings, none empty", _strings),
 }

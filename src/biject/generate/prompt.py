@@ -92,17 +92,25 @@ def _check_mask(ids_BL: Tensor, real_BL: Tensor) -> None:
 
 def _check_table(config: ModelConfig, settings: Settings, prompt: int, last: int) -> None:
     """A table of positions ends somewhere; rotary positions do not."""
-    if "positions" not in config.embedding.order:
+    left = room(config, 0)
+    if left is None:
         return
-    table = config.embedding.max_position_embeddings
+    table = left - 1
     if last >= table:
         raise InputError(f"the prompt has {last + 1} tokens; the model's table of positions ends at {table}.")
     new = settings.max_length - prompt
-    if last + new > table:
+    if last + new > table:  # the last token is not looked up
         raise InputError(
             f"a prompt of {last + 1} tokens and {new} new ones do not fit the model's table of {table} "
             f"positions: say max_new_tokens={table - last} or less, or shorten the prompt."
         )
+
+
+def room(config: ModelConfig, prompt: int) -> int | None:
+    """How many tokens can follow `prompt` ones: the last of them needs no position. None without a limit."""
+    if "positions" not in config.embedding.order:
+        return None
+    return config.embedding.max_position_embeddings + 1 - prompt
 
 
 def _kind(x: Tensor) -> str:

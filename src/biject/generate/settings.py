@@ -95,6 +95,7 @@ def settings_of(
             f"`num_return_sequences` is {count}: without `do_sample` all of them would be the same text."
         )
     ends = merged.get("eos_token_id", ())
+    pad = merged.get("pad_token_id", -1)
     return Settings(
         max_length=_max_length(merged, prompt, table),
         min_length=merged["min_new_tokens"] + prompt
@@ -108,7 +109,7 @@ def settings_of(
         repetition_penalty=merged.get("repetition_penalty", 1.0),
         num_return_sequences=count,
         eos_token_ids=ends,
-        pad_token_id=merged.get("pad_token_id", ends[0] if ends else None),
+        pad_token_id=pad if pad >= 0 else ends[0] if ends else None,
         stop_strings=merged.get("stop_strings", ()),
     )
 
