@@ -67,9 +67,7 @@ def cell(dtype: str, threads: int, runs: int) -> bool:
         ids = torch.randint(0, 50000, (1, PROMPT))
         few = {"max_new_tokens": NEW, "min_new_tokens": NEW}
         mask = torch.ones_like(ids)
-        same = torch.equal(
-            ours.generate(ids, mask, **few), theirs.generate(ids, attention_mask=mask, **few)
-        )
+        same = torch.equal(ours.generate(ids, mask, **few), theirs.generate(ids, attention_mask=mask, **few))
         pairs = []
         for run in range(runs):
             calls = [
@@ -94,8 +92,8 @@ def cell(dtype: str, threads: int, runs: int) -> bool:
     mine, hf = (statistics.median(column) * 1000 / NEW for column in zip(*pairs, strict=True))
     ratio = statistics.median(ratios)
     print(
-        f"{dtype:9} {threads} thread{'s' if threads > 1 else ' '}  {mine:6.1f} ms/token, transformers {hf:6.1f}; "
-        f"median ratio {ratio:.2f} (from {min(ratios):.2f} to {max(ratios):.2f}, {runs} pairs); "
+        f"{dtype:9} {threads} thread{'s' if threads > 1 else ' '}  {mine:6.1f} ms/token, "
+        f"transformers {hf:6.1f}; median ratio {ratio:.2f} (from {min(ratios):.2f} to {max(ratios):.2f}, {runs} pairs); "
         f"{'same tokens' if same else 'TOKENS DIFFER'}; memory +{grown / 2**20:.0f} MiB for a cache of "
         f"{cache / 2**20:.0f} MiB (transformers +{theirs_grown / 2**20:.0f})",
         flush=True,

@@ -1,4 +1,4 @@
-"""Generation against HF's own: the same tokens, greedy and drawn; the same logits, step by step, bit for bit."""
+"""Generation against HF's own: the same tokens, greedy and drawn; the same bits of logits at every step."""
 
 from __future__ import annotations
 
@@ -258,7 +258,11 @@ def test_stop_strings(reference: Make) -> None:
         ids = ids_of(3, 6, high=90)
         text = tokenizer.decode(ours.generate(ids, max_new_tokens=20, eos_token_id=-1)[1, 6:].tolist())
         middle = len(text) // 2
-        for stop in (text[middle : middle + 1], text[middle : middle + 3], [text[2:4], "nowhere to be found"]):
+        for stop in (
+            text[middle : middle + 1],
+            text[middle : middle + 3],
+            [text[2:4], "nowhere to be found"],
+        ):
             for ends in ({"eos_token_id": -1}, {"eos_token_id": [4], "pad_token_id": 3}):
                 arguments = {"max_new_tokens": 20, "stop_strings": stop, **ends}
                 mine = ours.generate(ids, tokenizer=tokenizer, **arguments)

@@ -15,7 +15,9 @@ def generate(
     /,
     *prompts: Annotated[str, Parameter(name="PROMPT")],
     max_new_tokens: Annotated[int | None, Parameter(metavar="N")] = None,
-    sample: Annotated[bool | None, Parameter(name="--sample", negative="--greedy", show_default=False)] = None,
+    sample: Annotated[
+        bool | None, Parameter(name="--sample", negative="--greedy", show_default=False)
+    ] = None,
     temperature: Annotated[float | None, Parameter(metavar="X")] = None,
     top_k: Annotated[int | None, Parameter(metavar="N")] = None,
     top_p: Annotated[float | None, Parameter(metavar="P")] = None,
@@ -50,7 +52,9 @@ def generate(
     drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     drawn = [name for name, value in {**drawing, "seed": seed}.items() if value is not None]
     if sample is False and drawn:
-        raise InputError(f"--{drawn[0].replace('_', '-')} is about drawing tokens: leave out --greedy, or it.")
+        raise InputError(
+            f"--{drawn[0].replace('_', '-')} is about drawing tokens: leave out --greedy, or it."
+        )
     from biject.cli.generating import Writer, turns
 
     said = turns(prompts, chat=chat)

@@ -124,10 +124,10 @@ def _token(value: Any) -> int:
 
 
 def _tokens(value: Any) -> tuple[int, ...]:
-    """One id or several; -1 stands for none."""
+    """One id or several; -1 never comes, so that it ends no text."""
     listed = value.tolist() if hasattr(value, "tolist") else value
     ids = listed if isinstance(listed, list | tuple) else [listed]
-    return tuple(_token(each) for each in ids if each != -1)
+    return tuple(_token(each) for each in ids)
 
 
 def _strings(value: Any) -> tuple[str, ...]:

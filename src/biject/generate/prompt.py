@@ -48,15 +48,14 @@ def prompt_of(
     low, high = int(ids_BL.min()), int(ids_BL.max())
     if low < 0 or high >= config.vocab_size:
         raise InputError(f"`input_ids` must lie in 0…{config.vocab_size - 1}; found {low}…{high}.")
-    if attention_mask is None:
-        real_BL = _inferred(ids_BL, settings)
-    else:
-        real_BL = attention_mask.to(device=device) != 0
+    real_BL = _inferred(ids_BL, settings) if attention_mask is None else attention_mask.to(device) != 0
     _check_mask(ids_BL, real_BL)
     positions_BL = (real_BL.long().cumsum(-1) - 1).masked_fill(~real_BL, 0)
     _check_table(config, settings, ids_BL.shape[1], int(positions_BL.max()))
     times = settings.num_return_sequences
-    ids_BL, positions_BL, real_BL = (x.repeat_interleave(times, dim=0) for x in (ids_BL, positions_BL, real_BL))
+    ids_BL, positions_BL, real_BL = (
+        x.repeat_interleave(times, dim=0) for x in (ids_BL, positions_BL, real_BL)
+    )
     if bool(real_BL.all()):
         return Prompt(ids_BL=ids_BL, positions_BL=positions_BL, real_BS=None, first_B=None)
     later = real_BL.new_ones(ids_BL.shape[0], settings.max_length - ids_BL.shape[1])
@@ -97,7 +96,9 @@ def _check_table(config: ModelConfig, settings: Settings, prompt: int, last: int
         return
     table = left - 1
     if last >= table:
-        raise InputError(f"the prompt has {last + 1} tokens; the model's table of positions ends at {table}.")
+        raise InputError(
+            f"the prompt has {last + 1} tokens, and the model's table of positions ends at {table}: shorten it."
+        )
     new = settings.max_length - prompt
     if last + new > table:  # the last token is not looked up
         raise InputError(

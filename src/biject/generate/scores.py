@@ -29,9 +29,7 @@ def processors(settings: Settings, *, first_B: Tensor | None) -> list[Step]:
     if settings.repetition_penalty != 1.0:
         steps.append(lambda ids, scores: penalised(ids, scores, settings.repetition_penalty, first_B))
     if settings.min_length > 0 and settings.eos_token_ids:
-        steps.append(
-            lambda ids, scores: too_early(ids, scores, settings.min_length, settings.eos_token_ids)
-        )
+        steps.append(lambda ids, scores: too_early(ids, scores, settings.min_length, settings.eos_token_ids))
     if settings.do_sample:
         if settings.temperature != 1.0:
             steps.append(lambda _, scores: scores / settings.temperature)
@@ -71,7 +69,7 @@ def too_early(ids_BS: Tensor, scores_BV: Tensor, length: int, ends: tuple[int, .
 
 
 def top_k(scores_BV: Tensor, k: int) -> Tensor:
-    """The `k` likeliest tokens, and those as likely as the last of them (Fan et al. 2018, arXiv:1805.04833)."""
+    """The `k` likeliest tokens, and any as likely as the last of them (Fan et al. 2018, arXiv:1805.04833)."""
     least_B1 = torch.topk(scores_BV, min(k, scores_BV.shape[-1]))[0][..., -1, None]
     return scores_BV.masked_fill_(scores_BV < least_B1, -math.inf)
 

@@ -109,7 +109,7 @@ def settings_of(
         repetition_penalty=merged.get("repetition_penalty", 1.0),
         num_return_sequences=count,
         eos_token_ids=ends,
-        pad_token_id=pad if pad >= 0 else ends[0] if ends else None,
+        pad_token_id=pad if pad >= 0 else next((end for end in ends if end >= 0), None),
         stop_strings=merged.get("stop_strings", ()),
     )
 

@@ -48,7 +48,7 @@ class StopStrings:
         self._kind = _decoder_kind(self.backend)
         self._before = self.backend.encode(_PREFIX, add_special_tokens=False).tokens
         self._strings = [string.encode() for string in strings]
-        # HF looks back as many tokens as the longest string has characters (or bytes, where tokens are bytes).
+        # HF looks back as many tokens as the longest string has characters (bytes, where tokens are bytes).
         self._tokens = max(len(string.encode() if self._kind else string) for string in strings)
         self._pieces: dict[int, bytes] = {}
 
@@ -102,7 +102,9 @@ def _decoder_kind(backend: Any) -> str | None:
 def _kinds(decoder: Any) -> Iterator[str]:
     if isinstance(decoder, dict):
         yield str(decoder.get("type"))
-    for part in decoder.values() if isinstance(decoder, dict) else decoder if isinstance(decoder, list) else ():
+    for part in (
+        decoder.values() if isinstance(decoder, dict) else decoder if isinstance(decoder, list) else ()
+    ):
         yield from _kinds(part)
 
 

@@ -14,7 +14,7 @@ from biject.nn.transformer import Transformer
 
 
 class Decoding:
-    """One batch of texts that grow together. Each call takes the next columns and gives the logits after them.
+    """One batch of texts that grow together. Each call takes the next columns, gives the logits after.
 
     Args:
         model: a decoder with the head of a causal LM.
