@@ -21,8 +21,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
-PROMPT, NEW = 16, 48
-MEMORY_BATCH, MEMORY_NEW = 16, 240
+PROMPT, NEW = 16, 32
+MEMORY_BATCH, MEMORY_NEW = 32, 64
 TARGET = 1.0
 NOISE = 0.05
 """How much slower a median ratio may come out where both sides do the same, on a machine that is not idle."""
@@ -93,9 +93,9 @@ def cell(dtype: str, threads: int, runs: int) -> bool:
     ratio = statistics.median(ratios)
     print(
         f"{dtype:9} {threads} thread{'s' if threads > 1 else ' '}  {mine:6.1f} ms/token, "
-        f"transformers {hf:6.1f}; median ratio {ratio:.2f} (from {min(ratios):.2f} to {max(ratios):.2f}, {runs} pairs); "
-        f"{'same tokens' if same else 'TOKENS DIFFER'}; memory +{grown / 2**20:.0f} MiB for a cache of "
-        f"{cache / 2**20:.0f} MiB (transformers +{theirs_grown / 2**20:.0f})",
+        f"transformers {hf:6.1f}; median ratio {ratio:.2f} (from {min(ratios):.2f} to {max(ratios):.2f}, "
+        f"{runs} pairs); {'same tokens' if same else 'TOKENS DIFFER'}; memory +{grown / 2**20:.0f} MiB for "
+        f"a cache of {cache / 2**20:.0f} MiB (transformers +{theirs_grown / 2**20:.0f})",
         flush=True,
     )
     return ratio >= TARGET - NOISE and (same or dtype != "float32")

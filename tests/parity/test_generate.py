@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from biject.errors import InputError
 from biject.families import families
 from biject.model import Model, load
 from biject.nn.decode import Decoding
@@ -291,3 +292,53 @@ def test_hf_streamers_are_served(reference: Make) -> None:
     theirs.generate(ids, streamer=hf, max_new_tokens=5)
     assert mine.said == hf.said
     assert len(mine.said) == 7
+
+
+@pytest.mark.parametrize(
+    "ids, mask, words",
+    [
+        (torch.zeros(1, 0, dtype=torch.long), None, "the prompt is empty"),
+        (torch.zeros(4, dtype=torch.long), None, r"must be ids, \(batch, length\)"),
+        (torch.zeros(1, 4), None, "found float32"),
+        (torch.full((1, 4), 1200), None, "must lie in 0…"),
+        (
+            ids_of(2, 4, high=90),
+            torch.tensor([[1, 1, 1, 1], [1, 1, 1, 0]]),
+            "last column of prompt 1 is padding",
+        ),
+        (ids_of(2, 4, high=90), torch.ones(2, 3), "must have the shape"),
+        (ids_of(1, 65, high=90), None, "table of positions ends at 64: cut it"),
+        (ids_of(1, 60, high=90), None, "max_new_tokens=5 or less"),
+    ],
+)
+def test_prompts_that_cannot_be_continued(ids: Any, mask: Any, words: str, reference: Make) -> None:
+    ours = load(reference("gpt2", "causal"))
+    with pytest.raises(InputError, match=words):
+        ours.generate(ids, mask, max_new_tokens=6)
+
+
+def test_the_last_token_needs_no_position(reference: Make) -> None:
+    ours, theirs = models(reference, "gpt2", n_positions=64)
+    assert_same(both(ours, theirs, ids_of(1, 60), max_new_tokens=5))
+    shifted = torch.cat([torch.zeros(1, 3, dtype=torch.long), ids_of(1, 60)], dim=1)
+    assert_same(both(ours, theirs, shifted, (torch.arange(63) > 2).long()[None], max_new_tokens=5))
+
+
+def test_models_and_calls_that_do_not_fit(reference: Make) -> None:
+    with pytest.raises(InputError, match="head of a causal language model"):
+        load(reference("gpt2", "seqcls", name="classifier")).generate(ids_of(1, 3))
+    ours = load(reference("gpt2", "causal"))
+    with pytest.raises(InputError, match="not both"):
+        ours.generate(ids_of(1, 3), seed=1, generator=torch.Generator())
+    with torch.no_grad():
+        ours.final_norm.weight[0] = float("inf")
+    for do_sample in (False, True):
+        with pytest.raises(InputError, match="NaN or infinite"):
+            ours.generate(ids_of(1, 3, high=90), do_sample=do_sample)
+
+
+def test_results_can_be_trained_on(reference: Make) -> None:
+    """No inference tensor is left in a caller's hands, nor in the model."""
+    ours = load(reference("llama", "causal"))
+    made = ours.generate(ids_of(1, 3, high=90), max_new_tokens=4)
+    ours(input_ids=made, labels=made).loss.backward()

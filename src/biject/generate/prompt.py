@@ -84,8 +84,8 @@ def _check_mask(ids_BL: Tensor, real_BL: Tensor) -> None:
     padded = (~real_BL[:, -1]).nonzero().flatten().tolist()
     if padded:
         raise InputError(
-            f"the last column of prompt {padded[0]} is padding: a text is continued from its last column. Pad "
-            "prompts on the left (padding_side='left')."
+            f"the last column of prompt {padded[0]} is padding: a text is continued from its last column. "
+            "Pad prompts on the left (padding_side='left')."
         )
 
 
@@ -97,7 +97,7 @@ def _check_table(config: ModelConfig, settings: Settings, prompt: int, last: int
     table = left - 1
     if last >= table:
         raise InputError(
-            f"the prompt has {last + 1} tokens, and the model's table of positions ends at {table}: shorten it."
+            f"the prompt has {last + 1} tokens, and the model's table of positions ends at {table}: cut it."
         )
     new = settings.max_length - prompt
     if last + new > table:  # the last token is not looked up
