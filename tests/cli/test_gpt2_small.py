@@ -1,4 +1,4 @@
-"""GPT-2 small at its real size, with its real tokenizer and random weights: exported, verified, generating."""
+"""GPT-2 small at its real size, with its real tokenizer and random weights: exported, verified, continued."""
 
 from __future__ import annotations
 

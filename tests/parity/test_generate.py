@@ -185,6 +185,15 @@ def test_a_window_that_is_one_too_short_is_seen(reference: Make, monkeypatch: py
         assert_same_bits(logits_of(ours, theirs, ids, torch.ones_like(ids), 12))
 
 
+def test_a_window_of_one_token(reference: Make) -> None:
+    """HF's cache then keeps every token, and looks at all; the oracle is HF without a cache."""
+    ours, theirs = models(reference, "mistral", sliding_window=1)
+    ids = ids_of(1, 5)
+    mine = ours.generate(ids, max_new_tokens=12)
+    assert mine.tolist() == theirs.generate(ids, max_new_tokens=12, use_cache=False).tolist()
+    assert mine.tolist() != theirs.generate(ids, max_new_tokens=12).tolist()
+
+
 def ending(model: Any, ids: torch.Tensor) -> int:
     """A token that the second text comes to after a few others."""
     return int(model.generate(ids, max_new_tokens=8)[1, -1])
