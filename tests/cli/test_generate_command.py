@@ -155,3 +155,32 @@ def test_weights_that_are_not_numbers(run, folder, tmp_path) -> None:
         outcome = run("generate", place, "a fox", *flags)
         assert outcome.code == 2
         assert "logits are NaN or infinite" in outcome.err
+
+
+def bare_writer(**attributes: Any) -> Any:
+    from biject.cli.generating import Writer
+
+    writer = Writer.__new__(Writer)
+    writer.__dict__.update(quiet=False, **attributes)
+    return writer
+
+
+def test_the_end_of_a_chatml_turn_ends_an_answer(folder) -> None:
+    place = folder()
+    said = json.loads((place / "generation_config.json").read_text()).get("eos_token_id")
+    source = SimpleNamespace(folder=place, config={})
+    known = SimpleNamespace(backend=SimpleNamespace(token_to_id={"<|im_end|>": 77}.get))
+    writer = bare_writer(model=SimpleNamespace(source=source), tokenizer=known)
+    assert writer._ends("… <|im_end|>") == [*([] if said is None else [said]), 77]
+    assert writer._ends("another template") is None
+    writer.tokenizer = SimpleNamespace(backend=SimpleNamespace(token_to_id={}.get))
+    assert writer._ends("… <|im_end|>") is None
+
+
+def test_a_terminal_is_not_given_what_it_would_obey(monkeypatch, capsys) -> None:
+    writer = bare_writer()
+    writer._print("a\x1b[2J\n")
+    assert capsys.readouterr().out == "a\x1b[2J\n"
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    writer._print("é\x1b[2J\n\t")
+    assert capsys.readouterr().out == "é\\x1b[2J\n\t"

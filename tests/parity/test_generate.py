@@ -100,6 +100,20 @@ def test_drawn(model_type: str, settings: str, reference: Make) -> None:
     assert seeded.tolist() == generated.tolist() == found[1].tolist()
 
 
+def test_another_order_of_processors_is_seen(reference: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The planted fault: the warpers run backwards, which no single one of them shows."""
+    from biject.generate import loop
+
+    ours, theirs = models(reference, "llama")
+    plain = loop.processors
+    monkeypatch.setattr(loop, "processors", lambda *given, **named: plain(*given, **named)[::-1])
+    texts = [
+        both(ours, theirs, ids_of(2, 9, seed=n), do_sample=True, max_new_tokens=30, **SAMPLED["min-p"])
+        for n in range(3)
+    ]
+    assert any(not torch.equal(mine, hf) for mine, hf in texts)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("settings", SAMPLED)
 @pytest.mark.parametrize("model_type", DECODERS)
