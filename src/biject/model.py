@@ -11,10 +11,10 @@ import copy
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from biject.checkpoint.bytes import DTYPES, tensor_bytes
 from biject.checkpoint.hub import resolve_folder
@@ -32,6 +32,9 @@ from biject.weights.plan import Same
 from biject.weights.provenance import Provenance
 
 if TYPE_CHECKING:
+    from biject.generate.loop import Streamer
+    from biject.generate.settings import Arguments
+    from biject.generate.stopping import VocabularyLike
     from biject.resize import Vocabulary
 
 
@@ -108,6 +111,49 @@ class Model(Transformer):
         resize(self, tokens, pad_to_multiple_of=pad_to_multiple_of, mean_resizing=mean_resizing)
         if not isinstance(tokens, int):
             self.tokenizer = tokens
+
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        tokenizer: VocabularyLike | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        streamer: Streamer | None = None,
+        **arguments: Unpack[Arguments],
+    ) -> Tensor:
+        """Continue prompts: (B, L) → (B, L + new), the prompts first, texts that ended early filled up.
+
+        What is not given is as generation_config.json says, else as in Hugging Face: 20 tokens, the likeliest
+        each. Greedy texts are HF's; sampled ones, too, on the CPU in float32 with the same seed.
+
+        Args:
+            input_ids: the prompts' ids, padded on the left where their lengths differ.
+            attention_mask: (B, L), nonzero where a token is real; None where all are, or where padding shows
+                by its id.
+            tokenizer: the model's, for `stop_strings`.
+            seed: what draws begin with, as `torch.manual_seed` says; the global generator where left out.
+            generator: one to draw with, instead of `seed`.
+            streamer: told of every token as it comes; HF's streamers will do.
+            arguments: see `biject.generate.settings.Arguments`.
+
+        Raises:
+            InputError: the model has no head for it; a prompt is empty, padded on the right or too long; an
+                argument is unknown, out of range or not supported; logits are NaN.
+        """
+        from biject.generate.loop import generate
+
+        return generate(
+            self,
+            input_ids,
+            attention_mask,
+            arguments,
+            tokenizer=tokenizer,
+            seed=seed,
+            generator=generator,
+            streamer=streamer,
+        )
 
     def save_pretrained(
         self, folder: str | Path, *, tokenizer: Vocabulary | None = None, force: bool = False

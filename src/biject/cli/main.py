@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 COMMANDS = (
-    "export", "verify-export", "verify-matrix", "inspect", "finetune", "verify-resume", "predict", "families",
-    "new-family",
+    "export", "verify-export", "verify-matrix", "inspect", "finetune", "verify-resume", "predict", "generate",
+    "families", "new-family",
 )  # fmt: skip
 HELP_FOLDER = Path(__file__).parent / "help"
 HELP_COLUMNS = 100

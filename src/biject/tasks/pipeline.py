@@ -62,6 +62,11 @@ def pipeline(
     tokenizer = load_tokenizer(folder, model.hf_config)
     check_fits(tokenizer, {"vocab_size": model.config.vocab_size})
     chosen = _BY_HEAD.get(model.head_name)
+    if chosen is None and model.head_name == "causal":
+        raise ConfigError(
+            f"{folder}: a causal language model continues texts: `biject generate {folder} PROMPT`, or "
+            "`generate` of AutoModelForCausalLM.from_pretrained(…). The task embed works with it, too."
+        )
     if chosen is None:
         raise ConfigError(
             f"{folder}: there is no task for the head `{model.head_name}`; the task embed works without it."

@@ -1,0 +1,128 @@
+"""The loop: prompt in, tokens out, one column at a time.
+
+Source: transformers 5.23, generation/utils.py (`generate`, `_sample`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+import torch
+from torch import Tensor
+
+from biject.errors import InputError
+from biject.generate.defaults import read_defaults
+from biject.generate.prompt import Prompt, prompt_of
+from biject.generate.scores import choose, processors
+from biject.generate.settings import Settings, settings_of
+from biject.generate.stopping import StopStrings, VocabularyLike
+from biject.nn.decode import Decoding
+from biject.nn.lm import CausalHead
+
+if TYPE_CHECKING:
+    from biject.model import Model
+
+
+class Streamer(Protocol):
+    """Told of every token as it comes; HF's streamers are of this kind."""
+
+    def put(self, value: Tensor) -> None:
+        """First the prompts, (B, L), then the next token of each text, (B,); on the CPU."""
+
+    def end(self) -> None:
+        """That was all."""
+
+
+def generate(
+    model: Model,
+    input_ids: Tensor,
+    attention_mask: Tensor | None,
+    arguments: Mapping[str, Any],
+    *,
+    tokenizer: VocabularyLike | None = None,
+    seed: int | None = None,
+    generator: torch.Generator | None = None,
+    streamer: Streamer | None = None,
+) -> Tensor:
+    """See `Model.generate`."""
+    if not isinstance(model.head, CausalHead):
+        raise InputError(
+            f"generate needs the head of a causal language model; this model's is `{model.head_name}`. Load "
+            "it with AutoModelForCausalLM, if the checkpoint has one."
+        )
+    if seed is not None and generator is not None:
+        raise InputError("Give `seed` or `generator`, not both.")
+    device = model.embed.tokens.weight.device
+    defaults = read_defaults(model.source.folder, model.source.config)
+    length = input_ids.shape[-1] if input_ids.dim() == 2 else 0
+    settings = settings_of(arguments, defaults, prompt=length, table=_trained_length(model))
+    prompt = prompt_of(model.config, input_ids, attention_mask, settings, device)
+    if seed is not None:
+        generator = torch.Generator(device).manual_seed(seed)
+    stops = StopStrings(settings.stop_strings, tokenizer) if settings.stop_strings else None
+    with torch.inference_mode():
+        ids_BS = _continued(model, prompt, settings, stops, generator, streamer)
+    return ids_BS.clone()
+
+
+def _continued(
+    model: Model,
+    prompt: Prompt,
+    settings: Settings,
+    stops: StopStrings | None,
+    generator: torch.Generator | None,
+    streamer: Streamer | None,
+) -> Tensor:
+    batch, length = prompt.ids_BL.shape
+    ids_BS = prompt.ids_BL.new_empty(batch, settings.max_length)
+    ids_BS[:, :length] = prompt.ids_BL
+    if streamer is not None:
+        streamer.put(prompt.ids_BL.cpu())
+    decoding = Decoding(model, batch=batch, length=settings.max_length - 1, real_BS=prompt.real_BS)
+    steps = processors(settings, first_B=prompt.first_B)
+    ends = torch.tensor(settings.eos_token_ids, device=ids_BS.device, dtype=torch.long)
+    open_B = torch.ones(batch, dtype=torch.long, device=ids_BS.device)
+    columns, positions = ids_BS[:, :length], prompt.positions_BL
+    while True:
+        logits_BV = decoding(columns, positions)
+        scores_BV = logits_BV.to(copy=True, dtype=torch.float32)
+        _refuse_unusable(scores_BV)
+        for step in steps:
+            scores_BV = step(ids_BS[:, :length], scores_BV)
+        next_B = choose(scores_BV, do_sample=settings.do_sample, generator=generator)
+        if settings.eos_token_ids:
+            next_B = next_B * open_B + (settings.pad_token_id or 0) * (1 - open_B)
+        ids_BS[:, length] = next_B
+        length += 1
+        if streamer is not None:
+            streamer.put(next_B.cpu())
+        if length == settings.max_length:
+            break
+        if settings.eos_token_ids:
+            open_B = open_B & ~torch.isin(next_B, ends)
+        if stops is not None:
+            open_B = open_B & ~stops.reached(ids_BS[:, :length])
+        if (settings.eos_token_ids or stops is not None) and not bool(open_B.any()):
+            break
+        columns, positions = ids_BS[:, length - 1 : length], positions[:, -1:] + 1
+    if streamer is not None:
+        streamer.end()
+    return ids_BS[:, :length]
+
+
+def _refuse_unusable(scores_BV: Tensor) -> None:
+    """Raise if there is a NaN or an infinity where the likeliest token should be."""
+    if not bool(scores_BV.amax(dim=-1).isfinite().all()):
+        raise InputError(
+            "the model's logits are NaN or infinite, so that no token can be chosen: weights are damaged, or "
+            "the dtype is too narrow for them (float16 overflows at 65504; try dtype='float32')."
+        )
+
+
+def _trained_length(model: Model) -> int | None:
+    causal = model.config.causal
+    assert causal is not None
+    if causal.rope is not None:
+        return causal.rope.max_position_embeddings
+    return model.config.embedding.max_position_embeddings

@@ -1,0 +1,86 @@
+"""The memory of a text that grows: keys and values of earlier tokens, in buffers made once."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from biject.config.model import ModelConfig
+
+_ROOM = 2
+"""A buffer with a window holds this many windows, so that it is seldom moved."""
+
+
+class Memory:
+    """Keys and values of every layer; what `CausalCall.memory` is while a text is generated.
+
+    A layer with a window of W tokens keeps the last W − 1 only, as no later token sees more; its buffer does
+    not grow with the text. What `update` gives has the lengths of HF's `DynamicCache` (transformers 5.23,
+    cache_utils.py), since the bits of attention depend on them.
+
+    Args:
+        config: the model's; it is causal.
+        batch: how many texts.
+        length: the most tokens that are ever remembered.
+        dtype: of keys and values.
+        device: where the buffers are.
+    """
+
+    def __init__(
+        self, config: ModelConfig, *, batch: int, length: int, dtype: torch.dtype, device: torch.device
+    ) -> None:
+        assert config.causal is not None
+        self.length = length
+        self._layers = []
+        for window in config.causal.windows:
+            room = length if window is None else min(length, _ROOM * window)
+            shape = (2, batch, config.causal.num_key_value_heads, room, config.causal.head_dim)
+            self._layers.append(_Buffer(torch.empty(shape, dtype=dtype, device=device), window))
+
+    @property
+    def num_bytes(self) -> int:
+        """What the buffers take."""
+        return sum(layer.both.nbytes for layer in self._layers)
+
+    def update(self, layer: int, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
+        """Remember those of this call; give all that this layer looks at, (B, G, S, E) each.
+
+        Views of the buffers: good until the next update.
+        """
+        return self._layers[layer].update(k_BGLE, v_BGLE)
+
+
+class _Buffer:
+    """One layer's keys and values: (2, B, G, room, E), of which `begin` to `end` are remembered."""
+
+    def __init__(self, both: Tensor, window: int | None) -> None:
+        self.both, self.begin, self.end = both, 0, 0
+        self.keep = None if window is None else window - 1
+
+    def update(self, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
+        new, room = k_BGLE.shape[2], self.both.shape[3]
+        if self.end + new > room:
+            if self.keep is None:
+                raise IndexError(f"{self.end} + {new} tokens do not fit a memory of {room}")
+            if self.end - self.begin + new > room:
+                return self._outgrown(k_BGLE, v_BGLE, self.keep)
+            kept = self.both[:, :, :, self.begin : self.end].clone()  # may overlap with where it goes
+            self.begin, self.end = 0, kept.shape[3]
+            self.both[:, :, :, : self.end] = kept
+        end = self.end + new
+        self.both[0, :, :, self.end : end] = k_BGLE
+        self.both[1, :, :, self.end : end] = v_BGLE
+        seen = self.both[:, :, :, self.begin : end]
+        self.end = end
+        if self.keep is not None:
+            self.begin = max(self.begin, end - self.keep)
+        return seen[0], seen[1]
+
+    def _outgrown(self, k_BGLE: Tensor, v_BGLE: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+        """A call that is longer than the buffer sees all of its tokens; the last ones are kept."""
+        new = torch.stack([k_BGLE, v_BGLE])
+        if self.end > self.begin:
+            new = torch.cat([self.both[:, :, :, self.begin : self.end], new], dim=3)
+        self.begin, self.end = 0, min(keep, new.shape[3])
+        self.both[:, :, :, : self.end] = new[:, :, :, new.shape[3] - self.end :]
+        return new[0], new[1]
