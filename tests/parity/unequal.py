@@ -72,10 +72,10 @@ def real_differences(ours: Model, theirs: nn.Module, batch: dict[str, Any], **fl
         mine, other = ours(**batch, **flags), theirs(**batch, **flags)
     real, found = batch["attention_mask"].bool(), []
     for name in other:
-        if isinstance(other[name], tuple) and not other[name]:
-            continue  # HF's BERT returns empty cross_attentions
-        if name == "logits" and ours.head_name == "mlm" and "loss" in other:
-            continue  # a masked LM that is given labels gives the loss only
+        if name == "past_key_values" or (isinstance(other[name], tuple) and not other[name]):
+            continue  # a cache; and HF's BERT returns empty cross_attentions
+        if name == "logits" and ours.head_name in ("mlm", "causal") and "loss" in other:
+            continue  # a language model that is given labels gives the loss only
         if name not in mine:
             found.append(f"{name} is missing")
             continue
