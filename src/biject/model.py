@@ -89,8 +89,8 @@ class Model(Transformer):
     def train(self, mode: bool = True) -> Model:
         """Training or eval mode. Before training, parameters that will change move out of the mapped file.
 
-        They would be copied page by page otherwise, and a file's tensors lie at any address: steps of BERT-base
-        took 4 to 5 % longer than in memory of their own.
+        They would be copied page by page otherwise, and a file's tensors lie at any address: steps of
+        BERT-base took 4 to 5 % longer than in memory of their own.
         """
         if mode and self._mapped:
             self._mapped = False
