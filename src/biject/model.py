@@ -24,9 +24,11 @@ from biject.errors import ConfigError, WeightsError
 from biject.events import notice
 from biject.families import Family
 from biject.identify import Identity, NewHead, identify
-from biject.nn.choose import LayoutName
+from biject.nn.batch import Batch, HeadRequest
 from biject.nn.init import initialise
 from biject.nn.kernels import Numerics
+from biject.nn.output import ModelOutput
+from biject.nn.planner import LayoutName
 from biject.nn.transformer import Transformer
 from biject.weights.plan import Same
 from biject.weights.provenance import Provenance
@@ -54,11 +56,9 @@ class Model(Transformer):
 
     def __init__(self, identity: Identity, source: Source, file_dtype: torch.dtype) -> None:
         plan = identity.plan
-        config = replace(
-            identity.config,
-            tied_output=plan.tied_output,
-            pooler=identity.config.pooler and not any(name.startswith("pooler.") for name in plan.absent),
-        )
+        config = replace(identity.config, tied_output=plan.tied_output)
+        if any(name.startswith("head.pooler.") for name in plan.absent):
+            config = replace(config, head=replace(config.head, pooler=False))
         super().__init__(config)
         self.family: Family = identity.family
         self.head_name = identity.head
@@ -77,6 +77,62 @@ class Model(Transformer):
             dtypes={name: info.dtype for name, info in source.tensors.items()},
             fresh=tuple(binding.memory for binding in plan.fresh),
         )
+
+    def forward(  # type: ignore[override]  # Hugging Face's argument names
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        position_ids: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        start_positions: Tensor | None = None,
+        end_positions: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        output_attentions: bool | None = None,
+        logits_at: Tensor | None = None,
+    ) -> ModelOutput:
+        """Compute every output of the head, and the loss where labels are given.
+
+        In the packed layout padding is not computed: outputs have HF's shapes and zeros there. A masked-LM
+        head given labels computes the labelled rows only, and gives the loss without logits.
+
+        Args:
+            input_ids: (B, L) token ids.
+            attention_mask: (B, L), nonzero where a token is real; None means all are.
+            token_type_ids: (B, L) segments; zeros where None; ignored by models without segments.
+            position_ids: (B, L) or (1, L); by the family's rule where None.
+            inputs_embeds: (B, L, D of the embedding), instead of `input_ids`.
+            labels: (B,) or (B, N) for classification, (B, L) for tokens and language models, -100 ignored.
+            start_positions: (B,) first token of each answer, for question answering.
+            end_positions: (B,) last token of each answer.
+            output_hidden_states: also return the first layer's input and every step's output; by
+                default as config.json says.
+            output_attentions: also return the attention weights, which are then computed written
+                out, as HF's `eager` does, for the whole grid; by default as config.json says.
+            logits_at: (B, L), True where a language model's logits are needed: they come as (K, V), in
+                the order of the grid.
+
+        Raises:
+            InputError: arguments contradict each other or the model's tables.
+        """
+        config = self.config
+        batch = Batch(
+            input_ids=input_ids,
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            token_type_ids=token_type_ids,
+            position_ids=position_ids,
+        )
+        request = HeadRequest(
+            labels=labels,
+            start_positions=start_positions,
+            end_positions=end_positions,
+            logits_at=logits_at,
+            hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            attentions=config.output_attentions if output_attentions is None else output_attentions,
+        )
+        return super().forward(batch, request)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         """A copy with parameters of its own; where it came from does not change, and is shared."""
@@ -106,8 +162,7 @@ class Model(Transformer):
         given = self.hf_config.get("id2label")
         if given:
             return {int(index): label for index, label in given.items()}
-        count = self.config.head.num_labels if self.config.head else 0
-        return {index: f"LABEL_{index}" for index in range(count)}
+        return {index: f"LABEL_{index}" for index in range(self.config.head.num_labels)}
 
     def resize_token_embeddings(
         self, tokens: int | Vocabulary, *, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
@@ -240,7 +295,7 @@ def load(
     identity.family.config.warn_unknown(source.config)
     _tell_carried(identity)
     model = Model(identity, source, _file_dtype(identity, source))
-    model.chooser.layout, model.chooser.numerics = layout, numerics
+    model.planner.layout, model.planner.numerics = layout, numerics
     _place(model, reader, _asked_dtype(dtype) or model.file_dtype, torch.device(device))
     return model.eval()
 
@@ -251,35 +306,32 @@ def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.devic
     Raises:
         WeightsError: tensors whose shape or kind the config contradicts; all of them in one message.
     """
-    faults = []
-    homes = {name: module._parameters for name, module in model.named_modules()}
-    plan = model.provenance.plan
+    faults, plan = [], model.provenance.plan
     for binding in plan.bindings:
-        module, _, leaf = binding.memory.rpartition(".")
-        tensor, meta = reader.tensor(binding.disk[0]), homes[module][leaf]
-        assert meta is not None
+        tensor, meta = reader.tensor(binding.disk[0]), model.get_parameter(binding.memory)
         if tensor.shape != meta.shape or not tensor.is_floating_point():
             faults.append(
                 f"`{binding.disk[0]}` should be floating of shape {tuple(meta.shape)} by config.json, found "
                 f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
             )
         else:
-            homes[module][leaf] = nn.Parameter(tensor.to(device=device, dtype=dtype))
+            set_parameter(model, binding.memory, tensor.to(device=device, dtype=dtype))
     if faults:
         more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise WeightsError(f"{model.source.folder}: " + "; ".join(faults[:8]) + more + ".")
     for binding in plan.fresh:
-        module, _, leaf = binding.memory.rpartition(".")
         made = torch.empty_like(model.get_parameter(binding.memory), dtype=torch.float32, device="cpu")
         initialise(binding.memory, made, std=model.config.initializer_range)
-        homes[module][leaf] = nn.Parameter(made.to(device=device, dtype=dtype))
-    left = [
-        f"{module}.{leaf}"
-        for module, own in homes.items()
-        for leaf, parameter in own.items()
-        if parameter is not None and parameter.is_meta
-    ]
+        set_parameter(model, binding.memory, made.to(device=device, dtype=dtype))
+    model.tie_weights()
+    left = [name for name, parameter in model.named_parameters() if parameter.is_meta]
     assert not left, f"no tensor for {left}"
+
+
+def set_parameter(model: nn.Module, name: str, value: Tensor) -> None:
+    """Give the module that holds the parameter `name` a new one."""
+    module, _, leaf = name.rpartition(".")
+    model.get_submodule(module)._parameters[leaf] = nn.Parameter(value)
 
 
 def _asked_dtype(asked: str | torch.dtype) -> torch.dtype | None:

@@ -104,7 +104,7 @@ def _tensors(
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Every tensor to write, by its name on disk, in file order; and what is left out or cast."""
     plan, dtypes, source = model.provenance.plan, model.provenance.dtypes, model.source
-    held = model.embed.tokens.weight.dtype
+    held = model.dtype
     as_read = held == model.file_dtype
     out: dict[str, torch.Tensor] = {}
     for binding in (*plan.bindings, *plan.fresh):

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from biject.config.causal import RopeConfig
 from biject.config.checks import anything, integer, number
+from biject.config.rope import RopeConfig
 from biject.config.table import Key, Row
 from biject.errors import ConfigError, shown
 

@@ -132,7 +132,7 @@ def make_plan(
     absent = tuple(slot.memory for slot in missing if slot.optional)
     lacking = [slot for slot in missing if not slot.optional]
     if new_head:
-        fresh += [slot for slot in lacking if slot.memory.startswith("pooler.")]
+        fresh += [slot for slot in lacking if slot.memory.startswith("head.pooler.")]
         lacking = [slot for slot in lacking if slot not in fresh]
     used = {name for disks in bound.values() for name in disks}
     carried = tuple(name for name in names if name not in used)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from biject.model import Model
-from biject.nn.choose import LayoutName
-from biject.nn.inputs import padded_layout
+from biject.nn.batch import Batch, HeadRequest
 from biject.nn.layout import Packed
+from biject.nn.planner import LayoutName
 from biject.verify.hf import HFModel
 from biject.verify.inputs import labels, mixed_cases
 from biject.verify.outputs import compare_outputs, run, settled
@@ -73,21 +73,21 @@ def _no_leak(subject: Subject, inputs: Mapping[str, Tensor], mask: Tensor, case:
 @contextmanager
 def in_layout(model: Model, layout: LayoutName) -> Iterator[None]:
     """The model in this layout for a while."""
-    before = model.chooser.layout
-    model.chooser.layout = layout
+    before = model.planner.layout
+    model.planner.layout = layout
     try:
         yield
     finally:
-        model.chooser.layout = before
+        model.planner.layout = before
 
 
 def _rows(model: Model, mask: Tensor) -> str:
     """How many rows the layers compute, in words."""
-    grid = padded_layout(mask.long(), None, mask)
-    choice = model.chooser.choose(grid, weight=model.embed.tokens.weight, training=False)
-    if isinstance(choice.layout, Packed):
-        return f"packed: {choice.layout.num_rows} of {grid.num_rows} rows"
-    return f"packing withdrawn: {grid.num_rows} rows"
+    batch = Batch(input_ids=mask.long(), attention_mask=mask)
+    plan = model.planner(model, batch, HeadRequest())
+    if isinstance(plan.layout, Packed):
+        return f"packed: {plan.layout.num_rows} of {plan.total} rows"
+    return f"packing withdrawn: {plan.total} rows"
 
 
 def real_only(outputs: Mapping[str, Any], mask: Tensor, head: str) -> dict[str, tuple[Tensor, ...]]:
