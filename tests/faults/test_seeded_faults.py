@@ -16,11 +16,10 @@ from biject.cli.main import main
 from biject.families import ALL_HEADS, families
 from biject.model import load
 from biject.verify import verify_export
-from biject.verify.faults import file_faults, plant_files
+from biject.verify.faults import file_faults, level, plant_files
 from biject.verify.faults.code_faults import CODE_FAULTS
 from biject.verify.faults.file_faults import FILE_FAULTS, OPENING, FileFault
 from biject.verify.faults.outcome import DoesNotApply
-from biject.verify.levels import faults as level
 from biject.verify.reference import make_reference
 from biject.verify.subject import Subject
 

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from biject.verify.export import run_level
 from biject.verify.reference import make_reference
 from biject.verify.report import LevelResult
+from biject.verify.run import run_level
 from biject.verify.subject import Subject
 from faults.plant import after, before
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from biject.model import Model
 from biject.verify.faults import code, code_attention, code_causal
 from biject.verify.faults.outcome import DoesNotApply, Outcome
+from biject.verify.run import run_level
 from biject.verify.subject import Subject
 
 
@@ -70,8 +71,6 @@ CODE_FAULTS: tuple[CodeFault, ...] = (
 
 def inject_code(faults: Iterable[CodeFault], subject: Subject) -> Iterator[Outcome]:
     """One outcome a fault; the model is as before afterwards."""
-    from biject.verify.export import run_level  # which knows this level, too
-
     for fault in faults:
         try:
             with fault.inject(subject.ours) as planted:

@@ -12,6 +12,7 @@ from biject.verify.faults.file_faults import OPENING, FileFault
 from biject.verify.faults.outcome import DoesNotApply, Outcome
 from biject.verify.lint import lint, lint_unreadable
 from biject.verify.report import LevelResult
+from biject.verify.run import run_level
 from biject.verify.subject import Subject
 
 CASES = ("right-padded",)
@@ -106,8 +107,6 @@ def _open(folder: Path, subject: Subject, *, source: Path | None) -> Subject | B
 
 def _caught(level: str, opened: Subject | BijectError, folder: Path) -> str | None:
     """What was said by the level that caught it, or None."""
-    from biject.verify.export import run_level  # which knows this level, too
-
     name, _, code = level.partition(":")
     if name == OPENING:
         return str(opened) if isinstance(opened, BijectError) else None

@@ -11,6 +11,7 @@ from biject.verify.faults.outcome import Outcome
 from biject.verify.faults.plant_files import CASES, plant_files
 from biject.verify.levels.changes import same_head
 from biject.verify.report import Check
+from biject.verify.run import run_level
 from biject.verify.subject import Subject
 
 LIGHT_BYTES = 256 * 2**20
@@ -62,8 +63,6 @@ def _differs(source: Source, export: Source) -> bool:
 
 def _control(subject: Subject, against: Path) -> Check:
     """The levels that catch faults have nothing to catch in the undamaged export."""
-    from biject.verify.export import run_level  # which knows this level, too
-
     good = Subject(subject.folder, source=against)
     good.loaded, good.ours = subject.loaded, subject.ours
     good.cases = [case for case in subject.cases if case.name in CASES]
