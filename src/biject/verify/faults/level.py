@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from biject.checkpoint.source import Source
-from biject.verify.faults.code_faults import CODE_FAULTS, inject_code
 from biject.verify.faults.file_faults import FILE_FAULTS
 from biject.verify.faults.outcome import Outcome
 from biject.verify.faults.plant_files import CASES, plant_files
@@ -40,10 +39,7 @@ def run_faults(subject: Subject) -> tuple[Check, list[Outcome]]:
     if not control.passed:
         return control, []
     kinds = FILE_FAULTS if not _is_large(subject) else tuple(fault for fault in FILE_FAULTS if fault.light)
-    own = Subject(subject.folder)
-    own.loaded, own.ours = subject.loaded, subject.ours
-    own.cases = [case for case in subject.cases if case.name in CASES]
-    return control, [*plant_files(kinds, subject, against), *inject_code(CODE_FAULTS, own)]
+    return control, list(plant_files(kinds, subject, against))
 
 
 def _against(subject: Subject) -> Path:
@@ -64,10 +60,10 @@ def _differs(source: Source, export: Source) -> bool:
 def _control(subject: Subject, against: Path) -> Check:
     """The levels that catch faults have nothing to catch in the undamaged export."""
     good = Subject(subject.folder, source=against)
-    good.loaded, good.ours = subject.loaded, subject.ours
+    good.loaded = subject.loaded
     good.cases = [case for case in subject.cases if case.name in CASES]
     good.their_source(class_name=good.named_class)
-    results = [run_level(name, good) for name in (*CONTROLS, "forward", "gradients")]
+    results = [run_level(name, good) for name in CONTROLS]
     if against != subject.folder:
         good.their_source(class_name=good.named_class)  # every damaged copy is compared with it
     failed = [result.name for result in results if result.status != "pass"]
@@ -83,7 +79,7 @@ def _check(outcome: Outcome) -> Check:
     detail = f"({outcome.planted}) {word} by {', '.join(outcome.levels)}: {outcome.detail}"
     if outcome.status != "caught":
         detail = f"({outcome.planted}) {outcome.detail}"
-    return Check(name=f"{outcome.place} {outcome.kind}", passed=outcome.status == "caught", detail=detail)
+    return Check(name=outcome.kind, passed=outcome.status == "caught", detail=detail)
 
 
 def _is_large(subject: Subject) -> bool:

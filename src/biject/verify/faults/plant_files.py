@@ -33,14 +33,14 @@ def plant_files(faults: Iterable[FileFault], subject: Subject, against: Path) ->
     for fault in faults:
         if fault.alone and not fault.levels and already.issuperset(fault.alone):
             reason = "the export itself has this fault, or fails without a source"
-            yield Outcome(kind=fault.kind, place="file", status="does not apply", detail=reason)
+            yield Outcome(kind=fault.kind, status="does not apply", detail=reason)
             continue
         with tempfile.TemporaryDirectory(prefix="biject-fault-") as work:
             copy = _copy(subject, Path(work) / subject.folder.name)
             try:
                 planted = fault.plant(copy)
             except DoesNotApply as reason:
-                yield Outcome(kind=fault.kind, place="file", status="does not apply", detail=str(reason))
+                yield Outcome(kind=fault.kind, status="does not apply", detail=str(reason))
                 continue
             yield _judge(fault, copy, subject, against, planted, already)
 
@@ -79,7 +79,6 @@ def _judge(
     names = (*fault.levels, *(f"{level} without a source" for level in by_itself))
     return Outcome(
         kind=fault.kind,
-        place="file",
         status="missed" if missed else "caught",
         planted=planted,
         levels=names,
