@@ -132,7 +132,7 @@ def test_without_a_source_copies_are_compared_with_the_export(folders) -> None:
     report = verify_export(export, levels=["faults"])
     assert report.passed, report.lines()
     assert "compared with itself" in "\n".join(report.lines())
-    assert "faults have no place here:" in "\n".join(report.lines())
+    assert "faults do not apply:" in "\n".join(report.lines())
 
 
 def test_a_large_model_gets_the_light_faults(folders, monkeypatch) -> None:

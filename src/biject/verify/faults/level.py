@@ -27,7 +27,7 @@ def faults(subject: Subject) -> list[Check]:
     ]
     if left:
         checks.append(
-            Check(name=f"{len(left)} faults have no place here:", passed=True, detail="; ".join(left))
+            Check(name=f"{len(left)} faults do not apply:", passed=True, detail="; ".join(left))
         )
     return checks + _note(subject)
 
