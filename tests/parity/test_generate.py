@@ -15,8 +15,8 @@ from biject.families import families
 from biject.model import Model, load
 from biject.nn.decode import Decoding
 from biject.verify.hf import quiet
-from biject.verify.variants import VARIANTS
 from parity.harness import hf_model
+from parity.variants import VARIANTS
 
 Make = Callable[..., Path]
 DECODERS = [name for name, known in families().items() if "causal" in known.heads]

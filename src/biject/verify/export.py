@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 
 from biject.checkpoint.hub import resolve_folder
 from biject.errors import BijectError, CheckpointError, InputError
+from biject.verify.faults.level import faults
 from biject.verify.hf import quiet
-from biject.verify.levels.bytes import bytes_
-from biject.verify.levels.faults import faults
-from biject.verify.levels.forward import forward
-from biject.verify.levels.gradients import gradients
-from biject.verify.levels.hf_forward import hf_forward
-from biject.verify.levels.lint import checks_of, lint_
-from biject.verify.levels.names import names
-from biject.verify.levels.reload import reload
-from biject.verify.levels.steps import steps
-from biject.verify.levels.tokenizer import tokenizer
+from biject.verify.levels.lint import checks_of
 from biject.verify.levels.trained import trained
 from biject.verify.lint import lint_unreadable
 from biject.verify.machine import environment
-from biject.verify.report import Check, Finding, LevelResult, NothingToCompare, Report, level_result
+from biject.verify.report import Finding, LevelResult, Report, level_result
+from biject.verify.run import COMPARISONS, Level, run_level
 from biject.verify.subject import Subject
 
-Level = Callable[[Subject], list[Check]]
-
-LEVELS: dict[str, Level] = {
-    "names": names,
-    "bytes": bytes_,
-    "reload": reload,
-    "hf-forward": hf_forward,
-    "forward": forward,
-    "gradients": gradients,
-    "steps": steps,
-    "tokenizer": tokenizer,
-    "lint": lint_,
-    "faults": faults,
-}
-IN_MEMORY: dict[str, Level] = {"trained": trained}
+LEVELS: Mapping[str, Level] = MappingProxyType({**COMPARISONS, "faults": faults})
+IN_MEMORY: Mapping[str, Level] = MappingProxyType({"trained": trained})
 """Levels of `verify_trained`, which need the model that was trained."""
 ALL = "all"
 """Stands for every level where levels are named."""
-NEED_SOURCE = frozenset({"names", "bytes", "hf-forward"})
-ONLY_WHEN_ASKED = frozenset({"steps", "faults"})
+ON_REQUEST = frozenset({"steps", "faults"})
 NEED_NO_HF = frozenset({"lint", "names", "bytes"})
 
 
@@ -96,7 +75,8 @@ def verify_subject(subject: Subject, *, levels: Sequence[str]) -> Report:
     _ = subject.family  # an unknown family is unusable input, not a failed level
     if subject.prompt is not None:
         _ = subject.cases
-    results = tuple(run_level(name, subject) for name in levels)
+    every = {**LEVELS, **IN_MEMORY}
+    results = tuple(run_level(name, subject, levels=every) for name in levels)
     return Report(
         folder=str(subject.folder),
         source=None if subject.source is None else str(subject.source.folder),
@@ -107,25 +87,9 @@ def verify_subject(subject: Subject, *, levels: Sequence[str]) -> Report:
     )
 
 
-def run_level(name: str, subject: Subject) -> LevelResult:
-    """One level; an error on the way is a failed level that says what happened."""
-    if name in NEED_SOURCE and subject.source is None:
-        return LevelResult(name=name, status="skipped", reason="needs --source")
-    started = time.perf_counter()
-    try:
-        checks = (LEVELS | IN_MEMORY)[name](subject)
-    except NothingToCompare as nothing:
-        return LevelResult(name=name, status="skipped", reason=str(nothing))
-    except Exception as error:
-        reason = str(error) if isinstance(error, BijectError) else f"{type(error).__name__}: {error}"
-        seconds = time.perf_counter() - started
-        return LevelResult(name=name, status="fail", reason=reason, seconds=seconds)
-    return level_result(name, checks, seconds=time.perf_counter() - started)
-
-
 def _chosen(levels: Sequence[str] | None, *, with_source: bool) -> tuple[str, ...]:
     if levels is None:
-        left_out = ONLY_WHEN_ASKED | ({"lint"} if with_source else set())
+        left_out = ON_REQUEST | ({"lint"} if with_source else set())
         return tuple(name for name in LEVELS if name not in left_out)
     if tuple(levels) == (ALL,):
         return tuple(LEVELS)

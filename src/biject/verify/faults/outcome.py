@@ -16,7 +16,6 @@ class Outcome:
 
     Attributes:
         kind: E.g. `q-k-swapped`.
-        place: `file` or `code`.
         status: Caught by every level that should; missed by one of them; or there is no place for it.
         planted: What was done, e.g. names of tensors.
         levels: The levels that had to catch it; `opening` stands for not being able to open the folder.
@@ -24,7 +23,6 @@ class Outcome:
     """
 
     kind: str
-    place: Literal["file", "code"]
     status: Literal["caught", "missed", "does not apply"]
     planted: str = ""
     levels: tuple[str, ...] = ()

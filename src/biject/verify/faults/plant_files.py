@@ -12,6 +12,7 @@ from biject.verify.faults.file_faults import OPENING, FileFault
 from biject.verify.faults.outcome import DoesNotApply, Outcome
 from biject.verify.lint import lint, lint_unreadable
 from biject.verify.report import LevelResult
+from biject.verify.run import run_level
 from biject.verify.subject import Subject
 
 CASES = ("right-padded",)
@@ -32,14 +33,14 @@ def plant_files(faults: Iterable[FileFault], subject: Subject, against: Path) ->
     for fault in faults:
         if fault.alone and not fault.levels and already.issuperset(fault.alone):
             reason = "the export itself has this fault, or fails without a source"
-            yield Outcome(kind=fault.kind, place="file", status="does not apply", detail=reason)
+            yield Outcome(kind=fault.kind, status="does not apply", detail=reason)
             continue
         with tempfile.TemporaryDirectory(prefix="biject-fault-") as work:
             copy = _copy(subject, Path(work) / subject.folder.name)
             try:
                 planted = fault.plant(copy)
             except DoesNotApply as reason:
-                yield Outcome(kind=fault.kind, place="file", status="does not apply", detail=str(reason))
+                yield Outcome(kind=fault.kind, status="does not apply", detail=str(reason))
                 continue
             yield _judge(fault, copy, subject, against, planted, already)
 
@@ -78,7 +79,6 @@ def _judge(
     names = (*fault.levels, *(f"{level} without a source" for level in by_itself))
     return Outcome(
         kind=fault.kind,
-        place="file",
         status="missed" if missed else "caught",
         planted=planted,
         levels=names,
@@ -106,8 +106,6 @@ def _open(folder: Path, subject: Subject, *, source: Path | None) -> Subject | B
 
 def _caught(level: str, opened: Subject | BijectError, folder: Path) -> str | None:
     """What was said by the level that caught it, or None."""
-    from biject.verify.export import run_level  # which knows this level, too
-
     name, _, code = level.partition(":")
     if name == OPENING:
         return str(opened) if isinstance(opened, BijectError) else None
