@@ -8,9 +8,9 @@ from biject.data.dataset import Built, Dataset, Ids, Report, Sample
 from biject.data.masking import Masking
 from biject.data.rows import Rows
 from biject.data.texts import CHUNK, Tokens, find_column, rows_with_text
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
 from biject.events import progress
+from biject.tokenization.tokenizer import Tokenizer
 
 
 class MaskedDataset(Dataset):
