@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biject._version import __version__
 from biject.checkpoint.folder import is_other_weight
 from biject.checkpoint.hub import first_weights, wanted_files
 from biject.checkpoint.hub_content import check_content, snapshot_folder
@@ -57,8 +58,6 @@ def fetch(name: str, *, revision: str | None = None, token: str | None = None) -
             are read, or the download failed and the cache does not have it all.
     """
     from huggingface_hub import HfApi, snapshot_download
-
-    from biject import __version__
 
     api = HfApi(token=token, library_name="biject", library_version=__version__)
     try:

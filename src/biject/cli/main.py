@@ -68,7 +68,7 @@ def ready_text(arguments: Sequence[str]) -> str | None:
     """The text written ahead that answers `arguments`, or None where there is work to do."""
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if list(arguments) == ["--version"]:
-        from biject import __version__
+        from biject._version import __version__
 
         return f"{__version__}\n"
     if arguments and not {"--help", "-h"}.intersection(before_dashes):
