@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from biject.data.blocks import CausalDataset, packed
 from biject.data.conversations import Conversation, Form, read_conversations
 from biject.data.dataset import IGNORED, Built, Ids, Report
-from biject.data.rows import Rows
 from biject.data.spans import Rendered, Renderer, learned_tokens
+from biject.data.table import Rows
 from biject.data.texts import CHUNK, Cut, over_limit
 from biject.errors import InputError, shown
 from biject.events import progress

@@ -10,7 +10,7 @@ from typing import Any
 
 from biject.data.dataset import Built, Dataset, Ids, Report
 from biject.data.qa_rows import Question, read_questions
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.data.texts import CHUNK, Tokens
 from biject.events import progress
 from biject.tokenization.encoded import Encoded

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from biject.data.dataset import Ids
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.errors import InputError, shown
 from biject.events import progress
 from biject.tokenization.encoded import Encoded

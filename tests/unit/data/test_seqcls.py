@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from biject.data.dataset import Built
 from biject.data.features import build_dataset
-from biject.data.rows import Rows, load_rows
+from biject.data.rows import load_rows
+from biject.data.table import Rows
 from biject.errors import BijectWarning, InputError
 from biject.tokenization.tokenizer import Tokenizer
 
