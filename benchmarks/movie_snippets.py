@@ -21,10 +21,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from torch import Tensor
 
-from biject.data.tokenizer import load_tokenizer
 from biject.events import Notice, Progress, listening
 from biject.model import load
 from biject.nn.choose import LayoutName
+from biject.tokenization.tokenizer import load_tokenizer
 from biject.train.trainer import Trainer
 
 ROOT = Path(__file__).resolve().parents[1]

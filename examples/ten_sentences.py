@@ -18,8 +18,8 @@ import torch
 import biject
 from biject.data.collate import Collator
 from biject.data.features import build_dataset
-from biject.data.tokenizer import Tokenizer, load_tokenizer
 from biject.model import Model
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from biject.verify import verify_trained
 
 GLAD = (

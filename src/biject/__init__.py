@@ -6,6 +6,8 @@ no torch.
 
 from __future__ import annotations
 
+from biject._version import __version__
+
 TYPE_CHECKING = (
     False  # type checkers know the name; importing `typing` for it would double the time of the import
 )
@@ -25,8 +27,6 @@ if TYPE_CHECKING:
     from biject.tasks.pipeline import pipeline
     from biject.train.trainer import Trainer
     from biject.verify import verify_export
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AutoModel",

@@ -13,11 +13,11 @@ from typing import Any
 
 from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.tensor_info import TensorInfo
-from biject.data.fit import check_fits, oddities
-from biject.data.tokenizer import load_tokenizer
 from biject.errors import BijectError
 from biject.families import Family, family
 from biject.identify import architecture_of, identify
+from biject.tokenization.fit import check_fits, oddities
+from biject.tokenization.tokenizer import load_tokenizer
 from biject.weights.plan import Plan
 
 TOKENIZER_FILES = (

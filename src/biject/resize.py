@@ -26,7 +26,7 @@ _SPREAD = 1e-9
 
 
 class Vocabulary(Protocol):
-    """The side of a tokenizer that a model needs: `biject.data.tokenizer.Tokenizer` has it."""
+    """The side of a tokenizer that a model needs: `biject.tokenization.tokenizer.Tokenizer` has it."""
 
     @property
     def vocab(self) -> Mapping[str, int]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-import biject
+from biject._version import __version__
 from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.writer import write_folder
@@ -237,7 +237,7 @@ def _dump_like(config: Mapping[str, Any], original: bytes) -> bytes:
 def _record(model: Model) -> bytes:
     names = [name for binding in model.provenance.plan.fresh for name in binding.disk]
     record = {
-        "biject_version": biject.__version__,
+        "biject_version": __version__,
         "head": model.head_name,
         "new_parameters": names,
         "meaning": "These parameters were not in the source checkpoint; they started from random values.",

@@ -8,8 +8,9 @@ import sys
 import pytest
 
 from biject import __version__
+from biject.cli.commands import COMMANDS, HELP_FOLDER
 from biject.cli.generate_help import texts
-from biject.cli.main import COMMANDS, HELP_FOLDER, ready_text
+from biject.cli.main import ready_text
 
 GOLDEN = sorted(path.name for path in HELP_FOLDER.glob("*.txt"))
 

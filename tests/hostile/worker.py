@@ -95,7 +95,7 @@ def steps() -> dict[str, Callable[[Path], object]]:
 
     found: dict[str, Callable[[Path], object]] = {"inspect": inspect_folder, "load": touch}
     try:
-        from biject.data.tokenizer import load_tokenizer
+        from biject.tokenization.tokenizer import load_tokenizer
     except ImportError:
         return found
 

@@ -271,7 +271,7 @@ def test_defaults_of_the_folder(reference: Make) -> None:
 def test_stop_strings(reference: Make) -> None:
     import transformers
 
-    from biject.data.tokenizer import load_tokenizer
+    from biject.tokenization.tokenizer import load_tokenizer
 
     for model_type in ("gpt2", "llama"):
         folder = reference(model_type, "causal", name=f"stops-{model_type}")

@@ -12,10 +12,10 @@ import pytest
 import torch
 
 from biject.config.recipe import FinetuneRecipe, TrainConfig
-from biject.data.chatml import chat_template
-from biject.data.tokenizer import load_tokenizer
 from biject.model import load
 from biject.runs.finetune import finetune
+from biject.tokenization.chatml import chat_template
+from biject.tokenization.tokenizer import load_tokenizer
 from parity.real import CACHE, real_folder
 
 SNIPPETS = CACHE / "movie-snippets.csv"

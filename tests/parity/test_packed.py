@@ -17,8 +17,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biject.data.tokenizer import load_tokenizer
 from biject.model import Model, load
+from biject.tokenization.tokenizer import load_tokenizer
 from parity.harness import hf_model
 from parity.real import CACHE, real_folder
 from parity.unequal import ALL, is_packed, labelled, lengths, real_differences, sizes, texts

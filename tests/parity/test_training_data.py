@@ -13,7 +13,7 @@ from biject.data.collate import Collator
 from biject.data.features import build_dataset
 from biject.data.masking import Masking
 from biject.data.rows import load_rows
-from biject.data.tokenizer import load_tokenizer
+from biject.tokenization.tokenizer import load_tokenizer
 
 from .real import CACHE, real_folder
 from .tokenization.cases import CASES

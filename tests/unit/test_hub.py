@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from biject.checkpoint.hub import resolve_folder, wanted_files
+from biject.checkpoint.folder import needed_files
+from biject.checkpoint.hub import resolve_folder
 from biject.errors import CheckpointError, InputError
 
 ASSETS = ["README.md", "config.json", "vocab.txt", "1_Pooling/config.json"]
@@ -30,7 +31,7 @@ OTHERS = ["tf_model.h5", "flax_model.msgpack", "onnx/model.onnx", "model.fp16.sa
     ],
 )
 def test_one_format_of_weights_is_wanted(weights: list[str], left: list[str]) -> None:
-    assert wanted_files([*ASSETS, *weights, *left]) == [*ASSETS, *weights]
+    assert needed_files([*ASSETS, *weights, *left]) == [*ASSETS, *weights]
 
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:

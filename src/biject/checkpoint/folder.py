@@ -72,6 +72,26 @@ def find_weights(folder: Path, files: Sequence[str]) -> tuple[str, str | None, t
     )
 
 
+def needed_files(files: Sequence[str]) -> list[str]:
+    """Those of a repository's files that a checkpoint folder needs: one format of weights, and all assets."""
+    first = first_weights(files)
+    suffix = ".bin" if first is not None and first.startswith("pytorch_model") else ".safetensors"
+    stem = "pytorch_model" if suffix == ".bin" else "model"
+
+    def is_read(file: str) -> bool:
+        if first is not None and not first.endswith(".json"):
+            return file == first
+        return "/" not in file and (file == first or (file.startswith(f"{stem}-") and file.endswith(suffix)))
+
+    return [file for file in files if is_read(file) or not is_other_weight(file)]
+
+
+def first_weights(files: Sequence[str]) -> str | None:
+    """The weights, or their index, that would be read; None where there are none."""
+    present = set(files)
+    return next((name for _, single, index in CHOICES if (name := single or index) in present), None)
+
+
 def list_files(folder: Path) -> list[str]:
     """Every regular file under `folder`, relative, with forward slashes, sorted.
 

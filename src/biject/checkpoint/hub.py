@@ -4,16 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from biject.checkpoint.folder import is_other_weight
 from biject.checkpoint.strict_json import shown
 from biject.errors import CheckpointError, InputError
-
-_READ = (
-    "model.safetensors",
-    "model.safetensors.index.json",
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-)
 
 
 def resolve_folder(name: str | Path, *, revision: str | None = None, token: str | None = None) -> Path:
@@ -50,26 +42,6 @@ def resolve_folder(name: str | Path, *, revision: str | None = None, token: str 
     from biject.checkpoint.hub_download import fetch
 
     return fetch(name, revision=revision, token=token).folder
-
-
-def wanted_files(files: list[str]) -> list[str]:
-    """Those of a repository's files that a checkpoint folder needs: one format of weights, and all assets."""
-    first = first_weights(files)
-    suffix = ".bin" if first is not None and first.startswith("pytorch_model") else ".safetensors"
-    stem = "pytorch_model" if suffix == ".bin" else "model"
-
-    def is_read(file: str) -> bool:
-        if first is not None and not first.endswith(".json"):
-            return file == first
-        return "/" not in file and (file == first or (file.startswith(f"{stem}-") and file.endswith(suffix)))
-
-    return [file for file in files if is_read(file) or not is_other_weight(file)]
-
-
-def first_weights(files: list[str]) -> str | None:
-    """The weights, or their index, that would be read; None where there are none."""
-    present = set(files)
-    return next((name for name in _READ if name in present), None)
 
 
 def _may_be_repository(name: str) -> bool:

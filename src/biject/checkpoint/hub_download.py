@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from biject.checkpoint.folder import is_other_weight
-from biject.checkpoint.hub import first_weights, wanted_files
+from biject._version import __version__
+from biject.checkpoint.folder import first_weights, is_other_weight, needed_files
 from biject.checkpoint.hub_content import check_content, snapshot_folder
 from biject.checkpoint.hub_progress import event_bars
 from biject.checkpoint.strict_json import shown
@@ -58,12 +58,10 @@ def fetch(name: str, *, revision: str | None = None, token: str | None = None) -
     """
     from huggingface_hub import HfApi, snapshot_download
 
-    from biject import __version__
-
     api = HfApi(token=token, library_name="biject", library_version=__version__)
     try:
         commit = commit_of(name, revision=revision, token=token)
-        files = wanted_files(_listing(api, name, commit))
+        files = needed_files(_listing(api, name, commit))
         missing = [file for file in files if not (snapshot_folder(name, commit) / file).exists()]
         folder = snapshot_download(
             name,

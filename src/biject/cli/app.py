@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from cyclopts import App, CycloptsError, Parameter
 
-from biject import __version__
-from biject.cli.main import COMMANDS
+from biject._version import __version__
+from biject.cli.commands import COMMANDS
 from biject.cli.session import UNUSABLE, complain, guarded
 
 if TYPE_CHECKING:

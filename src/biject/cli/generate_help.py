@@ -7,7 +7,7 @@ test proves that they are what cyclopts renders.
 from __future__ import annotations
 
 from biject.cli.app import render_help
-from biject.cli.main import COMMANDS, HELP_COLUMNS, HELP_FOLDER
+from biject.cli.commands import COMMANDS, HELP_COLUMNS, HELP_FOLDER
 
 
 def texts() -> dict[str, str]:

@@ -10,16 +10,16 @@ import torch
 
 from biject.checkpoint.hub import resolve_folder
 from biject.cli.console import print_json
-from biject.data.chat import render
-from biject.data.chatml import END, chat_template
-from biject.data.fit import check_fits
-from biject.data.tokenizer import load_tokenizer
 from biject.errors import InputError
 from biject.events import notice
 from biject.generate.defaults import read_defaults
 from biject.generate.prompt import room
 from biject.generate.stream import TextStream
 from biject.model import load
+from biject.tokenization.chat import render
+from biject.tokenization.chatml import END, chat_template
+from biject.tokenization.fit import check_fits
+from biject.tokenization.tokenizer import load_tokenizer
 
 _NEW_TOKENS = 100
 

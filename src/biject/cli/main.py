@@ -10,14 +10,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-COMMANDS = (
-    "export", "verify-export", "verify-matrix", "inspect", "finetune", "verify-resume", "predict", "generate",
-    "families", "new-family",
-)  # fmt: skip
-HELP_FOLDER = Path(__file__).parent / "help"
-HELP_COLUMNS = 100
+from biject.cli.commands import COMMANDS, HELP_COLUMNS, HELP_FOLDER
 
 _INTERRUPTED = 130  # 128 + SIGINT, as shells have it
 _BROKEN_PIPE = 141  # 128 + SIGPIPE
@@ -68,7 +62,7 @@ def ready_text(arguments: Sequence[str]) -> str | None:
     """The text written ahead that answers `arguments`, or None where there is work to do."""
     before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
     if list(arguments) == ["--version"]:
-        from biject import __version__
+        from biject._version import __version__
 
         return f"{__version__}\n"
     if arguments and not {"--help", "-h"}.intersection(before_dashes):

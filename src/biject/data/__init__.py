@@ -1,1 +1,1 @@
-"""Text to rows of ids: tokenizers built from a folder's files, without transformers."""
+"""Rows to samples of ids and labels: data sets read, checked, tokenized, split and collated."""

@@ -8,11 +8,11 @@ from biject.data.blocks import CausalDataset, check_shared, cut, packed
 from biject.data.conversations import find_form
 from biject.data.dataset import IGNORED, Built, Ids, Report
 from biject.data.instructions import build_conversations
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.data.texts import CHUNK, Cut, TextColumn, over_limit, rows_with_text
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
 from biject.events import progress
+from biject.tokenization.tokenizer import Tokenizer
 
 
 def build_causal(

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.errors import InputError, shown
 from biject.events import notice
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from biject.data.blocks import documents
 from biject.data.dataset import IGNORED
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
+from biject.tokenization.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True, kw_only=True)

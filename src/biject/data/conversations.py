@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.data.texts import TextColumn, check_text, check_unicode
 from biject.errors import InputError, shown
 

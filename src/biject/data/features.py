@@ -10,11 +10,12 @@ from biject.data.causal import build_causal
 from biject.data.dataset import Built
 from biject.data.mlm import build_mlm
 from biject.data.qa import build_qa
-from biject.data.rows import Rows, load_rows
+from biject.data.rows import load_rows
 from biject.data.seqcls import build_seqcls
+from biject.data.table import Rows
 from biject.data.tokcls import build_tokcls
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
+from biject.tokenization.tokenizer import Tokenizer
 
 _TASKS: dict[str, Callable[..., Built]] = {
     "seqcls": build_seqcls,

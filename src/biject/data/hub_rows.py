@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from biject.data.rows import Rows, class_names
+from biject.data.table import Rows, class_names
 from biject.errors import InputError, MissingExtraError, shown
 
 _HUB_NAME = re.compile(r"[\w][\w.-]*(/[\w][\w.-]*)?")

@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Sequence
 
 from biject.data.blocks import CausalDataset, packed
-from biject.data.chatml import ChatTemplate, chat_template
 from biject.data.conversations import Conversation, Form, read_conversations
 from biject.data.dataset import IGNORED, Built, Ids, Report
-from biject.data.encoded import Encoded
-from biject.data.rows import Rows
 from biject.data.spans import Rendered, Renderer, learned_tokens
+from biject.data.table import Rows
 from biject.data.texts import CHUNK, Cut, over_limit
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError, shown
 from biject.events import progress
+from biject.tokenization.chatml import ChatTemplate, chat_template
+from biject.tokenization.encoded import Encoded
+from biject.tokenization.tokenizer import Tokenizer
 
 
 def build_conversations(

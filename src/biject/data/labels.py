@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from biject.config.model import ProblemType
 from biject.data.class_ids import WHOLE, Classes
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.errors import InputError, shown
 
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+\.?\d*[eE][+-]?\d+)")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 from biject.data.dataset import Built, Dataset, Ids, Report, Sample
 from biject.data.masking import Masking
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.data.texts import CHUNK, Tokens, find_column, rows_with_text
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
 from biject.events import progress
+from biject.tokenization.tokenizer import Tokenizer
 
 
 class MaskedDataset(Dataset):

@@ -9,7 +9,7 @@ from typing import Any
 from biject.data.blocks import LENGTHS
 from biject.data.dataset import IGNORED, Dataset, Sample
 from biject.data.qa import QaDataset
-from biject.data.tokenizer import Tokenizer
+from biject.tokenization.tokenizer import Tokenizer
 
 _BEFORE = 6
 """Tokens that are decoded together with the next one, so that it gets its spaces."""

@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from biject.data.dataset import Built, Dataset, Ids, Report
-from biject.data.encoded import Encoded
 from biject.data.qa_rows import Question, read_questions
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.data.texts import CHUNK, Tokens
-from biject.data.tokenizer import Tokenizer
 from biject.events import progress
+from biject.tokenization.encoded import Encoded
+from biject.tokenization.tokenizer import Tokenizer
 
 MAX_LENGTH, STRIDE = 384, 128  # of SQuAD's baselines
 

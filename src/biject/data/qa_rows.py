@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.data.texts import read_texts
 from biject.errors import InputError, shown
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from biject.config.model import ProblemType
 from biject.data.dataset import Built, Dataset, Report, count_labels
 from biject.data.labels import Targets, read_targets
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.data.texts import Cut, TextColumn, find_column, read_texts, tokenize
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
+from biject.tokenization.tokenizer import Tokenizer
 
 _TEXT, _LABEL = ("text", "sentence"), ("label", "labels")
 

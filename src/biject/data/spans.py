@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, Literal
 
-from biject.data import chat
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
+from biject.tokenization import chat
+from biject.tokenization.tokenizer import Tokenizer
 
 Span = tuple[int, int]
 """First character, and the one behind the last."""

@@ -7,7 +7,7 @@ import random
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.errors import InputError
 
 

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from biject.data.dataset import Ids
-from biject.data.encoded import Encoded
-from biject.data.rows import Rows
-from biject.data.tokenizer import Tokenizer
+from biject.data.table import Rows
 from biject.errors import InputError, shown
 from biject.events import progress
+from biject.tokenization.encoded import Encoded
+from biject.tokenization.tokenizer import Tokenizer
 
 CHUNK = 512
 """Texts that are tokenized at once."""

@@ -10,11 +10,11 @@ from typing import Any
 
 from biject.data.class_ids import Classes
 from biject.data.dataset import IGNORED, Built, Dataset, Ids, Report, count_labels
-from biject.data.rows import Rows
+from biject.data.table import Rows
 from biject.data.texts import CHUNK, Cut, Tokens, check_unicode, find_column, over_limit
-from biject.data.tokenizer import Tokenizer
 from biject.errors import shown
 from biject.events import progress
+from biject.tokenization.tokenizer import Tokenizer
 
 _WORDS = ("tokens", "words", "text")
 _LABELS = ("ner_tags", "tags", "labels", "label")

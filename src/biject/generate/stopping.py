@@ -21,7 +21,7 @@ _PREFIX = "abcdef"
 
 
 class VocabularyLike(Protocol):
-    """A tokenizer, such as `biject.data.tokenizer.Tokenizer`."""
+    """A tokenizer, such as `biject.tokenization.tokenizer.Tokenizer`."""
 
     @property
     def backend(self) -> Any:

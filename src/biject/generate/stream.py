@@ -13,7 +13,7 @@ _UNFINISHED = "\ufffd"
 
 
 class DecoderLike(Protocol):
-    """A tokenizer, such as `biject.data.tokenizer.Tokenizer`."""
+    """A tokenizer, such as `biject.tokenization.tokenizer.Tokenizer`."""
 
     def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
         """The text that ids stand for."""

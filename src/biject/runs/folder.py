@@ -17,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import biject
+from biject._version import __version__
 from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import dump_recipe, make_recipe, read_recipe
 from biject.errors import CheckpointError, InputError
@@ -86,7 +86,7 @@ class RunFolder:
             return
         with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            comment = f"biject {biject.__version__}; again: biject finetune --recipe {RECIPE} --out DIR"
+            comment = f"biject {__version__}; again: biject finetune --recipe {RECIPE} --out DIR"
             self.write(RECIPE, dump_recipe(recipe, comment=comment))
         self.event("start", fingerprints=fingerprints, recipe=asdict(recipe))
 

@@ -14,14 +14,14 @@ from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.strict_json import parse_object, read_small_file
 from biject.config.recipe import FinetuneRecipe, FinetuneTask
 from biject.data.collate import Collator
-from biject.data.files import TEMPLATE
-from biject.data.fit import check_fits
-from biject.data.tokenizer import Tokenizer, load_tokenizer
 from biject.errors import ConfigError, InputError
 from biject.model import Model, load
 from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens
 from biject.tasks.metrics import metric_names
+from biject.tokenization.files import TEMPLATE
+from biject.tokenization.fit import check_fits
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from biject.train import ranks
 
 _MODULES = "modules.json"

@@ -10,10 +10,11 @@ from biject.config.model import ProblemType
 from biject.config.recipe import FinetuneRecipe
 from biject.data.dataset import Built, Dataset, Sample
 from biject.data.features import build_dataset
-from biject.data.rows import Rows, load_rows
+from biject.data.rows import load_rows
 from biject.data.split import split_rows
-from biject.data.tokenizer import Tokenizer
+from biject.data.table import Rows
 from biject.errors import InputError
+from biject.tokenization.tokenizer import Tokenizer
 
 _CAUSAL = {
     "messages_column": None,

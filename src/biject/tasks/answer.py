@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from biject.data.encoded import Encoded
 from biject.tasks.common import Task
 from biject.tasks.inputs import as_pairs, is_one, require
 from biject.tasks.numbers import Floats, to_numpy
 from biject.tasks.spans import Window, answers
+from biject.tokenization.encoded import Encoded
 
 Item = tuple[str, str] | Mapping[str, str]
 MAX_TOKENS = 384  # of question and context in a window, as in SQuAD's baselines

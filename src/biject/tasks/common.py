@@ -9,13 +9,13 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from biject.data.encoded import Encoded
-from biject.data.tokenizer import Tokenizer
 from biject.errors import ConfigError, InputError
 from biject.events import notice, progress
 from biject.model import Model
 from biject.nn.output import ModelOutput
 from biject.tasks.inputs import require
+from biject.tokenization.encoded import Encoded
+from biject.tokenization.tokenizer import Tokenizer
 
 BATCH_SIZE = 16
 

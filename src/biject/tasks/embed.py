@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from biject.data.tokenizer import Tokenizer
 from biject.model import Model
 from biject.tasks.common import BATCH_SIZE, Task
 from biject.tasks.inputs import as_texts, is_one, require
 from biject.tasks.sentence import Mode, Sentence, pool
+from biject.tokenization.tokenizer import Tokenizer
 
 Pooling = Literal["auto", "mean", "cls", "max"]
 

@@ -11,12 +11,12 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from biject.data.encoded import Encoded
 from biject.errors import InputError
 from biject.events import notice
 from biject.nn.output import ModelOutput
 from biject.tasks.common import Batch, Task
 from biject.tasks.inputs import as_texts, is_one, require
+from biject.tokenization.encoded import Encoded
 
 
 class FillMask(Task):

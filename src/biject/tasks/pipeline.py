@@ -7,8 +7,6 @@ from pathlib import Path
 import torch
 
 from biject.checkpoint.hub import resolve_folder
-from biject.data.fit import check_fits
-from biject.data.tokenizer import load_tokenizer
 from biject.errors import ConfigError, InputError
 from biject.model import load
 from biject.tasks.answer import Answer
@@ -18,6 +16,8 @@ from biject.tasks.embed import Embed
 from biject.tasks.fill_mask import FillMask
 from biject.tasks.sentence import read_sentence
 from biject.tasks.tag import Tag
+from biject.tokenization.fit import check_fits
+from biject.tokenization.tokenizer import load_tokenizer
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (FillMask, Classify, Tag, Answer, Embed)}
 _BY_HEAD = {task.head: task for task in TASKS.values()}

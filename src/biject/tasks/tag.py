@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any, ClassVar, get_args
 
-from biject.data.encoded import Encoded
 from biject.events import notice
 from biject.tasks.common import Task
 from biject.tasks.entities import Aggregation, Token, entities, is_subword, without_overlaps
 from biject.tasks.inputs import as_texts, is_one, require
 from biject.tasks.numbers import Floats, softmax, to_numpy
+from biject.tokenization.encoded import Encoded
 
 
 class Tag(Task):

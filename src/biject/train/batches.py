@@ -6,12 +6,17 @@ depend on the number of ranks: W ranks with batches of b use the samples of one 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from biject.errors import ConfigError
+
+Collate = Callable[[list[Any]], Any]
+"""Makes a batch of samples."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,3 +97,14 @@ class Sampler:
             return batches
         generator = torch.Generator().manual_seed(-1 - self.seed * 1_000_003 - epoch)
         return [batches[int(i)] for i in torch.randperm(len(batches), generator=generator)]
+
+
+def to_device(batch: Any, device: torch.device) -> Any:
+    """A batch with its tensors on a device; dicts, lists and tuples of them as well."""
+    if isinstance(batch, Tensor):
+        return batch.to(device, non_blocking=True)
+    if isinstance(batch, dict):
+        return {key: to_device(value, device) for key, value in batch.items()}
+    if isinstance(batch, list | tuple):
+        return type(batch)(to_device(value, device) for value in batch)
+    return batch

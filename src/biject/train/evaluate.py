@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
+from torch import nn
 
 from biject.errors import ConfigError
 from biject.train import generators, ranks
-from biject.train.batches import Sampler
-
-if TYPE_CHECKING:
-    from biject.train.session import Session
+from biject.train.batches import Collate, Sampler, to_device
+from biject.train.loop import Step, Weigh
 
 
 class Metrics(Protocol):
@@ -24,27 +23,31 @@ class Metrics(Protocol):
 
 
 def evaluate(
-    session: Session,
+    model: nn.Module,
+    *,
     dataset: Sequence[Any],
-    collate: Callable[[list[Any]], Any],
-    metrics: Callable[[], Metrics] | None,
+    batch_size: int,
+    device: torch.device,
+    step: Step,
+    weigh: Weigh,
+    collate: Collate,
+    metrics: Callable[[], Metrics] | None = None,
 ) -> dict[str, float]:
     """Mean loss over all items, and the metrics; every rank sees all samples, so that all agree."""
-    model, trainer = session.model, session.trainer
     collected = metrics() if metrics is not None else None
-    sampler = Sampler(num_samples=len(dataset), batch_size=session.config.batch_size, shuffle=False)
+    sampler = Sampler(num_samples=len(dataset), batch_size=batch_size, shuffle=False)
     model.eval()
     lost = items = 0.0
     with torch.no_grad(), generators.kept():
         for shares in sampler.steps(0):
-            batch = session._to_device(collate([dataset[i] for i in shares[0][0]]))
-            weight = trainer.weigh(batch)
+            batch = to_device(collate([dataset[i] for i in shares[0][0]]), device)
+            weight = weigh(batch)
             if collected is not None:
                 outputs = model(**batch)
                 collected.update(outputs, batch)
                 loss: Any = outputs.loss
             else:
-                loss = trainer.step(model, batch)
+                loss = step(model, batch)
             if isinstance(loss, tuple):
                 lost, items = lost + float(loss[0]), items + float(loss[1])
             elif weight:

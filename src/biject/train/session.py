@@ -1,28 +1,26 @@
-"""`Session`: a trainer with its data, ready to step; it owns where the run stands."""
+"""`Session`: a model with its data and optimizer, ready to step; it owns where the run stands."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from biject.config.recipe import TrainConfig
 from biject.errors import CheckpointError, ConfigError, InputError
 from biject.train import checkpoints, generators, ranks
-from biject.train.batches import Sampler
-from biject.train.loop import Engine, StepResult
+from biject.train.batches import Collate, Sampler, to_device
+from biject.train.loop import Engine, Step, StepResult, Weigh
 from biject.train.optim import freeze, make_optimizer, make_schedule
 from biject.train.state import TrainState, pack, read_state, restore
-
-if TYPE_CHECKING:
-    from biject.train.trainer import Trainer
 
 _AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "f16": torch.float16}
 _MAY_DIFFER = {
@@ -33,7 +31,17 @@ _MAY_DIFFER = {
 
 
 class Session:
-    """Everything between a trainer and its steps.
+    """Everything that the steps of one run share.
+
+    Args:
+        model: what to train.
+        dataset: samples (with a length), or an iterable of batches.
+        config: how to train.
+        step: gives the loss of a batch.
+        weigh: gives the items that a mean loss is the mean of.
+        collate: makes a batch of samples.
+        optimizer: an optimizer, or a function from the model to one; None for the config's.
+        schedule: a function from (optimizer, total steps) to a schedule; None for the config's.
 
     Attributes:
         state: where the run stands.
@@ -42,37 +50,51 @@ class Session:
         epoch_ended: whether the last step was an epoch's last.
     """
 
-    def __init__(self, trainer: Trainer, dataset: Sequence[Any] | Iterable[Any], config: TrainConfig) -> None:
-        ranks.start()
-        self.trainer, self.config = trainer, config
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        dataset: Sequence[Any] | Iterable[Any],
+        config: TrainConfig,
+        step: Step,
+        weigh: Weigh,
+        collate: Collate,
+        optimizer: Optimizer | Callable[[nn.Module], Optimizer] | None = None,
+        schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
+    ) -> None:
+        self.model, self.config, self.collate = model, config, collate
         self.dataset: Any = dataset
-        self.model = trainer.model
         self.state = TrainState()
         self.epoch_ended = False
-        if ranks.count() > 1:
-            self.model.to(ranks.own_device(self.device))
-        generators.seed_all(config.seed)
-        if config.deterministic:
-            torch.use_deterministic_algorithms(True)
-        if config.freeze:
-            freeze(self.model, config.freeze)
+        self._start()
         self.sampler = self._make_sampler(dataset)
         self.total_steps = self._count_steps()
-        self.optimizer = self._make_optimizer()
-        make = trainer.schedule or (lambda optimizer, steps: make_schedule(optimizer, config, steps))
+        self.optimizer = self._make_optimizer(optimizer)
+        make = schedule or (lambda optimizer, steps: make_schedule(optimizer, config, steps))
         self.schedule = make(self.optimizer, self.total_steps)
         self.scaler = GradScaler(self.device.type) if config.precision == "f16" else None
         self.engine = Engine(
             model=self._prepare_model(),
             optimizer=self.optimizer,
             schedule=self.schedule,
-            step=trainer.step,
-            weigh=trainer.weigh,
+            step=step,
+            weigh=weigh,
             clip_norm=config.clip_norm,
             autocast_dtype=_AUTOCAST[config.precision],
             scaler=self.scaler,
         )
         ranks.broadcast(tensor.detach() for tensor in (*self.model.parameters(), *self.model.buffers()))
+
+    def _start(self) -> None:
+        """Ranks, seeds and frozen parameters, before anything is drawn or counted."""
+        ranks.start()
+        if ranks.count() > 1:
+            self.model.to(ranks.own_device(self.device))
+        generators.seed_all(self.config.seed)
+        if self.config.deterministic:
+            torch.use_deterministic_algorithms(True)
+        if self.config.freeze:
+            freeze(self.model, self.config.freeze)
 
     @property
     def device(self) -> torch.device:
@@ -89,7 +111,7 @@ class Session:
                     return
                 seen += 1
                 self.epoch_ended = is_last
-                yield [self._to_device(batch) for batch in batches]
+                yield [to_device(batch, self.device) for batch in batches]
             if seen == 0:
                 raise InputError("The data set gave no batch.")
             if self.state.step_in_epoch:
@@ -166,8 +188,7 @@ class Session:
             raise ConfigError("A data set without a length needs max_steps.")
         return sum(len(self.sampler.steps(epoch)) for epoch in range(self.config.epochs))
 
-    def _make_optimizer(self) -> Optimizer:
-        given = self.trainer.optimizer
+    def _make_optimizer(self, given: Optimizer | Callable[[nn.Module], Optimizer] | None) -> Optimizer:
         if given is None:
             return make_optimizer(self.model, self.config)
         return given if isinstance(given, Optimizer) else given(self.model)
@@ -193,7 +214,7 @@ class Session:
             self.dataset.set_epoch(self.state.epoch)
         for index, shares in enumerate(steps[skip:], start=skip):
             mine = shares[ranks.rank()]
-            batches = [self.trainer.collate([self.dataset[i] for i in batch]) for batch in mine if batch]
+            batches = [self.collate([self.dataset[i] for i in batch]) for batch in mine if batch]
             yield batches, index == len(steps) - 1
 
     def _streamed(self) -> Iterator[tuple[list[Any], bool]]:
@@ -208,12 +229,3 @@ class Session:
             return []
         kept = self.model.state_dict(keep_vars=True)
         return [b for name, b in self.model.named_buffers() if name in kept and b.is_floating_point()]
-
-    def _to_device(self, batch: Any) -> Any:
-        if isinstance(batch, Tensor):
-            return batch.to(self.device, non_blocking=True)
-        if isinstance(batch, dict):
-            return {key: self._to_device(value) for key, value in batch.items()}
-        if isinstance(batch, list | tuple):
-            return type(batch)(self._to_device(value) for value in batch)
-        return batch

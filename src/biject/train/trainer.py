@@ -22,12 +22,11 @@ from biject.config.recipe import TrainConfig
 from biject.errors import ConfigError, InputError
 from biject.events import progress
 from biject.train import checkpoints, ranks
+from biject.train.batches import Collate
 from biject.train.evaluate import Metrics, better, evaluate
 from biject.train.loop import Step, StepResult, Weigh
 from biject.train.session import Session
 from biject.train.weights import head_step, num_items
-
-Collate = Callable[[list[Any]], Any]
 
 
 @dataclass(kw_only=True)
@@ -109,7 +108,16 @@ class Trainer:
         """Everything ready for the first step, the loop left to the caller."""
         given = {"batch_size": batch_size, "epochs": epochs, "max_steps": max_steps}
         config = _override(self.config, {key: value for key, value in given.items() if value is not None})
-        return Session(self, dataset, config)
+        return Session(
+            self.model,
+            dataset=dataset,
+            config=config,
+            step=self.step,
+            weigh=self.weigh,
+            collate=self.collate,
+            optimizer=self.optimizer,
+            schedule=self.schedule,
+        )
 
     def fit(
         self,
@@ -193,7 +201,16 @@ class Trainer:
     def _evaluate(self, session: Session, eval_dataset: Sequence[Any]) -> bool:
         """Evaluate, remember, and say whether it is the best so far."""
         state, config = session.state, session.config
-        found = evaluate(session, eval_dataset, self.collate, self.metrics)
+        found = evaluate(
+            self.model,
+            dataset=eval_dataset,
+            batch_size=config.batch_size,
+            device=session.device,
+            step=self.step,
+            weigh=self.weigh,
+            collate=self.collate,
+            metrics=self.metrics,
+        )
         state.history.append({"step": float(state.step), **found})
         if self.on_evaluation is not None:
             self.on_evaluation(state.step, found)

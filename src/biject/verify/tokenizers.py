@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from biject.checkpoint.strict_json import shown
-from biject.data.arguments import LARGEST_MAX_LENGTH
-from biject.data.encoded import Encoded
-from biject.data.library import library_errors
-from biject.data.settings import ROLES
-from biject.data.tokenizer import Tokenizer
 from biject.errors import BijectError, InputError
+from biject.tokenization.arguments import LARGEST_MAX_LENGTH
+from biject.tokenization.encoded import Encoded
+from biject.tokenization.library import library_errors
+from biject.tokenization.settings import ROLES
+from biject.tokenization.tokenizer import Tokenizer
 from biject.verify.corpus import CHAT, PAIRS, TEXTS, WORDS
 from biject.verify.report import Check
 

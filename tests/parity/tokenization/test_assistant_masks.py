@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biject.data.chatml import chat_template
 from biject.data.spans import Renderer, learned_tokens
-from biject.data.tokenizer import Tokenizer, load_tokenizer
+from biject.tokenization.chatml import chat_template
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from parity.real import CACHE, real_folder
 
 from .cases import CASES

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 from tokenizers import AddedToken
 
-from biject.data.tokenizer import Tokenizer, load_tokenizer
 from biject.errors import BijectError
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from biject.verify.tokenizers import compare_tokenizers
 
 from .cases import CASES

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from biject.data.files import MissingTokenizerError
-from biject.data.tokenizer import load_tokenizer
 from biject.inspection import inspect_folder
+from biject.tokenization.files import MissingTokenizerError
+from biject.tokenization.tokenizer import load_tokenizer
 from biject.verify.tokenizers import compare_tokenizers
 from parity.real import real_folder
 

@@ -47,7 +47,7 @@ def test_a_tokenizer_that_is_too_large_fails(folder: Path) -> None:
 
 
 def test_a_difference_names_the_text(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from biject.data import load
+    from biject.tokenization import load
 
     make = load.finish
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from biject.data.files import ADDED, SETTINGS, SPECIAL_MAP, MissingTokenizerError, read_files
-from biject.data.fit import check_fits
-from biject.data.tokenizer import load_tokenizer
 from biject.errors import BijectError
+from biject.tokenization.files import ADDED, SETTINGS, SPECIAL_MAP, MissingTokenizerError, read_files
+from biject.tokenization.fit import check_fits
+from biject.tokenization.tokenizer import load_tokenizer
 from biject.verify.hf import quiet
 from biject.verify.report import Check, NothingToCompare
 from biject.verify.subject import Subject

@@ -113,7 +113,7 @@ def _highest_id(path: Path) -> int | None:
     if path.name == "vocab.txt":
         text = read_small_file(path, what=path.name).decode("utf-8", errors="replace")
         return len(text.split("\n")) - (2 if text.endswith("\n") else 1)
-    from biject.data.spm import read_model
+    from biject.tokenization.spm import read_model
 
     return len(read_model(path).pieces) - 1
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from biject.data.blocks import flatten
 from biject.data.collate import Collator, collate, weight
-from biject.data.tokenizer import Tokenizer, load_tokenizer
 from biject.errors import InputError
 from biject.tasks.metrics import metric_names, metrics_for
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from biject.train.weights import num_items
 
 from .conftest import write_letters, write_wordpiece

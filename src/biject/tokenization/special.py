@@ -7,7 +7,7 @@ from typing import overload
 
 import tokenizers
 
-from biject.data.finish import Parts, all_special
+from biject.tokenization.finish import Parts, all_special
 
 
 class _Text:

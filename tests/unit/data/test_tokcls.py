@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biject.data.features import build_dataset
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
+from biject.tokenization.tokenizer import Tokenizer
 
 ROW = {"tokens": ["Berlin", "zoo", "the"], "ner_tags": ["B-LOC", "I-LOC", "O"]}
 

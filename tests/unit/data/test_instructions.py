@@ -12,8 +12,8 @@ from biject.data.blocks import CausalDataset
 from biject.data.dataset import Built
 from biject.data.features import build_dataset
 from biject.data.rows import load_rows
-from biject.data.tokenizer import Tokenizer, load_tokenizer
 from biject.errors import InputError
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 from . import chat_templates as templates
 from .conftest import write_letters

@@ -12,9 +12,9 @@ from typing import Any
 from tokenizers import AddedToken
 
 from biject.checkpoint.strict_json import shown
-from biject.data.files import ADDED, SERIALIZED, SETTINGS, SPECIAL_MAP, TokenizerFiles, mapping
-from biject.data.library import library_errors
 from biject.errors import CheckpointError
+from biject.tokenization.files import ADDED, SERIALIZED, SETTINGS, SPECIAL_MAP, TokenizerFiles, mapping
+from biject.tokenization.library import library_errors
 
 Token = str | AddedToken
 

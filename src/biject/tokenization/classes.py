@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from biject.checkpoint.strict_json import shown
-from biject.data.files import SETTINGS, TokenizerFiles
 from biject.errors import CheckpointError
+from biject.tokenization.files import SETTINGS, TokenizerFiles
 
 GENERIC = "TokenizersBackend"
 """The class that takes tokenizer.json as it is."""

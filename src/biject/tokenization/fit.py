@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from biject.checkpoint.strict_json import shown
-from biject.data.tokenizer import Tokenizer
 from biject.errors import ConfigError
+from biject.tokenization.tokenizer import Tokenizer
 
 _ROLES = ("pad_token", "cls_token", "sep_token", "mask_token", "bos_token", "eos_token")
 

@@ -16,9 +16,9 @@ from tokenizers import AddedToken
 from tokenizers.models import BPE, WordPiece
 
 from biject.checkpoint.strict_json import shown
-from biject.data.library import library_errors
-from biject.data.spm import CONTROL, UNIGRAM, USER_DEFINED, SentencePieceModel, read_model
 from biject.errors import CheckpointError
+from biject.tokenization.library import library_errors
+from biject.tokenization.spm import CONTROL, UNIGRAM, USER_DEFINED, SentencePieceModel, read_model
 
 
 @dataclass(kw_only=True)

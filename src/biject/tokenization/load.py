@@ -12,14 +12,16 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer
 
-from biject.data.classes import GENERIC, class_of
-from biject.data.files import GENERIC_MODEL, MissingTokenizerError, TokenizerFiles, read_files
-from biject.data.finish import Parts, all_special, finish, take_baked
-from biject.data.library import library_errors
-from biject.data.pipelines import generic_sentencepiece
-from biject.data.recipes import RECIPES, UNIGRAM, Recipe
-from biject.data.settings import ROLES, Settings, Token, read_settings
-from biject.data.vocabulary import (
+from biject.errors import CheckpointError
+from biject.events import notice
+from biject.tokenization.classes import GENERIC, class_of
+from biject.tokenization.files import GENERIC_MODEL, MissingTokenizerError, TokenizerFiles, read_files
+from biject.tokenization.finish import Parts, all_special, finish, take_baked
+from biject.tokenization.library import library_errors
+from biject.tokenization.pipelines import generic_sentencepiece
+from biject.tokenization.recipes import RECIPES, UNIGRAM, Recipe
+from biject.tokenization.settings import ROLES, Settings, Token, read_settings
+from biject.tokenization.vocabulary import (
     Vocabulary,
     from_bpe,
     from_sentencepiece,
@@ -28,8 +30,6 @@ from biject.data.vocabulary import (
     highest_serialized,
     rename,
 )
-from biject.errors import CheckpointError
-from biject.events import notice
 
 
 def load_parts(folder: Path, config: Mapping[str, Any]) -> Parts:

@@ -10,10 +10,10 @@ from typing import Any
 
 from tokenizers import AddedToken
 
-from biject.data.classes import GENERIC
-from biject.data.files import ADDED, SERIALIZED, SETTINGS, SPECIAL_MAP, template_name
-from biject.data.finish import Parts
 from biject.errors import CheckpointError
+from biject.tokenization.classes import GENERIC
+from biject.tokenization.files import ADDED, SERIALIZED, SETTINGS, SPECIAL_MAP, template_name
+from biject.tokenization.finish import Parts
 
 _FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 _EXTRA, _LISTED = "extra_special_tokens", "additional_special_tokens"

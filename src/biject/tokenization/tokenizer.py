@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import AddedToken
 
 from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file, shown
-from biject.data.arguments import Texts, cleaned, max_length, rows, strategy, template
-from biject.data.finish import Parts
-from biject.data.library import library_errors
-from biject.data.load import load_parts
-from biject.data.settings import ROLES, Token
-from biject.data.special import SpecialTokens
 from biject.errors import CheckpointError, InputError
+from biject.tokenization.arguments import Texts, cleaned, max_length, rows, strategy, template
+from biject.tokenization.finish import Parts
+from biject.tokenization.library import library_errors
+from biject.tokenization.load import load_parts
+from biject.tokenization.settings import ROLES, Token
+from biject.tokenization.special import SpecialTokens
 
 if TYPE_CHECKING:
-    from biject.data.encoded import Encoded
+    from biject.tokenization.encoded import Encoded
 
 # What True means comes first, what False means last.
 _TRUNCATION = ("longest_first", "only_first", "only_second", "do_not_truncate")
@@ -110,7 +110,7 @@ class Tokenizer(SpecialTokens):
         Raises:
             InputError: The arguments do not fit each other, or this tokenizer.
         """
-        from biject.data.encoded import Encoded
+        from biject.tokenization.encoded import Encoded
 
         batch = rows(texts, pairs, is_split_into_words)
         if not batch:
@@ -185,7 +185,7 @@ class Tokenizer(SpecialTokens):
             InputError: There is no template, or it does not take this conversation.
             MissingExtraError: jinja2 is not installed.
         """
-        from biject.data import chat
+        from biject.tokenization import chat
 
         text = chat.render(
             chat.pick(self.chat_template, tools=tools is not None),
@@ -230,12 +230,12 @@ class Tokenizer(SpecialTokens):
 
     def changed_files(self) -> dict[str, bytes]:
         """The files that say something else since tokens were added, by name."""
-        from biject.data.save import patched
+        from biject.tokenization.save import patched
 
         return patched(self._parts) if self.changed else {}
 
     def save(self, folder: str | Path) -> None:
         """Write the tokenizer's files: as they came, but for those that say what was added."""
-        from biject.data.save import save_files
+        from biject.tokenization.save import save_files
 
         save_files(self._parts, self.changed_files(), Path(folder))

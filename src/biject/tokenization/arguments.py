@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from biject.checkpoint.strict_json import shown
-from biject.data.files import SETTINGS
-from biject.data.finish import Parts
 from biject.errors import CheckpointError, InputError
+from biject.tokenization.files import SETTINGS
+from biject.tokenization.finish import Parts
 
 if TYPE_CHECKING:
-    from biject.data.chat import Template
+    from biject.tokenization.chat import Template
 
 LARGEST_MAX_LENGTH = 10**20
 """Above this, `model_max_length` is HF's way to say none."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from biject.data.features import build_dataset
 from biject.data.preview import Preview, preview, token_texts
-from biject.data.tokenizer import Tokenizer
+from biject.tokenization.tokenizer import Tokenizer
 
 
 def see(

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from biject.data.features import build_dataset
 from biject.data.masking import Masking
 from biject.data.mlm import MaskedDataset
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
+from biject.tokenization.tokenizer import Tokenizer
 
 ROWS = [
     {"text": "The quick brown fox jumps over the lazy zoo. " * 4},

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biject.data.chat import CLOSE, OPEN
-from biject.data.chatml import chat_template
 from biject.data.spans import Renderer, learned_tokens
-from biject.data.tokenizer import Tokenizer, load_tokenizer
 from biject.errors import InputError
+from biject.tokenization.chat import CLOSE, OPEN
+from biject.tokenization.chatml import chat_template
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 from . import chat_templates as templates
 from .conftest import write_letters, write_wordpiece
@@ -67,7 +67,7 @@ def test_what_is_learned(
 
 
 def test_the_text_is_the_templates_own(tokenizer: Tokenizer) -> None:
-    from biject.data import chat
+    from biject.tokenization import chat
 
     for name, messages, *_ in LEARNED:
         template = getattr(templates, name)

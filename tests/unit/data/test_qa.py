@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from biject.data.features import build_dataset
 from biject.data.qa import QaDataset
 from biject.data.rows import load_rows
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
+from biject.tokenization.tokenizer import Tokenizer
 
 FILLER = "The quick brown fox jumps over the lazy dog. " * 8
 CONTEXT = FILLER + "Berlin is the capital."

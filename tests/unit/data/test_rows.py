@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biject.data.readers import read_csv
-from biject.data.rows import Rows, load_rows
+from biject.data.rows import load_rows
+from biject.data.table import Rows
 from biject.errors import InputError
 
 

@@ -12,10 +12,10 @@ from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, processors
 
-from biject.data.files import SETTINGS, TokenizerFiles
-from biject.data.pipelines import Options
-from biject.data.settings import Settings, Token
 from biject.errors import CheckpointError
+from biject.tokenization.files import SETTINGS, TokenizerFiles
+from biject.tokenization.pipelines import Options
+from biject.tokenization.settings import Settings, Token
 
 
 @dataclass(kw_only=True)

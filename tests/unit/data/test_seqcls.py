@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from biject.data.dataset import Built
 from biject.data.features import build_dataset
-from biject.data.rows import Rows, load_rows
-from biject.data.tokenizer import Tokenizer
+from biject.data.rows import load_rows
+from biject.data.table import Rows
 from biject.errors import BijectWarning, InputError
+from biject.tokenization.tokenizer import Tokenizer
 
 
 def build(tokenizer: Tokenizer, column: list[Any], **options: Any) -> Built:

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 import torch
 
-from biject.data.files import MissingTokenizerError
-from biject.data.fit import check_fits, oddities
-from biject.data.spm import read_model
-from biject.data.tokenizer import Tokenizer, load_tokenizer
 from biject.errors import BijectError, CheckpointError, ConfigError, InputError
+from biject.tokenization.files import MissingTokenizerError
+from biject.tokenization.fit import check_fits, oddities
+from biject.tokenization.spm import read_model
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 WORDS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "quick", "brown", "##er", "fox")
 

@@ -11,9 +11,9 @@ import pytest
 from tokenizers import Tokenizer as Backend
 from tokenizers import models
 
-from biject.data.fit import check_fits
-from biject.data.tokenizer import Tokenizer, load_tokenizer
 from biject.errors import ConfigError
+from biject.tokenization.fit import check_fits
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 HIGH = 5000
 GAPPED = {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2, "[SEP]": 3, "[MASK]": 4, "far": HIGH}

@@ -14,8 +14,8 @@ from biject.data.blocks import CausalDataset, PackedDataset, cut, documents, gro
 from biject.data.dataset import Built
 from biject.data.features import build_dataset
 from biject.data.rows import load_rows
-from biject.data.tokenizer import Tokenizer, load_tokenizer
 from biject.errors import InputError
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 from .conftest import write_letters, write_wordpiece
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from biject.data import chat
-from biject.data.tokenizer import Tokenizer
 from biject.errors import InputError
+from biject.tokenization import chat
+from biject.tokenization.tokenizer import Tokenizer
 
 START, END = "<|im_start|>", "<|im_end|>"
 

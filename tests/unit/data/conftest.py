@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from biject.data.tokenizer import Tokenizer, load_tokenizer
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 WORDS = ("the", "quick", "brown", "fox", "jumps", "over", "lazy", "dog", "berlin", "capital", "good", "bad")
 LETTERS = string.ascii_lowercase + string.digits

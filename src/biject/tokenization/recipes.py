@@ -14,7 +14,7 @@ from typing import Any
 import tokenizers
 from tokenizers import processors
 
-from biject.data.pipelines import (
+from biject.tokenization.pipelines import (
     Options,
     Texts,
     albert,
@@ -26,7 +26,7 @@ from biject.data.pipelines import (
     qwen2,
     xlm_roberta,
 )
-from biject.data.vocabulary import Vocabulary, fairseq_order
+from biject.tokenization.vocabulary import Vocabulary, fairseq_order
 
 Build = Callable[[Vocabulary, Options, Texts], tokenizers.Tokenizer]
 Reorder = Callable[[Vocabulary, Texts], Vocabulary]

@@ -11,7 +11,7 @@ from typing import Any
 from tokenizers import Regex, Tokenizer, decoders, normalizers, pre_tokenizers
 from tokenizers.models import BPE, Unigram, WordPiece
 
-from biject.data.vocabulary import Vocabulary
+from biject.tokenization.vocabulary import Vocabulary
 
 Options = Mapping[str, Any]
 Texts = Mapping[str, str]

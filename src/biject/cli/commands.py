@@ -1,0 +1,12 @@
+"""The commands, in the order in which help lists them, and where their help texts lie."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+COMMANDS = (
+    "export", "verify-export", "verify-matrix", "inspect", "finetune", "verify-resume", "predict", "generate",
+    "families", "new-family",
+)  # fmt: skip
+HELP_FOLDER = Path(__file__).parent / "help"
+HELP_COLUMNS = 100

@@ -1,0 +1,92 @@
+"""`Rows`: a table whose rows know their place, for error messages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from biject.errors import InputError, shown
+
+_LISTED = 20  # columns that a message names
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """Rows of a table.
+
+    Attributes:
+        source: The file, or what else the rows came from, as messages name it.
+        columns: All names, in the order of their first use.
+        records: One mapping a row; in JSON a row may lack columns.
+        numbers: Where each row stands in `source`.
+        unit: What `numbers` count: `line` of a file, `record` of a JSON list, `row` of anything else.
+        class_names: Names of classes by column, where the source has numbers and knows what they mean.
+    """
+
+    source: str
+    columns: tuple[str, ...]
+    records: Sequence[Mapping[str, Any]]
+    numbers: Sequence[int]
+    unit: str = "row"
+    class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> Mapping[str, Any]:
+        return self.records[index]
+
+    def place(self, index: int, column: str | None = None) -> str:
+        """Where a value stands: ``train.csv, line 7, column `label```."""
+        row = f"{self.source}, {self.unit} {self.numbers[index]}"
+        return row if column is None else f"{row}, column `{column}`"
+
+    def fault(self, index: int, column: str, what: str) -> InputError:
+        """The error about one value."""
+        return InputError(f"{self.place(index, column)}: {what}")
+
+    def column(self, name: str) -> list[Any]:
+        """All values of a column.
+
+        Raises:
+            InputError: There is no such column (the message names the nearest), or a row lacks it.
+        """
+        if name not in self.columns:
+            near = difflib.get_close_matches(name, self.columns, n=1, cutoff=0.5)
+            hint = f" Did you mean `{near[0]}`?" if near else ""
+            raise InputError(f"{self.source} has no column {shown(name)}; it has {self.named()}.{hint}")
+        for index, record in enumerate(self.records):
+            if name not in record:
+                raise self.fault(index, name, f"this {self.unit} lacks it; it has {_listed(tuple(record))}.")
+        return [record[name] for record in self.records]
+
+    def named(self) -> str:
+        """The columns, for a message."""
+        return _listed(self.columns)
+
+    def take(self, indices: Iterable[int]) -> Rows:
+        """Some of the rows, which keep their places."""
+        chosen = list(indices)
+        return replace(
+            self,
+            records=[self.records[index] for index in chosen],
+            numbers=[self.numbers[index] for index in chosen],
+        )
+
+
+def class_names(features: object) -> dict[str, tuple[str, ...]]:
+    """The names behind numbers that the `datasets` library's features hold, of a column or of its lists."""
+    names = {}
+    for column, feature in features.items() if isinstance(features, Mapping) else ():
+        inner = getattr(feature, "feature", feature)
+        found = getattr(inner, "names", None)
+        if found:
+            names[str(column)] = tuple(found)
+    return names
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(f"`{name[:60]}`" for name in names[:_LISTED]) + more
