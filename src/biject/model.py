@@ -129,7 +129,9 @@ class Model(Transformer):
             start_positions=start_positions,
             end_positions=end_positions,
             logits_at=logits_at,
-            hidden_states=config.output_hidden_states if output_hidden_states is None else output_hidden_states,
+            hidden_states=config.output_hidden_states
+            if output_hidden_states is None
+            else output_hidden_states,
             attentions=config.output_attentions if output_attentions is None else output_attentions,
         )
         return super().forward(batch, request)

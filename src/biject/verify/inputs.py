@@ -56,7 +56,7 @@ def limits(config: Mapping[str, Any]) -> Limits:
         max_length=built.embedding.max_position_embeddings - first,
         num_segments=built.embedding.type_vocab_size,
         embedding_dim=built.embedding.size,
-        step=max(1, built.feed_forward_chunk_size),
+        step=max(1, *(layer.mlp_chunk_size for layer in built.layers)),
         first_position=first,
         num_positions=built.embedding.max_position_embeddings,
         takes_segments=built.embedding.type_vocab_size > 0,
