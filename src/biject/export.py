@@ -68,10 +68,9 @@ def export_checkpoint(
     target = None if dtype == KEEP else getattr(torch, dtype)
     model = load(name, head=head, revision=revision, token=token, new_head=asked)
     left = tuple(name for name in model.source.assets if name in without)
-    model.source = replace(
-        model.source, assets=tuple(name for name in model.source.assets if name not in left)
+    saved = save_model(
+        model, Path(out), dtype=target, max_shard_bytes=max_shard_bytes, force=force, without=left
     )
-    saved = save_model(model, Path(out), dtype=target, max_shard_bytes=max_shard_bytes, force=force)
     changes = (*saved.changes, *(f"left out: {name} (no part of the model)" for name in left))
     return replace(saved, changes=changes)
 

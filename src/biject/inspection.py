@@ -15,7 +15,7 @@ from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.tensor_info import TensorInfo
 from biject.errors import BijectError
 from biject.families import Family, family
-from biject.identify import architecture_of, identify
+from biject.identify import Identity, architecture_of, identify
 from biject.tokenization.fit import check_fits, oddities
 from biject.tokenization.tokenizer import load_tokenizer
 from biject.weights.plan import Plan
@@ -101,13 +101,7 @@ def inspect_folder(path: str | Path) -> Inspection:
     problems: list[str] = []
     try:
         known = family(config.get("model_type"))
-        identity = identify(
-            config,
-            source.tensors,
-            same=lambda one, other: _same(source, one, other),
-            num_elements=sum(info.numel for info in source.tensors.values()),
-            where=str(source.folder),
-        )
+        identity = identify_source(source)
         head, plan = identity.head, identity.plan
     except BijectError as error:
         problems.append(str(error))
@@ -137,6 +131,21 @@ def inspect_folder(path: str | Path) -> Inspection:
             + _plan_oddities(plan, head)
         ),
         problems=tuple(problems),
+    )
+
+
+def identify_source(source: Source) -> Identity:
+    """Which family, head and sizes a folder has; no weight is read but stored twins.
+
+    Raises:
+        ConfigError, WeightsError: the config or the tensors cannot be used; the message says why.
+    """
+    return identify(
+        source.config,
+        source.tensors,
+        same=lambda one, other: _same(source, one, other),
+        num_elements=sum(info.numel for info in source.tensors.values()),
+        where=str(source.folder),
     )
 
 

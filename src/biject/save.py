@@ -7,7 +7,7 @@ head, a dtype, the weights) is normalised or left out, and every such change is 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +58,7 @@ def save_model(
     max_shard_bytes: int | None = None,
     force: bool = False,
     extra: Mapping[str, bytes | Path] | None = None,
+    without: Collection[str] = (),
 ) -> Saved:
     """Write a model as a complete Hugging Face folder, atomically.
 
@@ -68,6 +69,7 @@ def save_model(
         max_shard_bytes: cut the weights anew; None keeps the file's cuts.
         force: replace `out` if it exists.
         extra: further files to write into the folder, by name.
+        without: assets of the source that are not copied.
 
     Raises:
         CheckpointError: the folder cannot be written; everything is as it was.
@@ -78,6 +80,7 @@ def save_model(
     config, config_changes = _config_bytes(model, tensors)
     files: dict[str, bytes | Path] = {"config.json": config}
     kept, left_out = _assets(model, changed_weights)
+    kept = [name for name in kept if name not in without]
     files.update({name: model.source.folder / name for name in kept})
     if model.provenance.fresh:
         files[RECORD] = _record(model)

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from biject.config.recipe import FinetuneRecipe
-from biject.data.qa import QaDataset
 from biject.environment import prepare as prepare_environment
 from biject.errors import CheckpointError, MissingExtraError
 from biject.events import notice
@@ -20,7 +19,6 @@ from biject.runs.prepare import Prepared, prepare
 from biject.runs.proof import prove
 from biject.runs.report import render
 from biject.save import Saved, save_model
-from biject.tasks.metrics import metrics_for
 from biject.train import checkpoints, ranks
 from biject.train.loop import StepResult
 from biject.train.session import Session
@@ -97,9 +95,16 @@ def finetune(
     saved, report = None, None
     if run.writes:
         dtype: torch.dtype = getattr(torch, recipe.dtype)
-        saved = save_model(prepared.model, run.model, dtype=dtype, force=goes_on, extra=prepared.extra)
+        saved = save_model(
+            prepared.model,
+            run.model,
+            dtype=dtype,
+            force=goes_on,
+            extra=prepared.extra,
+            without=prepared.without,
+        )
         tell(f"MODEL {saved.architecture} in {run.model}")
-        report = _prove(run, prepared, tell, dtype)
+        report = _prove(run, prepared, tell)
         _finish(run, fit, best, saved, report)
     ranks.wait()
     return Finetuned(folder=run.folder, fit=fit, best=best, saved=saved, report=report)
@@ -121,8 +126,6 @@ def _check_folder(run: RunFolder, recipe: FinetuneRecipe, *, resume: bool) -> bo
 
 def _trainer(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared) -> Trainer:
     """A trainer that writes down what happens."""
-    samples = prepared.samples
-    questions = samples.evaluation if isinstance(samples.evaluation, QaDataset) else None
     started = time.monotonic()
 
     def on_step(step: int, done: StepResult) -> None:
@@ -131,16 +134,7 @@ def _trainer(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared) -> Trai
     def on_evaluation(step: int, found: dict[str, float]) -> None:
         run.event("evaluation", step=step, seconds=round(time.monotonic() - started, 3), **found)
 
-    return Trainer.for_head(
-        prepared.model,
-        config=recipe.train,
-        collate=prepared.collate,
-        metrics=lambda: metrics_for(
-            recipe.task, labels=samples.labels, problem_type=samples.problem_type, questions=questions
-        ),
-        on_step=on_step,
-        on_evaluation=on_evaluation,
-    )
+    return prepared.trainer(recipe, on_step=on_step, on_evaluation=on_evaluation)
 
 
 def _train(
@@ -167,11 +161,11 @@ def _take_best(run: RunFolder, prepared: Prepared, fit: FitResult, metric: str) 
     return f"step {fit.best_step} of {fit.steps}, by the {way} {metric.lstrip('-')}: {values}"
 
 
-def _prove(run: RunFolder, prepared: Prepared, tell: Say, dtype: torch.dtype) -> Report | None:
+def _prove(run: RunFolder, prepared: Prepared, tell: Say) -> Report | None:
     """Verify the export; without transformers there is no judge, and that is said."""
     samples: Sequence[Any] = prepared.samples.evaluation or prepared.samples.train
     try:
-        report = prove(prepared.model, run.model, samples, prepared.collate, dtype=dtype)
+        report = prove(prepared.model, run.model, samples, prepared.collate)
     except MissingExtraError as error:
         tell(f"NOT CHECKED reload, trained: {error}")
         return None

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 import torch
 from torch import Tensor
 
 from biject.checkpoint.hub import resolve_folder
+from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.strict_json import parse_object, read_small_file
 from biject.config.recipe import FinetuneRecipe, FinetuneTask
 from biject.data.collate import Collator
+from biject.data.qa import QaDataset
 from biject.errors import ConfigError, InputError
+from biject.identify import Identity
+from biject.inspection import identify_source
 from biject.model import Model, load
 from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens
-from biject.tasks.metrics import metric_names
+from biject.tasks.metrics import metric_names, metrics_for
 from biject.tokenization.files import TEMPLATE
 from biject.tokenization.fit import check_fits
 from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from biject.train import ranks
+from biject.train.trainer import Trainer
 
 _MODULES = "modules.json"
 _EMBEDDER = {_MODULES, "config_sentence_transformers.json", "sentence_bert_config.json", "data_config.json"}
@@ -42,6 +46,7 @@ class Prepared:
         lines: What is worth telling about data and head.
         extra: Files to write beside the model, by name: the chat template that conversations were rendered
             by, where the model's folder had none.
+        without: Assets of the model's folder that are not written.
     """
 
     model: Model
@@ -50,14 +55,30 @@ class Prepared:
     collate: Collate
     lines: tuple[str, ...]
     extra: Mapping[str, bytes]
+    without: tuple[str, ...]
+
+    def trainer(self, recipe: FinetuneRecipe, **hooks: Any) -> Trainer:
+        """A trainer with the recipe's settings and its task's metrics; `hooks` go to `Trainer`."""
+        samples = self.samples
+        questions = samples.evaluation if isinstance(samples.evaluation, QaDataset) else None
+        return Trainer.for_head(
+            self.model,
+            config=recipe.train,
+            collate=self.collate,
+            metrics=lambda: metrics_for(
+                recipe.task, labels=samples.labels, problem_type=samples.problem_type, questions=questions
+            ),
+            without=self.without,
+            **hooks,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a recipe names, read: the folder, the model as it is there, tokenizer and samples."""
+    """What a recipe names, read: the folder and what its config says it is, tokenizer and samples."""
 
-    folder: Path
-    found: Model
+    source: Source
+    identity: Identity
     tokenizer: Tokenizer
     samples: Samples
 
@@ -78,16 +99,18 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     material = read_material(recipe)
     tokenizer, samples = material.tokenizer, material.samples
     _check_metric(recipe, samples)
-    model, head_line = _with_head(recipe, material.folder, material.found, samples)
-    left = leave_embedder(model)
+    model, head_line = _with_head(recipe, material)
+    left = embedder_files(material.source)
+    left_lines = (f"LEFT OUT {', '.join(left)}: they are for embeddings",) if left else ()
     made = getattr(samples.data, "chat_template", None)
     return Prepared(
         model=model.to(device),
         tokenizer=tokenizer,
         samples=samples,
         collate=_collate(model, tokenizer),
-        lines=(*material.lines, *head_line, *left),
+        lines=(*material.lines, head_line, *left_lines),
         extra={} if made is None else {TEMPLATE: made.encode()},
+        without=left,
     )
 
 
@@ -97,14 +120,18 @@ def read_material(recipe: FinetuneRecipe) -> Material:
     Raises:
         BijectError: What cannot be used, where, and what to do.
     """
-    folder = resolve_folder(recipe.model, revision=recipe.revision)
-    found = load(folder)
-    tokenizer = load_tokenizer(folder, found.hf_config)
-    check_fits(tokenizer, {"vocab_size": found.config.vocab_size})
-    known = _known_labels(recipe, found)
-    limit = _limit(recipe, found, tokenizer)
-    samples = read_samples(recipe, tokenizer, limit=limit, known=known, problem_type=_problem(recipe, found))
-    return Material(folder=folder, found=found, tokenizer=tokenizer, samples=samples)
+    source = open_source(resolve_folder(recipe.model, revision=recipe.revision))
+    identity = identify_source(source)
+    tokenizer = load_tokenizer(source.folder, source.config)
+    check_fits(tokenizer, {"vocab_size": identity.config.vocab_size})
+    samples = read_samples(
+        recipe,
+        tokenizer,
+        limit=_limit(recipe, identity, tokenizer),
+        known=_known_labels(recipe, identity),
+        problem_type=_problem(recipe, identity),
+    )
+    return Material(source=source, identity=identity, tokenizer=tokenizer, samples=samples)
 
 
 def task_of(model: str, *, revision: str | None = None) -> FinetuneTask:
@@ -113,7 +140,7 @@ def task_of(model: str, *, revision: str | None = None) -> FinetuneTask:
     Raises:
         InputError: Its head is none that can be fine-tuned.
     """
-    head = load(resolve_folder(model, revision=revision)).head_name
+    head = identify_source(open_source(resolve_folder(model, revision=revision))).head
     for task in get_args(FinetuneTask):
         if task == head:
             return cast("FinetuneTask", task)
@@ -123,12 +150,23 @@ def task_of(model: str, *, revision: str | None = None) -> FinetuneTask:
     )
 
 
-def has_head(recipe: FinetuneRecipe, found: Model) -> bool:
+def has_head(recipe: FinetuneRecipe, found: Identity) -> bool:
     """Whether training goes on with the checkpoint's own head."""
-    return found.provenance.file_head == recipe.task and not recipe.new_head
+    return found.file_head == recipe.task and not recipe.new_head
 
 
-def _known_labels(recipe: FinetuneRecipe, found: Model) -> tuple[str, ...] | None:
+def _own_labels(found: Identity) -> tuple[str, ...]:
+    """Names of the outputs of the checkpoint's own head, as HF names them where config.json does not."""
+    given = found.hf_config.get("id2label")
+    if given:
+        names = {int(index): str(label) for index, label in given.items()}
+        return tuple(names[index] for index in sorted(names))
+    return tuple(
+        f"LABEL_{index}" for index in range(found.config.head.num_labels if found.config.head else 0)
+    )
+
+
+def _known_labels(recipe: FinetuneRecipe, found: Identity) -> tuple[str, ...] | None:
     """The classes, where they are settled before the data are read."""
     if recipe.task not in ("seqcls", "tokcls"):
         if recipe.labels:
@@ -136,7 +174,7 @@ def _known_labels(recipe: FinetuneRecipe, found: Model) -> tuple[str, ...] | Non
         return None
     if not has_head(recipe, found):
         return recipe.labels or None
-    own = tuple(found.id2label[index] for index in sorted(found.id2label))
+    own = _own_labels(found)
     if recipe.labels and recipe.labels != own:
         raise InputError(
             f"`labels` are {', '.join(recipe.labels[:10])}, the model's head has {', '.join(own[:10])}; "
@@ -145,7 +183,7 @@ def _known_labels(recipe: FinetuneRecipe, found: Model) -> tuple[str, ...] | Non
     return own
 
 
-def _problem(recipe: FinetuneRecipe, found: Model) -> Any:
+def _problem(recipe: FinetuneRecipe, found: Identity) -> Any:
     """The kind of classification, if it is settled before the data are read."""
     own = found.config.head.problem_type if found.config.head and has_head(recipe, found) else None
     if recipe.problem_type is not None and recipe.task != "seqcls":
@@ -158,9 +196,9 @@ def _problem(recipe: FinetuneRecipe, found: Model) -> Any:
     return recipe.problem_type or own
 
 
-def _limit(recipe: FinetuneRecipe, found: Model, tokenizer: Tokenizer) -> int | None:
+def _limit(recipe: FinetuneRecipe, found: Identity, tokenizer: Tokenizer) -> int | None:
     """Tokens a sample may have."""
-    most = max_tokens(found, tokenizer)
+    most = max_tokens(found.config, tokenizer)
     if recipe.max_length is not None and most is not None and recipe.max_length > most:
         raise InputError(
             f"max_length is {recipe.max_length}; model and tokenizer take at most {most} tokens."
@@ -181,13 +219,12 @@ def _check_metric(recipe: FinetuneRecipe, samples: Samples) -> None:
         raise ConfigError("patience needs rows to evaluate on: give eval_data, or a validation share over 0.")
 
 
-def _with_head(
-    recipe: FinetuneRecipe, folder: Path, found: Model, samples: Samples
-) -> tuple[Model, tuple[str, ...]]:
-    """The model to train: the checkpoint's own head, or a new one with the data's labels."""
+def _with_head(recipe: FinetuneRecipe, material: Material) -> tuple[Model, str]:
+    """The model to train, with the checkpoint's own head or a new one with the data's labels; and a line."""
+    folder, samples = material.source.folder, material.samples
     torch.manual_seed(recipe.train.seed)
-    if has_head(recipe, found):
-        return load(folder, head=recipe.task, dtype=torch.float32), ("HEAD the checkpoint's own",)
+    if has_head(recipe, material.identity):
+        return load(folder, head=recipe.task, dtype=torch.float32), "HEAD the checkpoint's own"
     new: dict[str, Any] = {}
     if samples.labels:
         new["labels"] = list(samples.labels)
@@ -197,25 +234,18 @@ def _with_head(
     names = ", ".join(model.provenance.fresh)
     labels = f"; labels {', '.join(samples.labels[:20])}" if samples.labels else ""
     more = f" and {len(samples.labels) - 20} more" if len(samples.labels) > 20 else ""
-    return model, (f"HEAD new, random at first: {names}{labels}{more}",)
+    return model, f"HEAD new, random at first: {names}{labels}{more}"
 
 
-def leave_embedder(model: Model) -> list[str]:
-    """Take the files of sentence-transformers out of what is written: they make an embedder of the model.
-
-    Returns:
-        A line that names them, if there are any.
-    """
-    source = model.source
+def embedder_files(source: Source) -> tuple[str, ...]:
+    """A folder's files of sentence-transformers, which would make an embedder of what is written."""
     if _MODULES not in source.assets:
-        return []
+        return ()
     text = read_small_file(source.folder / _MODULES, what=_MODULES)
     modules = parse_object(b'{"modules": %b}' % text, where=_MODULES)["modules"]  # the file is a list
     entries = [entry for entry in modules if isinstance(entry, dict)] if isinstance(modules, list) else []
     folders = tuple(f"{entry['path']}/" for entry in entries if entry.get("path"))
-    left = [name for name in source.assets if name in _EMBEDDER or name.startswith(folders)]
-    model.source = replace(source, assets=tuple(name for name in source.assets if name not in left))
-    return [f"LEFT OUT {', '.join(left)}: they are for embeddings"]
+    return tuple(name for name in source.assets if name in _EMBEDDER or name.startswith(folders))
 
 
 def _collate(model: Model, tokenizer: Tokenizer) -> Collate:

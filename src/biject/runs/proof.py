@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from biject.model import Model
@@ -22,21 +21,17 @@ def prove(
     folder: Path,
     samples: Sequence[Mapping[str, Any]],
     collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Tensor]],
-    *,
-    dtype: torch.dtype,
 ) -> Report:
     """Run the levels `reload` and `trained`, the latter on some of the run's own samples, too.
 
     Args:
-        model: The fine-tuned model; afterwards it is as the export holds it, on the CPU.
+        model: The fine-tuned model, which stays as it is; a copy is cast where the export's dtype is another.
         folder: Its export.
         samples: What to compute on both sides.
         collate: Makes batches of them.
-        dtype: Of the export.
     """
     size = 4 if model.head_name in ("mlm", "causal") else 32  # logits over a vocabulary are large
-    batches = list(_batches(samples, size, collate))
-    return verify_trained(model.to(device="cpu", dtype=dtype), folder, batches=batches)
+    return verify_trained(model, folder, batches=list(_batches(samples, size, collate)))
 
 
 def _batches(

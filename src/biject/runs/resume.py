@@ -5,12 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from biject.config.recipe import FinetuneRecipe
-from biject.data.qa import QaDataset
 from biject.errors import InputError
 from biject.runs.prepare import prepare
-from biject.tasks.metrics import metrics_for
 from biject.train import ranks
-from biject.train.trainer import Trainer
 from biject.verify.report import Report
 from biject.verify.resume import Start, verify_resume
 
@@ -33,15 +30,6 @@ def verify_recipe(recipe: FinetuneRecipe, *, steps: int = 10, keep: Path | None 
     def make() -> Start:
         prepared = prepare(recipe)
         samples = prepared.samples
-        questions = samples.evaluation if isinstance(samples.evaluation, QaDataset) else None
-        trainer = Trainer.for_head(
-            prepared.model,
-            config=recipe.train,
-            collate=prepared.collate,
-            metrics=lambda: metrics_for(
-                recipe.task, labels=samples.labels, problem_type=samples.problem_type, questions=questions
-            ),
-        )
-        return Start(trainer=trainer, dataset=samples.train, eval_dataset=samples.evaluation)
+        return Start(trainer=prepared.trainer(recipe), dataset=samples.train, eval_dataset=samples.evaluation)
 
     return verify_resume(make, steps=steps, folder=keep, name=f"{recipe.task} on {recipe.data}")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch import Tensor
 
+from biject.config.model import ModelConfig
 from biject.errors import ConfigError, InputError
 from biject.events import notice, progress
 from biject.model import Model
@@ -63,7 +64,7 @@ class Task:
         self.model = model
         self.tokenizer = tokenizer
         self.batch_size = batch_size
-        self.max_tokens = max_tokens(model, tokenizer)
+        self.max_tokens = max_tokens(model.config, tokenizer)
 
     def __call__(self, *args: Any, **options: Any) -> Any:
         """Overridden by each task, with its own options."""
@@ -177,11 +178,11 @@ def _grid(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
     return grid
 
 
-def max_tokens(model: Model, tokenizer: Tokenizer) -> int | None:
+def max_tokens(config: ModelConfig, tokenizer: Tokenizer) -> int | None:
     """The longest row that both take: by `model_max_length` and by the rows of the position table."""
-    sizes, limits = model.config.embedding, []
+    sizes, limits = config.embedding, []
     if "positions" in sizes.order:
-        first = (model.config.pad_token_id or 0) + 1 if sizes.position_rule == "after-pad" else 0
+        first = (config.pad_token_id or 0) + 1 if sizes.position_rule == "after-pad" else 0
         limits.append(sizes.max_position_embeddings - first)
     if tokenizer.model_max_length is not None:
         limits.append(tokenizer.model_max_length)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -44,10 +44,15 @@ def latest(folder: Path) -> Path | None:
     return found[-1][1] if found else None
 
 
-def write(model: nn.Module, folder: Path, state_files: Mapping[str, bytes]) -> None:
-    """Write one checkpoint: a Hugging Face folder for our models, else the state dict as safetensors."""
+def write(
+    model: nn.Module, folder: Path, state_files: Mapping[str, bytes], *, without: Collection[str] = ()
+) -> None:
+    """Write one checkpoint: a Hugging Face folder for our models, else the state dict as safetensors.
+
+    Of a Hugging Face folder's assets, those of `without` are not copied.
+    """
     if isinstance(model, Model):
-        save_model(model, folder, force=True, extra=state_files)
+        save_model(model, folder, force=True, extra=state_files, without=without)
         return
     tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     write_folder(

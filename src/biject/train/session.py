@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
@@ -42,6 +42,7 @@ class Session:
         collate: makes a batch of samples.
         optimizer: an optimizer, or a function from the model to one; None for the config's.
         schedule: a function from (optimizer, total steps) to a schedule; None for the config's.
+        without: assets of the model's source that checkpoints leave out.
 
     Attributes:
         state: where the run stands.
@@ -61,8 +62,9 @@ class Session:
         collate: Collate,
         optimizer: Optimizer | Callable[[nn.Module], Optimizer] | None = None,
         schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
+        without: Collection[str] = (),
     ) -> None:
-        self.model, self.config, self.collate = model, config, collate
+        self.model, self.config, self.collate, self.without = model, config, collate, without
         self.dataset: Any = dataset
         self.state = TrainState()
         self.epoch_ended = False
@@ -138,7 +140,7 @@ class Session:
         drawn = generators.collect()
 
         def write() -> None:
-            checkpoints.write(self.model, path, self._state_files(drawn))
+            checkpoints.write(self.model, path, self._state_files(drawn), without=self.without)
             checkpoints.prune(folder, keep=self.config.keep, best=self.state.best_step)
 
         ranks.on_first(write)

@@ -8,7 +8,7 @@ caller loops over `session.windows()` and calls `session.step(window)`. By hand:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Self
@@ -57,6 +57,7 @@ class Trainer:
         config: how to train; single settings may be given by name instead (`lr=3e-5`).
         on_step: called after every optimizer step with its number and result.
         on_evaluation: called after every evaluation with its step and what was found.
+        without: assets of the model's source folder that checkpoints leave out.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Trainer:
         config: TrainConfig | None = None,
         on_step: Callable[[int, StepResult], None] | None = None,
         on_evaluation: Callable[[int, dict[str, float]], None] | None = None,
+        without: Collection[str] = (),
         **settings: Any,
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -88,6 +90,7 @@ class Trainer:
         self.metrics = metrics
         self.on_step = on_step
         self.on_evaluation = on_evaluation
+        self.without = without
         self.config = TrainConfig.of(settings) if config is None else _override(config, settings)
 
     @classmethod
@@ -117,6 +120,7 @@ class Trainer:
             collate=self.collate,
             optimizer=self.optimizer,
             schedule=self.schedule,
+            without=self.without,
         )
 
     def fit(

@@ -74,7 +74,7 @@ def test_a_model_of_one_segment_is_given_none() -> None:
 )
 def test_limits(sizes: dict[str, Any], limit: int | None) -> None:
     one = task(**sizes)
-    assert max_tokens(one.model, one.tokenizer) == limit
+    assert max_tokens(one.model.config, one.tokenizer) == limit
 
 
 def test_texts() -> None:
