@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -106,6 +106,18 @@ def _merged(checks: tuple[Check, ...]) -> list[Check]:
         else:
             merged.append(check)
     return merged
+
+
+def agreement(wrong: Collection[str]) -> str:
+    """What a check of many tensors found: those that differ, or bits."""
+    return f"differ: {listed(sorted(wrong))}" if wrong else "bit-exact (max abs diff = 0)"
+
+
+def listed(names: Iterable[str], *, most: int = 6) -> str:
+    """The first few names, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
 
 
 def level_result(name: str, checks: list[Check], *, seconds: float = 0.0) -> LevelResult:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -49,17 +50,21 @@ class Copy:
         self.source = open_source(folder)
         self._reader = Reader(self.source)
 
-    def disk(self, memory: str) -> str:
-        """The tensor that is read as the parameter `memory`."""
-        for binding in self.plan.bindings:
-            if binding.memory == memory:
-                return binding.disk[0]
-        raise DoesNotApply(f"the model has no `{memory}`")
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """The tensor that is read as each parameter."""
+        return {binding.memory: binding.disk[0] for binding in self.plan.bindings}
+
+    def disk(self, *memories: str) -> str:
+        """The tensor of the first of these parameters that the model has."""
+        for memory in memories:
+            if memory in self.names:
+                return self.names[memory]
+        raise DoesNotApply(f"the model has no `{memories[0]}`")
 
     def layers(self) -> int:
         """How many layers have parameters of their own."""
-        numbers = {int(b.memory.split(".")[1]) for b in self.plan.bindings if b.memory.startswith("layers.")}
-        return len(numbers)
+        return len({memory.split(".")[1] for memory in self.names if memory.startswith("layers.")})
 
     def tensor(self, name: str) -> Tensor:
         """A tensor of the copy, in memory of its own."""

@@ -26,9 +26,7 @@ def faults(subject: Subject) -> list[Check]:
         f"{outcome.kind} ({outcome.detail})" for outcome in outcomes if outcome.status == "does not apply"
     ]
     if left:
-        checks.append(
-            Check(name=f"{len(left)} faults do not apply:", passed=True, detail="; ".join(left))
-        )
+        checks.append(Check(name=f"{len(left)} faults do not apply:", passed=True, detail="; ".join(left)))
     return checks + _note(subject)
 
 

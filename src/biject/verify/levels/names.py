@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Set
 
 from biject.verify.levels.changes import expected_names
-from biject.verify.report import Check
+from biject.verify.report import Check, listed
 from biject.verify.subject import Subject
 
 
@@ -29,8 +29,6 @@ def _listed(gone: Set[str], new: Set[str]) -> str:
     return "; ".join(parts)
 
 
-def some(values: Iterable[str], *, most: int = 6) -> str:
-    """The first few names, and how many more there are."""
-    ordered = sorted(values)
-    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(ordered[:most]) + more
+def some(values: Iterable[str]) -> str:
+    """The first few names in alphabetical order, and how many more there are."""
+    return listed(sorted(values))

@@ -8,9 +8,8 @@ from typing import Any
 from biject.identify import architecture_of
 from biject.verify.lint.facts import Facts, error, warning
 from biject.verify.report import Finding
-from biject.verify.subject import settled_by_tensors
+from biject.verify.subject import FLOATS, settled_by_tensors
 
-_FLOAT_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 _USED_IDS = ("pad_token_id", "mask_token_id", "cls_token_id", "sep_token_id", "unk_token_id")
 _OTHER_IDS = ("bos_token_id", "eos_token_id", "decoder_start_token_id")
 _OTHER_CLASSES = ("ForPreTraining", "ForNextSentencePrediction", "ForMultipleChoice", "LMHeadModel")
@@ -39,19 +38,19 @@ def architectures(facts: Facts) -> list[Finding]:
 
 def dtypes(facts: Facts) -> list[Finding]:
     """The dtype that config.json names, against the tensors'."""
-    held = {info.dtype for info in facts.source.tensors.values() if info.dtype in _FLOAT_NAMES}
+    codes = {info.dtype for info in facts.source.tensors.values() if info.dtype in FLOATS}
+    present = sorted(str(FLOATS[code]).removeprefix("torch.") for code in codes)
+    names = ", ".join(present)
     found = []
-    if len(held) > 1:
-        names = ", ".join(sorted(_FLOAT_NAMES[code] for code in held))
+    if len(present) > 1:
         meaning = f"floating tensors are {names}; transformers casts all of them to one dtype on loading"
         found.append(warning("mixed-dtypes", "weights", meaning, "save all tensors in one dtype"))
     for key in ("dtype", "torch_dtype"):
-        said = facts.config.get(key)
-        said = said.removeprefix("torch.") if isinstance(said, str) else None
-        if said in (None, "auto") or not held or said in {_FLOAT_NAMES[code] for code in held}:
+        named = facts.config.get(key)
+        named = named.removeprefix("torch.") if isinstance(named, str) else None
+        if named in (None, "auto") or not present or named in present:
             continue
-        names = ", ".join(sorted(_FLOAT_NAMES[code] for code in held))
-        meaning = f"config.json says {said}, the tensors are {names}: transformers computes in {said}"
+        meaning = f"config.json says {named}, the tensors are {names}: transformers computes in {named}"
         found.append(warning("dtype-differs", f"config.json: {key}", meaning, f"set it to {names}"))
     return found
 

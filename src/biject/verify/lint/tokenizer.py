@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 from biject.checkpoint.strict_json import parse_object, read_small_file
+from biject.data.files import SERIALIZED, VOCABULARIES
 from biject.errors import BijectError
 from biject.verify.lint.facts import Facts, error, warning
 from biject.verify.report import Finding
 
-SERIALIZED = "tokenizer.json"
 _WORDPIECE, _BPE = ("vocab.txt",), ("vocab.json", "merges.txt")
-_SENTENCEPIECE = ("spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
-VOCABULARIES = (SERIALIZED, *_WORDPIECE, "vocab.json", *_SENTENCEPIECE)
 # Vocabulary files that transformers 5.23 reads for a family whose folder has no tokenizer.json.
 _READ_BY = {
     "bert": _WORDPIECE,
@@ -30,7 +28,7 @@ _READ_BY = {
 
 def tokenizer(facts: Facts) -> list[Finding]:
     """A missing tokenizer, one that the family's class does not read, one that is too large or unreadable."""
-    present = [name for name in VOCABULARIES if name in facts.source.assets]
+    present = [name for name in (SERIALIZED, *VOCABULARIES) if name in facts.source.assets]
     if not present:
         advice = f"copy the tokenizer's files ({SERIALIZED} …) from the checkpoint that was fine-tuned"
         meaning = "no vocabulary file is there, so nobody can turn text into this model's ids"
