@@ -1,4 +1,4 @@
-"""Name the first layer and operation at which two models part, from their modules' inputs and outputs.
+"""Name the first layer and operation at which two models diverge, from their modules' inputs and outputs.
 
 Two models are paired module by module (ours with HF's through the weight map, or HF's with HF's by name).
 Both run the same call; in the order of execution, the first pair whose inputs agree and whose outputs differ
@@ -27,7 +27,7 @@ OLD_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
 
 @dataclass(frozen=True)
 class Pair:
-    """Two modules that hold the same parameters: their names in our model and in theirs."""
+    """Two modules with the same parameters: their names in our model and in theirs."""
 
     ours: str
     theirs: str
@@ -94,16 +94,16 @@ def record(
 ) -> list[Event]:
     """The calls of the named modules during one call of the model, in order of execution, by traces."""
     modules = dict(model.named_modules())
-    wanted = list(dict.fromkeys(names))
+    unique = list(dict.fromkeys(names))
     handles = []
-    for index, name in enumerate(wanted):
+    for index, name in enumerate(unique):
         handles.append(modules[name].register_forward_pre_hook(_emit_inputs(f"{index}:in")))
         handles.append(modules[name].register_forward_hook(_emit_output(f"{index}:out")))
-    keys = [f"{index}:{side}" for index in range(len(wanted)) for side in ("in", "out")]
+    keys = [f"{index}:{side}" for index in range(len(unique)) for side in ("in", "out")]
     try:
         with Traces(model, *keys) as traces:
             model(**inputs, **flags)
-        return _events(list(traces), wanted)
+        return _events(list(traces), unique)
     finally:
         for handle in handles:
             handle.remove()
@@ -145,7 +145,7 @@ def _events(emitted: Iterable[Emitted], names: list[str]) -> list[Event]:
 def first_difference(
     ours: nn.Module, theirs: nn.Module, pairs: list[Pair], inputs: Mapping[str, Tensor], **flags: bool
 ) -> str:
-    """Call both models and name, in one phrase, the place where they part."""
+    """Call both models and name, in one phrase, the place where they diverge."""
     with torch.no_grad():
         our_events = record(ours, (pair.ours for pair in pairs), inputs, **flags)
         their_events = record(theirs, (pair.theirs for pair in pairs), inputs, **flags)

@@ -29,7 +29,7 @@ _ROBERTA_STYLE = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "
 
 
 _BYTES = 272
-"""The least vocabulary that holds all bytes, special tokens and some pairs."""
+"""The least vocabulary with all bytes, special tokens and some pairs."""
 _BYTE_CLASSES = {"gpt2": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer"}
 
 
@@ -66,9 +66,9 @@ def _write_bytes(folder: Path, config: dict[str, Any]) -> None:
     style = {"pad": "<|pad|>", "bos": "<|begin|>", "eos": "<|endoftext|>"}
     if config.get("bos_token_id") == config.get("eos_token_id"):
         style["bos"] = style["eos"]
-    wanted = {style[role]: config.get(f"{role}_token_id") for role in style}
+    requested = {style[role]: config.get(f"{role}_token_id") for role in style}
     special = {
-        token: i for token, i in wanted.items() if isinstance(i, int) and 0 <= i < config["vocab_size"]
+        token: i for token, i in requested.items() if isinstance(i, int) and 0 <= i < config["vocab_size"]
     }
     learned = Tokenizer(models.BPE())
     learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -107,14 +107,14 @@ def _save(tokenizer: Tokenizer, folder: Path, config: dict[str, Any], style: dic
 
 
 def _vocabulary(config: dict[str, Any], style: dict[str, str]) -> dict[str, int]:
-    """Token -> id: special tokens where the config wants them, words in the ids that are left."""
-    wanted = {
+    """Token -> id: special tokens where the config has them, words in the ids that are left."""
+    requested = {
         "pad": config.get("pad_token_id"),
         "cls": config.get("bos_token_id"),
         "sep": config.get("eos_token_id"),
     }
     ids: dict[str, int] = {}
-    for role, index in wanted.items():
+    for role, index in requested.items():
         if isinstance(index, int) and 0 <= index < int(config["vocab_size"]) and index not in ids.values():
             ids[style[role]] = index
     free = (index for index in range(int(config["vocab_size"])) if index not in ids.values())

@@ -28,7 +28,7 @@ class Copy:
         source: The copy as it was before anything was planted.
         family: The export's family.
         head: The export's head.
-        values: Its config by our field names, settled.
+        values: Its config by our field names, resolved.
         plan: Parameters and their tensors.
     """
 
@@ -77,8 +77,8 @@ class Copy:
         for file in dict.fromkeys(home.get(name, first) for name in changes):
             kept = {name: self.tensor(name) for name, where in home.items() if where == file}
             own = {name: value for name, value in changes.items() if home.get(name, first) == file}
-            held = {name: value for name, value in {**kept, **own}.items() if value is not None}
-            self._write_weights(file, {name: value.contiguous() for name, value in held.items()})
+            stored = {name: value for name, value in {**kept, **own}.items() if value is not None}
+            self._write_weights(file, {name: value.contiguous() for name, value in stored.items()})
         if self.source.index_file is not None:
             index = json.loads((self.folder / self.source.index_file).read_bytes())
             for name, value in changes.items():

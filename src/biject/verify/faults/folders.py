@@ -63,7 +63,7 @@ def permute_labels(copy: Copy) -> str:
 
 
 def wrong_class(copy: Copy) -> str:
-    """Another class of the family is named, whose head the file does not hold."""
+    """Another class of the family is named, whose head the file does not have."""
     has = set(copy.source.tensors)
     for name in reversed(ALL_HEADS):
         head = copy.family.heads.get(name)
@@ -75,7 +75,7 @@ def wrong_class(copy: Copy) -> str:
         if own and not any(spelling.name(slot) in has or slot.twin in has for slot in own):
             copy.write_config({**copy.config(), "architectures": [head.hf_class]})
             return head.hf_class
-    raise DoesNotApply("the file holds tensors of every head")
+    raise DoesNotApply("the file has tensors of every head")
 
 
 def unknown_class(copy: Copy) -> str:
@@ -87,8 +87,8 @@ def unknown_class(copy: Copy) -> str:
 
 def lie_about_dtype(copy: Copy) -> str:
     """config.json names a dtype that no tensor has."""
-    held = {info.dtype for info in copy.source.tensors.values()}
-    name = "float16" if "F16" not in held else "float64"
+    present = {info.dtype for info in copy.source.tensors.values()}
+    name = "float16" if "F16" not in present else "float64"
     config = {key: value for key, value in copy.config().items() if key != "torch_dtype"}
     copy.write_config({**config, "dtype": name})
     return f"dtype = {name}"
@@ -154,7 +154,7 @@ def lose_shard(copy: Copy) -> str:
 
 
 def ghost_entry(copy: Copy) -> str:
-    """The index names a tensor that no file holds."""
+    """The index names a tensor that no file has."""
     shards = copy.reshard()
     name = "model.safetensors.index.json"
     index = json.loads(copy.read(name))

@@ -1,4 +1,4 @@
-"""Faults in the weights of a copy. Each changes something that shows, or says why it cannot."""
+"""Faults in the weights of a copy. Each changes outputs or bytes, or raises with the reason why it cannot."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def write_twin(copy: Copy) -> str:
     return name
 
 
-def add_stranger(copy: Copy) -> str:
+def add_unknown(copy: Copy) -> str:
     """A tensor that no class knows."""
     name = f"{copy.family.prefix_of(copy.head)}.encoder.extra.weight"
     copy.store({name: copy.tensor(copy.disk("embed_norm.weight", "final_norm.weight"))})

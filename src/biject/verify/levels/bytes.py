@@ -25,7 +25,7 @@ from biject.verify.subject import Subject
 
 
 def bytes_(subject: Subject) -> list[Check]:
-    """Compare everything that both folders hold; what was asked to change is listed."""
+    """Compare everything that both folders have; requested changes are listed."""
     assert subject.source is not None
     tensors, cast = _tensors(subject.source, subject.export, expected_names(subject).names)
     return [
@@ -37,7 +37,7 @@ def bytes_(subject: Subject) -> list[Check]:
 
 
 def _tensors(source: Source, export: Source, names: Mapping[str, str]) -> tuple[Check, bool]:
-    """The tensors that both hold; also whether the export is the source cast to another dtype.
+    """The tensors that both have; also whether the export is the source cast to another dtype.
 
     `names`: of the source's names those that the export spells otherwise, and how.
     """
@@ -129,7 +129,7 @@ def _assets(source: Source, export: Source, *, changed: bool) -> Check:
 
 
 def _weight_files(source: Source, export: Source) -> Check:
-    """Whether the files themselves are the same: informative, since another layout can be asked for."""
+    """Whether the files themselves are the same: informative, since another layout can be requested."""
     files = [name for name in source.weight_files if name in export.weight_files]
     same = [name for name in files if sha256_of(source.folder / name) == sha256_of(export.folder / name)]
     if same and len(same) == len(source.weight_files) == len(export.weight_files):

@@ -1,4 +1,4 @@
-"""Which differences between source and export were asked for."""
+"""Which differences between source and export were requested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from biject.identify import architecture_of, identify
 from biject.model import same_tensors
 from biject.verify.subject import Subject
 
-# Keys of config.json that an export may change, and only with the change that asks for it.
+# Keys of config.json that an export may change, and only with the change that needs it.
 HEAD_KEYS = frozenset({"architectures", "id2label", "label2id", "num_labels", "problem_type", "legacy"})
 DTYPE_KEYS = frozenset({"dtype", "torch_dtype"})
 # A card describes the weights that it came with.
@@ -18,7 +18,7 @@ CARDS = frozenset({"README.md"})
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """The tensors that an export should hold: the source's, and a new head's."""
+    """The tensors that an export should have: the source's, and a new head's."""
 
     kept: frozenset[str]
     new: frozenset[str]

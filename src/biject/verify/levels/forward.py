@@ -6,7 +6,7 @@ from biject.verify.compare import first_difference, hf_names, pairs_from_names, 
 from biject.verify.hf import HFModel, eager
 from biject.verify.inputs import Case, training_case
 from biject.verify.levels.packed import packed_forward
-from biject.verify.outputs import compare_outputs, run, settled
+from biject.verify.outputs import compare_outputs, run, without_random
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
 
@@ -32,7 +32,7 @@ def compare(subject: Subject, theirs: HFModel, case: Case, **flags: bool) -> lis
     """Run one case on both sides; where they differ, name the place."""
     ours = subject.ours
     inputs = inputs_for(theirs.model, case)
-    expected = settled(run(theirs.model, inputs, **flags), theirs.missing)
+    expected = without_random(run(theirs.model, inputs, **flags), theirs.missing)
     found = compare_outputs(run(ours, inputs, **flags), expected, case=case.name)
     pairs = pairs_from_names(hf_names(ours, theirs.model), ours, theirs.model)
     return with_place(found, lambda: first_difference(ours, theirs.model, pairs, inputs, **flags))

@@ -12,7 +12,7 @@ from biject.verify.hf import HFModel
 from biject.verify.inputs import training_case
 from biject.verify.levels.packed import in_layout, real_only
 from biject.verify.numbers import distance
-from biject.verify.outputs import flatten, settled
+from biject.verify.outputs import flatten, without_random
 from biject.verify.report import Check, agreement
 from biject.verify.subject import Subject, inputs_for
 
@@ -59,7 +59,7 @@ def backward(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
-            loss = loss_of(settled(flatten(model(**inputs)), missing), real)
+            loss = loss_of(without_random(flatten(model(**inputs)), missing), real)
             loss.backward()  # type: ignore[no-untyped-call]
         found = {name: parameter.grad for name, parameter in model.named_parameters(remove_duplicate=False)}
     finally:

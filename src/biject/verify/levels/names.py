@@ -1,4 +1,4 @@
-"""Level `names`: the export holds the source's tensor names."""
+"""Level `names`: the export has the source's tensor names."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def names(subject: Subject) -> list[Check]:
     assert subject.source is not None
     source, export = set(subject.source.tensors), set(subject.export.tensors)
     expected = expected_names(subject)
-    wanted = expected.kept | expected.new
-    if export != wanted:
-        return [Check(name="tensor names", passed=False, detail=_listed(wanted - export, export - wanted))]
+    needed = expected.kept | expected.new
+    if export != needed:
+        return [Check(name="tensor names", passed=False, detail=_listed(needed - export, export - needed))]
     detail = f"equal ({len(export)} tensors)"
     if export != source:
         detail = f"head changed, as listed: {_listed(source - export, export - source)}"

@@ -16,9 +16,9 @@ from biject.verify.hf import load_hf
 from biject.verify.inputs import training_case
 from biject.verify.levels.gradients import loss_of
 from biject.verify.numbers import distance
-from biject.verify.outputs import flatten, settled
+from biject.verify.outputs import flatten, without_random
 from biject.verify.report import Check, agreement
-from biject.verify.subject import Subject, inputs_for, settled_by_tensors
+from biject.verify.subject import Subject, inputs_for, resolved_by_tensors
 
 Batch = Mapping[str, Tensor]
 Objective = Callable[[nn.Module, Any], Tensor]
@@ -94,22 +94,22 @@ def plain_loop(
 def _pair(subject: Subject) -> tuple[Model, nn.Module, tuple[str, ...]]:
     """Copies of their own, since they change; of half precision, copies in float32, as one trains them."""
     dtype = subject.dtype if torch.finfo(subject.dtype).bits >= 32 else torch.float32
-    settled = settled_by_tensors(subject.export)
+    resolved = resolved_by_tensors(subject.export)
     loaded = load_hf(
         subject.folder,
         class_name=subject.hf_class,
         attention=subject.family.backend(subject.config),
         dtype=dtype,
-        overrides=settled,
+        overrides=resolved,
     )
-    ours = load(subject.folder, dtype=dtype, layout="padded", legacy=settled.get("legacy"))
+    ours = load(subject.folder, dtype=dtype, layout="padded", legacy=resolved.get("legacy"))
     return ours, loaded.model, loaded.missing
 
 
 def _objective(head: str, missing: Sequence[str]) -> Objective | None:
     if head != "base":
         return None
-    return lambda model, batch: loss_of(settled(flatten(model(**batch)), missing))
+    return lambda model, batch: loss_of(without_random(flatten(model(**batch)), missing))
 
 
 def _in_norm(model: nn.Module, name: str) -> bool:

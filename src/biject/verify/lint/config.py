@@ -8,7 +8,7 @@ from typing import Any
 from biject.identify import architecture_of
 from biject.verify.lint.facts import Facts, error, warning
 from biject.verify.report import Finding
-from biject.verify.subject import FLOATS, settled_by_tensors
+from biject.verify.subject import FLOATS, resolved_by_tensors
 
 _USED_IDS = ("pad_token_id", "mask_token_id", "cls_token_id", "sep_token_id", "unk_token_id")
 _OTHER_IDS = ("bos_token_id", "eos_token_id", "decoder_start_token_id")
@@ -28,11 +28,11 @@ def architectures(facts: Facts) -> list[Finding]:
         return []
     stem = facts.family.heads["base"].hf_class.removesuffix("Model")
     if named in {stem + ending for ending in _OTHER_ENDINGS}:
-        meaning = f"Biject computes no `{named}`: its base is verified, its head's tensors are only carried"
+        meaning = f"Biject computes no `{named}`: its base is verified, its head's tensors only pass through"
         advice = "verify the head with transformers"
         return [warning("class-not-computed", "config.json: architectures", meaning, advice)]
     classes = ", ".join(head.hf_class for head in facts.family.heads.values())
-    meaning = f"`{named}` is no class of `{facts.family.model_type}`, so transformers cannot tell the head"
+    meaning = f"`{named}` is no class of `{facts.family.model_type}`, so the head is unknown to transformers"
     return [error("unknown-architectures", "config.json: architectures", meaning, f"name one of {classes}")]
 
 
@@ -50,21 +50,21 @@ def dtypes(facts: Facts) -> list[Finding]:
         named = named.removeprefix("torch.") if isinstance(named, str) else None
         if named in (None, "auto") or not present or named in present:
             continue
-        meaning = f"config.json says {named}, the tensors are {names}: transformers computes in {named}"
+        meaning = f"config.json has {named}, the tensors are {names}: transformers computes in {named}"
         found.append(warning("dtype-differs", f"config.json: {key}", meaning, f"set it to {names}"))
     return found
 
 
 def legacy(facts: Facts) -> list[Finding]:
     """Which of DeBERTa's masked-LM heads: the tensors decide here, config.json does in transformers."""
-    settled = settled_by_tensors(facts.source).get("legacy")
-    if facts.identity is None or facts.identity.head != "mlm" or settled is None:
+    resolved = resolved_by_tensors(facts.source).get("legacy")
+    if facts.identity is None or facts.identity.head != "mlm" or resolved is None:
         return []
-    if facts.config.get("legacy", True) == settled:
+    if facts.config.get("legacy", True) == resolved:
         return []
-    held = "legacy" if settled else "new"
-    meaning = f"the file holds the {held} masked-LM head, config.json says the other: HF makes one up"
-    advice = f"set `legacy` to {str(settled).lower()}"
+    kind = "legacy" if resolved else "new"
+    meaning = f"the file has the {kind} masked-LM head, config.json names the other: HF makes one up"
+    advice = f"set `legacy` to {str(resolved).lower()}"
     return [warning("legacy-differs", "config.json: legacy", meaning, advice)]
 
 
@@ -75,7 +75,7 @@ def vocabulary(facts: Facts) -> list[Finding]:
     size = facts.config.get("vocab_size")
     found = []
     if isinstance(size, int) and rows is not None and rows != size:
-        meaning = f"config.json says {size} tokens, the table has {rows} rows"
+        meaning = f"config.json has {size} tokens, the table has {rows} rows"
         advice = "set `vocab_size` to the rows, or resize the table to the tokenizer"
         found.append(error("vocab-size-differs", "config.json: vocab_size", meaning, advice))
     limit = min((n for n in (size, rows) if isinstance(n, int)), default=None)

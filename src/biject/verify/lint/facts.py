@@ -14,7 +14,7 @@ from biject.families import Family, family
 from biject.identify import Identity, identify
 from biject.model import same_tensors
 from biject.verify.report import Finding, Severity, listed
-from biject.verify.subject import settled_by_tensors
+from biject.verify.subject import resolved_by_tensors
 from biject.weights.plan import Same
 
 
@@ -28,7 +28,7 @@ class Facts:
         family: By `model_type`; None if Biject knows no such family.
         identity: Head and plan; None where config and tensors do not fit each other.
         problem: Why there is no identity.
-        same: Whether two tensors hold the same bytes.
+        same: Whether two tensors have the same bytes.
     """
 
     source: Source
@@ -55,14 +55,14 @@ def gather(source: Source) -> Facts:
     same = same_tensors(source)
     known, identity, problem = None, None, None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # notices: the rules say the same in their own words
+        warnings.simplefilter("ignore")  # notices: the rules report the same in their own words
         try:
             known = family(source.config.get("model_type"))
             identity = identify(
                 source.config,
                 source.tensors,
                 same=same,
-                legacy=settled_by_tensors(source).get("legacy"),
+                legacy=resolved_by_tensors(source).get("legacy"),
                 where=str(source.folder),
             )
         except BijectError as error:
