@@ -50,7 +50,7 @@ def verify_export(
     """
     chosen = _chosen(levels, with_source=source is not None)
     needs_hf = not NEED_NO_HF.issuperset(chosen) or prompt is not None
-    with quiet() if needs_hf else nullcontext():  # also says, first of all, if transformers is not there
+    with quiet() if needs_hf else nullcontext():  # raises, first of all, if transformers is not installed
         origin = None if source is None else resolve_folder(source)
         try:
             subject = Subject(Path(folder), source=origin, prompt=prompt)
@@ -117,20 +117,20 @@ def _not_checked(subject: Subject, results: Sequence[LevelResult]) -> tuple[str,
     """What a reader might take for granted and no level looked at."""
     sentences = [f"level {result.name}: {result.reason}" for result in results if result.status == "skipped"]
     left_out = [name for name in LEVELS if name not in {result.name for result in results}]
-    sentences += [f"levels not asked for: {', '.join(left_out)}"] if left_out else []
+    sentences += [f"levels not requested: {', '.join(left_out)}"] if left_out else []
     sentences += ["other devices than the CPU, other thread counts and batch shapes than the listed ones"]
     if "tokenizer" not in {result.name for result in results}:
         sentences += ["the tokenizer's ids (its files are compared as bytes, with a source)"]
-    carried = _carried(subject)
-    if carried:
+    passthrough = _passthrough(subject)
+    if passthrough:
         sentences.append(
-            f"{carried} carried tensors: compared as bytes where there is a source, used by no output"
+            f"{passthrough} passthrough tensors: compared as bytes where there is a source, used by no output"
         )
     if subject.source is None:
         sentences.append("that the weights are those of any other checkpoint (no source was given)")
     return tuple(sentences)
 
 
-def _carried(subject: Subject) -> int:
-    """How many tensors are carried, if the model was loaded."""
+def _passthrough(subject: Subject) -> int:
+    """How many tensors the export passes through, if the model was loaded."""
     return len(subject.ours.provenance.plan.carried) if "ours" in vars(subject) else 0

@@ -1,4 +1,4 @@
-"""Plant each file fault in a copy, run the levels that have to catch it, say what became of it."""
+"""Plant each file fault in a copy, run the levels that have to catch it, report the outcome."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _judge(
     fault: FileFault, copy: Copy, subject: Subject, against: Path, planted: str, already: frozenset[str]
 ) -> Outcome:
     """Every level that has to catch it, one by one."""
-    said: list[str] = []
+    found: list[str] = []
     missed: list[str] = []
     compared = _open(copy.folder, subject, source=against)
     alone = _open(copy.folder, subject, source=None)
@@ -75,20 +75,20 @@ def _judge(
             if detail is None:
                 missed.append(level + words)
             else:
-                said.append(detail)
+                found.append(detail)
     names = (*fault.levels, *(f"{level} without a source" for level in by_itself))
     return Outcome(
         kind=fault.kind,
         status="missed" if missed else "caught",
         planted=planted,
         levels=names,
-        detail=f"not caught by {', '.join(missed)}" if missed else _best(said, copy.folder),
+        detail=f"not caught by {', '.join(missed)}" if missed else _best(found, copy.folder),
     )
 
 
-def _best(said: list[str], folder: Path) -> str:
-    """The words that say where, if any do; the temporary folder has no place in a report."""
-    words = next((detail for detail in said if "first difference" in detail), said[0])
+def _best(found: list[str], folder: Path) -> str:
+    """The words with the place, if any; the temporary folder is left out of a report."""
+    words = next((detail for detail in found if "first difference" in detail), found[0])
     words = words.replace(str(folder), "the copy")
     return words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]}…"
 
@@ -105,7 +105,7 @@ def _open(folder: Path, subject: Subject, *, source: Path | None) -> Subject | B
 
 
 def _caught(level: str, opened: Subject | BijectError, folder: Path) -> str | None:
-    """What was said by the level that caught it, or None."""
+    """What the level that caught it found, or None."""
     name, _, code = level.partition(":")
     if name == OPENING:
         return str(opened) if isinstance(opened, BijectError) else None
