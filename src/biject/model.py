@@ -8,7 +8,7 @@ initialised that the file should hold.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack, get_args
@@ -165,6 +165,29 @@ class Model(Transformer):
         if given:
             return {int(index): label for index, label in given.items()}
         return {index: f"LABEL_{index}" for index in range(self.config.head.num_labels)}
+
+    def declare_adapter(self, name: str, parameters: Iterable[str]) -> None:
+        """Have parameters that a module of yours brought be saved, resumed and restored.
+
+        `save_pretrained` and checkpoints refuse parameters that they do not know. Declared ones are written to
+        `adapters/NAME/adapter_model.safetensors` beside the checkpoint's own tensors; `read_adapters` puts them
+        back into a model that declares the same.
+
+        Args:
+            name: of the adapter.
+            parameters: their names among `named_parameters()`.
+
+        Raises:
+            WeightsError: there is no such parameter, or the checkpoint has it already.
+        """
+        names = tuple(parameters)
+        own = {found for found, _ in self.named_parameters()}
+        strange = [one for one in names if one not in own]
+        if strange or not name.isidentifier():
+            wrong = f"no parameter is called {', '.join(strange)}" if strange else "its name is no identifier"
+            raise WeightsError(f"adapter {name!r}: {wrong}.")
+        plan = self.provenance.plan.with_adapter(name, names)
+        self.provenance = replace(self.provenance, plan=plan)
 
     def resize_token_embeddings(
         self, tokens: int | Vocabulary, *, pad_to_multiple_of: int | None = None, mean_resizing: bool = True

@@ -61,6 +61,24 @@ class Plan:
     written so.
     """
 
+    adapters: Mapping[str, tuple[Binding, ...]] = field(default_factory=dict)
+    """Declared parameters beside the file's, by adapter: each is written to a file of its own."""
+
+    def with_adapter(self, name: str, memory_names: Iterable[str]) -> Plan:
+        """The plan with one more adapter, or another list for one; its names on disk are those in memory.
+
+        Raises:
+            WeightsError: a name is one of the checkpoint's own, or of another adapter.
+        """
+        bindings = tuple(Binding(memory=memory, disk=(memory,)) for memory in memory_names)
+        others = {key: found for key, found in self.adapters.items() if key != name}
+        taken = {b.memory for b in (*self.bindings, *self.fresh)}
+        taken |= {b.memory for found in others.values() for b in found}
+        for binding in bindings:
+            if binding.memory in taken:
+                raise WeightsError(f"adapter {name!r}: `{binding.memory}` is already written elsewhere.")
+        return replace(self, adapters={**others, name: bindings})
+
     def written(self, name: str) -> str:
         """The name under which a tensor of the file is written."""
         return self.respelt.get(name, name)
