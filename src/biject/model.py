@@ -153,7 +153,8 @@ class Model(Transformer):
         if mode and self._mapped:
             self._mapped = False
             for parameter in self.parameters():
-                if parameter.requires_grad and parameter.device.type == "cpu":
+                mapped = parameter.device.type == "cpu" and not hasattr(parameter, "full_tensor")
+                if parameter.requires_grad and mapped:  # shards are copies, which FSDP2 keeps hold of
                     parameter.data = parameter.data.clone()
         super().train(mode)
         return self
