@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from biject.config.model import ModelConfig
 from biject.model import Model
+from biject.nn.attend import causal_mask
+from biject.nn.layout import Padded
 from biject.nn.transformer import Transformer
 
 COLUMNS = 13
@@ -237,31 +239,51 @@ def leave_out_scale(model: Model, *, layers: slice = slice(None)) -> bool:
     return changed
 
 
-def drop_causal_mask(model: Model) -> None:
-    """Let tokens look ahead; padding stays masked."""
-
-    def opened(mask: Tensor | None, layout: Any) -> Tensor:
-        shape = (layout.batch, 1, layout.length, layout.length)
-        real = layout.mask_BL
-        return torch.ones(shape, dtype=torch.bool) if real is None else real[:, None, None].expand(shape)
+def _rearrange(model: Model, change: Callable[[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]) -> None:
+    """Give every layer's attention another layout and other arguments, where the layout is padded."""
 
     def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        call, layout = kwargs["call"], args[1]
-        masks = {window: opened(mask, layout) for window, mask in call.masks.items()}
-        return args, {**kwargs, "call": replace(call, masks=masks)}
+        x_TD, layout = args
+        if isinstance(layout, Padded):
+            layout, kwargs = change(layout, kwargs)
+        return (x_TD, layout), kwargs
 
     for attention in attentions(model):
         attention.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def drop_causal_mask(model: Model) -> None:
+    """Let tokens look ahead; padding stays masked."""
+
+    def change(layout: Padded, kwargs: dict[str, Any]) -> tuple[Padded, dict[str, Any]]:
+        shape = (layout.batch, 1, layout.length, layout.length)
+        real = layout.mask_BL
+        opened = torch.ones(shape, dtype=torch.bool) if real is None else real[:, None, None].expand(shape)
+        masks = dict.fromkeys(kwargs["call"].masks, opened)
+        return layout, {**kwargs, "call": replace(kwargs["call"], masks=masks)}
+
+    _rearrange(model, change)
+
+
+def drop_padding_mask(model: Model) -> None:
+    """Let attention see padding; tokens still look back only, and nothing else loses the mask."""
+
+    def change(layout: Padded, kwargs: dict[str, Any]) -> tuple[Padded, dict[str, Any]]:
+        if "call" in kwargs:
+            sizes = {"batch": layout.batch, "queries": layout.length, "keys": layout.length}
+            masks = {
+                window: causal_mask(None, **sizes, window=window, device=torch.device("cpu"), always=True)
+                for window in kwargs["call"].masks
+            }
+            kwargs = {**kwargs, "call": replace(kwargs["call"], masks=masks)}
+        return replace(layout, mask_BL=None), kwargs
+
+    _rearrange(model, change)
 
 
 def change_distances(model: Model, change: Callable[[Tensor], Tensor]) -> None:
     """Give attention other relative distances, (1, L, L)."""
-
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return args, {**kwargs, "distances": change(kwargs["distances"])}
-
-    for attention in attentions(model):
-        attention.register_forward_pre_hook(hook, with_kwargs=True)
+    _rearrange(model, lambda layout, given: (layout, {**given, "distances": change(given["distances"])}))
 
 
 def swap_position_terms(model: Model) -> None:

@@ -35,6 +35,11 @@ def scale_left_out(model: Model, at: Axes) -> None:
 
 def mask_ignored(model: Model, at: Axes) -> None:
     """Padding is attended to."""
+    adapter.drop_padding_mask(model)
+
+
+def mask_lost(model: Model, at: Axes) -> None:
+    """The whole model runs without the mask that it is given."""
     argument(model, "attention_mask", lambda _: None)
 
 
@@ -114,6 +119,7 @@ def buckets_left_out(model: Model, at: Axes) -> None:
 ATTENTION: tuple[Mutant, ...] = (
     in_place("scale-left-out", scale_left_out),
     in_place("mask-ignored", mask_ignored),
+    in_place("mask-lost", mask_lost),
     in_place("causal-mask-dropped", causal_mask_dropped),
     in_place("heads-mixed", heads_mixed),
     in_place("key-heads-in-turn", key_heads_in_turn),
