@@ -30,7 +30,7 @@ def encoder_heads(
     *,
     mlm: Names,
     seqcls: Slots | None = None,
-    rows: Names = lambda _: (),
+    dense: Names = lambda _: (),
     pooler: str | None = None,
     qa: str = "qa_outputs",
     also_mlm: tuple[str, ...] = (),
@@ -42,7 +42,7 @@ def encoder_heads(
         backbone: the transformer's names.
         mlm: what the masked-LM head adds.
         seqcls: what sequence classification adds, where that is not just `classifier`.
-        rows: what token classification and question answering add before their outputs.
+        dense: what all heads but masked LM add before their outputs.
         pooler: what the pooler is called in the base model, where there is one.
         qa: what question answering calls its output.
         also_mlm: other classes whose files the masked-LM head reads.
@@ -52,24 +52,21 @@ def encoder_heads(
     # Where sequence classification has a dense layer of its own, it does not use the base model's pooler.
     own_dense = any(slot.memory.startswith("head.dense.") for slot in classify)
 
-    def adds(*rules: Slots, more: Names = lambda _: ()) -> Names:
-        return lambda v: join(backbone(v), *rules, more(v))
+    def output(*rules: Slots) -> Names:
+        return lambda v: join(backbone(v), *rules[:-1], dense(v), head(rules[-1]))
 
     return {
-        "base": Head(hf_class=f"{stem}Model", slots=adds(optional(pooled))),
+        "base": Head(hf_class=f"{stem}Model", slots=lambda v: join(backbone(v), optional(pooled))),
         "seqcls": Head(
-            hf_class=f"{stem}ForSequenceClassification",
-            slots=adds(() if own_dense else pooled, head(classify)),
+            hf_class=f"{stem}ForSequenceClassification", slots=output(() if own_dense else pooled, classify)
         ),
         "tokcls": Head(
-            hf_class=f"{stem}ForTokenClassification",
-            slots=lambda v: join(backbone(v), rows(v), head(linear("head.out", "classifier"))),
+            hf_class=f"{stem}ForTokenClassification", slots=output(linear("head.out", "classifier"))
         ),
-        "qa": Head(
-            hf_class=f"{stem}ForQuestionAnswering",
-            slots=lambda v: join(backbone(v), rows(v), head(linear("head.out", qa))),
+        "qa": Head(hf_class=f"{stem}ForQuestionAnswering", slots=output(linear("head.out", qa))),
+        "mlm": Head(
+            hf_class=f"{stem}ForMaskedLM", slots=lambda v: join(backbone(v), mlm(v)), also=also_mlm
         ),
-        "mlm": Head(hf_class=f"{stem}ForMaskedLM", slots=adds(more=mlm), also=also_mlm),
     }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from biject.data.files import SERIALIZED, VOCABULARIES
+from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.errors import InputError
 from biject.verify.hf import quiet
 from biject.verify.inputs import Case

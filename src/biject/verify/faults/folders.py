@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from biject.checkpoint.header import LENGTH_BYTES
-from biject.data.files import SERIALIZED, VOCABULARIES
+from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.families import ALL_HEADS
 from biject.verify.faults.copy import Copy
 from biject.verify.faults.outcome import DoesNotApply
