@@ -197,6 +197,7 @@ FAMILY = Family(
                 "reference_compile",
                 "repad_logits_with_grad",
                 "layer_norm_eps",
+                "chunk_size_feed_forward",
             )
         ),
     ),

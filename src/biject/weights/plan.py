@@ -133,7 +133,7 @@ def make_plan(
         same: compares two tensors of the file (only asked about twins that are both there).
         known: gives the slots of all heads; tensors under their names are carried without a word.
         carry: other names, relative to the base, that are carried without a word (old buffers).
-        new_head: every head slot is `fresh`, whatever the file has, and so is a pooler that it lacks.
+        new_head: the head's output is `fresh`, and so is what the file lacks before it, a pooler too.
         others: what other classes of the family call it.
         own_head: the file's names are kept as they are; else one of `others` becomes `prefix`.
         where: the file or folder, for messages.
@@ -144,8 +144,9 @@ def make_plan(
     """
     refuse_foreign(names, where)
     spelling = find_spelling(slots, names, prefix, *others)
-    fresh = [s for s in slots if new_head and not s.base and not (s.tied_to and tied)]
-    read = tuple(s for s in slots if s.base or not new_head)
+    made_new = [s for s in slots if new_head and _is_new(s, names, spelling)]
+    fresh = [s for s in made_new if not (s.tied_to and tied)]
+    read = tuple(s for s in slots if s not in made_new)
     bound, missing = _bind_all(read, spelling, set(names), tied=tied, same=same)
     absent = tuple(slot.memory for slot in missing if slot.optional)
     lacking = [slot for slot in missing if not slot.optional]
@@ -167,6 +168,14 @@ def make_plan(
         tied_output=not any(s.tied_to and (s.memory in bound or s in fresh) for s in slots),
         respelt={} if own_head else _respelt(slots, bound, spelling, prefix),
     )
+
+
+def _is_new(slot: Slot, names: Collection[str], spelling: Spelling) -> bool:
+    """Whether a parameter of a new head is made anew: the output always, what is before it unless the file has
+    it under the same name, as HF finds it (ModernBERT's heads share their dense layer).
+    """
+    output = slot.memory.startswith(("head.out.", "head.decoder."))
+    return not slot.base and (output or spelling.name(slot) not in names)
 
 
 def _respelt(slots: Slots, bound: Mapping[str, list[str]], spelling: Spelling, prefix: str) -> dict[str, str]:

@@ -8,6 +8,7 @@ from biject.config.activations import ACTIVATIONS
 from biject.families import HEADS
 from parity.variants.deberta import deberta_variants
 from parity.variants.decoders import decoder_variants
+from parity.variants.modernbert import modernbert_variants
 from parity.variants.variant import Variant, variants_of
 
 __all__ = ["KNOWN_HF_CRASHES", "VARIANTS", "Crash", "Variant"]
@@ -116,6 +117,7 @@ VARIANTS: tuple[Variant, ...] = (
     *_distilbert(),
     *deberta_variants(),
     *decoder_variants(),
+    *modernbert_variants(),
 )
 
 
