@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from biject.data.blocks import CausalDataset, packed
 from biject.data.conversations import Conversation, Form, read_conversations
-from biject.data.dataset import IGNORED, Built, Ids, Report
+from biject.data.dataset import IGNORED, Built, Ids
 from biject.data.spans import Rendered, Renderer, learned_tokens
 from biject.data.table import Rows
 from biject.data.texts import CHUNK, Cut, over_limit
@@ -105,16 +105,7 @@ class _Conversations:
         if block is not None:
             dataset, note = packed(dataset, block)
             notes.append(note)
-        report = Report(
-            num_rows=len(self.rows),
-            num_samples=len(dataset),
-            lengths=dataset.lengths,
-            max_length=self.lost.max_length,
-            num_cut=self.lost.num_cut,
-            tokens_lost=self.lost.tokens_lost,
-            notes=tuple(notes),
-        )
-        return Built(dataset, (), report)
+        return Built(dataset, (), self.lost.report(self.rows, dataset, notes=notes))
 
     def _notes(self, dataset: CausalDataset) -> list[str]:
         """What became of the conversations, in words."""

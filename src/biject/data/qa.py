@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from biject.data.dataset import Built, Dataset, Ids, Report
+from biject.data.dataset import Built, Dataset, Ids
 from biject.data.qa_rows import Question, read_questions
 from biject.data.table import Rows
-from biject.data.texts import CHUNK, Tokens
+from biject.data.texts import CHUNK, Cut, Tokens
 from biject.events import progress
 from biject.tokenization.encoded import Encoded
 from biject.tokenization.tokenizer import Tokenizer
@@ -72,14 +72,7 @@ def build_qa(
     notes = [f"{windows.num_answered} of {len(dataset)} windows hold their answer"]
     if several:
         notes.append(f"contexts over {limit} tokens with their question are read in several windows")
-    report = Report(
-        num_rows=len(rows),
-        num_samples=len(dataset),
-        lengths=dataset.lengths,
-        max_length=limit,
-        notes=tuple(notes),
-    )
-    return Built(dataset, (), report)
+    return Built(dataset, (), Cut(max_length=limit).report(rows, dataset, notes=notes))
 
 
 class _Windows:

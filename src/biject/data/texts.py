@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from biject.data.dataset import Ids
+from biject.data.dataset import Dataset, Ids, Report
 from biject.data.table import Rows
 from biject.errors import InputError, shown
 from biject.events import progress
@@ -31,6 +31,26 @@ class Cut:
         """Count some texts that were cut, by the tokens that each lost."""
         self.num_cut += len(lost)
         self.tokens_lost += sum(lost)
+
+    def report(
+        self,
+        rows: Rows,
+        dataset: Dataset,
+        *,
+        counts: Mapping[str, int] | None = None,
+        notes: Iterable[str] = (),
+    ) -> Report:
+        """What became of the rows of a table."""
+        return Report(
+            num_rows=len(rows),
+            num_samples=len(dataset),
+            lengths=dataset.lengths,
+            max_length=self.max_length,
+            num_cut=self.num_cut,
+            tokens_lost=self.tokens_lost,
+            counts=counts or {},
+            notes=tuple(notes),
+        )
 
 
 @dataclass(kw_only=True)

@@ -60,10 +60,6 @@ class Sampler:
         at_once = self.accumulate * self.num_ranks
         return [self._deal(batches[at : at + at_once]) for at in range(0, len(batches), at_once)]
 
-    def num_steps(self) -> int:
-        """Optimizer steps of the first epoch (with `max_tokens` epochs may differ by a few)."""
-        return len(self.steps(0))
-
     def _split(self, samples: list[int]) -> list[list[list[int]]]:
         """Consecutive shares for the ranks, consecutive batches inside them."""
         share = self.batch_size * self.accumulate
