@@ -73,7 +73,7 @@ def build_causal(
 
 
 class _Texts:
-    """Plain texts, as they come."""
+    """Plain texts, in order."""
 
     def __init__(
         self, rows: Rows, column: str, tokenizer: Tokenizer, limit: int | None, *, end_of_text: bool
@@ -139,7 +139,9 @@ class _Texts:
         if len(self.kept) < len(self.rows):
             notes.append(f"{len(self.rows) - len(self.kept)} empty texts are left out")
         if self.num_single:
-            notes.append(f"{self.num_single} texts of a single token are left out: nothing foretells it")
+            notes.append(
+                f"{self.num_single} texts of a single token are left out: there is no token to predict"
+            )
         if len(self.ids) > num_texts:
             notes.append(
                 f"{num_texts} texts are read in {len(self.ids)} pieces of up to {self.lost.max_length} tokens"

@@ -1,4 +1,4 @@
-"""Conversations to samples: the whole is read, and what the assistant says is learned."""
+"""Conversations to samples: the whole is read, and what the assistant writes is learned."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def build_conversations(
 
 
 class _Conversations:
-    """Samples, as they come."""
+    """Samples, in order."""
 
     def __init__(self, rows: Rows, form: Form, tokenizer: Tokenizer, limit: int | None) -> None:
         self.rows, self.form, self.tokenizer = rows, form, tokenizer
@@ -117,7 +117,7 @@ class _Conversations:
         ways = ", ".join(f"by {way} in {count}" for way, count in self.ways.items())
         notes.append(
             f"{learned} of {total} tokens are learned ({100 * learned / total:.1f} %): what the assistant "
-            f"says, found {ways} rows"
+            f"writes, found {ways} rows"
         )
         shown_ends = [f"{shown(self._name(token))} in {count}" for token, count in self.ends.most_common(3)]
         notes.append(f"the last learned token is {', '.join(shown_ends)} rows")

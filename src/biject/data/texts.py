@@ -77,14 +77,14 @@ class Tokens:
         return {"input_ids": self.ids, **segments}
 
 
-def find_column(rows: Rows, asked: str | None, usual: Sequence[str], flag: str) -> str:
-    """The column asked for, else the first of the usual names that is there.
+def find_column(rows: Rows, requested: str | None, usual: Sequence[str], flag: str) -> str:
+    """The requested column, else the first of the usual names that is there.
 
     Raises:
         InputError: There is none; the message names those that there are.
     """
-    if asked is not None:
-        return asked
+    if requested is not None:
+        return requested
     found = next((name for name in usual if name in rows.columns), None)
     if found is None:
         named = " or ".join(f"`{name}`" for name in usual)
@@ -110,7 +110,7 @@ def rows_with_text(rows: Rows, column: str) -> list[int]:
     """The rows whose text is not empty, for tasks that leave empty ones out.
 
     Raises:
-        InputError: One holds no text but something else, or all are empty.
+        InputError: One is no text, or all are empty.
     """
     kept = []
     for row, value in enumerate(rows.column(column)):

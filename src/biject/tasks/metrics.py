@@ -119,7 +119,7 @@ class MultiLabelMetrics:
         self.right = self.rows = 0
 
     def update(self, outputs: Any, batch: Batch) -> None:
-        """Count labels whose logit is positive, a chance over one half."""
+        """Count labels whose logit is positive, a probability over one half."""
         predicted, true = outputs.logits > 0, batch["labels"] > 0.5
         for place, found in enumerate((predicted & true, predicted, true)):
             self.counts_3N[place] += found.sum(0).cpu().numpy()

@@ -30,7 +30,7 @@ class Sampler:
         num_ranks: Ranks that share a step.
         seed: Of the order; each epoch draws its own.
         lengths: Tokens of each sample, needed for `max_tokens`.
-        max_tokens: Batches hold as many samples as fit, padding counted, instead of `batch_size`.
+        max_tokens: Batches have as many samples as fit, padding counted, instead of `batch_size`.
         shuffle: False keeps the data's order.
     """
 
