@@ -7,7 +7,7 @@ import sys
 
 
 def prepare() -> None:
-    """Ask OpenMP's waiting threads to sleep rather than spin, unless the user has said otherwise.
+    """Ask OpenMP's waiting threads to sleep rather than spin, unless the user has set something else.
 
     With the default policy, two threads on a machine that others use too were seen to be 10 to 20 times
     slower than one: a thread that waits burns the core that another one needs. OpenMP reads `OMP_WAIT_POLICY`

@@ -20,7 +20,7 @@ class CheckpointError(BijectError):
 
 
 class ConfigError(BijectError):
-    """`config.json` asks for something that Biject does not compute, or contradicts itself."""
+    """`config.json` needs something that Biject does not compute, or contradicts itself."""
 
 
 class WeightsError(BijectError):
@@ -34,11 +34,11 @@ class InputError(BijectError):
 
 
 class MissingExtraError(BijectError):
-    """An optional library is needed for what was asked and is not installed."""
+    """An optional library is needed for what was requested and is not installed."""
 
 
 class BijectWarning(UserWarning):
-    """Something a user should know, though the call goes on."""
+    """Something a user should know, though the call continues."""
 
 
 def shown(value: object) -> str:

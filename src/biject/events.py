@@ -1,4 +1,4 @@
-"""How lower layers speak without printing: notices and progress, delivered to whoever listens.
+"""How lower layers report without printing: notices and progress, delivered to whoever listens.
 
 The command line listens and draws; a library user who does nothing gets notices as `BijectWarning`s
 and no progress.
@@ -18,7 +18,7 @@ from biject.errors import BijectWarning
 
 @dataclass(frozen=True, kw_only=True)
 class Notice:
-    """One thing to tell the user. `code` is stable and machine-readable, e.g. `unknown-config-key`."""
+    """One message for the user. `code` is stable and machine-readable, e.g. `unknown-config-key`."""
 
     code: str
     message: str
@@ -28,7 +28,7 @@ class Notice:
 class Progress:
     """Work done so far: `done` of `total` (None if unknown) in `unit`s, e.g. bytes or cells.
 
-    `detail` says how it goes, e.g. the loss.
+    `detail` is a short status, e.g. the loss.
     """
 
     label: str
@@ -60,7 +60,7 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def notice(code: str, message: str) -> None:
-    """Tell the user something; without a listener it becomes a Python warning."""
+    """Report something to the user; without a listener it becomes a Python warning."""
     listener = _listener.get()
     if listener is None:
         warnings.warn(message, BijectWarning, stacklevel=3)

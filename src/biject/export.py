@@ -55,7 +55,7 @@ def export_checkpoint(
     if dtype not in (KEEP, *DTYPES):
         raise InputError(f"dtype {dtype!r} is none of {KEEP}, {', '.join(DTYPES)}.")
     max_shard_bytes = None if max_shard_size is None else parse_bytes(max_shard_size)
-    asked = None if new_head is None else _new_head(tuple(new_head), head)
+    requested = None if new_head is None else _new_head(tuple(new_head), head)
 
     from biject.environment import prepare
 
@@ -66,7 +66,7 @@ def export_checkpoint(
     from biject.save import save_model
 
     target = None if dtype == KEEP else getattr(torch, dtype)
-    model = load(name, head=head, revision=revision, token=token, new_head=asked)
+    model = load(name, head=head, revision=revision, token=token, new_head=requested)
     left = tuple(name for name in model.source.assets if name in without)
     saved = save_model(
         model, Path(out), dtype=target, max_shard_bytes=max_shard_bytes, force=force, without=left
@@ -92,7 +92,7 @@ def parse_bytes(size: str) -> int:
 def _new_head(labels: tuple[str, ...], head: str) -> dict[str, list[str]]:
     if head not in (*_LABELLED, *_UNLABELLED):
         raise InputError(
-            f"a new head has to be asked for by name; head {head!r} is none of "
+            f"a new head has to be requested by name; head {head!r} is none of "
             f"{', '.join((*_LABELLED, *_UNLABELLED))}."
         )
     if labels == (KEEP,):

@@ -1,4 +1,4 @@
-"""What a checkpoint folder is, told from its config and the headers of its files: no torch, no weights read.
+"""What a checkpoint folder is, by its config and the headers of its files: no torch, no weights read.
 
 (A legacy `.bin` is a pickle, and describing it takes torch.)
 """
@@ -51,7 +51,7 @@ class Inspection:
     folder: str
     model_type: str | None
     head: str | None
-    """The head that `--head auto` would load, or None where that cannot be told."""
+    """The head that `--head auto` would load, or None where that is unknown."""
     architecture: str | None
     """The class that config.json names first."""
     hf_class: str | None
@@ -73,13 +73,13 @@ class Inspection:
     unknown: tuple[str, ...] = ()
     """Those of them that no head of the family uses."""
     oddities: tuple[str, ...] = ()
-    """What is unusual, though it does not stand in the way."""
+    """What is unusual, though it does not prevent loading."""
     problems: tuple[str, ...] = field(default=())
-    """What stands in the way of loading it."""
+    """What prevents loading it."""
 
     @property
     def usable(self) -> bool:
-        """Nothing stands in the way of loading it."""
+        """Nothing prevents loading it."""
         return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _plan_oddities(plan: Plan | None, head: str | None) -> list[str]:
     if not plan.spelling.prefix and head != "base":
         found.append("tensor names lack the base model's prefix")
     if plan.spelling.prefix and head == "base":
-        found.append(f"tensor names carry the prefix {plan.spelling.prefix} though no head is loaded")
+        found.append(f"tensor names have the prefix {plan.spelling.prefix} though no head is loaded")
     if plan.spelling.old_norms:
         found.append("norms are spelt gamma and beta, as in files converted from TensorFlow")
     twins = [binding.disk for binding in plan.bindings if len(binding.disk) > 1]
@@ -222,7 +222,7 @@ def _plan_oddities(plan: Plan | None, head: str | None) -> list[str]:
     if plan.absent:
         found.append(f"optional parts are not there: {_some(plan.absent)}")
     if plan.carried:
-        found.append(f"carried, as the head does not use them: {_some(plan.carried)}")
+        found.append(f"passed through, as the head does not use them: {_some(plan.carried)}")
     if plan.unknown:
         found.append(f"of those, no head of this family uses: {_some(plan.unknown)}")
     return found

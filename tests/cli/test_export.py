@@ -28,7 +28,7 @@ def test_what_changes_nothing_is_byte_identical(run, source, tmp_path) -> None:
     outcome = run("export", "--hub", source, "--out", tmp_path / "out")
     assert outcome.code == 0, outcome.err
     assert digests(tmp_path / "out") == digests(source)
-    assert "UNCHANGED every file is as it came" in outcome.out
+    assert "UNCHANGED every file is identical to the source's" in outcome.out
     assert "EXPORTED BertForMaskedLM" in outcome.out
 
 

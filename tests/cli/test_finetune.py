@@ -237,7 +237,7 @@ def test_resuming_with_another_recipe_is_refused(run, base, write_data, tmp_path
     data.write_text(data.read_text() + "one more,positive\n")
     changed = run("finetune", "--out", out, "--resume")
     assert changed.code == 2
-    assert "is not what it was" in changed.err
+    assert "has changed since" in changed.err
 
 
 TABLES = {

@@ -129,11 +129,11 @@ def test_a_terminal_is_not_waited_for(monkeypatch) -> None:
 
 
 BAD_FILES = {
-    "empty.txt": (b"\n \n", "holds no text"),
+    "empty.txt": (b"\n \n", "has no text"),
     "latin.txt": (b"sch\xf6n\n", "byte 3 is not"),
     "broken.jsonl": (b'{"text": "a"}\n{"text"\n', "line 2 must be a JSON object"),
-    "number.jsonl": (b"3\n", "line 1 must hold `text`"),
-    "keys.jsonl": (b'{"sentence": "a"}\n', "line 1 must hold `text`"),
+    "number.jsonl": (b"3\n", "line 1 must have `text`"),
+    "keys.jsonl": (b'{"sentence": "a"}\n', "line 1 must have `text`"),
     "half.jsonl": (b'{"text": "\\ud800"}\n', "half a character"),
     "deep.jsonl": (b"[" * 100_000, "line 1 must be a JSON object"),
 }
@@ -160,7 +160,7 @@ def complain(outcome: Any, says: str) -> None:
     ("head", "arguments", "says"),
     [
         ("mlm", ["no mask here"], "text 1 has no mask token; write [MASK]"),
-        ("mlm", ["yes " * 80 + "[MASK]"], "lies beyond the 64 tokens"),
+        ("mlm", ["yes " * 80 + "[MASK]"], "is beyond the 64 tokens"),
         ("mlm", ["[MASK]", "--stride", 3], "--stride has no meaning for the task fill-mask"),
         ("mlm", ["[MASK]", "--top-k", 0], "`top_k` must be at least 1"),
         ("mlm", ["[MASK]", "--pair", "b"], "fill-mask takes texts"),
@@ -174,7 +174,7 @@ def complain(outcome: Any, says: str) -> None:
         ("seqcls", ["a", "--task", "fill-mask"], "cls.predictions"),
         ("seqcls", ["a", "--task", "tag"], "the head is `seqcls`; the task tag needs `tokcls`"),
         ("tokcls", ["a", "--stride", 3], "`stride` needs an `aggregation`"),
-        ("tokcls", ["a", "--stride", 62, "--aggregation", "max"], "`stride` must lie in 0…61"),
+        ("tokcls", ["a", "--stride", 62, "--aggregation", "max"], "`stride` must be in 0…61"),
         ("qa", ["who"], "answer takes pairs `question`, `context`"),
         ("qa", ["who", "--context", ""], "no tokens to answer with"),
         ("base", ["a", "--aggregation", "max"], "--aggregation has no meaning for the task embed"),

@@ -236,7 +236,7 @@ def test_out_and_source_stay_apart(tmp_path: Path, place: str, force: bool) -> N
     (tmp_path / "top" / "link").symlink_to(tmp_path / "top" / "source")
     (tmp_path / "top" / "config.json").write_text("{}")
     before = everything(tmp_path)
-    with pytest.raises(CheckpointError, match="must be apart"):
+    with pytest.raises(CheckpointError, match="must be separate"):
         write(tmp_path / "top" / place, like=open_source(tmp_path / "top" / "source"), force=force)
     assert everything(tmp_path) == before
 

@@ -148,7 +148,7 @@ def test_resume_of_nothing_begins_anew(
     arguments, expected = whole
     code, text = call(capsys, *arguments, tmp_path / "run", "--resume")
     assert code == 0
-    assert "begins anew" in text
+    assert "starting a new one" in text
     assert digest(tmp_path / "run") == expected
 
 
@@ -185,7 +185,7 @@ def test_a_full_disk_leaves_the_last_checkpoint_good(
     assert code == 2
     (error,) = errors_of(text)
     assert "No space left on device" in error
-    assert "step-000020 is good: go on from there with --resume." in error
+    assert "step-000020 is intact: resume from there with --resume." in error
     names = sorted(path.name for path in (out / "checkpoints").iterdir())
     assert names == ["step-000014", "step-000020"]
     monkeypatch.undo()

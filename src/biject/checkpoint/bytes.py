@@ -30,7 +30,7 @@ CODES: Mapping[torch.dtype, str] = MappingProxyType({dtype: code for code, dtype
 
 
 def tensor_bytes(t: torch.Tensor) -> memoryview:
-    """The bytes of `t` in row-major order on the CPU; a view if it lies so already, else of a copy.
+    """The bytes of `t` in row-major order on the CPU; a view if it has that layout already, else of a copy.
 
     The view keeps the memory alive. Works for every dtype, bf16 and float8 too.
     """

@@ -124,13 +124,13 @@ def _walk(folder: Path) -> Iterator[str]:
         for name in names:
             if (place / name).is_file():
                 if (place / name).is_symlink():
-                    _tell_outside(folder, place / name)
+                    _notice_outside(folder, place / name)
                 yield (place / name).relative_to(folder).as_posix()
             else:
                 _left_out(folder, place / name, "not a regular file, or a link to nothing")
 
 
-def _tell_outside(folder: Path, path: Path) -> None:
+def _notice_outside(folder: Path, path: Path) -> None:
     """A link out of the folder is followed, as the Hub's cache consists of such, but not in silence."""
     home, target = folder.resolve(), path.resolve()
     in_cache = home.parent.name == "snapshots" and home.parents[1].name.startswith("models--")
@@ -138,7 +138,7 @@ def _tell_outside(folder: Path, path: Path) -> None:
         notice(
             "link-outside",
             f"{shown(path.relative_to(folder).as_posix())} in {folder} is a link to {shown(str(target))}, "
-            "outside the folder; what stands there is read and copied.",
+            "outside the folder; its target is read and copied.",
         )
 
 

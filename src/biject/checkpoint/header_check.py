@@ -1,4 +1,4 @@
-"""From a safetensors header's text to its tensors; every lie it can tell is caught here. No torch."""
+"""From a safetensors header's text to its tensors; every inconsistency is caught here. No torch."""
 
 from __future__ import annotations
 

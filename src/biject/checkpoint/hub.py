@@ -9,11 +9,11 @@ from biject.errors import CheckpointError, InputError
 
 
 def resolve_folder(name: str | Path, *, revision: str | None = None, token: str | None = None) -> Path:
-    """The local folder that holds the checkpoint called `name`.
+    """The local folder of the checkpoint called `name`.
 
     A folder that exists is taken as it is, as `from_pretrained` does. Anything else that can be a name of a
     repository is downloaded, without weights in formats that would not be read; without a network, the cache
-    is asked.
+    is used.
 
     Args:
         name: A folder, or a repository on the Hub.
@@ -21,7 +21,7 @@ def resolve_folder(name: str | Path, *, revision: str | None = None, token: str 
         token: Of the Hub; where left out, `HF_TOKEN` or the one of `hf auth login`.
 
     Raises:
-        InputError: a revision of a local folder was asked for.
+        InputError: a revision of a local folder was requested.
         CheckpointError: there is neither such a folder nor such a repository, or it cannot be downloaded.
     """
     try:

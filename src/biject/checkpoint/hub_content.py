@@ -1,4 +1,4 @@
-"""Whether a download is what the Hub says it is: `huggingface_hub` compares lengths, this compares hashes."""
+"""Whether a download is what the Hub lists: `huggingface_hub` compares lengths, this compares hashes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def check_content(name: str, commit: str, files: Sequence[str]) -> None:
     """Compare files that were just downloaded with the hashes of the Hub's list; a wrong one is removed.
 
     Raises:
-        CheckpointError: One is not what the list says.
+        CheckpointError: One is not what the Hub lists.
     """
     from huggingface_hub import get_cached_repo_tree
     from huggingface_hub.errors import CachedRepoTreeNotFoundError

@@ -1,7 +1,7 @@
 """Downloads from the Hub: only what a checkpoint folder needs, into `huggingface_hub`'s cache.
 
-The revision is resolved to a commit once, and everything comes from that commit. What the cache already
-holds is not fetched again; without a network the cache alone answers, and a notice says so. Whatever goes
+The revision is resolved to a commit once, and everything comes from that commit. What is already in the
+cache is not fetched again; without a network the cache alone answers, and a notice says so. Whatever goes
 wrong ends in one `CheckpointError` of a few lines.
 """
 
@@ -34,9 +34,9 @@ class Snapshot:
     """A repository at one commit, in the cache.
 
     Attributes:
-        folder: Where its files lie; links into the cache.
+        folder: Where its files are; links into the cache.
         commit: The 40 hexadecimal digits of the commit.
-        files: The files that were asked for, relative, sorted.
+        files: The requested files, relative, sorted.
     """
 
     folder: Path
@@ -112,7 +112,7 @@ def _listing(api: HfApi, name: str, commit: str) -> list[str]:
         except Exception:
             if not snapshot_folder(name, commit).is_dir():
                 raise
-            return []  # an older program's download has no list: what lies there is taken
+            return []  # an older program's download has no list: what is there is taken
     if first_weights(files) is None:
         _refuse_empty(name, files)
     return files
@@ -130,10 +130,10 @@ def _refuse_empty(name: str, files: list[str]) -> None:
 @contextmanager
 def _warnings_as_notices() -> Iterator[None]:
     """What `huggingface_hub` would log about an unreachable Hub becomes a notice of ours."""
-    said: list[str] = []
+    messages: list[str] = []
 
     def keep(record: logging.LogRecord) -> bool:
-        said.append(record.getMessage())
+        messages.append(record.getMessage())
         return False
 
     logger = logging.getLogger("huggingface_hub.hf_api")
@@ -142,7 +142,7 @@ def _warnings_as_notices() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(keep)
-    for message in said:
+    for message in messages:
         notice("hub-offline", _one_line(message))
 
 
@@ -152,7 +152,7 @@ def _explain(name: str, revision: str | None, error: Exception) -> str:
 
     at = f" at revision {revision!r}" if revision else ""
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
-    asking = f"the Hub was asked for {name}{at}"
+    request = f"{name}{at} was requested from the Hub"
     if isinstance(error, errors.GatedRepoError):
         return (
             f"{name} is a gated repository: accept its terms on its page with your account, then log in "
@@ -168,11 +168,11 @@ def _explain(name: str, revision: str | None, error: Exception) -> str:
     if isinstance(error, errors.HFValidationError):
         return f"there is no folder {shown(name)}, and it cannot be a repository's name: {_one_line(error)}"
     if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
-        return f"{asking}, and a file that it lists is not there: {_one_line(error)} Try again later."
+        return f"{request}, and a file that it lists is not there: {_one_line(error)} Try again later."
     if status == 401:
-        return f"{asking}, and it does not accept your token: renew it (`hf auth login`), or unset HF_TOKEN."
+        return f"{request}, which does not accept your token: renew it (`hf auth login`), or unset HF_TOKEN."
     if status is not None:
-        return f"{asking}, and it answered with status {status}: {_one_line(error)} Try again later."
+        return f"{request}, which answered with status {status}: {_one_line(error)} Try again later."
     if isinstance(error, errors.RevisionResolutionError | errors.LocalEntryNotFoundError):
         return (
             f"there is no local folder {name!r}, the Hub cannot be reached, and the cache does not have "

@@ -1,4 +1,4 @@
-"""The index of a sharded checkpoint: which tensor lies in which file, and do the files agree? No torch."""
+"""The index of a sharded checkpoint: which tensor is in which file, and do the files agree? No torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from biject.errors import CheckpointError
 
 
 def read_index(path: Path) -> tuple[bytes, dict[str, str]]:
-    """The index as it lies on disk, and its map from tensor names to file names.
+    """The index's bytes on disk, and its map from tensor names to file names.
 
     Raises:
         CheckpointError: It is damaged, or an entry is not the plain name of a file beside it.
@@ -46,7 +46,7 @@ def is_plain_name(value: object) -> bool:
 def check_index(
     file: str, weight_map: Mapping[str, str], shards: Mapping[str, Mapping[str, TensorInfo]]
 ) -> None:
-    """Each tensor lies in exactly the shard that the index says, and the index names each.
+    """Each tensor is in exactly the shard that the index names, and the index names each.
 
     Raises:
         CheckpointError: It does not.
@@ -61,18 +61,16 @@ def check_index(
                 name[:300], [other for other in shards[shard] if len(other) <= 300][:2000], n=1
             )
             hint = f"it is in {elsewhere[0]}" if elsewhere else f"no shard has it{_nearest(near)}"
-            raise CheckpointError(
-                f"{file} says that tensor {shown(name)} is in {shard}, but {hint}. {advice}"
-            )
+            raise CheckpointError(f"{file} lists tensor {shown(name)} in {shard}, but {hint}. {advice}")
     for shard, tensors in shards.items():
         for name in tensors:
             if name not in weight_map:
                 raise CheckpointError(
-                    f"{shard} holds tensor {shown(name)}, which {file} does not name. {advice}"
+                    f"{shard} has tensor {shown(name)}, which {file} does not name. {advice}"
                 )
             if weight_map[name] != shard:
                 raise CheckpointError(
-                    f"tensor {shown(name)} stands in two shards, {weight_map[name]} (as {file} says) and "
+                    f"tensor {shown(name)} is in two shards, {weight_map[name]} (as {file} says) and "
                     f"{shard}. {advice}"
                 )
 

@@ -1,4 +1,4 @@
-"""How tensors are laid out in safetensors files: as they came if unchanged, else as the libraries do."""
+"""How tensors are laid out in safetensors files: unchanged if possible, else as the libraries do."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def plan_layout(
     metadata: Mapping[str, str] | None,
     max_shard_bytes: int | None,
 ) -> Layout:
-    """The layout of `like` to the byte if `tensors` fit it and nothing else is asked for, else a new one.
+    """The layout of `like` to the byte if `tensors` fit it and nothing else is requested, else a new one.
 
     Raises:
         CheckpointError: A tensor cannot be stored.
@@ -85,7 +85,7 @@ def _check_storable(name: object, tensor: object) -> None:
         )
     if tensor.layout != torch.strided or tensor.is_meta or tensor.is_quantized:
         raise CheckpointError(
-            f"tensor {shown(name)} must be dense and hold data; found layout {tensor.layout}, device "
+            f"tensor {shown(name)} must be dense and have data; found layout {tensor.layout}, device "
             f"{tensor.device}, dtype {tensor.dtype}. Make it a plain tensor first."
         )
     if tensor.dtype not in CODES:

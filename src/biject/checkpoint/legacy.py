@@ -46,19 +46,17 @@ def load_bin(path: Path) -> dict[str, torch.Tensor]:
     Zip archives (torch ≥ 1.6) are mapped, older files are read.
 
     Raises:
-        CheckpointError: The file is damaged, holds code or anything but named dense tensors.
+        CheckpointError: The file is damaged, contains code or anything but named dense tensors.
     """
     file = path.name
     file_bytes = regular_file_bytes(path, what=file)
     entries = _unpickle(path, mmap=_is_mappable(path))
     if not isinstance(entries, Mapping):
-        raise CheckpointError(
-            f"{file} must hold a state dict, but holds a {type(entries).__name__}. {CONVERT}"
-        )
+        raise CheckpointError(f"{file} must be a state dict, but is a {type(entries).__name__}. {CONVERT}")
     nested = [key for key, value in entries.items() if isinstance(value, Mapping)]
     if nested:
         raise CheckpointError(
-            f"{file} must hold tensors by name, but under {_names(nested)} lie dictionaries: it looks like a "
+            f"{file} must have tensors by name, but has dictionaries under {_names(nested)}: it looks like a "
             f"training checkpoint, not a state dict. {CONVERT}"
         )
     tensors = {name: _checked(name, value, file) for name, value in entries.items()}
@@ -76,7 +74,7 @@ def _unpickle(path: Path, *, mmap: bool) -> Any:
         text = str(error)
         if "Unsupported" in text or "weights_only" in text or "Weights only" in text:
             raise CheckpointError(
-                f"{file} holds more than tensors: torch's restricted unpickler refused it "
+                f"{file} contains more than tensors: torch's restricted unpickler refused it "
                 f"({_reason(error)}). Such a file could run code, so Biject never loads it. {CONVERT}"
             ) from error
         raise CheckpointError(
@@ -96,7 +94,7 @@ def _is_mappable(path: Path) -> bool:
     """Whether the file is an archive whose records lie as they do in memory; older files are not archives.
 
     Raises:
-        CheckpointError: Records are compressed, so that a small file could ask for any amount of memory.
+        CheckpointError: Records are compressed, so that a small file could need any amount of memory.
     """
     try:
         with path.open("rb") as stream:

@@ -24,7 +24,7 @@ def check_archive(archive: zipfile.ZipFile, file: str) -> None:
     """Check the pickles in an archive of `torch.save`.
 
     Raises:
-        CheckpointError: One is too large, damaged, or holds a text beyond all reason.
+        CheckpointError: One is too large, damaged, or has a text beyond all reason.
     """
     for record in archive.infolist():
         if record.filename.rsplit("/", 1)[-1] == "data.pkl":
@@ -61,6 +61,6 @@ def _check(stream: io.BytesIO, file: str) -> None:
 
 def _refused(file: str, what: str) -> CheckpointError:
     return CheckpointError(
-        f"{file} holds more than tensors: its pickle has {what}. Load it with the program that wrote it and "
-        "save the plain state dict, best as safetensors."
+        f"{file} contains more than tensors: its pickle has {what}. Load it with the program that wrote it "
+        "and save the plain state dict, best as safetensors."
     )

@@ -1,4 +1,4 @@
-"""A checkpoint folder as it lies on disk: its weight files, their tensors, what else is there.
+"""A checkpoint folder on disk: its weight files, their tensors, what else is there.
 
 Safetensors folders are described without torch; legacy `.bin` files are pickles and need it.
 """
@@ -25,14 +25,14 @@ class Source:
     """A checkpoint folder.
 
     Attributes:
-        folder: Where it lies.
+        folder: Its path.
         format: ``safetensors`` or ``bin``.
         weight_files: The files that are read, in shard order.
         headers: By file; empty for `.bin`.
         index_file: Name of the index when sharded.
-        index_bytes: That index as it lies on disk.
+        index_bytes: That index's bytes on disk.
         tensors: Over all shards, in file order.
-        config_bytes: `config.json` as it lies on disk.
+        config_bytes: The bytes of `config.json` on disk.
         config: The same, parsed.
         other_weights: Weight files that are not read: other formats, variants, shards that no index names.
         assets: Every other file, relative, with forward slashes.
@@ -101,7 +101,7 @@ def _merge(shards: Mapping[str, Mapping[str, TensorInfo]]) -> dict[str, TensorIn
         for name, info in tensors.items():
             if name in merged:
                 raise CheckpointError(
-                    f"tensor {shown(name)} stands in two shards, {merged[name].file} and {file}; one is "
+                    f"tensor {shown(name)} is in two shards, {merged[name].file} and {file}; one is "
                     "expected. Remove the shard that is not part of this model."
                 )
             merged[name] = info

@@ -14,7 +14,7 @@ from biject.errors import CheckpointError
 from biject.events import notice
 
 MARK = "config.json"
-"""What a folder must hold, unless it is empty, for `force` to replace it."""
+"""What a folder must contain, unless it is empty, for `force` to replace it."""
 
 
 @contextmanager
@@ -46,7 +46,7 @@ def staged_folder(out: Path, *, force: bool) -> Iterator[Path]:
 
 @contextmanager
 def os_errors(out: Path) -> Iterator[None]:
-    """Turn what the operating system says into one message.
+    """Turn an error of the operating system into one message.
 
     Raises:
         CheckpointError: In place of any `OSError` of the block.

@@ -34,7 +34,7 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
     """Parse `data` as one JSON object.
 
     Args:
-        data: The text as it lies in the file.
+        data: The text's bytes in the file.
         where: How the message names it, e.g. ``the header of model.safetensors``.
 
     Raises:
@@ -75,7 +75,7 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
 
 
 def _brackets(data: bytes) -> bytes:
-    """The brackets of a JSON text that stand outside its strings."""
+    """The brackets of a JSON text outside its strings."""
     bare = data.replace(b"\\\\", b"").replace(b'\\"', b"")  # now every quote opens a string or ends one
     marks = bare.translate(None, delete=_NO_BRACKET_NOR_QUOTE).replace(b'""', b"")
     return b"".join(marks.split(b'"')[::2])
@@ -86,7 +86,7 @@ def _is_deep(brackets: bytes) -> bool:
     for _ in range(MAX_DEPTH):
         inner = brackets.replace(b"[]", b"").replace(b"{}", b"")
         if len(inner) == len(brackets):
-            return False  # none left, or unbalanced, which the parser will say
+            return False  # none left, or unbalanced, which the parser will report
         brackets = inner
     return bool(brackets)
 
@@ -113,10 +113,10 @@ def _unique_keys(
         if len(built) != len(pairs):
             seen: set[str] = set()
             twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
-            fail(f"the key {shown(twice)} stands twice in one object")
+            fail(f"the key {shown(twice)} appears twice in one object")
         for key in built if escapes else ():
             if not key.isascii() and not is_encodable(key):
-                fail(f"the key {shown(key)} has a lone surrogate, which no UTF-8 text can hold")
+                fail(f"the key {shown(key)} has a lone surrogate, which no UTF-8 text can encode")
         return built
 
     return build

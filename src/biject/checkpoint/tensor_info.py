@@ -31,7 +31,7 @@ ITEM_BYTES: Mapping[str, int] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TensorInfo:
-    """Where a tensor lies.
+    """Where a tensor is.
 
     Attributes:
         name: As in the file.

@@ -44,7 +44,7 @@ def write_folder(
     """Write `tensors` and `files` as a new folder at `out`, whole or not at all.
 
     Where names, dtypes and shapes are those of `like` (safetensors) and neither other metadata nor a shard
-    size is asked for, headers, shard cuts and index are `like`'s to the byte. Otherwise the files are laid
+    size is requested, headers, shard cuts and index are `like`'s to the byte. Otherwise the files are laid
     out as the safetensors library does, in shards of at most `max_shard_bytes` (5 GB), cut as huggingface_hub
     does.
 
@@ -59,7 +59,7 @@ def write_folder(
 
     Raises:
         CheckpointError: `out` exists or overlaps `like`, a tensor cannot be stored, the disk refuses, or what
-            is on disk is not what was asked. Everything is then as it was before.
+            is on disk is not what was written. Everything is then as it was before.
         ValueError: A name in `files` leaves the folder or is taken; no tensors; a shard size below 1;
             metadata that are not strings.
     """
@@ -70,8 +70,8 @@ def write_folder(
         raise CheckpointError(f"{shown(str(out))} is not a usable path: {error}. Choose another.") from error
     if like is not None and not apart:
         raise CheckpointError(
-            f"{out} and the folder that is read, {like.folder}, must be apart, but one holds the other. "
-            "Choose another folder to write to."
+            f"{out} and the folder that is read, {like.folder}, must be separate, but one contains the "
+            "other. Choose another folder to write to."
         )
     layout = plan_layout(tensors, like=like, metadata=metadata, max_shard_bytes=max_shard_bytes)
     _check_names(files, layout)
@@ -161,7 +161,7 @@ def _finish(stream: BinaryIO) -> None:
 
 
 def _verify_weights(path: Path, planned: PlannedFile, tensors: Mapping[str, torch.Tensor]) -> str:
-    """Read a weight file again, compare every tensor with what was asked, give the file's sha256."""
+    """Read a weight file again, compare every tensor with what was to be written, give the file's sha256."""
     header = read_header(path)
     digest = hashlib.sha256(planned.header)
     with path.open("rb") as stream:
@@ -174,10 +174,10 @@ def _verify_weights(path: Path, planned: PlannedFile, tensors: Mapping[str, torc
             )
             expected = tensor_bytes(tensor)
             for start in range(0, len(expected), CHUNK_BYTES):
-                asked = expected[start : start + CHUNK_BYTES].tobytes()
-                found = stream.read(len(asked))
+                part = expected[start : start + CHUNK_BYTES].tobytes()
+                found = stream.read(len(part))
                 digest.update(found)
-                same = same and found == asked
+                same = same and found == part
             if not same:
                 raise _differs(planned.file, f"tensor {shown(name)}")
             progress(f"verifying {planned.file}", info.end, header.file_bytes, unit="bytes")
@@ -186,6 +186,6 @@ def _verify_weights(path: Path, planned: PlannedFile, tensors: Mapping[str, torc
 
 def _differs(file: str, what: str) -> CheckpointError:
     return CheckpointError(
-        f"{file} was written, but {what} reads back differently from what was asked. Either the disk is "
+        f"{file} was written, but {what} reads back differently from what was written. Either the disk is "
         "faulty, or the tensors were changed meanwhile. Nothing was kept: write it again."
     )

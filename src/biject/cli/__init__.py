@@ -1,1 +1,1 @@
-"""The command line: one file per command, imported when it is asked for; the only place that prints."""
+"""The command line: one file per command, imported when it is run; the only place that prints."""

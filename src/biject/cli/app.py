@@ -1,4 +1,4 @@
-"""The parser: commands by name, each imported when it is asked for, and errors turned into exit codes."""
+"""The parser: commands by name, each imported when it is run, and errors turned into exit codes."""
 
 from __future__ import annotations
 

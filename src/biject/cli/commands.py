@@ -1,4 +1,4 @@
-"""The commands, in the order in which help lists them, and where their help texts lie."""
+"""The commands, in the order in which help lists them, and where their help texts are."""
 
 from __future__ import annotations
 

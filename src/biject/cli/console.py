@@ -59,7 +59,7 @@ class TerminalListener:
             self._bars = None
 
     def notice(self, event: Notice) -> None:
-        """One line on stderr; the same line is not said twice."""
+        """One line on stderr; the same line is not repeated."""
         if event.message not in self._seen:
             self._seen.add(event.message)
             print(f"biject: note: {event.message}", file=sys.stderr)

@@ -27,7 +27,7 @@ def export(
     """Load a checkpoint and write it back as a Hugging Face folder.
 
     What changes nothing is byte-identical, file by file. With `--head auto`, tensors that the head
-    does not use are carried along; a change of head lists what it leaves out.
+    does not use are passed through; a change of head lists what it leaves out.
 
     Args:
         hub: A repository on the Hub, or a local folder.
@@ -35,7 +35,7 @@ def export(
         out: The folder to write; it must not exist, but for `--force`.
         head: The head to export; `auto` is the one that the checkpoint has.
         dtype: The floating dtype to write; `keep` is the file's.
-        max_shard_size: Cut the weights into files of at most this size, e.g. 5GB; else as they came.
+        max_shard_size: Cut the weights into files of at most this size, e.g. 5GB; else the file's own cuts.
         revision: Branch, tag or commit of the repository.
         new_head: Labels of a head that the checkpoint lacks, or `keep` for the config's; it starts random.
         force: Replace the folder if it exists.
@@ -70,6 +70,9 @@ def export(
         return 0
     size = format_bytes(result.weight_bytes)
     print_lines([f"sha256 {sha256}  {name}" for name, sha256 in result.files.items()])
-    print_lines([f"CHANGED {line}" for line in result.changes] or ["UNCHANGED every file is as it came"])
+    print_lines(
+        [f"CHANGED {line}" for line in result.changes]
+        or ["UNCHANGED every file is identical to the source's"]
+    )
     print_lines([f"EXPORTED {result.architecture}, {size} of weights, to {result.folder}"])
     return 0

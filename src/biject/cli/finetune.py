@@ -49,18 +49,18 @@ def finetune(
         recipe: A TOML file with any setting; flags go before it.
         model: What to start from: a repository on the Hub, or a local folder.
         data: Rows: .csv, .tsv, .jsonl, .json, .txt, .parquet, or a data set on the Hub.
-        eval_data: Rows to evaluate on; left out, a tenth of the data is held back.
+        eval_data: Rows to evaluate on; left out, a tenth of the data is held out.
         task: The head to train, left out the checkpoint's own; it starts random where that has none.
-        text_column: Where the text stands, or the prompt; two columns for pairs.
-        label_column: Where the label stands, or the response.
+        text_column: Column of the text, or of the prompt; two columns for pairs.
+        label_column: Column of the label, or of the response.
         epochs: Passes over the data (3).
         batch_size: Samples that a device computes at once (32).
         lr: Peak learning rate (5e-5).
         max_length: Longer texts are cut there; left out, what the model takes.
         seed: Of order, dropout, split and new head (0).
-        precision: What is computed in; weights are held in fp32.
+        precision: What is computed in; weights are kept in fp32.
         checkpoint_every: Write a checkpoint every so many steps.
-        resume: Go on with the run in DIR from its latest checkpoint.
+        resume: Resume the run in DIR from its latest checkpoint.
         preview: Train nothing and write nothing: print the first N samples, learned tokens in colour.
     """
     given: dict[str, Any] = {
@@ -80,17 +80,19 @@ def finetune(
         from biject.runs.prepare import task_of
 
         values["task"] = task_of(values["model"], revision=values.get("revision"))
-    asked = make_recipe(values, where="The recipe" if recipe is None else str(recipe))
+    requested = make_recipe(values, where="The recipe" if recipe is None else str(recipe))
 
     from biject.cli.console import print_json, print_lines
     from biject.cli.ranks import only_first
     from biject.runs.finetune import finetune as run
 
     if out is None or preview is not None:
-        return _preview(asked, preview or 0, json=json)
+        return _preview(requested, preview or 0, json=json)
     with only_first() as first:
         shown = first and not json
-        result = run(asked, out=out, resume=resume, say=(lambda line: print_lines([line])) if shown else None)
+        result = run(
+            requested, out=out, resume=resume, log=(lambda line: print_lines([line])) if shown else None
+        )
     if first and json:
         print_json(result.to_json())
     return 0 if result.passed else 1

@@ -32,7 +32,7 @@ def generate(
     """Continue prompts with a causal language model, written as the tokens come.
 
     Prompts come from the arguments, else from standard input: all of it is one prompt or, with
-    --chat, each line is what the user says next. What is not given is as generation_config.json says.
+    --chat, each line is what the user says next. What is not given comes from generation_config.json.
 
     Args:
         folder: A checkpoint folder, or a repository on the Hub.
@@ -46,7 +46,7 @@ def generate(
         repetition_penalty: Above 1 makes tokens that are in the text less likely.
         seed: The same seed draws the same tokens.
         stop: End where this text comes; can be given several times.
-        chat: Hold a conversation, by the tokenizer's chat template, or as ChatML if it has none.
+        chat: Chat, by the tokenizer's chat template, or as ChatML if it has none.
         dtype: `auto` keeps the file's; else e.g. float32 or bfloat16.
     """
     drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
@@ -57,7 +57,7 @@ def generate(
         )
     from biject.cli.generating import Writer, turns
 
-    said = turns(prompts, chat=chat)
+    lines = turns(prompts, chat=chat)
     writer = Writer(
         folder,
         dtype=dtype,
@@ -71,7 +71,7 @@ def generate(
             "stop_strings": list(stop) or None,
         },
     )
-    (writer.converse if chat else writer.continue_all)(said)
+    (writer.converse if chat else writer.continue_all)(lines)
     if json:
         writer.print_json(folder)
     return 0

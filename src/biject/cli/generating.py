@@ -144,8 +144,8 @@ class Writer:
         end = self.tokenizer.backend.token_to_id(END)
         if end is None or END not in template:
             return None
-        said = read_defaults(self.model.source.folder, self.model.source.config).values.get("eos_token_id")
-        ids = said if isinstance(said, list) else [] if said is None else [said]
+        ends = read_defaults(self.model.source.folder, self.model.source.config).values.get("eos_token_id")
+        ids = ends if isinstance(ends, list) else [] if ends is None else [ends]
         return [*ids, *([] if end in ids else [end])]
 
     def _print(self, text: str) -> None:

@@ -20,7 +20,7 @@ def new_family(
     """Draft a family's file from a checkpoint, or check the one you are writing.
 
     Without an existing FILE the draft is written: the nearest relative with another name, and a list of what
-    is left to settle. Then the gates run in order (file, config, names, shapes, bytes, reload, forward,
+    is left to decide. Then the gates run in order (file, config, names, shapes, bytes, reload, forward,
     gradients) and stop at the first that fails, which names the tensor or the operation that is wrong. Edit
     the file and run the same command again.
 

@@ -35,7 +35,7 @@ def predict(
     Args:
         folder: A checkpoint folder, or a repository on the Hub.
         texts: Texts; for `answer`, questions.
-        file: One text a line; .jsonl files hold objects with text (and text_pair) or question and context.
+        file: One text a line; .jsonl files have objects with text (and text_pair) or question and context.
         pair: The second text of every pair: the context of every question, for `answer`.
         task: What to do; `auto` follows the head. Any checkpoint can `embed`.
         top_k: How many tokens (5), labels (1) or answers (1) to give.
@@ -43,7 +43,7 @@ def predict(
         stride: For long texts in `tag` and `answer`: tokens that neighbouring windows share.
         max_answer_length: For `answer`: the most tokens in one (15).
         null_answer: For `answer`: allow that there is none.
-        pooling: For `embed`: how rows become a vector; `auto` is what the folder says, else the mean.
+        pooling: For `embed`: how rows become a vector; `auto` is the folder's own, else the mean.
         batch_size: Texts that run together.
         device: Where the model runs, e.g. cpu or cuda.
     """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 class _Silent:
     def notice(self, event: Notice) -> None:
-        """Said by the first process."""
+        """Reported by the first process."""
 
     def progress(self, event: Progress) -> None:
         """Drawn by the first process."""

@@ -29,7 +29,7 @@ def guarded(command: Callable[[], object]) -> int:
 
 
 def complain(message: str, *, hint: str = "") -> None:
-    """Tell the user on stderr what is wrong."""
+    """Report on stderr what is wrong."""
     print(f"biject: error: {message}", file=sys.stderr)
     if hint:
         print(hint, file=sys.stderr)

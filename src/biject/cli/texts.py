@@ -31,7 +31,7 @@ def read_items(texts: Sequence[str], *, file: Path | None, pair: str | None) -> 
         as_json = _is_json(file, lines)
         items = [_from_json(line, f"{name}, line {n}") if as_json else line for n, line in lines]
         if not items:
-            raise InputError(f"{name} holds no text.")
+            raise InputError(f"{name} has no text.")
     return items if pair is None else [(item, pair) if isinstance(item, str) else item for item in items]
 
 
@@ -75,6 +75,6 @@ def _from_json(line: str, where: str) -> Item:
     second = next((given[key] for key in _SECOND if given.get(key) is not None), None)
     if not isinstance(first, str) or not isinstance(second, str | None):
         raise InputError(
-            f"{where} must hold `text` (and `text_pair`), or `question` and `context`, as strings."
+            f"{where} must have `text` (and `text_pair`), or `question` and `context`, as strings."
         )
     return first if second is None else (first, second)

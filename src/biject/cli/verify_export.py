@@ -23,7 +23,7 @@ def verify_export(
 
     Every level has a gate, and the exit code is 1 where one failed. transformers is the judge: it has
     to be installed, as `pip install 'biject[verify]'` does. Without a source, the level `lint` looks
-    for what is wrong with any checkpoint. If asked for, `steps` compares optimizer steps with a plain
+    for what is wrong with any checkpoint. If requested, `steps` compares optimizer steps with a plain
     loop over HF's model, and `faults` proves that the other levels can fail.
 
     Args:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from biject.data.blocks import CausalDataset, check_shared, cut, packed
 from biject.data.conversations import find_form
-from biject.data.dataset import IGNORED, Built, Ids, Report
+from biject.data.dataset import IGNORED, Built, Ids
 from biject.data.instructions import build_conversations
 from biject.data.table import Rows
 from biject.data.texts import CHUNK, Cut, TextColumn, over_limit, rows_with_text
@@ -73,7 +73,7 @@ def build_causal(
 
 
 class _Texts:
-    """Plain texts, as they come."""
+    """Plain texts, in order."""
 
     def __init__(
         self, rows: Rows, column: str, tokenizer: Tokenizer, limit: int | None, *, end_of_text: bool
@@ -139,7 +139,9 @@ class _Texts:
         if len(self.kept) < len(self.rows):
             notes.append(f"{len(self.rows) - len(self.kept)} empty texts are left out")
         if self.num_single:
-            notes.append(f"{self.num_single} texts of a single token are left out: nothing foretells it")
+            notes.append(
+                f"{self.num_single} texts of a single token are left out: there is no token to predict"
+            )
         if len(self.ids) > num_texts:
             notes.append(
                 f"{num_texts} texts are read in {len(self.ids)} pieces of up to {self.lost.max_length} tokens"
@@ -147,16 +149,7 @@ class _Texts:
         if packing and self.lost.max_length is not None:
             dataset, note = packed(dataset, self.lost.max_length)
             notes.append(note)
-        report = Report(
-            num_rows=len(self.rows),
-            num_samples=len(dataset),
-            lengths=dataset.lengths,
-            max_length=self.lost.max_length,
-            num_cut=self.lost.num_cut,
-            tokens_lost=self.lost.tokens_lost,
-            notes=tuple(notes),
-        )
-        return Built(dataset, (), report)
+        return Built(dataset, (), self.lost.report(self.rows, dataset, notes=notes))
 
 
 def _end(tokenizer: Tokenizer) -> int:

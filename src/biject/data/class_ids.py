@@ -54,7 +54,7 @@ def _discover(rows: Rows, column: str, cells: Sequence[Sequence[str]]) -> tuple[
     if len(found) == len(cells) >= _SUSPICIOUS:
         raise InputError(
             f"{rows.source}, column `{column}`: every one of the {len(cells)} rows has a label of its own. "
-            "Name the column that holds the labels, or say that it is regression."
+            "Name the column of the labels, or set `problem_type` to regression."
         )
     if all(WHOLE.fullmatch(text) for text in found):
         return tuple(sorted(found, key=int))
@@ -64,7 +64,7 @@ def _discover(rows: Rows, column: str, cells: Sequence[Sequence[str]]) -> tuple[
 def _lookup(
     names: Sequence[str], cells: Sequence[Sequence[str]], column: str, *, by_id: bool
 ) -> dict[str, int]:
-    """Ids by what stands in the rows: names, or numbers where all rows hold numbers and no name is one."""
+    """Ids by the values in the rows: names, or numbers where all rows have numbers and no name is one."""
     if not by_id:
         whole = all(WHOLE.fullmatch(text) for cell in cells for text in cell) and any(cells)
         by_id = whole and not any(WHOLE.fullmatch(name) for name in names)

@@ -58,11 +58,11 @@ def find_form(
 
     Args:
         rows: The table.
-        text_column: Where texts stand; beside a `label_column` the prompts, two columns for an instruction
+        text_column: Column of texts; beside a `label_column` the prompts, two columns for an instruction
             and its input.
-        label_column: Where responses stand.
-        messages_column: Where lists of messages stand.
-        system_column: Where the system's text stands, for prompts.
+        label_column: Column of responses.
+        messages_column: Column of lists of messages.
+        system_column: Column of system prompts, for prompts.
 
     Raises:
         InputError: There is no form that the columns fit, or more than one; or names contradict each other.
@@ -70,7 +70,7 @@ def find_form(
     if messages_column is not None:
         if text_column is not None or label_column is not None or system_column is not None:
             raise InputError(
-                "messages_column holds whole conversations: text_column, label_column and system_column have "
+                "messages_column has whole conversations: text_column, label_column and system_column have "
                 "no meaning beside it."
             )
         return Form(kind="messages", messages=messages_column)
@@ -167,11 +167,11 @@ def _exchange(rows: Rows, row: int, form: Form, columns: Mapping[str, Sequence[A
         if values[row] is None:
             raise rows.fault(row, name, "expected a text, found none.")
         check_text(rows, row, name, values[row])
-    asked = [columns[form.prompt[0]][row], *(_optional(rows, row, name) for name in form.prompt[1:])]
-    messages = [{"role": "user", "content": "\n".join(text for text in asked if text)}]
-    told = _optional(rows, row, form.system) if form.system else ""
-    if told:
-        messages.insert(0, {"role": "system", "content": told})
+    prompt = [columns[form.prompt[0]][row], *(_optional(rows, row, name) for name in form.prompt[1:])]
+    messages = [{"role": "user", "content": "\n".join(text for text in prompt if text)}]
+    system = _optional(rows, row, form.system) if form.system else ""
+    if system:
+        messages.insert(0, {"role": "system", "content": system})
     return Conversation(messages=(*messages, {"role": "assistant", "content": columns[form.response][row]}))
 
 

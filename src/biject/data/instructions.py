@@ -1,4 +1,4 @@
-"""Conversations to samples: the whole is read, and what the assistant says is learned."""
+"""Conversations to samples: the whole is read, and what the assistant writes is learned."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from biject.data.blocks import CausalDataset, packed
 from biject.data.conversations import Conversation, Form, read_conversations
-from biject.data.dataset import IGNORED, Built, Ids, Report
+from biject.data.dataset import IGNORED, Built, Ids
 from biject.data.spans import Rendered, Renderer, learned_tokens
 from biject.data.table import Rows
 from biject.data.texts import CHUNK, Cut, over_limit
@@ -36,7 +36,7 @@ def build_conversations(
 
 
 class _Conversations:
-    """Samples, as they come."""
+    """Samples, in order."""
 
     def __init__(self, rows: Rows, form: Form, tokenizer: Tokenizer, limit: int | None) -> None:
         self.rows, self.form, self.tokenizer = rows, form, tokenizer
@@ -105,16 +105,7 @@ class _Conversations:
         if block is not None:
             dataset, note = packed(dataset, block)
             notes.append(note)
-        report = Report(
-            num_rows=len(self.rows),
-            num_samples=len(dataset),
-            lengths=dataset.lengths,
-            max_length=self.lost.max_length,
-            num_cut=self.lost.num_cut,
-            tokens_lost=self.lost.tokens_lost,
-            notes=tuple(notes),
-        )
-        return Built(dataset, (), report)
+        return Built(dataset, (), self.lost.report(self.rows, dataset, notes=notes))
 
     def _notes(self, dataset: CausalDataset) -> list[str]:
         """What became of the conversations, in words."""
@@ -126,7 +117,7 @@ class _Conversations:
         ways = ", ".join(f"by {way} in {count}" for way, count in self.ways.items())
         notes.append(
             f"{learned} of {total} tokens are learned ({100 * learned / total:.1f} %): what the assistant "
-            f"says, found {ways} rows"
+            f"writes, found {ways} rows"
         )
         shown_ends = [f"{shown(self._name(token))} in {count}" for token, count in self.ends.most_common(3)]
         notes.append(f"the last learned token is {', '.join(shown_ends)} rows")

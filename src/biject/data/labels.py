@@ -36,13 +36,13 @@ def read_targets(
 
     Args:
         rows: The table.
-        column: Where labels stand; several columns are several outputs, 0 or 1 each, or numbers for
+        column: Column of the labels; several columns are several outputs, 0 or 1 each, or numbers for
             `problem_type="regression"`.
         names: Classes that exist already, by their ids; a label that is none of them is an error. Left out:
             the different labels, sorted.
         problem_type: Left out: lists (or a `separator`) are several labels at once, decimal fractions are
             regression, anything else is one class a row.
-        separator: What stands between several labels in one text.
+        separator: What separates several labels in one text.
     """
     if not isinstance(column, str):
         return _from_columns(rows, tuple(column), names, problem_type)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from biject.data.dataset import Built, Dataset, Ids, Report, Sample
+from biject.data.dataset import Built, Dataset, Ids, Sample
 from biject.data.masking import Masking
 from biject.data.table import Rows
-from biject.data.texts import CHUNK, Tokens, find_column, rows_with_text
+from biject.data.texts import CHUNK, Cut, Tokens, find_column, rows_with_text
 from biject.errors import InputError
 from biject.events import progress
 from biject.tokenization.tokenizer import Tokenizer
@@ -66,14 +66,7 @@ def build_mlm(
         notes.append(f"{len(rows) - len(kept)} empty texts are left out")
     if len(dataset) > len(kept):
         notes.append(f"texts over {limit} tokens are read in several samples")
-    report = Report(
-        num_rows=len(rows),
-        num_samples=len(dataset),
-        lengths=dataset.lengths,
-        max_length=limit,
-        notes=tuple(notes),
-    )
-    return Built(dataset, (), report)
+    return Built(dataset, (), Cut(max_length=limit).report(rows, dataset, notes=notes))
 
 
 def _tokens(

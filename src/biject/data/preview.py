@@ -24,8 +24,8 @@ class Token:
     Attributes:
         id: In the vocabulary.
         text: What it adds to the text; empty for all but the last of several that make up one letter.
-        learned: Whether the loss asks for it.
-        label: What the loss asks for, where that is not the token itself.
+        learned: Whether the loss counts it.
+        label: The target, where that is not the token itself.
         starts: Whether a document begins here.
     """
 
@@ -45,7 +45,7 @@ class Preview:
 
     @property
     def num_learned(self) -> int:
-        """Tokens that the loss asks for."""
+        """Tokens that the loss counts."""
         return sum(token.learned for token in self.tokens)
 
     def to_json(self) -> dict[str, Any]:
@@ -120,7 +120,7 @@ def _class(dataset: Dataset, label: Any) -> str:
 def token_texts(tokenizer: Tokenizer, ids: Sequence[int], starts: Set[int] = frozenset({0})) -> list[str]:
     """What each token adds to the text; together they are the text, as far as the tokenizer keeps it.
 
-    A letter of several tokens stands with the last of them. `starts` begin texts of their own.
+    A letter of several tokens is shown with the last of them. `starts` begin texts of their own.
     """
     texts: list[str] = []
     whole: list[int] = []  # places before which no letter is unfinished

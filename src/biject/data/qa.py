@@ -8,10 +8,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from biject.data.dataset import Built, Dataset, Ids, Report
+from biject.data.dataset import Built, Dataset, Ids
 from biject.data.qa_rows import Question, read_questions
 from biject.data.table import Rows
-from biject.data.texts import CHUNK, Tokens
+from biject.data.texts import CHUNK, Cut, Tokens
 from biject.events import progress
 from biject.tokenization.encoded import Encoded
 from biject.tokenization.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ class QaDataset(Dataset):
         questions: One a row of the table.
         starts: For each window, where its tokens start in the context, in characters; -1 outside of it.
         ends: Where they end.
-        cls: For each window the column that stands for no answer.
+        cls: For each window the column that means no answer.
     """
 
     def __init__(
@@ -69,21 +69,14 @@ def build_qa(
     progress("tokenize", len(questions), len(questions), unit="questions")
     dataset = windows.dataset()
     several = len(set(windows.rows)) != len(windows.rows)
-    notes = [f"{windows.num_answered} of {len(dataset)} windows hold their answer"]
+    notes = [f"{windows.num_answered} of {len(dataset)} windows contain their answer"]
     if several:
         notes.append(f"contexts over {limit} tokens with their question are read in several windows")
-    report = Report(
-        num_rows=len(rows),
-        num_samples=len(dataset),
-        lengths=dataset.lengths,
-        max_length=limit,
-        notes=tuple(notes),
-    )
-    return Built(dataset, (), report)
+    return Built(dataset, (), Cut(max_length=limit).report(rows, dataset, notes=notes))
 
 
 class _Windows:
-    """Windows over contexts, as they come."""
+    """Windows over contexts, in order."""
 
     def __init__(self, tokenizer: Tokenizer, rows: Rows, questions: Sequence[Question], limit: int) -> None:
         self.tokenizer, self.table, self.questions, self.limit = tokenizer, rows, questions, limit
@@ -97,8 +90,8 @@ class _Windows:
 
     def add(self, chosen: range, stride: int | None) -> None:
         """The windows of some questions; those of one stride are tokenized together."""
-        asked = [self.questions[row].question for row in chosen]
-        lengths = [len(ids) for ids in self.tokenizer(asked, add_special_tokens=False).input_ids]
+        texts = [self.questions[row].question for row in chosen]
+        lengths = [len(ids) for ids in self.tokenizer(texts, add_special_tokens=False).input_ids]
         shared = [self._stride(row, length, stride) for row, length in zip(chosen, lengths, strict=True)]
         made: dict[int, list[tuple[Encoded, int]]] = {row: [] for row in chosen}
         for size in sorted(set(shared)):
@@ -128,16 +121,16 @@ class _Windows:
             cls=self.cls,
         )
 
-    def _stride(self, row: int, length: int, asked: int | None) -> int:
+    def _stride(self, row: int, length: int, given: int | None) -> int:
         room = self.limit - self.specials - length
-        if room < 2 or (asked is not None and not 0 <= asked < room):
+        if room < 2 or (given is not None and not 0 <= given < room):
             raise self.table.fault(
                 row,
                 "question",
                 f"{length} tokens leave {max(room, 0)} of {self.limit} for the context, which should be more "
-                f"than {1 if asked is None else f'the stride of {asked}'}. Shorten it, or change the limits.",
+                f"than {1 if given is None else f'the stride of {given}'}. Shorten it, or change the limits.",
             )
-        return min(STRIDE, room // 2) if asked is None else asked
+        return min(STRIDE, room // 2) if given is None else given
 
     def _add_window(self, row: int, encoded: Encoded, i: int) -> None:
         row_of = encoded.encodings[i]

@@ -23,7 +23,7 @@ def read_questions(rows: Rows) -> list[Question]:
     """Rows with `question`, `context` and `answers` (texts and starts), or `answer` and `answer_start`.
 
     Raises:
-        InputError: A text is missing, or an answer does not stand where its start says.
+        InputError: A text is missing, or an answer is not at its start.
     """
     questions = [text.lstrip() for text in read_texts(rows, "question")]
     contexts = read_texts(rows, "context")
@@ -58,7 +58,7 @@ def _pairs(rows: Rows, row: int, column: str, value: object) -> Sequence[tuple[o
 def _checked(
     rows: Rows, row: int, column: str, context: str, text: object, start: object
 ) -> tuple[str, int] | None:
-    """An answer that stands in the context; None for an empty one, which says that there is none."""
+    """An answer that is in the context; None for an empty one, which means that there is none."""
     if text is None or text == "":
         return None
     if isinstance(start, str) and start.strip().isdecimal():

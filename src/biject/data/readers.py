@@ -166,7 +166,7 @@ def _parse(path: Path, text: str, delimiter: str) -> Table:
             elif len(values) != len(names):
                 raise InputError(
                     f"{path}, line {first}: expected {len(names)} columns as in the header, found "
-                    f"{len(values)}. Put quotes around values that hold a {_NAMES[delimiter]} or "
+                    f"{len(values)}. Put quotes around values that contain a {_NAMES[delimiter]} or "
                     "a line's end."
                 )
             else:

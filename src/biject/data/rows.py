@@ -1,4 +1,4 @@
-"""`load_rows`: labelled text from wherever it lies, as rows that know their place for error messages."""
+"""`load_rows`: labelled text from files, the Hub or memory, as rows that know their place for messages."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from biject.config.model import ProblemType
-from biject.data.dataset import Built, Dataset, Report, count_labels
+from biject.data.dataset import Built, Dataset, count_labels
 from biject.data.labels import Targets, read_targets
 from biject.data.table import Rows
 from biject.data.texts import Cut, TextColumn, find_column, read_texts, tokenize
@@ -49,16 +49,7 @@ def build_seqcls(
         labels=targets.names,
         problem_type=targets.problem_type,
     )
-    report = Report(
-        num_rows=len(rows),
-        num_samples=len(dataset),
-        lengths=dataset.lengths,
-        max_length=cut.max_length,
-        num_cut=cut.num_cut,
-        tokens_lost=cut.tokens_lost,
-        counts=_counts(targets),
-    )
-    return Built(dataset, dataset.labels, report)
+    return Built(dataset, dataset.labels, cut.report(rows, dataset, counts=_counts(targets)))
 
 
 def _counts(targets: Targets) -> dict[str, int]:

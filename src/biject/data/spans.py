@@ -2,7 +2,7 @@
 
 Three ways, the first that gives an answer:
 
-1. `{% generation %}` blocks, where the template has them: its author said it.
+1. `{% generation %}` blocks, where the template has them: explicit marks by its author.
 2. Prefixes: the conversation up to a turn with the generation prompt, and up to the turn's end, each rendered
    alone, begin the whole text.
 3. The text's difference from the same conversation with a stand-in for the turn's content, for templates
@@ -56,7 +56,7 @@ class Renderer:
         """Render a conversation.
 
         Raises:
-            InputError: The template refuses it, or does not tell where one of the assistant's turns begins.
+            InputError: The template refuses it, or the bounds of an assistant's turn cannot be found.
         """
         if chat.has_generation(self.template):
             return self._by_blocks(messages, tools)
@@ -75,8 +75,8 @@ class Renderer:
         return Rendered(text=text, spans=tuple(spans), way="content" if way == "content" else "prefixes")
 
     def _render(self, messages: Messages, tools: Sequence[Any] | None, **options: bool) -> str:
-        asked = {"add_generation_prompt": False, **options}
-        return chat.render(self.template, messages, tools=tools, values=self.values, **asked)
+        settings = {"add_generation_prompt": False, **options}
+        return chat.render(self.template, messages, tools=tools, values=self.values, **settings)
 
     def _attempt(self, messages: Messages, tools: Sequence[Any] | None, **options: bool) -> str | None:
         """The text of a part of a conversation; None where the template refuses it."""
@@ -88,7 +88,9 @@ class Renderer:
     def _by_blocks(self, messages: Messages, tools: Sequence[Any] | None) -> Rendered:
         written = json.dumps([dict(message) for message in messages], ensure_ascii=False)
         if chat.OPEN in written or chat.CLOSE in written:
-            raise InputError(f"the texts hold {chat.OPEN!r} or {chat.CLOSE!r}, which mark generation blocks.")
+            raise InputError(
+                f"the texts contain {chat.OPEN!r} or {chat.CLOSE!r}, which mark generation blocks."
+            )
         marked = self._render(messages, tools, marked=True)
         parts: list[str] = []
         spans: list[Span] = []
@@ -171,8 +173,8 @@ def _common(one: str, two: str) -> int:
 
 def _unclear(turn: int) -> InputError:
     return InputError(
-        f"the chat template does not tell where the assistant's message {turn + 1} begins and ends: it needs "
-        "{% generation %} blocks around what is to be learned."
+        f"the bounds of the assistant's message {turn + 1} cannot be found in the rendered chat template: "
+        "it needs {% generation %} blocks around what is to be learned."
     )
 
 

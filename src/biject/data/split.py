@@ -26,13 +26,13 @@ def split_rows(
     label_column: str | None = None,
     group_column: str | None = None,
 ) -> Split:
-    """Hold some rows back for validation.
+    """Split off some rows for validation.
 
     Args:
         rows: The table.
         share: Of all rows, rounded; at least one row on either side.
         seed: Of the choice.
-        label_column: Each of its values is held back in proportion, where a value stands for more than one
+        label_column: Each of its values is split in proportion, where a value occurs in more than one
             row; numbers with fractions and lists are not labels that this can be done for.
         group_column: Rows with the same value stay together: the questions about one context. Stands before
             `label_column`.
@@ -43,21 +43,21 @@ def split_rows(
     if not 0 < share < 1:
         raise InputError(f"The validation share should be between 0 and 1, found {share}.")
     if len(rows) < 2:
-        raise InputError(f"{rows.source} has {len(rows)} rows: too few to hold some back for validation.")
-    wanted = min(max(1, math.floor(share * len(rows) + 0.5)), len(rows) - 1)
-    chance = random.Random(f"biject split {seed}")
+        raise InputError(f"{rows.source} has {len(rows)} rows: too few to split any off for validation.")
+    count = min(max(1, math.floor(share * len(rows) + 0.5)), len(rows) - 1)
+    rng = random.Random(f"biject split {seed}")
     if group_column is not None:
-        held = _groups(rows.column(group_column), wanted, chance)
-        if not 0 < len(held) < len(rows):
+        chosen = _groups(rows.column(group_column), count, rng)
+        if not 0 < len(chosen) < len(rows):
             raise InputError(
                 f"{rows.source}: column `{group_column}` has one value for too many rows to "
-                f"hold {share:.0%} back."
+                f"split off {share:.0%}."
             )
     else:
-        held = _stratified(_strata(rows, label_column), wanted, chance)
+        chosen = _stratified(_strata(rows, label_column), count, rng)
     return Split(
-        train=rows.take(i for i in range(len(rows)) if i not in held),
-        validation=rows.take(sorted(held)),
+        train=rows.take(i for i in range(len(rows)) if i not in chosen),
+        validation=rows.take(sorted(chosen)),
     )
 
 
@@ -77,32 +77,30 @@ def _strata(rows: Rows, column: str | None) -> list[list[int]]:
     return [found[label] for label in sorted(found)]
 
 
-def _stratified(strata: Sequence[Sequence[int]], wanted: int, chance: random.Random) -> set[int]:
-    """`wanted` rows, from each stratum its share: the whole part, then the largest remainders."""
+def _stratified(strata: Sequence[Sequence[int]], num_rows: int, rng: random.Random) -> set[int]:
+    """`num_rows` rows, from each stratum its share: the whole part, then the largest remainders."""
     total = sum(map(len, strata))
-    shares = [wanted * len(stratum) / total for stratum in strata]
+    shares = [num_rows * len(stratum) / total for stratum in strata]
     counts = [int(share) for share in shares]
     order = sorted(
         range(len(strata)), key=lambda i: (counts[i] + 1 >= len(strata[i]), counts[i] - shares[i])
     )  # a label that would vanish from training comes last
-    for i in order[: wanted - sum(counts)]:
+    for i in order[: num_rows - sum(counts)]:
         counts[i] += 1
     return {
-        row
-        for stratum, count in zip(strata, counts, strict=True)
-        for row in chance.sample(list(stratum), count)
+        row for stratum, count in zip(strata, counts, strict=True) for row in rng.sample(list(stratum), count)
     }
 
 
-def _groups(values: Sequence[object], wanted: int, chance: random.Random) -> set[int]:
-    """Whole groups, in random order, until `wanted` rows are reached; one that overshoots by half is left."""
+def _groups(values: Sequence[object], count: int, rng: random.Random) -> set[int]:
+    """Whole groups, in random order, until `count` rows are reached; one that overshoots by half is left."""
     found: dict[str, list[int]] = {}
     for index, value in enumerate(values):
         found.setdefault(str(value), []).append(index)
     names = list(found)
-    chance.shuffle(names)
-    held: set[int] = set()
+    rng.shuffle(names)
+    chosen: set[int] = set()
     for name in names:
-        if len(held) < wanted and len(held) + len(found[name]) <= max(wanted * 1.5, 1):
-            held.update(found[name])
-    return held or set(found[min(names, key=lambda name: len(found[name]))])
+        if len(chosen) < count and len(chosen) + len(found[name]) <= max(count * 1.5, 1):
+            chosen.update(found[name])
+    return chosen or set(found[min(names, key=lambda name: len(found[name]))])

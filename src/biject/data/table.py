@@ -17,10 +17,10 @@ class Rows:
     """Rows of a table.
 
     Attributes:
-        source: The file, or what else the rows came from, as messages name it.
+        source: The file, or another origin of the rows, as messages name it.
         columns: All names, in the order of their first use.
         records: One mapping a row; in JSON a row may lack columns.
-        numbers: Where each row stands in `source`.
+        numbers: The number of each row in `source`.
         unit: What `numbers` count: `line` of a file, `record` of a JSON list, `row` of anything else.
         class_names: Names of classes by column, where the source has numbers and knows what they mean.
     """
@@ -39,7 +39,7 @@ class Rows:
         return self.records[index]
 
     def place(self, index: int, column: str | None = None) -> str:
-        """Where a value stands: ``train.csv, line 7, column `label```."""
+        """Where a value is: ``train.csv, line 7, column `label```."""
         row = f"{self.source}, {self.unit} {self.numbers[index]}"
         return row if column is None else f"{row}, column `{column}`"
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from biject.data.dataset import Ids
+from biject.data.dataset import Dataset, Ids, Report
 from biject.data.table import Rows
 from biject.errors import InputError, shown
 from biject.events import progress
@@ -32,6 +32,26 @@ class Cut:
         self.num_cut += len(lost)
         self.tokens_lost += sum(lost)
 
+    def report(
+        self,
+        rows: Rows,
+        dataset: Dataset,
+        *,
+        counts: Mapping[str, int] | None = None,
+        notes: Iterable[str] = (),
+    ) -> Report:
+        """What became of the rows of a table."""
+        return Report(
+            num_rows=len(rows),
+            num_samples=len(dataset),
+            lengths=dataset.lengths,
+            max_length=self.max_length,
+            num_cut=self.num_cut,
+            tokens_lost=self.tokens_lost,
+            counts=counts or {},
+            notes=tuple(notes),
+        )
+
 
 @dataclass(kw_only=True)
 class Tokens:
@@ -57,14 +77,14 @@ class Tokens:
         return {"input_ids": self.ids, **segments}
 
 
-def find_column(rows: Rows, asked: str | None, usual: Sequence[str], flag: str) -> str:
-    """The column asked for, else the first of the usual names that is there.
+def find_column(rows: Rows, requested: str | None, usual: Sequence[str], flag: str) -> str:
+    """The requested column, else the first of the usual names that is there.
 
     Raises:
         InputError: There is none; the message names those that there are.
     """
-    if asked is not None:
-        return asked
+    if requested is not None:
+        return requested
     found = next((name for name in usual if name in rows.columns), None)
     if found is None:
         named = " or ".join(f"`{name}`" for name in usual)
@@ -90,7 +110,7 @@ def rows_with_text(rows: Rows, column: str) -> list[int]:
     """The rows whose text is not empty, for tasks that leave empty ones out.
 
     Raises:
-        InputError: One holds no text but something else, or all are empty.
+        InputError: One is no text, or all are empty.
     """
     kept = []
     for row, value in enumerate(rows.column(column)):

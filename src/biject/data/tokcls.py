@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from biject.data.class_ids import Classes
-from biject.data.dataset import IGNORED, Built, Dataset, Ids, Report, count_labels
+from biject.data.dataset import IGNORED, Built, Dataset, Ids, count_labels
 from biject.data.table import Rows
 from biject.data.texts import CHUNK, Cut, Tokens, check_unicode, find_column, over_limit
 from biject.errors import shown
@@ -50,17 +50,8 @@ def build_tokcls(
     made = _Aligned(tokenizer, rows, column, cut, truncate=truncate)
     made.encode(words, classes.ids, _continued(classes.names) if label_all else None)
     dataset = Dataset("tokcls", made.columns(), rows=range(len(rows)), labels=classes.names)
-    report = Report(
-        num_rows=len(rows),
-        num_samples=len(dataset),
-        lengths=dataset.lengths,
-        max_length=cut.max_length,
-        num_cut=cut.num_cut,
-        tokens_lost=cut.tokens_lost,
-        counts=count_labels(classes.names, classes.ids),
-        notes=made.notes(),
-    )
-    return Built(dataset, dataset.labels, report)
+    counts = count_labels(classes.names, classes.ids)
+    return Built(dataset, dataset.labels, cut.report(rows, dataset, counts=counts, notes=made.notes()))
 
 
 class _Aligned:

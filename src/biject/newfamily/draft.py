@@ -1,4 +1,4 @@
-"""The first version of a family file: the nearest relative with another name, and what is left to settle."""
+"""The first version of a family file: the nearest relative with another name, and what is left to decide."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _TEMPLATE = '''\
 """{title}, drafted by `biject new-family` from {relative} ({share:.0%} of the tensors' names).
 
 Source: transformers, models/{folder}/modeling_{folder}.py; its forward methods are the specification.
-{settle}"""
+{todo}"""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def draft(source: Source, relative: Relative) -> str:
         relative=relative.family.model_type,
         share=relative.share,
         folder=module,
-        settle=_settle(relative),
+        todo=_todo(relative),
         module=relative.family.model_type.replace("-", "_"),
         model_type=json.dumps(source.config["model_type"]),
         prefix=json.dumps(relative.prefix),
@@ -73,12 +73,12 @@ def _stem(source: Source, module: str) -> str:
     return architecture.split("For")[0].removesuffix("Model")
 
 
-def _settle(relative: Relative) -> str:
+def _todo(relative: Relative) -> str:
     lines = [
         *_listed("config keys that no row knows", relative.unknown_keys),
         *_listed("tensors that no rule names", relative.unnamed),
     ]
-    return "\n".join(["", "To settle:", *lines, ""]) if lines else ""
+    return "\n".join(["", "To do:", *lines, ""]) if lines else ""
 
 
 def _listed(title: str, names: Iterable[str], limit: int = 12) -> list[str]:

@@ -18,7 +18,7 @@ ORDER = ("file", "config", "names", "shapes", "bytes", "reload", "forward", "gra
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """One gate's result; `detail` says what was found, or what is wrong first."""
+    """One gate's result; `detail` is what was found, or what is wrong first."""
 
     name: str
     passed: bool
@@ -100,7 +100,7 @@ def _config(known: Family, source: Source) -> Gate:
     unknown = known.config.unknown(source.config)
     if unknown:
         detail = (
-            f"`{unknown[0]}` is in no row of the table; all: {', '.join(unknown)}. Say what each means "
+            f"`{unknown[0]}` is in no row of the table; all: {', '.join(unknown)}. Declare what each means "
             "(Key, Const or Inert)."
         )
         return Gate(name="config", passed=False, detail=detail)
@@ -121,7 +121,7 @@ def _names(source: Source) -> Gate:
     return Gate(
         name="names",
         passed=True,
-        detail=f"{len(plan.bindings)} parameters bound, {len(plan.carried)} carried",
+        detail=f"{len(plan.bindings)} parameters bound, {len(plan.carried)} passed through",
     )
 
 

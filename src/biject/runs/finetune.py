@@ -25,7 +25,7 @@ from biject.train.session import Session
 from biject.train.trainer import FitResult, Trainer
 from biject.verify.report import Report
 
-Say = Callable[[str], None]
+Log = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class Finetuned:
     Attributes:
         folder: The run's folder.
         fit: Steps, losses, evaluations.
-        best: Which state `model/` holds, in words.
+        best: Which state `model/` has, in words.
         saved: Files of `model/` with their sha256; None on ranks other than the first.
         report: The proof; None where transformers is not installed.
     """
@@ -64,34 +64,34 @@ class Finetuned:
 
 
 def finetune(
-    recipe: FinetuneRecipe, *, out: str | Path, resume: bool = False, say: Say | None = None
+    recipe: FinetuneRecipe, *, out: str | Path, resume: bool = False, log: Log | None = None
 ) -> Finetuned:
-    """Fine-tune a checkpoint as a recipe says.
+    """Fine-tune a checkpoint by a recipe.
 
     Args:
         recipe: The whole run.
         out: Its folder, which must not exist yet, or be empty.
         resume: Go on with the run in `out` from its latest checkpoint; to the bit on CPU.
-        say: Takes lines about data, model and proof as they come.
+        log: Takes each line about data, model and proof.
 
     Raises:
         BijectError: What cannot be used. As long as it is about input, nothing has been written.
     """
     prepare_environment()
     ranks.start()
-    recipe, tell = absolute(recipe), say or (lambda line: None)
+    recipe, write_line = absolute(recipe), log or (lambda line: None)
     run = RunFolder(Path(out))
     goes_on = _check_folder(run, recipe, resume=resume)
     prepared = prepare(recipe)
     for line in prepared.lines:
-        tell(line)
+        write_line(line)
     seen = fingerprints(recipe)
     trainer = _trainer(run, recipe, prepared)
     session = trainer.setup(prepared.samples.train)
     (run.reopen if goes_on else run.begin)(recipe, fingerprints=seen)
     fit = _train(run, trainer, session, prepared, resume=goes_on)
     best = _take_best(run, prepared, fit, recipe.train.metric)
-    tell(f"BEST {best}")
+    write_line(f"BEST {best}")
     saved, report = None, None
     if run.writes:
         dtype: torch.dtype = getattr(torch, recipe.dtype)
@@ -103,8 +103,8 @@ def finetune(
             extra=prepared.extra,
             without=prepared.without,
         )
-        tell(f"MODEL {saved.architecture} in {run.model}")
-        report = _prove(run, prepared, tell)
+        write_line(f"MODEL {saved.architecture} in {run.model}")
+        report = _prove(run, prepared, write_line)
         _finish(run, fit, best, saved, report)
     ranks.wait()
     return Finetuned(folder=run.folder, fit=fit, best=best, saved=saved, report=report)
@@ -118,7 +118,7 @@ def _check_folder(run: RunFolder, recipe: FinetuneRecipe, *, resume: bool) -> bo
     stored = run.stored()
     ranks.wait()
     if stored is None:
-        notice("nothing-to-resume", f"{run.folder} holds no run yet: it begins anew.")
+        notice("nothing-to-resume", f"{run.folder} has no run yet: starting a new one.")
         return False
     check_same(stored, recipe, run.folder)
     return True
@@ -146,11 +146,11 @@ def _train(
         last = checkpoints.latest(run.checkpoints)
         if last is None or "--resume" in str(error) or session.state.step == 0:
             raise
-        raise CheckpointError(f"{error} {last} is good: go on from there with --resume.") from error
+        raise CheckpointError(f"{error} {last} is intact: resume from there with --resume.") from error
 
 
 def _take_best(run: RunFolder, prepared: Prepared, fit: FitResult, metric: str) -> str:
-    """Put the best state's weights into the model, and say which state that is."""
+    """Put the best state's weights into the model, and name that state."""
     if fit.best_step is None or fit.best_value is None:
         return f"step {fit.steps} of {fit.steps}: the last, as nothing was evaluated"
     if fit.best_step != fit.steps and run.writes:
@@ -161,17 +161,17 @@ def _take_best(run: RunFolder, prepared: Prepared, fit: FitResult, metric: str) 
     return f"step {fit.best_step} of {fit.steps}, by the {way} {metric.lstrip('-')}: {values}"
 
 
-def _prove(run: RunFolder, prepared: Prepared, tell: Say) -> Report | None:
-    """Verify the export; without transformers there is no judge, and that is said."""
+def _prove(run: RunFolder, prepared: Prepared, log: Log) -> Report | None:
+    """Verify the export; without transformers nothing can be compared, which is reported."""
     samples: Sequence[Any] = prepared.samples.evaluation or prepared.samples.train
     try:
         report = prove(prepared.model, run.model, samples, prepared.collate)
     except MissingExtraError as error:
-        tell(f"NOT CHECKED reload, trained: {error}")
+        log(f"NOT CHECKED reload, trained: {error}")
         return None
     run.write(VERIFY, report.to_json() + "\n")
     for line in _proof_lines(report):
-        tell(line)
+        log(line)
     return report
 
 

@@ -1,4 +1,4 @@
-"""A run's folder: what lies in it, what happened in it, and whether it can be gone on with.
+"""A run's folder: its files, its log of events, and whether it can be resumed.
 
 `model/` the result, `checkpoints/step-000100/`, `run.toml`, `events.jsonl`, `verify.json`, `report.html`.
 """
@@ -28,7 +28,7 @@ MODEL, CHECKPOINTS = "model", "checkpoints"
 RECIPE, EVENTS, VERIFY, REPORT = "run.toml", "events.jsonl", "verify.json", "report.html"
 
 STATE_FILES = (JSON_FILE, TENSOR_FILE)
-"""What a checkpoint holds beside the model."""
+"""What a checkpoint has beside the model."""
 
 _LEFT_OVER = re.compile(r"\..*\.biject-\d+-(new|old)-[0-9a-f]+")
 _MAY_DIFFER = {"device", "train.checkpoint_every", "train.keep", "train.evaluate_every", "train.patience"}
@@ -43,33 +43,35 @@ class RunFolder:
 
     @property
     def model(self) -> Path:
-        """Where the result goes."""
+        """The exported model's folder."""
         return self.folder / MODEL
 
     @property
     def checkpoints(self) -> Path:
-        """Where checkpoints go."""
+        """The folder of checkpoints."""
         return self.folder / CHECKPOINTS
 
     def check_free(self) -> None:
-        """Refuse a folder that holds anything, before work is done.
+        """Refuse a folder that is not empty, before work is done.
 
         Raises:
-            InputError: it does, or it cannot be a folder.
+            InputError: it is not empty, or it cannot be a folder.
         """
         if not os.path.lexists(self.folder):
             return
         if not self.folder.is_dir():
-            raise InputError(f"{self.folder} is there already and is not a folder. Choose another for --out.")
+            raise InputError(f"{self.folder} exists and is not a folder. Choose another for --out.")
         if any(self.folder.iterdir()):
-            hint = " Go on with it by --resume, or choose" if (self.folder / RECIPE).is_file() else " Choose"
-            raise InputError(f"{self.folder} is there already and not empty.{hint} another folder for --out.")
+            hint = " Resume it with --resume, or choose" if (self.folder / RECIPE).is_file() else " Choose"
+            raise InputError(
+                f"{self.folder} exists already and is not empty.{hint} another folder for --out."
+            )
 
     def stored(self) -> FinetuneRecipe | None:
-        """The recipe of the run that this folder holds, None where there is no run.
+        """The recipe of the run in this folder, None where there is no run.
 
         Raises:
-            InputError, ConfigError: it holds something else, or its recipe is damaged.
+            InputError, ConfigError: it has something else in it, or its recipe is damaged.
         """
         path = self.folder / RECIPE
         if path.is_file():
@@ -91,7 +93,7 @@ class RunFolder:
         self.event("start", fingerprints=fingerprints, recipe=asdict(recipe))
 
     def reopen(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str]) -> None:
-        """Go on: clear away what a killed process left half-done, and refuse data that changed.
+        """Resume: remove what a killed process left unfinished, and refuse data that changed.
 
         Raises:
             InputError: a file has another content than when the run began.
@@ -100,7 +102,7 @@ class RunFolder:
         before = first.get("fingerprints", {})
         for name, digest in fingerprints.items():
             if before.get(name, digest) != digest:
-                raise InputError(f"{name} is not what it was when the run in {self.folder} began.")
+                raise InputError(f"{name} has changed since the run in {self.folder} began.")
         if not self.writes:
             return
         with self.writing():
@@ -155,7 +157,7 @@ class RunFolder:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Turn what the operating system says into one message.
+        """Turn an error of the operating system into one message.
 
         Raises:
             CheckpointError: in place of any `OSError` of the block.
@@ -166,21 +168,21 @@ class RunFolder:
             place = error.filename or self.folder
             raise CheckpointError(
                 f"{place} could not be written: {error.strerror or error}. Checkpoints that are in "
-                f"{self.checkpoints} are good; free some space, then go on with --resume."
+                f"{self.checkpoints} are intact; free some space, then continue with --resume."
             ) from error
 
 
-def check_same(stored: FinetuneRecipe, asked: FinetuneRecipe, folder: Path) -> None:
-    """Refuse to go on with another recipe.
+def check_same(stored: FinetuneRecipe, requested: FinetuneRecipe, folder: Path) -> None:
+    """Refuse to resume with another recipe.
 
     Raises:
         InputError: settings that decide the result differ.
     """
-    before, now = _flat(stored), _flat(asked)
+    before, now = _flat(stored), _flat(requested)
     differ = [key for key in before if key not in _MAY_DIFFER and before[key] != now[key]]
     if differ:
-        told = "; ".join(f"{key} was {before[key]!r}, is {now[key]!r}" for key in differ)
-        raise InputError(f"The run in {folder} cannot go on with another recipe: {told}.")
+        listed = "; ".join(f"{key} was {before[key]!r}, is {now[key]!r}" for key in differ)
+        raise InputError(f"The run in {folder} cannot be resumed with another recipe: {listed}.")
 
 
 def _flat(recipe: FinetuneRecipe) -> dict[str, Any]:
@@ -190,7 +192,7 @@ def _flat(recipe: FinetuneRecipe) -> dict[str, Any]:
 
 
 def absolute(recipe: FinetuneRecipe) -> FinetuneRecipe:
-    """With full paths, so that it holds from anywhere; names on the Hub stay."""
+    """With full paths, so that it works from anywhere; names on the Hub stay."""
 
     def full(name: str) -> str:
         path = Path(name).expanduser()
@@ -211,7 +213,7 @@ def fingerprints(recipe: FinetuneRecipe) -> dict[str, str]:
 
 
 def checkpoint_of(path: Path) -> Path:
-    """The Hugging Face folder that a run's folder or one of its checkpoints stands for.
+    """The Hugging Face folder that a run's folder or one of its checkpoints contains.
 
     Raises:
         InputError: it is neither.

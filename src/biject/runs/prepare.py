@@ -43,7 +43,7 @@ class Prepared:
         tokenizer: The model's.
         samples: To train on and to evaluate on.
         collate: Makes batches of samples.
-        lines: What is worth telling about data and head.
+        lines: Lines for the user about data and head.
         extra: Files to write beside the model, by name: the chat template that conversations were rendered
             by, where the model's folder had none.
         without: Assets of the model's folder that are not written.
@@ -84,7 +84,7 @@ class Material:
 
     @property
     def lines(self) -> list[str]:
-        """What is worth telling about the data."""
+        """Lines for the user about the data."""
         lines = [f"DATA train: {line}" for line in self.samples.train_lines]
         return [*lines, *(f"DATA evaluation: {line}" for line in self.samples.eval_lines)]
 
@@ -151,7 +151,7 @@ def task_of(model: str, *, revision: str | None = None) -> FinetuneTask:
 
 
 def has_head(recipe: FinetuneRecipe, found: Identity) -> bool:
-    """Whether training goes on with the checkpoint's own head."""
+    """Whether the checkpoint's own head is trained."""
     return found.file_head == recipe.task and not recipe.new_head
 
 
@@ -162,12 +162,12 @@ def _own_labels(found: Identity) -> tuple[str, ...]:
         names = {int(index): str(label) for index, label in given.items()}
         return tuple(names[index] for index in sorted(names))
     return tuple(
-        f"LABEL_{index}" for index in range(found.config.head.num_labels if found.config.head else 0)
+        f"LABEL_{index}" for index in range(found.config.head.num_labels)
     )
 
 
 def _known_labels(recipe: FinetuneRecipe, found: Identity) -> tuple[str, ...] | None:
-    """The classes, where they are settled before the data are read."""
+    """The classes, where they are fixed before the data are read."""
     if recipe.task not in ("seqcls", "tokcls"):
         if recipe.labels:
             raise InputError(f"`labels` have no meaning for the task {recipe.task}.")
@@ -184,8 +184,8 @@ def _known_labels(recipe: FinetuneRecipe, found: Identity) -> tuple[str, ...] | 
 
 
 def _problem(recipe: FinetuneRecipe, found: Identity) -> Any:
-    """The kind of classification, if it is settled before the data are read."""
-    own = found.config.head.problem_type if found.config.head and has_head(recipe, found) else None
+    """The kind of classification, if it is fixed before the data are read."""
+    own = found.config.head.problem_type if has_head(recipe, found) else None
     if recipe.problem_type is not None and recipe.task != "seqcls":
         raise InputError(f"`problem_type` has no meaning for the task {recipe.task}.")
     if own is not None and recipe.problem_type not in (None, own):
@@ -210,10 +210,10 @@ def _limit(recipe: FinetuneRecipe, found: Identity, tokenizer: Tokenizer) -> int
 
 def _check_metric(recipe: FinetuneRecipe, samples: Samples) -> None:
     names = metric_names(recipe.task, labels=samples.labels, problem_type=samples.problem_type)
-    asked = recipe.train.metric.removeprefix("-")
-    if asked not in names:
+    metric = recipe.train.metric.removeprefix("-")
+    if metric not in names:
         raise ConfigError(
-            f"metric: {asked!r} is not computed for {recipe.task}; there are {', '.join(names)}."
+            f"metric: {metric!r} is not computed for {recipe.task}; there are {', '.join(names)}."
         )
     if recipe.train.patience and samples.evaluation is None:
         raise ConfigError("patience needs rows to evaluate on: give eval_data, or a validation share over 0.")
@@ -262,13 +262,14 @@ def _collate(model: Model, tokenizer: Tokenizer) -> Collate:
     return collate
 
 
-def _device(asked: str) -> torch.device:
+def _device(name: str) -> torch.device:
     """The device; of several GPUs the one of this rank.
 
     Raises:
         InputError: This machine has none of that name.
     """
-    name = ("cuda" if torch.cuda.is_available() else "cpu") if asked == "auto" else asked
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         device = ranks.own_device(torch.device(name))
         torch.empty(0, device=device).cpu()

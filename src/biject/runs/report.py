@@ -31,22 +31,22 @@ def render(
 
     Args:
         title: The run's name.
-        events: What `events.jsonl` holds; steps that a resumed run did again count once.
-        best: Which state the model holds.
+        events: The lines of `events.jsonl`; steps that a resumed run did again count once.
+        best: Which state the model has.
         proof: The verifier's lines.
-        changes: What in the model folder is not as it came.
+        changes: What changed in the model folder.
     """
     steps, evaluations, recipe = _sorted(events)
     parts = [
         f"<h1>{escape(title)}</h1>",
-        f"<p>The model holds {escape(best)}.</p>",
+        f"<p>The model is from {escape(best)}.</p>",
         "<h2>Loss</h2>",
         curve([(step["step"], step["loss"]) for step in steps], _points(evaluations)),
         "<h2>Evaluations</h2>",
         _table(evaluations) if evaluations else "<p>None.</p>",
         "<h2>Proof</h2>",
         _lines(proof) if proof else "<p>Not checked: transformers is not installed.</p>",
-        "<h2>What is not as it came</h2>",
+        "<h2>Changes against the source</h2>",
         _lines(changes),
         "<h2>Recipe</h2>",
         _recipe(recipe),

@@ -1,4 +1,4 @@
-"""The rows of a recipe as samples, and the part of them that is held back for evaluation."""
+"""The rows of a recipe as samples, and the part of them that is held out for evaluation."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def read_samples(
         recipe: Names files and columns.
         tokenizer: Makes the tokens.
         limit: Tokens of a sample.
-        known: Labels, where the model or the recipe settles them.
+        known: Labels, where the model or the recipe fixes them.
         problem_type: The same for the kind of classification.
 
     Raises:
@@ -83,20 +83,20 @@ def read_samples(
     rows = load_rows(
         recipe.data, split=recipe.data_split, subset=recipe.data_subset, sample_by=recipe.sample_by
     )
-    held: Rows | None = None
+    eval_rows: Rows | None = None
     if recipe.eval_data is not None:
-        held = load_rows(
+        eval_rows = load_rows(
             recipe.eval_data, split=recipe.eval_split, subset=recipe.data_subset, sample_by=recipe.sample_by
         )
-    if held is None and recipe.validation > 0 and recipe.task in ("seqcls", "tokcls"):
+    if eval_rows is None and recipe.validation > 0 and recipe.task in ("seqcls", "tokcls"):
         return _one_table(recipe, tokenizer, rows, known, options)
-    if held is None and recipe.validation > 0:
-        rows, held = _split(recipe, rows)
+    if eval_rows is None and recipe.validation > 0:
+        rows, eval_rows = _split(recipe, rows)
     built = _build(recipe, tokenizer, rows, known, options)
     evaluation: Built | None = None
-    if held is not None:
-        later = {**options, **_settled(built.dataset)}
-        evaluation = _build(recipe, tokenizer, held, built.labels or None, later, settled=known is None)
+    if eval_rows is not None:
+        later = {**options, **_resolved(built.dataset)}
+        evaluation = _build(recipe, tokenizer, eval_rows, built.labels or None, later, fixed=known is None)
     return Samples(
         train=built.dataset,
         evaluation=None if evaluation is None else evaluation.dataset,
@@ -116,10 +116,10 @@ def _one_table(
     known: tuple[str, ...] | None,
     options: dict[str, Any],
 ) -> Samples:
-    """Labels are found in all rows; then some of them are held back."""
+    """Labels are found in all rows; then some of them are held out."""
     built = _build(recipe, tokenizer, rows, known, options)
-    held = set(_split(recipe, rows)[1].numbers)
-    outside = [rows.numbers[row] in held for row in built.dataset.rows]
+    eval_rows = set(_split(recipe, rows)[1].numbers)
+    outside = [rows.numbers[row] in eval_rows for row in built.dataset.rows]
     train = Part(built.dataset, [i for i, out in enumerate(outside) if not out])
     evaluation = Part(built.dataset, [i for i, out in enumerate(outside) if out])
     return Samples(
@@ -128,14 +128,14 @@ def _one_table(
         labels=built.labels,
         problem_type=built.dataset.problem_type,
         train_lines=(*built.report.lines(), f"{len(train)} samples to train on"),
-        eval_lines=(f"{len(evaluation)} samples, held back from {rows.source}",),
+        eval_lines=(f"{len(evaluation)} samples, held out from {rows.source}",),
         rows=rows,
         data=built.dataset,
     )
 
 
 def _split(recipe: FinetuneRecipe, rows: Rows) -> tuple[Rows, Rows]:
-    """Hold rows back: labels in proportion, questions about one context together."""
+    """Split rows off: labels in proportion, questions about one context together."""
     label = recipe.label_column
     if label is None:
         label = next((name for name in ("label", "labels") if name in rows.columns), None)
@@ -187,7 +187,7 @@ def _options(
     return options
 
 
-def _settled(dataset: Dataset) -> dict[str, Any]:
+def _resolved(dataset: Dataset) -> dict[str, Any]:
     return {} if dataset.problem_type is None else {"problem_type": dataset.problem_type}
 
 
@@ -198,12 +198,12 @@ def _build(
     labels: tuple[str, ...] | None,
     options: dict[str, Any],
     *,
-    settled: bool = False,
+    fixed: bool = False,
 ) -> Built:
     try:
         return build_dataset(rows, recipe.task, tokenizer, labels=labels, **options)
     except InputError as error:
-        if labels is None or settled or recipe.labels or "unknown label" not in str(error):
+        if labels is None or fixed or recipe.labels or "unknown label" not in str(error):
             raise
         raise InputError(
             f"{error} These are the labels of the model's own head; `new_head = true` in the recipe starts a "

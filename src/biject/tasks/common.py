@@ -44,7 +44,7 @@ class Rows(Protocol):
 
 
 class Task:
-    """A model, its tokenizer, and what is asked of them.
+    """A model, its tokenizer, and a use for them.
 
     Calling a task with one text gives one result, with a list of texts a list of results in their order.
     """
@@ -133,7 +133,7 @@ class Task:
         """One call of the model, without gradients; `logits_at` as in its `forward`.
 
         Raises:
-            InputError: the batch is too large for the memory, or the output holds NaN.
+            InputError: the batch is too large for the memory, or the output has NaN.
         """
         try:
             with torch.inference_mode():
@@ -150,7 +150,7 @@ class Task:
             ) from error
         if any(bool(value.isnan().any()) for value in out.to_tuple() if isinstance(value, Tensor)):
             raise InputError(
-                f"The model answers text {batch.rows[0] + 1} with NaN: its weights hold NaN, or "
+                f"The model returns NaN for text {batch.rows[0] + 1}: its weights have NaN, or "
                 f"{self.model.dtype} is too narrow for them (try float32)."
             )
         return out

@@ -25,7 +25,7 @@ class Embed(Task):
         model: a base model.
         tokenizer: its tokenizer.
         batch_size: rows in a call of the model.
-        sentence: what a sentence-transformers folder says; None for a plain folder.
+        sentence: a sentence-transformers folder's settings; None for a plain folder.
     """
 
     name: ClassVar[str] = "embed"
@@ -53,9 +53,9 @@ class Embed(Task):
         Args:
             inputs: texts.
             pooling: `mean` over a text's tokens, `cls` for its first, `max`; `auto` is what a
-                sentence-transformers folder says, and the mean where it says nothing.
-            normalize: scale vectors to length 1; None is what a sentence-transformers folder says, and
-                yes where it says nothing.
+                sentence-transformers folder sets, and the mean where it sets none.
+            normalize: scale vectors to length 1; None is what a sentence-transformers folder sets, and
+                yes where it sets none.
 
         Returns:
             (D,) for one text, (N, D) for several; float32, on the CPU.

@@ -133,7 +133,7 @@ class FillMask(Task):
         mask = self.tokenizer.mask_token
         if mask is not None and mask in text:
             raise InputError(
-                f"fill-mask: the {mask} of text {row + 1} lies beyond the {self.max_tokens} tokens that the "
+                f"fill-mask: the {mask} of text {row + 1} is beyond the {self.max_tokens} tokens that the "
                 "model takes."
             )
         raise InputError(
@@ -143,7 +143,7 @@ class FillMask(Task):
 
 def _masks(batch: Batch, places: list[list[int]]) -> Tensor:
     """(B, L), True at the masks."""
-    wanted = torch.zeros(batch.input_ids.shape, dtype=torch.bool)
+    mask = torch.zeros(batch.input_ids.shape, dtype=torch.bool)
     for at, row in enumerate(batch.rows):
-        wanted[at, places[row]] = True
-    return wanted.to(batch.input_ids.device)
+        mask[at, places[row]] = True
+    return mask.to(batch.input_ids.device)

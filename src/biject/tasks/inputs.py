@@ -69,7 +69,8 @@ def as_pairs(
 
 def _check_characters(text: str, place: int) -> None:
     require(
-        is_encodable(text), f"text {place + 1} holds half a character (a lone surrogate); give valid Unicode."
+        is_encodable(text),
+        f"text {place + 1} contains half a character (a lone surrogate); give valid Unicode.",
     )
 
 

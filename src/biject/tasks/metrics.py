@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, Self
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -27,17 +27,13 @@ class Accumulator(Protocol):
     def names(self) -> tuple[str, ...]:
         """What `result` gives."""
 
-    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
+    def update(self, outputs: Any, batch: Batch) -> None:
         """Add a batch.
 
         Args:
             outputs: What the model gave: `logits`, or `start_logits` and `end_logits`.
-            batch: What it was given, labels included.
-            indices: Which samples of the data set these are; left out: the next ones.
+            batch: What it was given, labels included; batches come in the data set's order.
         """
-
-    def merge(self, other: Self) -> None:
-        """Add what another process gathered."""
 
     def result(self) -> dict[str, float]:
         """The metrics by name."""
@@ -96,7 +92,7 @@ class ClassMetrics:
     def __init__(self, num_labels: int) -> None:
         self.confusion_NN: Counts = np.zeros((num_labels, num_labels), dtype=np.int64)
 
-    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
+    def update(self, outputs: Any, batch: Batch) -> None:
         """Count truths and predictions; labels of -100 are left out."""
         self.count(outputs.logits.argmax(-1), batch["labels"])
 
@@ -106,10 +102,6 @@ class ClassMetrics:
         cells = labels[kept].long() * size + predicted[kept]
         counts = torch.bincount(cells.reshape(-1).cpu(), minlength=size * size)
         self.confusion_NN += counts.view(size, size).numpy()
-
-    def merge(self, other: Self) -> None:
-        """Add what another process counted."""
-        self.confusion_NN += other.confusion_NN
 
     def result(self) -> dict[str, float]:
         """The metrics by name."""
@@ -126,19 +118,13 @@ class MultiLabelMetrics:
         """Hits, predictions, truths."""
         self.right = self.rows = 0
 
-    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
-        """Count labels whose logit is positive, a chance over one half."""
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Count labels whose logit is positive, a probability over one half."""
         predicted, true = outputs.logits > 0, batch["labels"] > 0.5
         for place, found in enumerate((predicted & true, predicted, true)):
             self.counts_3N[place] += found.sum(0).cpu().numpy()
         self.right += int((predicted == true).all(-1).sum())
         self.rows += len(true)
-
-    def merge(self, other: Self) -> None:
-        """Add what another process counted."""
-        self.counts_3N += other.counts_3N
-        self.right += other.right
-        self.rows += other.rows
 
     def result(self) -> dict[str, float]:
         """The metrics by name."""
@@ -159,15 +145,10 @@ class RegressionMetrics:
         self.predicted: list[Any] = []
         self.true: list[Any] = []
 
-    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
+    def update(self, outputs: Any, batch: Batch) -> None:
         """Keep both sides."""
         for kept, values in ((self.predicted, outputs.logits), (self.true, batch["labels"])):
             kept.append(values.double().cpu().reshape(len(batch["labels"]), -1).numpy())
-
-    def merge(self, other: Self) -> None:
-        """Add what another process kept."""
-        self.predicted += other.predicted
-        self.true += other.true
 
     def result(self) -> dict[str, float]:
         """The metrics by name."""
@@ -190,7 +171,7 @@ class TagMetrics:
         spans = any(label.startswith(("B-", "I-")) for label in labels)
         self.names = ("accuracy", "precision", "recall", "f1") if spans else ("accuracy",)
 
-    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
+    def update(self, outputs: Any, batch: Batch) -> None:
         """Count tokens and entities; tokens labelled -100 are left out, as if they were not there."""
         predicted, labels = outputs.logits.argmax(-1), batch["labels"]
         self.tokens.count(predicted, labels)
@@ -202,13 +183,6 @@ class TagMetrics:
             self.found += len(ours)
             self.true += len(theirs)
 
-    def merge(self, other: Self) -> None:
-        """Add what another process counted."""
-        self.tokens.merge(other.tokens)
-        self.hits += other.hits
-        self.found += other.found
-        self.true += other.true
-
     def result(self) -> dict[str, float]:
         """The metrics by name."""
         scores = {"accuracy": self.tokens.result()["accuracy"]}
@@ -219,64 +193,51 @@ class TagMetrics:
         return scores
 
 
-class MaskedMetrics:
-    """Masked tokens: `loss` (their mean cross-entropy), `perplexity`, `accuracy`."""
-
-    names = ("loss", "perplexity", "accuracy")
-
-    def __init__(self) -> None:
-        self.lost, self.right, self.tokens = 0.0, 0, 0
-
-    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
-        """Sum over labelled tokens."""
-        kept = batch["labels"] != IGNORED
-        labels_T = batch["labels"][kept]
-        if not len(labels_T):
-            return
-        best = outputs.predictions if outputs.logits is None else outputs.logits.argmax(-1)
-        self.lost += float(outputs.loss) * len(labels_T)
-        self.right += int((best[kept] == labels_T).sum())
-        self.tokens += len(labels_T)
-
-    def merge(self, other: Self) -> None:
-        """Add what another process summed."""
-        self.lost += other.lost
-        self.right += other.right
-        self.tokens += other.tokens
-
-    def result(self) -> dict[str, float]:
-        """The metrics by name."""
-        loss = ratio(self.lost, self.tokens)
-        return {
-            "loss": loss,
-            "perplexity": math.exp(min(loss, 700.0)),
-            "accuracy": ratio(self.right, self.tokens),
-        }
-
-
 class CausalMetrics:
     """Next tokens: `loss` (their mean cross-entropy) and `perplexity`, from the losses of the batches.
 
-    Logits are not asked for: over a whole vocabulary they may never have been held at once.
+    Logits are not needed: over a whole vocabulary they may never have been in memory at once.
     """
 
-    names = ("loss", "perplexity")
+    names: tuple[str, ...] = ("loss", "perplexity")
 
     def __init__(self) -> None:
         self.lost, self.tokens = 0.0, 0
 
-    def update(self, outputs: Any, batch: Batch, indices: Sequence[int] | None = None) -> None:
-        """Sum over labelled tokens; a row's first is never foretold."""
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Sum over labelled tokens; a row's first is never predicted."""
         count = int((batch["labels"][..., 1:] != IGNORED).sum())
         if count:
-            self.lost, self.tokens = self.lost + float(outputs.loss) * count, self.tokens + count
+            self.add(outputs.loss, count)
 
-    def merge(self, other: Self) -> None:
-        """Add what another process summed."""
-        self.lost += other.lost
-        self.tokens += other.tokens
+    def add(self, loss: Any, count: int) -> None:
+        """Add the mean loss of `count` tokens."""
+        self.lost, self.tokens = self.lost + float(loss) * count, self.tokens + count
 
     def result(self) -> dict[str, float]:
         """The metrics by name."""
         loss = ratio(self.lost, self.tokens)
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
+
+
+class MaskedMetrics(CausalMetrics):
+    """Masked tokens: `loss` and `perplexity` as above, and `accuracy`."""
+
+    names = ("loss", "perplexity", "accuracy")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.right = 0
+
+    def update(self, outputs: Any, batch: Batch) -> None:
+        """Sum over labelled tokens."""
+        kept = batch["labels"] != IGNORED
+        labels_T = batch["labels"][kept]
+        if len(labels_T):
+            best = outputs.predictions if outputs.logits is None else outputs.logits.argmax(-1)
+            self.add(outputs.loss, len(labels_T))
+            self.right += int((best[kept] == labels_T).sum())
+
+    def result(self) -> dict[str, float]:
+        """The metrics by name."""
+        return super().result() | {"accuracy": ratio(self.right, self.tokens)}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -22,34 +22,28 @@ class QaMetrics:
 
     def __init__(self, dataset: QaDataset) -> None:
         self.dataset = dataset
-        self.windows: dict[int, Window] = {}
-        self.next = 0
+        self.windows: list[Window] = []
 
-    def update(self, outputs: Any, batch: Mapping[str, Tensor], indices: Sequence[int] | None = None) -> None:
-        """Keep the scores of some windows; left out, `indices` are the next ones of the data set."""
+    def update(self, outputs: Any, batch: Mapping[str, Tensor]) -> None:
+        """Keep the scores of the data set's next windows."""
         starts, ends = (part.float().cpu() for part in (outputs.start_logits, outputs.end_logits))
         mask = batch["attention_mask"].bool().cpu()
-        chosen = range(self.next, self.next + len(mask)) if indices is None else indices
-        self.next += len(mask)
-        for row, index in enumerate(chosen):
+        for row, index in enumerate(range(len(self.windows), len(self.windows) + len(mask))):
             first, last = self.dataset.starts[index], self.dataset.ends[index]
-            self.windows[index] = Window(
+            window = Window(
                 starts=starts[row][mask[row]].numpy().astype(np.float64),
                 ends=ends[row][mask[row]].numpy().astype(np.float64),
                 in_context=[place >= 0 for place in first],
                 offsets=list(zip(first, last, strict=True)),
                 cls=self.dataset.cls[index],
             )
-
-    def merge(self, other: Self) -> None:
-        """Add what another process kept."""
-        self.windows.update(other.windows)
+            self.windows.append(window)
 
     def result(self) -> dict[str, float]:
         """The metrics by name; the null answer is allowed where a question of the data set has no answer."""
         by_question: dict[int, list[Window]] = {}
-        for index in sorted(self.windows):
-            by_question.setdefault(self.dataset.rows[index], []).append(self.windows[index])
+        for row, window in zip(self.dataset.rows, self.windows, strict=False):
+            by_question.setdefault(row, []).append(window)
         unanswered = any(not question.answers for question in self.dataset.questions)
         scores = []
         for row, windows in by_question.items():

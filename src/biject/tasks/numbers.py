@@ -24,12 +24,12 @@ def to_numpy(logits: Tensor) -> Floats:
 def softmax(logits: Floats) -> Floats:
     """Over the last axis."""
     shifted: Floats = np.exp(logits - np.max(logits, axis=-1, keepdims=True))
-    chances: Floats = shifted / shifted.sum(axis=-1, keepdims=True)
-    return chances
+    probs: Floats = shifted / shifted.sum(axis=-1, keepdims=True)
+    return probs
 
 
 def sigmoid(logits: Floats) -> Floats:
     """Each value by itself, without overflow."""
     with np.errstate(over="ignore"):
-        chances: Floats = 1.0 / (1.0 + np.exp(-logits))
-    return chances
+        probs: Floats = 1.0 / (1.0 + np.exp(-logits))
+    return probs

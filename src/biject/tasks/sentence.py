@@ -1,4 +1,4 @@
-"""What a sentence-transformers folder says about its embeddings: modules.json, 1_Pooling, 2_Normalize.
+"""How a sentence-transformers folder makes embeddings: modules.json, 1_Pooling, 2_Normalize.
 
 Source: sentence-transformers 5, models/Pooling.py and SentenceTransformer.py.
 """
@@ -42,11 +42,11 @@ class Sentence:
 
 
 def read_sentence(folder: Path) -> Sentence | None:
-    """What modules.json and the files it names say, or None where the folder has none.
+    """The settings in modules.json and the files it names, or None where the folder has none.
 
     Raises:
         CheckpointError: a file is damaged.
-        ConfigError: it asks for a module or a way of pooling that Biject does not compute.
+        ConfigError: it needs a module or a way of pooling that Biject does not compute.
     """
     path = folder / "modules.json"
     if not path.is_file():
@@ -94,9 +94,9 @@ def _modes(values: dict[str, Any], path: Path) -> tuple[Mode, ...]:
     modes = tuple(mode for key, mode in _KEYS.items() if values.get(key) is True)
     named = values.get("pooling_mode")
     if named is not None:
-        asked = named if isinstance(named, list) else [named]
-        modes = tuple(mode for mode in _KEYS.values() if mode in asked)
-        unknown += [str(mode) for mode in asked if mode not in _KEYS.values()]
+        listed = named if isinstance(named, list) else [named]
+        modes = tuple(mode for mode in _KEYS.values() if mode in listed)
+        unknown += [str(mode) for mode in listed if mode not in _KEYS.values()]
     if unknown or not modes:
         found = ", ".join(unknown) or "none"
         raise ConfigError(f"{path}: expected a mode out of {', '.join(_KEYS.values())}; found {found}.")
@@ -108,7 +108,7 @@ def _optional(path: Path) -> dict[str, Any]:
 
 
 def _inside(path: object, where: Path) -> str:
-    """A module's folder, which must lie in the checkpoint's."""
+    """A module's folder, which must be inside the checkpoint's."""
     parts = Path(path).parts if isinstance(path, str) else ("..",)
     if not isinstance(path, str) or ".." in parts or Path(path).is_absolute():
         raise ConfigError(f"{where}: a module's `path` must be a folder inside; found {path!r}.")

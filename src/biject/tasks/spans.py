@@ -32,7 +32,7 @@ class Window:
     offsets: Sequence[tuple[int, int]]
     """Characters of the whole context."""
     cls: int
-    """Column of the token that stands for no answer."""
+    """Column of the token that means no answer."""
 
 
 def best_spans(window: Window, *, max_tokens: int) -> Iterator[tuple[float, int, int]]:
@@ -87,10 +87,10 @@ def answers(
         candidates.sort(key=lambda candidate: -candidate[2])
     if not candidates:
         return []
-    chances = softmax(np.array([score for _, score, _ in candidates]))
+    probs = softmax(np.array([score for _, score, _ in candidates]))
     return [
-        {"score": float(chance), "start": start, "end": end, "answer": context[start:end]}
-        for chance, ((start, end), _, _) in zip(chances, candidates, strict=True)
+        {"score": float(prob), "start": start, "end": end, "answer": context[start:end]}
+        for prob, ((start, end), _, _) in zip(probs, candidates, strict=True)
     ][:top_k]
 
 

@@ -66,7 +66,7 @@ class Tag(Task):
         return merged[0] if is_one(inputs) else merged
 
     def _scores(self, encoded: Encoded) -> list[Floats]:
-        """Each row's chances of labels, (L, N)."""
+        """Each row's label probabilities, (L, N)."""
         scores: dict[int, Floats] = {}
         for batch, out in self.outputs(encoded):
             assert out.logits is not None
@@ -82,7 +82,7 @@ class Tag(Task):
         room = limit - len(self.tokenizer([""]).input_ids[0])
         require(
             0 <= stride < room,
-            f"`stride` must lie in 0…{room - 1} for rows of {limit} tokens; found {stride}.",
+            f"`stride` must be in 0…{room - 1} for rows of {limit} tokens; found {stride}.",
         )
         return self.tokenizer(
             list(texts), max_length=limit, truncation=True, stride=stride, return_overflowing=True

@@ -1,4 +1,4 @@
-"""What callers and settings may say in several ways, brought into one."""
+"""What callers and settings may give in several forms, brought into one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ if TYPE_CHECKING:
     from biject.tokenization.chat import Template
 
 LARGEST_MAX_LENGTH = 10**20
-"""Above this, `model_max_length` is HF's way to say none."""
+"""Above this, `model_max_length` means none in HF."""
 
 
 Texts = str | Sequence[str] | Sequence[Sequence[str]]
 
 
-def strategy(name: str, asked: bool | str, known: Sequence[str]) -> str:
-    strategy = known[0 if asked else -1] if isinstance(asked, bool) else asked
+def strategy(name: str, value: bool | str, known: Sequence[str]) -> str:
+    strategy = known[0 if value else -1] if isinstance(value, bool) else value
     if strategy not in known:
-        raise InputError(f"{name}: expected a bool or one of {', '.join(known)}; found {asked!r}.")
+        raise InputError(f"{name}: expected a bool or one of {', '.join(known)}; found {value!r}.")
     return strategy
 
 

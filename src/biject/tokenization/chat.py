@@ -19,13 +19,13 @@ Template = str | dict[str, str]
 """A template, or several by name."""
 
 OPEN, CLOSE = "\U000f0b1e", "\U000f0b1f"
-"""Private characters that stand around `{% generation %}` blocks where a text is rendered with `marked`."""
+"""Private characters around `{% generation %}` blocks where a text is rendered with `marked`."""
 
 _GENERATION = re.compile(r"\{%[-+]?\s*generation\s*[-+]?%\}")
 
 
 def has_generation(template: str) -> bool:
-    """Whether a template says itself, by `{% generation %}` blocks, what the assistant writes."""
+    """Whether a template marks itself, by `{% generation %}` blocks, what the assistant writes."""
     return _GENERATION.search(template) is not None
 
 
@@ -54,7 +54,7 @@ def render(
     values: Mapping[str, Any],
     marked: bool = False,
 ) -> str:
-    """Fill a template; with `marked`, `OPEN` and `CLOSE` stand around each `{% generation %}` block's text.
+    """Fill a template; with `marked`, `OPEN` and `CLOSE` are put around each `{% generation %}` block's text.
 
     Raises:
         InputError: The template is wrong, or refuses the conversation.
@@ -106,7 +106,7 @@ def _environment(marked: bool) -> Any:
         return nodes.Output([nodes.TemplateData(text)], lineno=line)
 
     class Generation(Extension):
-        """`{% generation %}` marks what the assistant says, for training; here it is its content."""
+        """`{% generation %}` marks what the assistant writes, for training; here it is its content."""
 
         tags = {"generation"}  # noqa: RUF012
 
@@ -132,7 +132,7 @@ def _environment(marked: bool) -> Any:
 
     def check(name: object) -> None:
         if isinstance(name, str) and name.startswith("_"):
-            raise SecurityError(f"a namespace cannot hold {name!r}")
+            raise SecurityError(f"a namespace cannot have {name!r}")
 
     def tojson(value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None,
                sort_keys: bool = False) -> str:  # fmt: skip

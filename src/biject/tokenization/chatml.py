@@ -34,7 +34,7 @@ class ChatTemplate:
     Attributes:
         text: The template.
         own: Whether it is the tokenizer's own.
-        line: What to tell the user about it.
+        line: A line for the user about it.
     """
 
     text: str

@@ -47,7 +47,7 @@ _ALIASES = {
 
 
 def class_of(files: TokenizerFiles, config: Mapping[str, Any]) -> str | None:
-    """HF's class for a folder, without `Fast`; None where neither settings nor config say one.
+    """HF's class for a folder, without `Fast`; None where neither settings nor config name one.
 
     Raises:
         CheckpointError: `tokenizer_class` is no text.

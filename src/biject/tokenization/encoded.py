@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Encoded:
     """Rows of token ids and what belongs to each token; every attribute is a list of rows.
 
-    A text that was cut has more than one row where overflowing tokens were asked for:
-    `overflow_to_sample` says which text a row is of.
+    A text that was cut has more than one row where overflowing tokens were requested:
+    `overflow_to_sample` is the text that each row is of.
     """
 
     encodings: Sequence[tokenizers.Encoding]
@@ -52,7 +52,7 @@ class Encoded:
 
     @cached_property
     def offsets(self) -> list[list[tuple[int, int]]]:
-        """Where in its text a token stands, in characters: start, end."""
+        """Where in its text a token is, in characters: start, end."""
         return [row.offsets for row in self.encodings]
 
     @cached_property
@@ -82,7 +82,7 @@ class Encoded:
         if len(lengths) != 1:
             raise InputError(
                 f"tensors need rows of one length, found {len(lengths)} different ones (up to "
-                f"{lengths[-1] if lengths else 0} tokens in {len(self)} rows). Ask for padding=True."
+                f"{lengths[-1] if lengths else 0} tokens in {len(self)} rows). Use padding=True."
             )
         rows = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
         if self.token_type_ids is not None:

@@ -1,4 +1,4 @@
-"""The files of a tokenizer as they lie in a folder, parsed and checked, nothing built yet."""
+"""The files of a folder's tokenizer, parsed and checked; nothing is built yet."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _VERSIONED = re.compile(r"tokenizer\.(\d+(?:\.\d+)*)\.json")
 
 
 class MissingTokenizerError(CheckpointError):
-    """A folder holds no vocabulary that its tokenizer's class reads."""
+    """A folder has no vocabulary that its tokenizer's class reads."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerFiles:
-    """What a folder says about its tokenizer; a file that is not there is None."""
+    """A folder's tokenizer files; a file that is not there is None."""
 
     folder: Path
     settings: Mapping[str, Any] | None
@@ -45,7 +45,7 @@ class TokenizerFiles:
     """Chat templates that are files of their own, by name; the main one is `default`."""
 
     def has(self, name: str) -> bool:
-        """Whether the folder holds this regular file."""
+        """Whether the folder has this regular file."""
         return (self.folder / name).is_file()
 
     @property
@@ -118,5 +118,5 @@ def mapping(value: object, *, key: str, where: str) -> dict[str, Any]:
 
 
 def template_name(name: str) -> str:
-    """Where a chat template lies, relative to the folder."""
+    """The path of a chat template, relative to the folder."""
     return TEMPLATE if name == "default" else str(PurePosixPath(TEMPLATES) / f"{name}.jinja")

@@ -61,9 +61,9 @@ def finish(parts: Parts, settings: Settings) -> None:
     tokens = _to_add(parts, settings.added)
     if tokens:
         backend.add_tokens(tokens)
-    asked = parts.files.serialized is None and ("add_bos_token" in options or "add_eos_token" in options)
-    if asked or backend.post_processor is None:
-        backend.post_processor = _bos_eos(parts, asked=asked)
+    requested = parts.files.serialized is None and ("add_bos_token" in options or "add_eos_token" in options)
+    if requested or backend.post_processor is None:
+        backend.post_processor = _bos_eos(parts, requested=requested)
 
 
 def _side(options: Options, key: str, default: str) -> str:
@@ -91,10 +91,10 @@ def _to_add(parts: Parts, added: Mapping[int, AddedToken]) -> list[AddedToken]:
     return out
 
 
-def _bos_eos(parts: Parts, *, asked: bool) -> Any:
-    """The text alone, or between the tokens that `add_bos_token` and `add_eos_token` ask for."""
+def _bos_eos(parts: Parts, *, requested: bool) -> Any:
+    """The text alone, or between the tokens that `add_bos_token` and `add_eos_token` request."""
     bos, eos = (
-        str(token) if asked and parts.options.get(f"add_{role}") and token is not None else None
+        str(token) if requested and parts.options.get(f"add_{role}") and token is not None else None
         for role, token in ((role, parts.roles.get(role)) for role in ("bos_token", "eos_token"))
     )
     single = f"{f'{bos}:0 ' if bos else ''}$A:0{f' {eos}:0' if eos else ''}"

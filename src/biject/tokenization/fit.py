@@ -45,9 +45,9 @@ def oddities(tokenizer: Tokenizer, config: Mapping[str, Any]) -> list[str]:
             "used, as if the tokenizer were another model's"
         )
     for role in _ROLES:
-        wanted, own = config.get(f"{role}_id"), getattr(tokenizer, f"{role}_id")
-        if isinstance(wanted, int) and own is not None and wanted != own:
+        expected, own = config.get(f"{role}_id"), getattr(tokenizer, f"{role}_id")
+        if isinstance(expected, int) and own is not None and expected != own:
             found.append(
-                f"config.json: `{role}_id` is {wanted}, the tokenizer's {getattr(tokenizer, role)} is {own}"
+                f"config.json: `{role}_id` is {expected}, the tokenizer's {getattr(tokenizer, role)} is {own}"
             )
     return found

@@ -111,9 +111,9 @@ def _vocabulary(files: TokenizerFiles, recipe: Recipe, texts: Mapping[str, str])
 
 def _nothing(files: TokenizerFiles, name: str, expected: tuple[str, ...]) -> MissingTokenizerError:
     found = ", ".join(files.vocabularies) or "no vocabulary at all"
-    wanted = " or ".join([files.serialized_name, *([" + ".join(expected)] if expected else [])])
+    needed = " or ".join([files.serialized_name, *([" + ".join(expected)] if expected else [])])
     return MissingTokenizerError(
-        f"{files.folder}: {name[:100]} is built from {wanted}, and the folder has "
+        f"{files.folder}: {name[:100]} is built from {needed}, and the folder has "
         f"{found}. (transformers makes one up that knows its special tokens only.) Put the missing file "
         "there, or name the class that reads what is there as `tokenizer_class` in tokenizer_config.json."
     )

@@ -49,7 +49,7 @@ class Recipe:
         reorder: what it makes of a SentencePiece model's order of ids.
         segments: whether it gives `token_type_ids`.
         extra: special tokens without a role, unless a file names some.
-        padding_side: where padding goes unless the files say otherwise.
+        padding_side: the side of padding, unless the files set another.
         mask_takes_space: its mask token swallows the space before it.
         readds_special: it adds its special tokens once more, as plain special ones.
     """

@@ -1,4 +1,4 @@
-"""Tokenizer files written as they came; where tokens were added, only what says so is patched."""
+"""Tokenizer files written unchanged; where tokens were added, only the lists of tokens are patched."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def patched(parts: Parts) -> dict[str, bytes]:
-    """The files that must say which tokens there are now.
+    """The files that must list the tokens that there are now.
 
     tokenizer_config.json names them all (HF reads no other file then), tokenizer.json lists them (and is made
     where there is a SentencePiece model); the older special_tokens_map.json and added_tokens.json follow.

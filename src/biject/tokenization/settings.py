@@ -1,4 +1,4 @@
-"""What the JSON files say about special and added tokens, merged in the order in which HF merges them.
+"""Special and added tokens of the JSON files, merged in the order in which HF merges them.
 
 Source: `PreTrainedTokenizerBase._from_pretrained`, transformers 5.23, tokenization_utils_base.py.
 """
@@ -29,7 +29,7 @@ class Settings:
     """Everything beside the vocabulary.
 
     Attributes:
-        options: tokenizer_config.json without what the other attributes hold.
+        options: tokenizer_config.json without what is in the other attributes.
         roles: special tokens by role; a role that is absent has its class's default, None is none at all.
         other_roles: special tokens under names of the model's own (`image_token`).
         extra: special tokens without a role; None where no file names any.
@@ -49,7 +49,7 @@ def read_settings(files: TokenizerFiles) -> Settings:
     """Merge tokenizer_config.json, special_tokens_map.json, added_tokens.json and tokenizer.json.
 
     Raises:
-        CheckpointError: One of them says what no tokenizer can be.
+        CheckpointError: One of them describes no possible tokenizer.
     """
     options = {key: _token(value, key) for key, value in (files.settings or {}).items()}
     if _LISTED in options and not options.get(_EXTRA):

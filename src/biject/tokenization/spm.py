@@ -32,7 +32,7 @@ class Piece:
 
 @dataclass(kw_only=True)
 class SentencePieceModel:
-    """What a `.model` file says."""
+    """The content of a `.model` file."""
 
     pieces: list[Piece] = field(default_factory=list)
     model_type: int = UNIGRAM

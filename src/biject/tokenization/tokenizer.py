@@ -26,14 +26,14 @@ _PADDING = ("longest", "max_length", "do_not_pad")
 
 
 def load_tokenizer(folder: str | Path, config: Mapping[str, Any] | None = None) -> Tokenizer:
-    """Build the tokenizer that a checkpoint folder holds.
+    """Build a checkpoint folder's tokenizer.
 
     From `tokenizer.json`, or WordPiece's `vocab.txt`, byte-BPE's `vocab.json` and `merges.txt`, or a
     SentencePiece model; with `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json` and chat
     templates. Ids are those of transformers 5.23's `AutoTokenizer` on the same folder.
 
     Args:
-        folder: Where the files lie.
+        folder: Where the files are.
         config: config.json, whose `model_type` decides where no `tokenizer_class` is named; read from the
             folder where left out.
 
@@ -42,7 +42,7 @@ def load_tokenizer(folder: str | Path, config: Mapping[str, Any] | None = None) 
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise CheckpointError(f"{folder} is no folder; give the one that holds the tokenizer's files.")
+        raise CheckpointError(f"{folder} is no folder; give the one with the tokenizer's files.")
     if config is None:
         path = folder / "config.json"
         config = (
@@ -162,7 +162,7 @@ class Tokenizer(SpecialTokens):
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> str:
-        """The text that ids stand for, as far as the tokenizer keeps it."""
+        """The text of some ids, as far as the tokenizer keeps it."""
         with library_errors(InputError, f"the ids {shown(list(ids))} cannot be decoded"):
             text = self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
         clean = clean_up_tokenization_spaces
@@ -229,13 +229,13 @@ class Tokenizer(SpecialTokens):
         return self.add_tokens(list(made.values()), special=True)
 
     def changed_files(self) -> dict[str, bytes]:
-        """The files that say something else since tokens were added, by name."""
+        """The files that changed since tokens were added, by name."""
         from biject.tokenization.save import patched
 
         return patched(self._parts) if self.changed else {}
 
     def save(self, folder: str | Path) -> None:
-        """Write the tokenizer's files: as they came, but for those that say what was added."""
+        """Write the tokenizer's files: unchanged, but for those that list what was added."""
         from biject.tokenization.save import save_files
 
         save_files(self._parts, self.changed_files(), Path(folder))

@@ -1,4 +1,4 @@
-"""Vocabularies: tokens and ids, scores or merges, from any of the files that hold them.
+"""Vocabularies: tokens and ids, scores or merges, from any of the files that have them.
 
 Source: `TokenizersBackend.convert_to_native_format` and `SentencePieceExtractor`, transformers 5.23.
 """
@@ -29,7 +29,7 @@ class Vocabulary:
         ids: tokens and ids (WordPiece, BPE).
         merges: pairs in the order in which they are merged (BPE).
         scores: tokens with log probabilities in the order of their ids (Unigram).
-        unk_id: the unknown token, where a SentencePiece model says it.
+        unk_id: the unknown token, where a SentencePiece model names it.
         charsmap: SentencePiece's compiled normalization.
         control: tokens that a SentencePiece model sets apart.
         proto: the SentencePiece model itself.
@@ -51,13 +51,13 @@ class Vocabulary:
 
 def from_wordpiece(path: Path) -> Vocabulary:
     """`vocab.txt`: a token a line."""
-    with library_errors(CheckpointError, f"{path} must hold one token a line in UTF-8"):
+    with library_errors(CheckpointError, f"{path} must have one token a line in UTF-8"):
         return Vocabulary(ids=WordPiece.read_file(str(path)))
 
 
 def from_bpe(vocab: Path, merges: Path) -> Vocabulary:
     """`vocab.json` (token → id) and `merges.txt` (two tokens a line)."""
-    with library_errors(CheckpointError, f"{vocab} must map tokens to ids, {merges.name} hold two a line"):
+    with library_errors(CheckpointError, f"{vocab} must map tokens to ids, {merges.name} have two a line"):
         ids, pairs = BPE.read_file(str(vocab), str(merges))
     return Vocabulary(ids=ids, merges=pairs)
 
@@ -67,8 +67,8 @@ def from_serialized(serialized: Mapping[str, Any], *, unigram: bool, where: str)
     model = serialized.get("model")
     entries = model.get("vocab") if isinstance(model, dict) else None
     if not isinstance(model, dict) or not (isinstance(entries, dict | list) and entries):
-        raise CheckpointError(f"{where} must hold `model` with a `vocab` that has tokens; this one has none.")
-    with library_errors(CheckpointError, f"{where} holds a vocabulary that is none"):
+        raise CheckpointError(f"{where} must have `model` with a `vocab` that has tokens; this one has none.")
+    with library_errors(CheckpointError, f"{where} has no valid vocabulary"):
         if unigram:
             if not isinstance(entries, list):
                 raise TypeError("Unigram needs a list of tokens and scores")
@@ -113,7 +113,7 @@ def _charsmap(serialized: Mapping[str, Any]) -> bytes:
 
 
 def from_sentencepiece(path: Path, *, unigram: bool | None) -> Vocabulary:
-    """A SentencePiece model, read as Unigram or BPE; None: as it says itself."""
+    """A SentencePiece model, read as Unigram or BPE; None: as it declares."""
     proto = read_model(path)
     vocab = Vocabulary(
         unk_id=proto.unk_id,

@@ -30,7 +30,7 @@ class Sampler:
         num_ranks: Ranks that share a step.
         seed: Of the order; each epoch draws its own.
         lengths: Tokens of each sample, needed for `max_tokens`.
-        max_tokens: Batches hold as many samples as fit, padding counted, instead of `batch_size`.
+        max_tokens: Batches have as many samples as fit, padding counted, instead of `batch_size`.
         shuffle: False keeps the data's order.
     """
 
@@ -59,10 +59,6 @@ class Sampler:
         batches = self._by_tokens(order, epoch)
         at_once = self.accumulate * self.num_ranks
         return [self._deal(batches[at : at + at_once]) for at in range(0, len(batches), at_once)]
-
-    def num_steps(self) -> int:
-        """Optimizer steps of the first epoch (with `max_tokens` epochs may differ by a few)."""
-        return len(self.steps(0))
 
     def _split(self, samples: list[int]) -> list[list[list[int]]]:
         """Consecutive shares for the ranks, consecutive batches inside them."""

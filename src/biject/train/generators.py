@@ -1,6 +1,6 @@
 """Random generators that training draws from: torch's, NumPy's and Python's; seeded, kept, put back.
 
-Dropout draws from torch's; a collator of the user's may draw from any of them. A checkpoint holds those of
+Dropout draws from torch's; a collator of the user's may draw from any of them. A checkpoint stores those of
 every rank, so that what comes after it is drawn as if the run had never stopped.
 """
 

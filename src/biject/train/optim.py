@@ -40,7 +40,7 @@ def freeze(model: nn.Module, names: Iterable[str]) -> list[str]:
 
 
 def no_decay_names(model: nn.Module) -> set[str]:
-    """Biases and everything in a norm: by the module's kind, so that it holds for any model."""
+    """Biases and everything in a norm: by the module's kind, so that it works for any model."""
     norms = (nn.LayerNorm, nn.RMSNorm, nn.GroupNorm, nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
     found = {name for name, _ in model.named_parameters() if name.rsplit(".", 1)[-1] == "bias"}
     for module_name, module in model.named_modules():
@@ -52,7 +52,7 @@ def no_decay_names(model: nn.Module) -> set[str]:
 
 
 def depth_of(name: str, num_layers: int) -> int:
-    """How deep a parameter lies: 0 for embeddings, then the layers, then what sits on top."""
+    """The depth of a parameter: 0 for embeddings, then the layers, then what sits on top."""
     layer = _LAYER.match(name)
     if layer:
         return int(layer[1]) + 1
@@ -60,10 +60,10 @@ def depth_of(name: str, num_layers: int) -> int:
 
 
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
-    """Groups for an optimizer: by decay and, where asked for, by depth. Frozen parameters are in none.
+    """Groups for an optimizer: by decay and, where requested, by depth. Frozen parameters are in none.
 
     Raises:
-        ConfigError: nothing is left to train, or depth was asked for and the model has no `layers.0`.
+        ConfigError: nothing is left to train, or depth was requested and the model has no `layers.0`.
     """
     plain = no_decay_names(model)
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]

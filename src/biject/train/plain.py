@@ -10,7 +10,7 @@ _TUPLE, _ITEMS = "!tuple", "!items"
 
 
 def to_plain(value: Any, *, where: str) -> Any:
-    """What JSON can hold.
+    """What JSON can represent.
 
     Raises:
         CheckpointError: an object that only pickle could write.
@@ -28,7 +28,7 @@ def to_plain(value: Any, *, where: str) -> Any:
             _ITEMS: [[to_plain(k, where=where), to_plain(v, where=f"{where}.{k}")] for k, v in value.items()]
         }
     raise CheckpointError(
-        f"{where} is a {type(value).__name__}, which a checkpoint cannot hold without pickle; "
+        f"{where} is a {type(value).__name__}, which a checkpoint cannot store without pickle; "
         "numbers, texts, lists, tuples and dicts of them it can."
     )
 

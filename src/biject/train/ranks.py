@@ -79,7 +79,7 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
     have = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.int32)
     dist.all_reduce(have)
     bucket: list[Tensor] = []
-    held = 0
+    size = 0
     for parameter, num_ranks in zip(trained, have.tolist(), strict=True):
         if not num_ranks:
             continue
@@ -87,12 +87,12 @@ def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
             parameter.grad = torch.zeros_like(parameter)
         gradient = parameter.grad
         if bucket and (
-            held > BUCKET_BYTES or (bucket[0].dtype, bucket[0].device) != (gradient.dtype, gradient.device)
+            size > BUCKET_BYTES or (bucket[0].dtype, bucket[0].device) != (gradient.dtype, gradient.device)
         ):
             _reduce(bucket)
-            bucket, held = [], 0
+            bucket, size = [], 0
         bucket.append(gradient)
-        held += gradient.numel() * gradient.element_size()
+        size += gradient.numel() * gradient.element_size()
     if bucket:
         _reduce(bucket)
 
@@ -136,7 +136,7 @@ def on_first(action: Callable[[], object]) -> None:
     if problem is not None:
         raise problem
     if failed:
-        raise CheckpointError("rank 0 could not write; its own message says why.")
+        raise CheckpointError("rank 0 could not write; see its own message.")
 
 
 def wait() -> None:

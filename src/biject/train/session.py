@@ -1,4 +1,4 @@
-"""`Session`: a model with its data and optimizer, ready to step; it owns where the run stands."""
+"""`Session`: a model with its data and optimizer, ready to step; it owns the run's state."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Session:
         without: assets of the model's source that checkpoints leave out.
 
     Attributes:
-        state: where the run stands.
+        state: the run's progress.
         engine: the arithmetic of a step.
         total_steps: optimizer steps of the whole run.
         epoch_ended: whether the last step was an epoch's last.
@@ -100,7 +100,7 @@ class Session:
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """The model's device."""
         return next(self.model.parameters()).device
 
     def windows(self) -> Iterator[list[Any]]:
@@ -131,7 +131,7 @@ class Session:
         return result
 
     def checkpoint(self, folder: Path) -> Path:
-        """Write where the run stands under `folder`; rank 0 writes, all wait.
+        """Write the run's state under `folder`; rank 0 writes, all wait.
 
         Raises:
             CheckpointError: the disk refuses; earlier checkpoints are as they were.
@@ -161,8 +161,8 @@ class Session:
         before = {**saved.config, "num_samples": saved.state.num_samples}
         differ = [key for key in now if key not in _MAY_DIFFER and before.get(key) != now[key]]
         if differ:
-            told = ", ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in differ)
-            raise CheckpointError(f"{folder} cannot be resumed with other settings: {told}.")
+            listed = ", ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in differ)
+            raise CheckpointError(f"{folder} cannot be resumed with other settings: {listed}.")
         checkpoints.read(self.model, folder)
         restore(saved, self.optimizer, self.schedule, self.scaler)
         self.state = saved.state

@@ -25,7 +25,7 @@ VERSION = 1
 
 @dataclass(kw_only=True)
 class TrainState:
-    """Where a run stands; tensors (moments, generators) are kept by their owners."""
+    """The progress of a run; tensors (moments, generators) are kept by their owners."""
 
     step: int = 0
     """Optimizer steps done."""
@@ -43,7 +43,7 @@ class TrainState:
 
 @dataclass(frozen=True, kw_only=True)
 class SavedState:
-    """A checkpoint's state as read: where the run stood, its settings, and what its objects held."""
+    """A checkpoint's state as read: the run's progress, its settings, and its objects' states."""
 
     folder: Path
     state: TrainState
@@ -76,7 +76,7 @@ def pack(
                 tensors[f"optimizer.{index}.{name}"] = value.detach().cpu().contiguous()
             else:
                 plain.setdefault(str(index), {})[name] = value
-    held = {
+    objects = {
         "optimizer": {"groups": saved["param_groups"], "plain": plain},
         "schedule": schedule.state_dict() if schedule is not None else None,
         "scaler": scaler.state_dict() if scaler is not None else None,
@@ -85,7 +85,7 @@ def pack(
         "version": VERSION,
         "num_ranks": ranks.count(),
         "state": asdict(state),
-        **{name: to_plain(value, where=name) for name, value in held.items()},
+        **{name: to_plain(value, where=name) for name, value in objects.items()},
         "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
     }
     return {
@@ -170,7 +170,7 @@ def _check_shapes(saved: SavedState, optimizer: Optimizer, moments: dict[int, di
     sizes = [len(group["params"]) for group in saved.optimizer["groups"]]
     own = [len(group["params"]) for group in optimizer.param_groups]
     if sizes != own:
-        raise ValueError(f"its groups hold {sizes} parameters, this run's {own}")
+        raise ValueError(f"its groups have {sizes} parameters, this run's {own}")
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, values in moments.items():
         for name, value in values.items():

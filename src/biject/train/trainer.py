@@ -49,7 +49,7 @@ class Trainer:
         model: what to train; our models and Hugging Face's bring their own loss.
         optimizer: an optimizer, or a function from the model to one; torch's fused AdamW by default.
         schedule: a function from (optimizer, total steps) to a schedule, or a name (`linear`, `cosine`,
-            `constant`); by default as the config says.
+            `constant`); by default the config's.
         step: `step(model, batch)` gives the mean loss, or a sum and its weight; the head's own by default.
         collate: makes a batch of samples; torch's `default_collate` by default.
         weigh: items that a mean loss is the mean of; labelled items or rows by default.
@@ -203,7 +203,7 @@ class Trainer:
                 return
 
     def _evaluate(self, session: Session, eval_dataset: Sequence[Any]) -> bool:
-        """Evaluate, remember, and say whether it is the best so far."""
+        """Evaluate, record it, and return whether it is the best so far."""
         state, config = session.state, session.config
         found = evaluate(
             self.model,

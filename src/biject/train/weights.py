@@ -32,7 +32,7 @@ def head_step(model: nn.Module, batch: Any) -> Tensor:
 
 def num_items(batch: Any, *, head: str | None = None) -> float:
     """Labelled items of a batch: labels that are not -100 (of a causal head, behind a row's first, which
-    nothing foretells), answers inside the text, or rows.
+    is not predicted), answers inside the text, or rows.
     """
     if isinstance(batch, Mapping):
         if head == "rtd" and "attention_mask" in batch:

@@ -71,7 +71,7 @@ LIES: list[tuple[object, bytes, str]] = [
     ('{"a":1e999}', b"", "too large"),
     ('{"a":' + "9" * 5000 + "}", b"", "out of range"),
     ("[" * 200_000, b"", "nested too deeply"),
-    (f'{{"a":{A},"a":{A}}}', b"\0" * 4, "'a' stands twice"),
+    (f'{{"a":{A},"a":{A}}}', b"\0" * 4, "'a' appears twice"),
     (f'{{"\\ud800":{A}}}', b"\0" * 4, "surrogate"),
     (f'{{"a":{A}}}\0', b"\0" * 4, "not JSON"),
     ('{"__metadata__":{"a":1}}', b"", "must be a string"),

@@ -78,10 +78,10 @@ class Code:
 @pytest.mark.parametrize(
     "content,message",
     [
-        ({"state_dict": {"a": torch.ones(1)}, "epoch": 3}, "under 'state_dict' lie dictionaries"),
+        ({"state_dict": {"a": torch.ones(1)}, "epoch": 3}, "has dictionaries under 'state_dict'"),
         ({"a": torch.ones(1), "epoch": 3}, "'epoch' must be a tensor, but is a int"),
-        ([torch.ones(1)], "holds a list"),
-        (torch.ones(1), "holds a Tensor"),
+        ([torch.ones(1)], "is a list"),
+        (torch.ones(1), "is a Tensor"),
         ({3: torch.ones(1)}, "3 is not a usable tensor name"),
         ({"a": torch.ones(2, 2).to_sparse()}, "dense tensor"),
         ({"a": torch.ones(2, dtype=torch.complex64)}, "complex64"),

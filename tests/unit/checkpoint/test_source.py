@@ -91,8 +91,8 @@ def test_single_file_wins_and_the_rest_is_other(make_sharded: Make) -> None:
     "weight_map,message",
     [
         ({"a": TWO, "z": ONE, "b": ONE, "ghost": TWO}, "'ghost'.*no shard has it"),
-        ({"a": ONE, "z": ONE, "b": ONE}, "'a' is in model-00001.*no shard has it"),
-        ({"a": ONE, "z": ONE, "b": TWO}, "'a' is in model-00001.*it is in model-00002"),
+        ({"a": ONE, "z": ONE, "b": ONE}, "'a' in model-00001.*no shard has it"),
+        ({"a": ONE, "z": ONE, "b": TWO}, "'a' in model-00001.*it is in model-00002"),
         ({"a": TWO, "z": ONE}, "'b', which model.safetensors.index.json does not name"),
         ({"a": TWO, "z": ONE, "b": "model-00003.safetensors"}, "model-00003.safetensors is missing"),
         ({"a": "../sharded/" + TWO}, "plain name"),
@@ -112,7 +112,7 @@ def test_index_that_lies(make_sharded: Make, weight_map: dict[str, object], mess
 def test_twice_in_two_shards(make_sharded: Make) -> None:
     folder = make_sharded()
     save_file({"a": torch.arange(6), "b": torch.ones(2, 3)}, folder / TWO)
-    with pytest.raises(CheckpointError, match="'b' stands in two shards"):
+    with pytest.raises(CheckpointError, match="'b' is in two shards"):
         open_source(folder)
 
 
@@ -131,8 +131,8 @@ def test_index_that_is_none(make_sharded: Make, index: str) -> None:
     [
         (b"[]", "it is a list"),
         (b"", "not JSON"),
-        (b'{"a":1,"a":2}', "'a' stands twice"),
-        (b'{"a":{"b":1,"b":2}}', "'b' stands twice"),
+        (b'{"a":1,"a":2}', "'a' appears twice"),
+        (b'{"a":{"b":1,"b":2}}', "'b' appears twice"),
         (b'{"a":NaN}', "NaN"),
         (b'{"a":-Infinity}', "Infinity"),
         (b"\xef\xbb\xbf{}", "BOM"),

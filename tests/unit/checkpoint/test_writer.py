@@ -151,7 +151,7 @@ def test_names_that_are_taken(tmp_path: Path, names: list[str]) -> None:
     [
         ({"a": torch.ones(2, dtype=torch.complex64)}, "complex64"),
         ({"a": torch.ones(2, 2).to_sparse()}, "dense"),
-        ({"a": torch.ones(2, device="meta")}, "hold data"),
+        ({"a": torch.ones(2, device="meta")}, "have data"),
         ({"a": 1.0}, "is a float"),
         ({"__metadata__": torch.ones(1)}, "tensor's name"),
         ({"\ud800": torch.ones(1)}, "tensor's name"),

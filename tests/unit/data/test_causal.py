@@ -27,7 +27,7 @@ def build(tokenizer: Tokenizer, texts: list[Any], **options: Any) -> Built:
 
 
 def learned(built: Built) -> list[int]:
-    """What the loss asks for, in order: a row's first token is never asked for."""
+    """What the loss counts, in order: a row's first token is never predicted."""
     pieces = built.dataset.pieces if isinstance(built.dataset, PackedDataset) else built.dataset
     return [label for sample in pieces[:] for label in sample["labels"][1:] if label != -100]
 
@@ -95,7 +95,7 @@ def test_cutting_is_told(letters: Tokenizer) -> None:
 def test_no_end_of_text(letters: Tokenizer, tmp_path: Path) -> None:
     built = build(letters, ["ab", "c"], end_of_text=False)
     assert [letters.decode(s["input_ids"]) for s in built.dataset] == ["ab"]
-    assert "1 texts of a single token are left out: nothing foretells it" in built.report.lines()
+    assert "1 texts of a single token are left out: there is no token to predict" in built.report.lines()
     with pytest.raises(InputError, match="no text has two tokens"):
         build(letters, ["c"], end_of_text=False)
     bare = load_tokenizer(write_wordpiece(tmp_path))

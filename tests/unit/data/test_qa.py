@@ -40,7 +40,7 @@ def test_windows_cover_the_context_and_point_at_the_answer(tokenizer: Tokenizer)
         held += 1
         assert CONTEXT[starts[first] : ends[last]] == "Berlin"
     assert held >= 1
-    assert f"{held} of {len(dataset)} windows hold their answer" in built.report.lines()
+    assert f"{held} of {len(dataset)} windows contain their answer" in built.report.lines()
     covered = {c for i, r in enumerate(dataset.rows) if r == 0 for c in dataset.ends[i]}
     assert len(CONTEXT) in covered
     assert dataset.rows == sorted(dataset.rows)

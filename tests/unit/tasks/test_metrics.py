@@ -1,4 +1,4 @@
-"""Metrics: known values, brute force, batches and processes put together."""
+"""Metrics: known values, brute force, batches put together."""
 
 from __future__ import annotations
 
@@ -173,12 +173,11 @@ def test_windows_of_a_question_are_judged_together() -> None:
     whole = metrics_for("qa", questions=qa_dataset())
     whole.update(outputs, batch)
     assert whole.result() == {"exact_match": 1.0, "f1": 1.0}
-    parts = [metrics_for("qa", questions=qa_dataset()) for _ in range(2)]
-    for part, rows in zip(parts, ([2, 0], [1]), strict=True):
+    parts = metrics_for("qa", questions=qa_dataset())
+    for rows in ([0], [1, 2]):
         chosen = SimpleNamespace(start_logits=starts[rows], end_logits=starts[rows])
-        part.update(chosen, {"attention_mask": torch.ones(len(rows), 6)}, rows)
-    parts[0].merge(parts[1])
-    assert parts[0].result() == whole.result()
+        parts.update(chosen, {"attention_mask": torch.ones(len(rows), 6)})
+    assert parts.result() == whole.result()
 
 
 @pytest.mark.parametrize(
@@ -191,20 +190,19 @@ def test_windows_of_a_question_are_judged_together() -> None:
         ("mlm", {}),
     ],
 )
-def test_merged_is_whole_and_names_are_those_of_the_result(task: str, options: dict[str, Any]) -> None:
+def test_batches_make_the_whole_and_names_are_those_of_the_result(task: str, options: dict[str, Any]) -> None:
     torch.manual_seed(0)
     shape = (6, 4, 3) if task in ("tokcls", "mlm") else (6, 3)
     logits, labels = torch.randn(shape), torch.randint(0, 3, shape[:-1])
     if "problem_type" in options:
         labels = (torch.rand(shape) > 0.5).float()
-    whole, first, second = (metrics_for(task, **options) for _ in range(3))
-    for metrics, part in ((whole, slice(None)), (first, slice(2)), (second, slice(2, None))):
+    whole, parts = (metrics_for(task, **options) for _ in range(2))
+    for metrics, part in ((whole, slice(None)), (parts, slice(2)), (parts, slice(2, None))):
         found = out(logits[part])
         if task == "mlm":
             found.loss = torch.nn.functional.cross_entropy(logits[part].view(-1, 3), labels[part].view(-1))
         metrics.update(found, {"labels": labels[part]})
-    first.merge(second)
-    assert first.result() == pytest.approx(whole.result())
+    assert parts.result() == pytest.approx(whole.result())
     assert set(whole.result()) | {"loss"} == set(metric_names(task, **options))
     assert set(whole.result()) == set(whole.names)
 
