@@ -1,10 +1,10 @@
-"""What a model holds, against what its weight plan and its declared adapters know: nothing is lost in silence."""
+"""What a model holds against what its weight plan and declared adapters know: nothing is lost in silence."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -12,9 +12,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from biject.errors import BijectError, CheckpointError, WeightsError
-
-if TYPE_CHECKING:
-    from biject.model import Model
+from biject.model import Model
 
 T = TypeVar("T")
 _LISTED = 8
@@ -36,8 +34,8 @@ def bound_parameters(model: Model) -> dict[str, Tensor]:
     missing = sorted(known - held.keys())
     if missing:
         raise WeightsError(
-            f"The checkpoint's {_names(missing)} cannot be written: the model has no such parameter any more. "
-            "A module was replaced or wrapped: keep its parameters' names, as a subclass does, or unwrap it."
+            f"The checkpoint's {_names(missing)} cannot be written: the model no longer has them. A module was "
+            "replaced or wrapped: keep its parameters' names, as a subclass does, or unwrap it."
         )
     tied = {id(held[name]) for name in known}
     strange = [name for name, tensor in held.items() if name not in known and id(tensor) not in tied]

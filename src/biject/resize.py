@@ -7,9 +7,7 @@ drawn in HF's order, so that the same seed gives HF's rows, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,23 +15,10 @@ from torch.distributions import constraints
 from torch.distributions.multivariate_normal import MultivariateNormal
 
 from biject.errors import InputError
-
-if TYPE_CHECKING:
-    from biject.model import Model
+from biject.model import Model, Vocabulary
 
 _SPREAD = 1e-9
 """How much of the old rows' covariance new rows have: all but none, so that logits stay what they were."""
-
-
-class Vocabulary(Protocol):
-    """The side of a tokenizer that a model needs: `biject.tokenization.tokenizer.Tokenizer` has it."""
-
-    @property
-    def vocab(self) -> Mapping[str, int]:
-        """Every token's id."""
-
-    def changed_files(self) -> Mapping[str, bytes]:
-        """Files that say something else since tokens were added."""
 
 
 def resize(
@@ -75,7 +60,7 @@ def resize(
     model.settled = {**model.settled, "vocab_size": count}
 
 
-def _resize_output(output: nn.Module, count: int, std: float | None, *, tied: bool) -> None:
+def _resize_output(output: nn.Linear, count: int, std: float | None, *, tied: bool) -> None:
     """The matrix, unless it is the token table, and the bias: where tied, HF gives added tokens 0."""
     output.out_features = count
     if not tied:

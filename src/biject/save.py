@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -18,10 +18,8 @@ from biject._version import __version__
 from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.writer import write_folder
+from biject.model import Model
 from biject.parameters import adapter_files, bound_parameters, full_tensor, on_first_rank
-
-if TYPE_CHECKING:
-    from biject.model import Model
 
 RECORD = "biject.json"
 """The file in which an export says what in it was made new."""

@@ -1,4 +1,4 @@
-"""One rank of a model sharded by FSDP2. `torchrun sharded_worker.py FOLDER OUT`: one step, and both exports."""
+"""One rank of a model sharded by FSDP2: `torchrun sharded_worker.py FOLDER OUT`; a step, and both exports."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard
 
-from biject.model import Model, load
+from biject.pretrained import PretrainedModel as Model
+from biject.pretrained import load
 
 
 def batch(model: Model) -> dict[str, Tensor]:
@@ -40,7 +41,9 @@ def shard(model: Model) -> None:
 
 def run(model: Model, out: Path) -> dict[str, Any]:
     """Export, one training step, export again."""
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)  # FSDP2: before a forward pass gathers the root
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=1e-3
+    )  # FSDP2: before a forward pass gathers the root
     model.save_pretrained(out / "before")
     with torch.no_grad():
         given = {name: value for name, value in batch(model).items() if name != "labels"}

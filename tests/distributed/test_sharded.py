@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from biject.model import load
+from biject.pretrained import load
 from biject.verify.reference import make_reference
 from distributed.sharded_worker import run
 
@@ -74,8 +74,8 @@ def test_forward_is_one_process_s(name: str, folders: dict[str, Path]) -> None:
 
 @pytest.mark.parametrize("name", CELLS)
 def test_one_step_is_one_process_s(name: str, folders: dict[str, Path]) -> None:
-    """Both ranks have the same batch, so that the mean of two equal gradients is theirs, to the bit: (g + g) / 2
-    is exact in binary floating point.
+    """Both ranks have the same batch, so that the mean of two equal gradients is theirs, to the bit:
+    (g + g) / 2 is exact in binary floating point.
     """
     one, two = (load_file(folders[key] / name / "after" / "model.safetensors") for key in ("one", "two"))
     before = load_file(folders["source"] / name / "model.safetensors")

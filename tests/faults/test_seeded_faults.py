@@ -13,7 +13,7 @@ import pytest
 
 from biject.cli.main import main
 from biject.families import ALL_HEADS, families
-from biject.model import load
+from biject.pretrained import load
 from biject.verify import verify_export
 from biject.verify.faults import file_faults, level, plant_files
 from biject.verify.faults.file_faults import FILE_FAULTS, OPENING, FileFault

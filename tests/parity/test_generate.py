@@ -12,8 +12,9 @@ import torch
 
 from biject.errors import InputError
 from biject.families import families
-from biject.model import Model, load
+from biject.model import Model
 from biject.nn.decode import Decoding
+from biject.pretrained import load
 from biject.verify.hf import quiet
 from parity.harness import hf_model
 from parity.variants import VARIANTS

@@ -14,7 +14,7 @@ import torch
 from biject.config.activations import ACTIVATIONS, PARAMETRIC
 from biject.errors import BijectError
 from biject.families import ALL_HEADS, families
-from biject.model import load
+from biject.pretrained import load
 from biject.verify.hf import quiet
 from biject.verify.inputs import probe_cases, training_case
 from biject.verify.reference import AUTO_CLASSES, make_reference

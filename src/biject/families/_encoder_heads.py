@@ -1,4 +1,4 @@
-"""Heads of encoders: HF's classes with the names that each adds to the base model's, and how they are built."""
+"""Heads of encoders: HF's classes, the names that each adds to the base model's, and how they are built."""
 
 from __future__ import annotations
 
@@ -64,9 +64,7 @@ def encoder_heads(
             hf_class=f"{stem}ForTokenClassification", slots=output(linear("head.out", "classifier"))
         ),
         "qa": Head(hf_class=f"{stem}ForQuestionAnswering", slots=output(linear("head.out", qa))),
-        "mlm": Head(
-            hf_class=f"{stem}ForMaskedLM", slots=lambda v: join(backbone(v), mlm(v)), also=also_mlm
-        ),
+        "mlm": Head(hf_class=f"{stem}ForMaskedLM", slots=lambda v: join(backbone(v), mlm(v)), also=also_mlm),
     }
 
 

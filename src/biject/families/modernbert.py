@@ -84,7 +84,9 @@ def rope_of(v: Values, kind: str) -> RopeConfig:
     given = (nested.get(kind) if isinstance(nested, dict) else nested) or {"rope_type": "default"}
     if not isinstance(given, dict):
         raise ConfigError(
-            "config.json: `rope_parameters` should be an object by kind of attention: " + ", ".join(_BASES) + "."
+            "config.json: `rope_parameters` should be an object by kind of attention: "
+            + ", ".join(_BASES)
+            + "."
         )
     flat = {"rope_theta": v[_BASES[kind]], **given, **(v["rope_scaling"] or {})}
     values = {**v, "rope_parameters": flat, "rope_scaling": None, "rope_theta": flat["rope_theta"]}

@@ -6,7 +6,7 @@ Source: transformers 5.23, generation/utils.py (`generate`, `_sample`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,10 +17,8 @@ from biject.generate.prompt import Prompt, prompt_of
 from biject.generate.scores import choose, processors
 from biject.generate.settings import Settings, settings_of
 from biject.generate.stopping import StopStrings, VocabularyLike
+from biject.model import Model
 from biject.nn.decode import Decoding
-
-if TYPE_CHECKING:
-    from biject.model import Model
 
 
 class Streamer(Protocol):
@@ -120,7 +118,7 @@ def _refuse_unusable(scores_BV: Tensor) -> None:
 
 
 def _trained_length(model: Model) -> int | None:
-    ropes = [layer.attn.rope for layer in model.layers if layer.attn.rope is not None]
+    ropes = [one.rope for one in model.attentions if one.rope is not None]
     if ropes:
         return ropes[0].max_position_embeddings
     return model.config.embedding.max_position_embeddings

@@ -1,4 +1,4 @@
-"""Self-attention: projections, norms and positions of heads, a kernel, the way out. One module for all models.
+"""Self-attention: projections, norms and positions of heads, a kernel, the way out; one module for all.
 
 Source: transformers 5.23, modeling_bert.py (BertSelfAttention), modeling_llama.py (LlamaAttention),
 modeling_qwen3.py, modeling_gpt2.py, modeling_modernbert.py, modeling_deberta_v2.py.
@@ -36,7 +36,10 @@ class Attention(nn.Module):
         self.spec, self.rope = spec, config.rope
         wide, narrow = spec.num_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim
         self.widths = (wide, narrow, narrow)
-        self.qkv_proj = self.q_proj = self.k_proj = self.v_proj = None
+        self.qkv_proj: nn.Module | None = None
+        self.q_proj: nn.Module | None = None
+        self.k_proj: nn.Module | None = None
+        self.v_proj: nn.Module | None = None
         if config.fused:
             self.qkv_proj = make_linear(
                 width, wide + 2 * narrow, bias=config.qkv_bias, transposed=config.transposed
@@ -73,6 +76,8 @@ class Attention(nn.Module):
         dropout = self.spec.dropout if self.training else 0.0
         positions = _NO_POSITIONS
         if self.relative is not None:
+            assert self.q_proj is not None
+            assert self.k_proj is not None
             positions = self.relative.positions(plan.relative_table, self.q_proj, self.k_proj)
         opaque = isinstance(plan.layout, Packed) and torch.compiler.is_compiling()
         if opaque or plan.kernels[self.operation].takes_rows(plan.layout, q_TD, dropout):
@@ -91,6 +96,9 @@ class Attention(nn.Module):
         if self.qkv_proj is not None:
             q_TD, k_TD, v_TD = self.qkv_proj(x_TD).split(self.widths, dim=-1)
             return q_TD, k_TD, v_TD
+        assert self.q_proj is not None
+        assert self.k_proj is not None
+        assert self.v_proj is not None
         return self.q_proj(x_TD), self.k_proj(x_TD), self.v_proj(x_TD)
 
     def _bucket(
@@ -154,16 +162,18 @@ class Attention(nn.Module):
         dropout: float,
     ) -> Tensor:
         """The same for kernels that take all rows at once: norms and positions row by row, (T, H·E)."""
-        heads = []
-        for x_TD, norm in ((q_TD, self.q_norm), (k_TD, self.k_norm)):
-            x_THE = split_heads(x_TD, x_TD.shape[-1] // self.spec.head_dim)
-            x_THE = x_THE if norm is None else norm(x_THE)
-            if self.rope is not None:
-                x_THE = rotated(x_THE, *plan.rope[self.rope], float32=self.rope.float32)
-            heads.append(x_THE)
+        q_THE, k_TGE = self._row_heads(q_TD, self.q_norm, plan), self._row_heads(k_TD, self.k_norm, plan)
         v_TGE = split_heads(v_TD, v_TD.shape[-1] // self.spec.head_dim)
         if opaque:
-            return attend_opaque(self, *heads, v_TGE, plan, positions, dropout=dropout)
+            return attend_opaque(self, q_THE, k_TGE, v_TGE, plan, positions, dropout=dropout)
         attend_rows = plan.kernels[self.operation].attend_rows
         assert attend_rows is not None
-        return attend_rows(*heads, v_TGE, plan.layout, self.spec)
+        return attend_rows(q_THE, k_TGE, v_TGE, plan.layout, self.spec)
+
+    def _row_heads(self, x_TD: Tensor, norm: nn.Module | None, plan: BatchPlan) -> Tensor:
+        """Heads of rows, normalised and rotated: (T, H·E) → (T, H, E)."""
+        x_THE = split_heads(x_TD, x_TD.shape[-1] // self.spec.head_dim)
+        x_THE = x_THE if norm is None else norm(x_THE)
+        if self.rope is None:
+            return x_THE
+        return rotated(x_THE, *plan.rope[self.rope], float32=self.rope.float32)

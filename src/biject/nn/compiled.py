@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from biject.config.layers import AttentionSpec
-from biject.nn.attend import attend, merge_heads
+from biject.nn.attend import attend, merge_heads, split_heads
 from biject.nn.layout import BucketIndex, Packed
 from biject.nn.masks import bucket_mask
 from biject.nn.plan import BatchPlan
@@ -61,13 +61,14 @@ def _context(
     for bucket in index.buckets:
         mask = bucket_mask(spec.mask_kind, bucket, device=q.device, always=True)
         queries, keys, values = (
-            take(x.flatten(1)).unflatten(-1, x.shape[1:]).transpose(1, 2)
+            split_heads(take(x.flatten(1)), x.shape[1]).transpose(1, 2)
             for take, x in ((bucket.query_grid, q), (bucket.key_grid, k), (bucket.key_grid, v))
         )
         if terms:
             context, _ = attend_relative(
                 queries, keys, values,
-                mask=mask, positions=(pos_k, pos_q), distances=distances, span=span, terms=terms, dropout=dropout,
+                mask=mask, positions=(pos_k, pos_q), distances=distances,
+                span=span, terms=terms, dropout=dropout,
             )  # fmt: skip
         else:
             context = attend(queries, keys, values, mask=mask, spec=spec, dropout=dropout)
@@ -106,7 +107,7 @@ def _(*inputs: Any) -> tuple[Tensor, Tensor]:
 )
 def _attend_packed_backward(grad: Tensor, state: Tensor, *inputs: Any) -> tuple[Tensor, ...]:
     q = inputs[0]
-    trained = [x if x is None else x.detach().requires_grad_() for x in inputs[:_TRAINED]]
+    trained: list[Any] = [x if x is None else x.detach().requires_grad_() for x in inputs[:_TRAINED]]
     devices = [q.device] if q.is_cuda else []
     with torch.random.fork_rng(devices, enabled=bool(state.numel())), torch.enable_grad():
         if state.numel():

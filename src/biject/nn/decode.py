@@ -37,7 +37,7 @@ class Decoding:
         specs = model.attention_specs
         self.always = any(spec.upcast for spec in specs)
         self.kinds = frozenset(spec.mask_kind for spec in specs)
-        attentions = [layer.attn for layer in model.layers]
+        attentions = model.attentions
         operations = {attention.operation for attention in attentions}
         self.kernels = {operation: kernel(operation, self.device, "fast") for operation in operations}
         self.cache = KVCache(attentions, batch=batch, length=length, dtype=model.dtype, device=self.device)

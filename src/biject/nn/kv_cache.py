@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from biject.nn.plan import AttentionModule
 
 _ROOM = 2
 """A buffer with a window holds this many windows, so that it is seldom moved."""
@@ -28,7 +30,7 @@ class KVCache:
 
     def __init__(
         self,
-        attentions: Iterable[nn.Module],
+        attentions: Iterable[AttentionModule],
         *,
         batch: int,
         length: int,
@@ -36,7 +38,7 @@ class KVCache:
         device: torch.device,
     ) -> None:
         self.length = length
-        self._buffers: dict[nn.Module, _Buffer] = {}
+        self._buffers: dict[AttentionModule, _Buffer] = {}
         for attention in attentions:
             spec = attention.spec
             room = length if spec.window is None else min(length, _ROOM * spec.window)
@@ -48,7 +50,7 @@ class KVCache:
         """What the buffers take."""
         return sum(buffer.both.nbytes for buffer in self._buffers.values())
 
-    def update(self, attention: nn.Module, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
+    def update(self, attention: AttentionModule, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
         """Keep those of this call; give all that this layer looks at, (B, G, S, E) each.
 
         Views of the buffers: good until the next update.

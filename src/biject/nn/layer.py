@@ -21,6 +21,11 @@ class Layer(nn.Module):
     modeling_gpt2.py (GPT2Block).
     """
 
+    attn: nn.Module
+    attn_norm: nn.Module
+    mlp: nn.Module
+    mlp_norm: nn.Module
+
     def __init__(self, config: LayerConfig) -> None:
         super().__init__()
         pre = config.placement == "pre"

@@ -31,9 +31,11 @@ class MLP(nn.Module):
         def linear(inputs: int, outputs: int) -> nn.Module:
             return make_linear(inputs, outputs, bias=config.bias, transposed=config.transposed)
 
-        self.gate_up_proj = linear(width, 2 * inner) if fused else None
-        self.gate_proj = linear(width, inner) if config.gate == "separate" else None
-        self.up_proj = None if fused else linear(width, inner)
+        if fused:
+            self.gate_up_proj = linear(width, 2 * inner)
+        else:
+            self.gate_proj = linear(width, inner) if config.gate == "separate" else None
+            self.up_proj = linear(width, inner)
         self.down_proj = linear(inner, width)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -42,7 +44,7 @@ class MLP(nn.Module):
         return (RowOp("activation", self.config.act, self.config.intermediate_size),)
 
     def forward(self, x_TD: Tensor) -> Tensor:
-        if self.gate_up_proj is not None:
+        if self.config.gate == "fused":
             gate_TF, up_TF = self.gate_up_proj(x_TD).chunk(2, dim=-1)
             inner_TF = self.act(gate_TF) * up_TF
         elif self.gate_proj is not None:

@@ -42,7 +42,7 @@ class Linear(nn.Linear):
 
     def row_ops(self) -> tuple[RowOp, ...]:
         """The product."""
-        form: Form = "plain" if self.bias is None else "bias"
+        form: Form = "bias" if isinstance(self.bias, Tensor) else "plain"
         return (RowOp("linear", form, self.in_features, self.out_features),)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,8 +13,6 @@ from biject.nn.layout import AttentionBucket, BucketIndex, Layout, Packed
 
 ColumnRule = Callable[[int, int], int]
 """(number of tokens, columns of the grid) → how many columns attention computes."""
-
-T = TypeVar("T")
 
 MIN_QUERIES = 16
 """Fewer query rows can change a row's bits (docs/packing.md)."""
@@ -150,7 +148,7 @@ def first_only(layout: Packed, *, num_rows: int = 0) -> Packed:
         layout: the whole batch.
         num_rows: compute at least so many rows; the first one is repeated.
     """
-    device, base, buckets = layout.first_B.device, 0, []
+    device, base, buckets, query_rows = layout.first_B.device, 0, [], []
     outputs = torch.empty(layout.num_rows, dtype=torch.long, device=device)
     for bucket in layout.buckets:
         queries = min(bucket.queries, MIN_QUERIES)
@@ -159,12 +157,12 @@ def first_only(layout: Packed, *, num_rows: int = 0) -> Packed:
             rows = torch.arange(rows.start, rows.stop, device=device)
         rows_BQ = rows.view(bucket.batch, bucket.queries)[:, :queries]
         outputs[rows_BQ[:, 0]] = base + torch.arange(bucket.batch, device=device) * queries
-        buckets.append(replace(bucket, queries=queries, query_rows=rows_BQ.reshape(-1)))
+        query_rows.append(rows_BQ.reshape(-1))
+        buckets.append(replace(bucket, queries=queries, query_rows=query_rows[-1]))
         base += bucket.batch * queries
     sizes = layout.index.sizes.clone()
     sizes[:, 1].clamp_(max=MIN_QUERIES)
-    query_rows = torch.cat([bucket.query_rows for bucket in buckets])
-    index = replace(layout.index, sizes=sizes, query_rows=query_rows)
+    index = replace(layout.index, sizes=sizes, query_rows=torch.cat(query_rows))
     narrowed = replace(layout, index=index, buckets=tuple(buckets), unsort_index_T=outputs)
     return select(narrowed, layout.first_B, num_rows=num_rows)
 
@@ -195,7 +193,7 @@ def to_device(layout: Layout, device: torch.device) -> Layout:
     if not isinstance(layout, Packed) or device.type == "cpu":
         return layout
 
-    def moved(x: T) -> T:
+    def moved(x: Any) -> Any:
         return x.to(device, non_blocking=True) if isinstance(x, Tensor) else x
 
     index = replace(

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from biject.config.layers import MaskKind
+from biject.config.layers import AttentionSpec, MaskKind
 from biject.config.rope import RopeConfig
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.exact import min_rows
@@ -22,10 +22,26 @@ from biject.nn.layout import Layout
 from biject.nn.rowwise import RowOp
 
 
+class AttentionModule(Protocol):
+    """What the planner asks of a layer's `attn`: ours, or one that another package brings."""
+
+    @property
+    def spec(self) -> AttentionSpec:
+        """Which masks it needs, and what its kernel computes."""
+
+    @property
+    def rope(self) -> RopeConfig | None:
+        """Which rotary positions it needs."""
+
+    @property
+    def operation(self) -> Operation:
+        """The row of the kernels' table whose probe speaks for it."""
+
+
 class KeyValues(Protocol):
     """Earlier keys and values, which generation passes in."""
 
-    def update(self, attention: nn.Module, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
+    def update(self, attention: AttentionModule, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
         """Keep those of this call; give all that this layer looks at, (B, G, S, E) each."""
 
 

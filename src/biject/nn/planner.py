@@ -230,7 +230,7 @@ def _compute_dtype(model: Transformer) -> torch.dtype:
 
 
 def _kernels(model: Transformer, device: torch.device, numerics: Numerics) -> Mapping[Operation, Kernel]:
-    operations = dict.fromkeys(layer.attn.operation for layer in model.layers)
+    operations = dict.fromkeys(attention.operation for attention in model.attentions)
     return {operation: kernel(operation, device, numerics) for operation in operations}
 
 
@@ -244,12 +244,10 @@ def _keys(kernels: Mapping[Operation, Kernel]) -> ColumnRule:
 
 def _attention_is_exact(model: Transformer, choice: _Choice) -> bool:
     """Whether buckets attend with the bits of the whole grid."""
-    asked = {
-        (layer.attn.operation, layer.attn.spec.head_dim, layer.attn.spec.window) for layer in model.layers
-    }
+    kinds = {(one.operation, one.spec.head_dim, one.spec.window) for one in model.attentions}
     return all(
         attention_holds(operation, choice.kernels[operation].keys, head_dim, choice.dtype, window=window)
-        for operation, head_dim, window in sorted(asked, key=str)
+        for operation, head_dim, window in sorted(kinds, key=str)
     )
 
 

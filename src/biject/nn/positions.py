@@ -36,8 +36,8 @@ def attention_masks(model: Transformer, batch: Batch, request: HeadRequest, layo
 
 
 def _joined_texts(model: Transformer, batch: Batch, layout: Layout) -> dict[MaskKind, Tensor | None]:
-    """Masks of rows that hold several texts, where HF looks for them: in causal models without a mask that use
-    no cache, as in training with checkpointing.
+    """Masks of rows that hold several texts, where HF looks for them: in causal models without a mask that
+    use no cache, as in training with checkpointing.
     """
     no_cache = model.config.split_at_jumps or (model.gradient_checkpointing and model.training)
     if not no_cache or batch.attention_mask is not None or batch.position_ids is None:
@@ -52,7 +52,7 @@ def rope_rows(model: Transformer, batch: Batch, layout: Layout) -> Mapping[RopeC
 
     Positions are 0, 1, 2, … along the columns where none are given, whatever is padding, as HF counts.
     """
-    configs = dict.fromkeys(layer.attn.rope for layer in model.layers if layer.attn.rope is not None)
+    configs = dict.fromkeys(one.rope for one in model.attentions if one.rope is not None)
     if not configs:
         return {}
     positions = batch.position_ids

@@ -45,8 +45,8 @@ def build(config: Any) -> nn.Module:
     if kind not in _MODULES:
         known = ", ".join(sorted(each.__name__ for each in _MODULES))
         raise ConfigError(
-            f"No module builds a {kind.__module__}.{kind.__qualname__}; there are modules for {known}. Register "
-            "one with `biject.nn.registry.builds`, and name it in the entry points `biject.modules`."
+            f"No module builds a {kind.__module__}.{kind.__qualname__}; there are modules for {known}. "
+            "Register one with `biject.nn.registry.builds`, and name it in the entry points `biject.modules`."
         )
     return _MODULES[kind](config)
 

@@ -51,8 +51,8 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor, *, float32: bool = False) -> Te
     """Each pair (i, i + E / 2) of every head rotated by its token's angle.
 
     Heads come before tokens, (B, H, L, E) with angles (B, L, E), or after them, (T, H, E) with (T, E). In
-    HF's order, which is also the order in which autograd adds up the two gradients; `float32` casts `x` twice,
-    as HF does (modeling_modernbert.py), so that its gradient is the sum of two that were cast.
+    HF's order, which is also the order in which autograd adds up the two gradients; `float32` casts `x`
+    twice, as HF does (modeling_modernbert.py), so that its gradient is the sum of two that were cast.
     """
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     if float32:

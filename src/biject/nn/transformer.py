@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from biject.nn.heads import make_head
 from biject.nn.layer import Layer
 from biject.nn.modules import Linear, make_norm
 from biject.nn.output import ModelOutput
-from biject.nn.plan import BatchPlan
+from biject.nn.plan import AttentionModule, BatchPlan
 from biject.nn.planner import Planner
 from biject.nn.relative import RelativeTable
 from biject.nn.rotary import Rotary
@@ -63,13 +64,13 @@ class Transformer(nn.Module):
         with Traces(None, *request.trace_names) as traces:
             x_TD = self.embed_rows(plan)
             x_TD = self.run_layers(x_TD, plan)
-            output = self.head(x_TD, plan.last)
+            output: ModelOutput = self.head(x_TD, plan.last)
         return output.with_traces(request, traces, plan.layout.grid)
 
     def embed_rows(self, plan: BatchPlan) -> Tensor:
         """The rows that go into the first layer: tables, norm, dropout, projection."""
         sizes, layout = self.config.embedding, plan.layout
-        x_TD = self.embed(layout, plan.batch)
+        x_TD: Tensor = self.embed(layout, plan.batch)
         if sizes.projection == "before-norm":
             x_TD = self.embed_proj(x_TD)
         x_TD = self.embed_norm(x_TD)
@@ -79,7 +80,6 @@ class Transformer(nn.Module):
         x_TD = self.embed_dropout(x_TD)
         if sizes.projection == "after-norm":
             x_TD = self.embed_proj(x_TD)
-        assert isinstance(x_TD, Tensor)
         return x_TD
 
     def run_layers(self, x_TD: Tensor, plan: BatchPlan) -> Tensor:
@@ -87,7 +87,8 @@ class Transformer(nn.Module):
         final = len(self.config.layer_order) - 1
         emit("hidden", x_TD)
         for step, index in enumerate(steps(self.config.layer_order)):
-            run, here = self.layers[index], plan.last if step == final else plan
+            run: Any = self.layers[index]
+            here = plan.last if step == final else plan
             if self.gradient_checkpointing and self.training:
                 run = partial(checkpoint, run, use_reentrant=False)
             x_TD = run(x_TD, here)
@@ -107,9 +108,14 @@ class Transformer(nn.Module):
         return self.embed.tokens.weight.dtype
 
     @property
+    def attentions(self) -> tuple[AttentionModule, ...]:
+        """Of each distinct layer."""
+        return tuple(cast(AttentionModule, layer.attn) for layer in self.layers)
+
+    @property
     def attention_specs(self) -> tuple[AttentionSpec, ...]:
         """Of each distinct layer."""
-        return tuple(layer.attn.spec for layer in self.layers)
+        return tuple(attention.spec for attention in self.attentions)
 
     @property
     def row_modules(self) -> tuple[nn.Module, ...]:

@@ -22,7 +22,7 @@ _IGNORED = -100
 
 def vocab_loss(
     x_KD: Tensor,
-    decoder: nn.Module,
+    decoder: nn.Linear,
     labels_K: Tensor,
     places_K: Tensor,
     *,
@@ -58,7 +58,7 @@ def vocab_loss(
 
 def vocab_scores(
     x_KD: Tensor,
-    decoder: nn.Module,
+    decoder: nn.Linear,
     labels_K: Tensor,
     places_K: Tensor,
     *,
@@ -103,7 +103,7 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        decoder: nn.Module,
+        decoder: nn.Linear,
         labels_K: Tensor,
         places_K: Tensor,
         total: int,
@@ -139,9 +139,9 @@ class _Chunked(torch.autograd.Function):
 class _Chunk(NamedTuple):
     """Some rows, and how their losses are made."""
 
-    decoder: nn.Module
-    x_CD: Tensor
-    labels_C: Tensor
+    decoder: nn.Linear
+    x_CD: Tensor  # noqa: N815
+    labels_C: Tensor  # noqa: N815
     scale: float
     """One over the number of labelled rows."""
     float32: bool
@@ -172,7 +172,8 @@ def _add_gradients(grads: list[Tensor | None], at: slice, chunk: _Chunk) -> Tens
     delta_CV[rows, labels_C[rows]] -= 1
     delta_CV *= (real_C.to(delta_CV.dtype) * chunk.scale).unsqueeze(-1)
     delta_CV = delta_CV.to(dtype)
-    grad_x, grad_weight, grad_bias = (*grads, None)[:3]
+    grad_x, grad_weight = grads[:2]
+    grad_bias = grads[2] if len(grads) > 2 else None
     if grad_x is not None:
         grad_x[at] = (delta_CV @ weight_VD.to(dtype)).to(grad_x.dtype)
     if grad_weight is not None:
@@ -192,9 +193,9 @@ def _add_any_gradients(grads: list[Tensor | None], at: slice, chunk: _Chunk) -> 
         loss = (losses_C * real_C.to(losses_C.dtype)).sum() * chunk.scale
     needed = [index for index, grad in enumerate(grads) if grad is not None]
     inputs = [(x_CD, *parameters)[index] for index in needed]
-    for index, found in zip(needed, torch.autograd.grad(loss, inputs, allow_unused=True), strict=True):
+    for index, found in zip(needed, torch.autograd.grad(loss, inputs, materialize_grads=True), strict=True):
         grad = grads[index]
-        if found is None or grad is None:
+        if grad is None:
             continue
         if index == 0:
             grad[at] = found

@@ -18,7 +18,8 @@ from biject.data.qa import QaDataset
 from biject.errors import ConfigError, InputError
 from biject.identify import Identity
 from biject.inspection import identify_source
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens
 from biject.tasks.metrics import metric_names, metrics_for
@@ -161,9 +162,7 @@ def _own_labels(found: Identity) -> tuple[str, ...]:
     if given:
         names = {int(index): str(label) for index, label in given.items()}
         return tuple(names[index] for index in sorted(names))
-    return tuple(
-        f"LABEL_{index}" for index in range(found.config.head.num_labels)
-    )
+    return tuple(f"LABEL_{index}" for index in range(found.config.head.num_labels))
 
 
 def _known_labels(recipe: FinetuneRecipe, found: Identity) -> tuple[str, ...] | None:

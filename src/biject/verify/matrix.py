@@ -171,7 +171,7 @@ def verify_cell(name: str, head: str, folder: Path, *, weights: str, lock: Path 
 
 
 def _export_and_verify(name: str, head: str, folder: Path, *, weights: str, lock: Path | None) -> Report:
-    from biject.model import load
+    from biject.pretrained import load
     from biject.verify.export import verify_export
     from biject.verify.reference import make_reference
 

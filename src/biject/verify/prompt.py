@@ -6,8 +6,8 @@ from pathlib import Path
 
 import torch
 
-from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.errors import InputError
+from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.verify.hf import quiet
 from biject.verify.inputs import Case
 

@@ -97,7 +97,7 @@ class Subject:
     @cached_property
     def ours(self) -> Model:
         """The export as Biject loads it, in eval mode."""
-        from biject.model import load
+        from biject.pretrained import load
 
         resolved = resolved_by_tensors(self.export)
         return load(self.folder, dtype=self.dtype, layout="padded", legacy=resolved.get("legacy"))

@@ -171,8 +171,8 @@ def make_plan(
 
 
 def _is_new(slot: Slot, names: Collection[str], spelling: Spelling) -> bool:
-    """Whether a parameter of a new head is made anew: the output always, what is before it unless the file has
-    it under the same name, as HF finds it (ModernBERT's heads share their dense layer).
+    """Whether a parameter of a new head is made anew: the output always, what is before it unless the file
+    has it under the same name, as HF finds it (ModernBERT's heads share their dense layer).
     """
     output = slot.memory.startswith(("head.out.", "head.decoder."))
     return not slot.base and (output or spelling.name(slot) not in names)

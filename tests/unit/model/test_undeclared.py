@@ -1,17 +1,19 @@
-"""Parameters that somebody added: refused by name while nobody declared them, saved and resumed once declared."""
+"""Parameters that somebody added: refused by name until they are declared, then saved and resumed."""
 
 from __future__ import annotations
 
 from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor, nn
 
 from biject.config.recipe import TrainConfig
 from biject.errors import WeightsError
-from biject.model import Model, load
+from biject.model import Model
 from biject.nn.modules import Linear
 from biject.parameters import read_adapters
+from biject.pretrained import load
 from biject.train import checkpoints
 from biject.train.trainer import Trainer
 from biject.verify.reference import make_reference

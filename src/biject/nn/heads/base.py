@@ -26,7 +26,7 @@ class Head(nn.Module):
     Subclasses say which rows they read (`rows`) before the layers run, and compute them afterwards.
     """
 
-    output_matrix: nn.Module | None = None
+    output_matrix: nn.Linear | None = None
     """The linear over the vocabulary of a language model: it may hold the token table."""
 
     def __init__(self, config: ModelConfig, head: HeadConfig) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -36,7 +36,7 @@ class VocabHead(Dense, Head):
     @property
     def output_matrix(self) -> Linear:  # type: ignore[override]
         """The linear over the vocabulary."""
-        return cast(Linear, self.decoder)
+        return self.decoder
 
     def rows(self, batch: Batch, request: HeadRequest, *, packed: bool) -> HeadRows:
         requested, targets = request.logits_at, self._targets(request)
@@ -45,7 +45,8 @@ class VocabHead(Dense, Head):
                 raise InputError("Give `labels` or `logits_at`, not both: a loss needs the labelled rows.")
             if requested.shape != batch.shape:
                 raise InputError(
-                    f"`logits_at` must be (batch, length) {tuple(batch.shape)}; found {tuple(requested.shape)}."
+                    f"`logits_at` must be (batch, length) {tuple(batch.shape)}; found "
+                    f"{tuple(requested.shape)}."
                 )
             return HeadRows(some=True, read_BL=requested.to(torch.bool))
         if targets is None:

@@ -6,8 +6,8 @@ import json
 from collections.abc import Mapping
 
 from biject.checkpoint.header import LENGTH_BYTES
-from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.families import ALL_HEADS
+from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.verify.faults.copy import Copy
 from biject.verify.faults.outcome import DoesNotApply
 from biject.weights.plan import find_spelling

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from biject.identify import architecture_of, identify
-from biject.model import same_tensors
+from biject.pretrained import same_tensors
 from biject.verify.subject import Subject
 
 # Keys of config.json that an export may change, and only with the change that needs it.

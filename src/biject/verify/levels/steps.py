@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 from biject.train.generators import kept
 from biject.train.trainer import Trainer
 from biject.verify.compare import hf_names

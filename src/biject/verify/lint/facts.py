@@ -12,7 +12,7 @@ from biject.checkpoint.source import Source
 from biject.errors import BijectError
 from biject.families import Family, family
 from biject.identify import Identity, identify
-from biject.model import same_tensors
+from biject.pretrained import same_tensors
 from biject.verify.report import Finding, Severity, listed
 from biject.verify.subject import resolved_by_tensors
 from biject.weights.plan import Same

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from biject.checkpoint.strict_json import parse_object, read_small_file
-from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.errors import BijectError
+from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.verify.lint.facts import Facts, error, warning
 from biject.verify.report import Finding
 
