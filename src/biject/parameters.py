@@ -34,8 +34,8 @@ def bound_parameters(model: Model) -> dict[str, Tensor]:
     missing = sorted(known - held.keys())
     if missing:
         raise WeightsError(
-            f"The checkpoint's {_names(missing)} cannot be written: the model no longer has them. A module was "
-            "replaced or wrapped: keep its parameters' names, as a subclass does, or unwrap it."
+            f"The checkpoint's {_names(missing)} cannot be written: the model no longer has them. A module "
+            "was replaced or wrapped: keep its parameters' names, as a subclass does, or unwrap it."
         )
     tied = {id(held[name]) for name in known}
     strange = [name for name, tensor in held.items() if name not in known and id(tensor) not in tied]

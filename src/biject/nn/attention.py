@@ -165,7 +165,9 @@ class Attention(nn.Module):
         q_THE, k_TGE = self._row_heads(q_TD, self.q_norm, plan), self._row_heads(k_TD, self.k_norm, plan)
         v_TGE = split_heads(v_TD, v_TD.shape[-1] // self.spec.head_dim)
         if opaque:
-            return attend_opaque(self, q_THE, k_TGE, v_TGE, plan, positions, dropout=dropout)
+            return attend_opaque(
+                q_THE, k_TGE, v_TGE, plan, self.spec, self.relative, positions, dropout=dropout
+            )
         attend_rows = plan.kernels[self.operation].attend_rows
         assert attend_rows is not None
         return attend_rows(q_THE, k_TGE, v_TGE, plan.layout, self.spec)

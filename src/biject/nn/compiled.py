@@ -7,7 +7,7 @@ Its backward pass computes the forward pass once more, with the same random numb
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,24 +17,22 @@ from biject.nn.attend import attend, merge_heads, split_heads
 from biject.nn.layout import BucketIndex, Packed
 from biject.nn.masks import bucket_mask
 from biject.nn.plan import BatchPlan
-from biject.nn.relative import PositionHeads, attend_relative
-
-if TYPE_CHECKING:
-    from biject.nn.attention import Attention
+from biject.nn.relative import PositionHeads, RelativeScores, attend_relative
 
 
 def attend_opaque(
-    attention: Attention,
     q_THE: Tensor,
     k_TGE: Tensor,
     v_TGE: Tensor,
     plan: BatchPlan,
+    spec: AttentionSpec,
+    relative: RelativeScores | None,
     positions: PositionHeads,
     *,
     dropout: float,
 ) -> Tensor:
-    """The context of all rows that the plan's layout needs, (T, H·E)."""
-    layout, spec, relative = plan.layout, attention.spec, attention.relative
+    """The context of all rows that the plan's layout needs, (T, H·E); `positions` are those of `relative`."""
+    layout = plan.layout
     assert isinstance(layout, Packed)
     index = layout.index
     context_TD, _ = torch.ops.biject.attend_packed(

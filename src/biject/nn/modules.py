@@ -42,7 +42,7 @@ class Linear(nn.Linear):
 
     def row_ops(self) -> tuple[RowOp, ...]:
         """The product."""
-        form: Form = "bias" if isinstance(self.bias, Tensor) else "plain"
+        form: Form = "plain" if self._parameters["bias"] is None else "bias"
         return (RowOp("linear", form, self.in_features, self.out_features),)
 
 

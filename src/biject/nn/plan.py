@@ -6,14 +6,15 @@ and recomputed by torch's own means.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from biject.config.layers import AttentionSpec, MaskKind
+from biject.config.model import ModelConfig
 from biject.config.rope import RopeConfig
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.exact import min_rows
@@ -43,6 +44,45 @@ class KeyValues(Protocol):
 
     def update(self, attention: AttentionModule, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
         """Keep those of this call; give all that this layer looks at, (B, G, S, E) each."""
+
+
+class PlannedModel(Protocol):
+    """What the planner asks of a model: `nn/transformer.py` has it."""
+
+    config: ModelConfig
+    training: bool
+    gradient_checkpointing: bool
+
+    @property
+    def head(self) -> Any:
+        """A `Head` of `nn/heads`."""
+
+    @property
+    def layers(self) -> Any:
+        """The distinct layers."""
+
+    @property
+    def relative(self) -> Any:
+        """The module that gives the table of relative positions, or None."""
+
+    @property
+    def device(self) -> torch.device: ...
+
+    @property
+    def dtype(self) -> torch.dtype: ...
+
+    @property
+    def attentions(self) -> tuple[AttentionModule, ...]: ...
+
+    @property
+    def attention_specs(self) -> tuple[AttentionSpec, ...]: ...
+
+    @property
+    def row_modules(self) -> tuple[nn.Module, ...]: ...
+
+    def rotary(self, config: RopeConfig) -> Callable[[Tensor, torch.dtype], tuple[Tensor, Tensor]]: ...
+
+    def modules(self) -> Iterator[nn.Module]: ...
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,10 @@ from biject.nn.exact import attention_holds, min_rows
 from biject.nn.kernels import Kernel, Numerics, Operation, kernel, whole_grid
 from biject.nn.layout import Layout, Packed, Padded
 from biject.nn.packing import ColumnRule, first_only, pack, select, spans, to_device
-from biject.nn.plan import BatchPlan
+from biject.nn.plan import BatchPlan, PlannedModel
 from biject.nn.positions import attention_masks, distances, rope_rows
 from biject.nn.rowwise import RowOp, row_ops
 from biject.nn.traces import tracing
-
-if TYPE_CHECKING:
-    from biject.nn.transformer import Transformer
 
 LayoutName = Literal["packed", "padded"]
 
@@ -61,7 +58,7 @@ class Planner:
         self.layout, self.numerics = layout, numerics
         self._reported = False
 
-    def __call__(self, model: Transformer, batch: Batch, request: HeadRequest) -> BatchPlan:
+    def __call__(self, model: PlannedModel, batch: Batch, request: HeadRequest) -> BatchPlan:
         """The plan of one call.
 
         Raises:
@@ -107,7 +104,7 @@ class Planner:
         return replace(plan, final=replace(plan, layout=there, masks=masks, narrowed=True))
 
     def _choose(
-        self, model: Transformer, batch: Batch, mask_BL: Tensor | None, *, whole: bool, all_rows: bool
+        self, model: PlannedModel, batch: Batch, mask_BL: Tensor | None, *, whole: bool, all_rows: bool
     ) -> _Choice:
         """The layout (on the CPU) and what is known of its bits.
 
@@ -135,7 +132,7 @@ class Planner:
         return replace(padded, layout=pack(mask_BL, kept, _keys(kernels)), kernels=kernels)
 
     def _exact(
-        self, model: Transformer, mask_BL: Tensor, kept: list[int], padded: _Choice, *, all_rows: bool
+        self, model: PlannedModel, mask_BL: Tensor, kept: list[int], padded: _Choice, *, all_rows: bool
     ) -> _Choice:
         """Packed so that bits are kept, or `padded` where that leaves out too little."""
         total, ops = mask_BL.numel(), row_ops(model.row_modules)
@@ -164,7 +161,7 @@ class Planner:
 
 
 def _last_layout(
-    model: Transformer, choice: _Choice, head_rows: HeadRows, head_ops: Ops, row_index_K: Tensor | None
+    model: PlannedModel, choice: _Choice, head_rows: HeadRows, head_ops: Ops, row_index_K: Tensor | None
 ) -> Layout:
     """The layout of the last layer: without the rows that nobody reads."""
     layout = choice.layout
@@ -217,19 +214,19 @@ def _reads_padding(head_rows: HeadRows, mask_BL: Tensor | None, read_BL: Tensor 
     return head_rows.whole or (read_BL is not None and bool((read_BL & ~mask_BL).any()))
 
 
-def _needs_grid(model: Transformer) -> bool:
+def _needs_grid(model: PlannedModel) -> bool:
     """Whether layers compute something that only HF's grid gives."""
     return any(layer.chunk_size for layer in model.layers) or any(
         spec.upcast for spec in model.attention_specs
     )
 
 
-def _compute_dtype(model: Transformer) -> torch.dtype:
+def _compute_dtype(model: PlannedModel) -> torch.dtype:
     kind = model.device.type
     return torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else model.dtype
 
 
-def _kernels(model: Transformer, device: torch.device, numerics: Numerics) -> Mapping[Operation, Kernel]:
+def _kernels(model: PlannedModel, device: torch.device, numerics: Numerics) -> Mapping[Operation, Kernel]:
     operations = dict.fromkeys(attention.operation for attention in model.attentions)
     return {operation: kernel(operation, device, numerics) for operation in operations}
 
@@ -242,7 +239,7 @@ def _keys(kernels: Mapping[Operation, Kernel]) -> ColumnRule:
     return lambda tokens, length: max(rule(tokens, length) for rule in rules)
 
 
-def _attention_is_exact(model: Transformer, choice: _Choice) -> bool:
+def _attention_is_exact(model: PlannedModel, choice: _Choice) -> bool:
     """Whether buckets attend with the bits of the whole grid."""
     kinds = {(one.operation, one.spec.head_dim, one.spec.window) for one in model.attentions}
     return all(
@@ -251,7 +248,7 @@ def _attention_is_exact(model: Transformer, choice: _Choice) -> bool:
     )
 
 
-def draws_random_numbers(model: nn.Module) -> bool:
+def draws_random_numbers(model: PlannedModel) -> bool:
     """Whether training draws random numbers, so that there are no bits to keep."""
     return any(
         (module.p if isinstance(module, nn.Dropout) else getattr(module, "dropout_rate", 0.0)) > 0

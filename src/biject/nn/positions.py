@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -13,15 +12,13 @@ from biject.config.rope import RopeConfig
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.layout import Layout, Packed
 from biject.nn.masks import bucket_mask, joined_texts_mask
+from biject.nn.plan import PlannedModel
 from biject.nn.relative import relative_distances
-
-if TYPE_CHECKING:
-    from biject.nn.transformer import Transformer
 
 Masks = Mapping[MaskKind, tuple[Tensor | None, ...]]
 
 
-def attention_masks(model: Transformer, batch: Batch, request: HeadRequest, layout: Layout) -> Masks:
+def attention_masks(model: PlannedModel, batch: Batch, request: HeadRequest, layout: Layout) -> Masks:
     """By kind, the mask of each of the layout's buckets."""
     specs, device = model.attention_specs, model.device
     joined = {} if isinstance(layout, Packed) else _joined_texts(model, batch, layout)
@@ -35,7 +32,7 @@ def attention_masks(model: Transformer, batch: Batch, request: HeadRequest, layo
     }
 
 
-def _joined_texts(model: Transformer, batch: Batch, layout: Layout) -> dict[MaskKind, Tensor | None]:
+def _joined_texts(model: PlannedModel, batch: Batch, layout: Layout) -> dict[MaskKind, Tensor | None]:
     """Masks of rows that hold several texts, where HF looks for them: in causal models without a mask that
     use no cache, as in training with checkpointing.
     """
@@ -47,7 +44,9 @@ def _joined_texts(model: Transformer, batch: Batch, layout: Layout) -> dict[Mask
     return {kind: joined_texts_mask(kind, positions_BL) for kind in kinds}
 
 
-def rope_rows(model: Transformer, batch: Batch, layout: Layout) -> Mapping[RopeConfig, tuple[Tensor, Tensor]]:
+def rope_rows(
+    model: PlannedModel, batch: Batch, layout: Layout
+) -> Mapping[RopeConfig, tuple[Tensor, Tensor]]:
     """Cosines and sines of every row, (T, E) each.
 
     Positions are 0, 1, 2, … along the columns where none are given, whatever is padding, as HF counts.
@@ -67,7 +66,7 @@ def rope_rows(model: Transformer, batch: Batch, layout: Layout) -> Mapping[RopeC
     return found
 
 
-def distances(model: Transformer, layout: Layout) -> Tensor | None:
+def distances(model: PlannedModel, layout: Layout) -> Tensor | None:
     """Of all columns to each other, where the model has a table for them."""
     table = model.config.relative_table
     return None if table is None else relative_distances(layout.length, table, model.device)
