@@ -20,7 +20,7 @@ from biject.identify import Identity
 from biject.inspection import identify_source
 from biject.model import Model, load
 from biject.runs.samples import Samples, read_samples
-from biject.tasks.common import max_tokens
+from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.metrics import metric_names, metrics_for
 from biject.tokenization.files import TEMPLATE
 from biject.tokenization.fit import check_fits
@@ -95,7 +95,10 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     Raises:
         BijectError: What cannot be used, where, and what to do.
     """
-    device = _device(recipe.device)
+    name = recipe.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usable_device(name, place=ranks.own_device)  # of several GPUs the one of this rank
     material = read_material(recipe)
     tokenizer, samples = material.tokenizer, material.samples
     _check_metric(recipe, samples)
@@ -260,20 +263,3 @@ def _collate(model: Model, tokenizer: Tokenizer) -> Collate:
         return batch
 
     return collate
-
-
-def _device(name: str) -> torch.device:
-    """The device; of several GPUs the one of this rank.
-
-    Raises:
-        InputError: This machine has none of that name.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = ranks.own_device(torch.device(name))
-        torch.empty(0, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise InputError(f"`device` {name!r} cannot be used on this machine: {reason}.") from error
-    return device
