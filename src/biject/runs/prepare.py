@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 import torch
-from torch import Tensor
 
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import Source, open_source
@@ -31,8 +30,6 @@ from biject.train.trainer import Trainer
 _MODULES = "modules.json"
 _EMBEDDER = {_MODULES, "config_sentence_transformers.json", "sentence_bert_config.json", "data_config.json"}
 
-Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
-
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -52,7 +49,7 @@ class Prepared:
     model: Model
     tokenizer: Tokenizer
     samples: Samples
-    collate: Collate
+    collate: Collator
     lines: tuple[str, ...]
     extra: Mapping[str, bytes]
     without: tuple[str, ...]
@@ -103,6 +100,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     tokenizer, samples = material.tokenizer, material.samples
     _check_metric(recipe, samples)
     model, head_line = _with_head(recipe, material)
+    make_collator = Collator.for_causal if model.head_name == "causal" else Collator.of
     left = embedder_files(material.source)
     left_lines = (f"LEFT OUT {', '.join(left)}: they are for embeddings",) if left else ()
     made = getattr(samples.data, "chat_template", None)
@@ -110,7 +108,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
         model=model.to(device),
         tokenizer=tokenizer,
         samples=samples,
-        collate=_collate(model, tokenizer),
+        collate=make_collator(tokenizer, segments=model.config.embedding.type_vocab_size > 1),
         lines=(*material.lines, head_line, *left_lines),
         extra={} if made is None else {TEMPLATE: made.encode()},
         without=left,
@@ -249,17 +247,3 @@ def embedder_files(source: Source) -> tuple[str, ...]:
     entries = [entry for entry in modules if isinstance(entry, dict)] if isinstance(modules, list) else []
     folders = tuple(f"{entry['path']}/" for entry in entries if entry.get("path"))
     return tuple(name for name in source.assets if name in _EMBEDDER or name.startswith(folders))
-
-
-def _collate(model: Model, tokenizer: Tokenizer) -> Collate:
-    """Batches as the model takes them: segments only where it has a table for them."""
-    collator = Collator.for_causal(tokenizer) if model.head_name == "causal" else Collator.of(tokenizer)
-    takes_segments = model.config.embedding.type_vocab_size > 1
-
-    def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        batch = collator(samples)
-        if not takes_segments:
-            batch.pop("token_type_ids", None)
-        return batch
-
-    return collate
