@@ -46,8 +46,12 @@ def print_inspection(found: Inspection) -> None:
     stdout().print(table)
 
 
-def print_report(report: Report) -> None:
-    """The levels as a table, then one plain line a check, what was not checked, and the verdict."""
+def print_report(report: Report, *, json: bool) -> int:
+    """The levels as a table, then a line a check, what was not checked, the verdict; gives the exit code."""
+    code = 0 if report.passed else 1
+    if json:
+        print(report.to_json())
+        return code
     console = stdout()
     facts = {**report.model, **report.environment}
     about = Table(show_header=False, title=_title(report.folder), title_justify="left")
@@ -68,6 +72,7 @@ def print_report(report: Report) -> None:
         )
     console.print(table)
     print_lines(report.lines())
+    return code
 
 
 def print_cell(cell: Cell) -> None:

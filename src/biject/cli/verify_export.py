@@ -39,8 +39,4 @@ def verify_export(
 
     source_folder = None if source is None else resolve_folder(source)
     report = verify(folder, source=source_folder, prompt=prompt, levels=levels)
-    if json:
-        print(report.to_json())
-    else:
-        print_report(report)
-    return 0 if report.passed else 1
+    return print_report(report, json=json)

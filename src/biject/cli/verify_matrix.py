@@ -32,14 +32,14 @@ def verify_matrix(
         lock: Pins the repositories' revisions at first use; else BIJECT_HUB_LOCK or `biject-hub.lock`.
         keep: Leave the references, exports and reports in this folder.
     """
-    asked_families = names(families, flag="--families")
-    asked_heads = names(heads, flag="--heads")
+    chosen_families = names(families, flag="--families")
+    chosen_heads = names(heads, flag="--heads")
     from biject.cli.report import print_cell, print_matrix
     from biject.verify import verify_matrix as verify
 
     result = verify(
-        families=asked_families,
-        heads=asked_heads,
+        families=chosen_families,
+        heads=chosen_heads,
         weights=weights,
         lock=lock,
         keep=keep,

@@ -48,9 +48,4 @@ def verify_resume(
     from biject.cli.report import print_report
     from biject.runs.resume import verify_recipe
 
-    report = verify_recipe(recipe, steps=steps, keep=keep)
-    if json:
-        print(report.to_json())
-    else:
-        print_report(report)
-    return 0 if report.passed else 1
+    return print_report(verify_recipe(recipe, steps=steps, keep=keep), json=json)

@@ -21,22 +21,25 @@ from biject.tokenization.tokenizer import Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Collator:
-    """Pads samples to a batch; the arguments are those of `collate`. Blocks become one row a document."""
+    """Pads samples to a batch; the arguments are those of `collate`. Blocks become one row a document.
+
+    Attributes:
+        segments: Give `token_type_ids` where the samples have them.
+    """
 
     pad_token_id: int | None
     padding_side: Literal["right", "left"] = "right"
     pad_to_multiple_of: int | None = None
+    segments: bool = True
 
     @classmethod
-    def of(cls, tokenizer: Tokenizer, *, pad_to_multiple_of: int | None = None) -> Collator:
-        """A collator that pads as a tokenizer does."""
+    def of(cls, tokenizer: Tokenizer, **options: Any) -> Collator:
+        """A collator that pads as a tokenizer does; `options` are further attributes."""
         side: Literal["right", "left"] = "left" if tokenizer.padding_side == "left" else "right"
-        return cls(
-            pad_token_id=tokenizer.pad_token_id, padding_side=side, pad_to_multiple_of=pad_to_multiple_of
-        )
+        return cls(pad_token_id=tokenizer.pad_token_id, padding_side=side, **options)
 
     @classmethod
-    def for_causal(cls, tokenizer: Tokenizer, *, pad_to_multiple_of: int | None = None) -> Collator:
+    def for_causal(cls, tokenizer: Tokenizer, **options: Any) -> Collator:
         """A collator to train a causal model with: it pads on the right, with any token there is.
 
         Without a padding token it is the end-of-text token. Padding is known by its place, never by its id:
@@ -44,19 +47,18 @@ class Collator:
         """
         usual = (tokenizer.pad_token_id, tokenizer.eos_token_id)
         pad = next((token for token in usual if token is not None), 0)
-        return cls(pad_token_id=pad, pad_to_multiple_of=pad_to_multiple_of)
+        return cls(pad_token_id=pad, **options)
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        return collate(
+        batch = collate(
             documents(samples),
             pad_token_id=self.pad_token_id,
             padding_side=self.padding_side,
             pad_to_multiple_of=self.pad_to_multiple_of,
         )
-
-    def weight(self, batch: Mapping[str, Tensor]) -> float:
-        """How many labelled items the loss of `batch` is the mean of; see `weight`."""
-        return weight(batch)
+        if not self.segments:
+            batch.pop("token_type_ids", None)
+        return batch
 
 
 def collate(
@@ -106,19 +108,6 @@ def collate(
     if "attention_mask" not in batch:
         batch["attention_mask"] = _padded([[1] * length for length in lengths], total, 0, left)
     return batch
-
-
-def weight(batch: Mapping[str, Tensor]) -> float:
-    """How many labelled items the loss of a batch is the mean of.
-
-    Classes: rows and tokens whose label is not -100. Numbers and several labels at once: rows. Spans: rows
-    whose start lies inside the row (a row without an answer points at its first column).
-    """
-    if "start_positions" in batch:
-        starts = batch["start_positions"]
-        return float(((starts >= 0) & (starts < batch["input_ids"].shape[1])).sum())
-    labels = batch["labels"]
-    return float(len(labels) if labels.is_floating_point() else (labels != IGNORED).sum())
 
 
 def _is_by_token(name: str, values: Sequence[Any], lengths: Sequence[int]) -> bool:

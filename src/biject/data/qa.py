@@ -12,11 +12,10 @@ from biject.data.dataset import Built, Dataset, Ids
 from biject.data.qa_rows import Question, read_questions
 from biject.data.table import Rows
 from biject.data.texts import CHUNK, Cut, Tokens
+from biject.data.windows import MAX_LENGTH, cut_contexts, default_stride, rooms
 from biject.events import progress
 from biject.tokenization.encoded import Encoded
 from biject.tokenization.tokenizer import Tokenizer
-
-MAX_LENGTH, STRIDE = 384, 128  # of SQuAD's baselines
 
 
 class QaDataset(Dataset):
@@ -86,29 +85,20 @@ class _Windows:
         self.cls: list[int] = []
         self.rows: list[int] = []
         self.num_answered = 0
-        self.specials = len(tokenizer([""], [""]).input_ids[0])
 
     def add(self, chosen: range, stride: int | None) -> None:
-        """The windows of some questions; those of one stride are tokenized together."""
+        """The windows of some questions."""
         texts = [self.questions[row].question for row in chosen]
-        lengths = [len(ids) for ids in self.tokenizer(texts, add_special_tokens=False).input_ids]
-        shared = [self._stride(row, length, stride) for row, length in zip(chosen, lengths, strict=True)]
-        made: dict[int, list[tuple[Encoded, int]]] = {row: [] for row in chosen}
-        for size in sorted(set(shared)):
-            rows = [row for row, own in zip(chosen, shared, strict=True) if own == size]
-            encoded = self.tokenizer(
-                [self.questions[row].question for row in rows],
-                [self.questions[row].context for row in rows],
-                max_length=self.limit,
-                truncation="only_second",
-                stride=size,
-                return_overflowing=True,
+        contexts = [self.questions[row].context for row in chosen]
+        strides = [
+            self._stride(row, length, room, stride)
+            for row, (length, room) in zip(
+                chosen, rooms(self.tokenizer, texts, limit=self.limit), strict=True
             )
-            for i, place in enumerate(encoded.overflow_to_sample):
-                made[rows[place]].append((encoded, i))
-        for row, windows in made.items():
-            for encoded, i in windows:
-                self._add_window(row, encoded, i)
+        ]
+        encoded = cut_contexts(self.tokenizer, texts, contexts, limit=self.limit, strides=strides)
+        for i, place in enumerate(encoded.overflow_to_sample):
+            self._add_window(chosen[place], encoded, i)
 
     def dataset(self) -> QaDataset:
         columns = {**self.tokens.columns(), "start_positions": self.first, "end_positions": self.last}
@@ -121,8 +111,7 @@ class _Windows:
             cls=self.cls,
         )
 
-    def _stride(self, row: int, length: int, given: int | None) -> int:
-        room = self.limit - self.specials - length
+    def _stride(self, row: int, length: int, room: int, given: int | None) -> int:
         if room < 2 or (given is not None and not 0 <= given < room):
             raise self.table.fault(
                 row,
@@ -130,7 +119,7 @@ class _Windows:
                 f"{length} tokens leave {max(room, 0)} of {self.limit} for the context, which should be more "
                 f"than {1 if given is None else f'the stride of {given}'}. Shorten it, or change the limits.",
             )
-        return min(STRIDE, room // 2) if given is None else given
+        return default_stride(room) if given is None else given
 
     def _add_window(self, row: int, encoded: Encoded, i: int) -> None:
         row_of = encoded.encodings[i]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
 import torch
-from torch import Tensor
 
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import Source, open_source
@@ -21,7 +20,7 @@ from biject.inspection import identify_source
 from biject.model import Model
 from biject.pretrained import load
 from biject.runs.samples import Samples, read_samples
-from biject.tasks.common import max_tokens
+from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.metrics import metric_names, metrics_for
 from biject.tokenization.files import TEMPLATE
 from biject.tokenization.fit import check_fits
@@ -31,8 +30,6 @@ from biject.train.trainer import Trainer
 
 _MODULES = "modules.json"
 _EMBEDDER = {_MODULES, "config_sentence_transformers.json", "sentence_bert_config.json", "data_config.json"}
-
-Collate = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +50,7 @@ class Prepared:
     model: Model
     tokenizer: Tokenizer
     samples: Samples
-    collate: Collate
+    collate: Collator
     lines: tuple[str, ...]
     extra: Mapping[str, bytes]
     without: tuple[str, ...]
@@ -96,11 +93,15 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     Raises:
         BijectError: What cannot be used, where, and what to do.
     """
-    device = _device(recipe.device)
+    name = recipe.device
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    device = usable_device(name, place=ranks.own_device)  # of several GPUs the one of this rank
     material = read_material(recipe)
     tokenizer, samples = material.tokenizer, material.samples
     _check_metric(recipe, samples)
     model, head_line = _with_head(recipe, material)
+    make_collator = Collator.for_causal if model.head_name == "causal" else Collator.of
     left = embedder_files(material.source)
     left_lines = (f"LEFT OUT {', '.join(left)}: they are for embeddings",) if left else ()
     made = getattr(samples.data, "chat_template", None)
@@ -108,7 +109,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
         model=model.to(device),
         tokenizer=tokenizer,
         samples=samples,
-        collate=_collate(model, tokenizer),
+        collate=make_collator(tokenizer, segments=model.config.embedding.type_vocab_size > 1),
         lines=(*material.lines, head_line, *left_lines),
         extra={} if made is None else {TEMPLATE: made.encode()},
         without=left,
@@ -245,34 +246,3 @@ def embedder_files(source: Source) -> tuple[str, ...]:
     entries = [entry for entry in modules if isinstance(entry, dict)] if isinstance(modules, list) else []
     folders = tuple(f"{entry['path']}/" for entry in entries if entry.get("path"))
     return tuple(name for name in source.assets if name in _EMBEDDER or name.startswith(folders))
-
-
-def _collate(model: Model, tokenizer: Tokenizer) -> Collate:
-    """Batches as the model takes them: segments only where it has a table for them."""
-    collator = Collator.for_causal(tokenizer) if model.head_name == "causal" else Collator.of(tokenizer)
-    takes_segments = model.config.embedding.type_vocab_size > 1
-
-    def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        batch = collator(samples)
-        if not takes_segments:
-            batch.pop("token_type_ids", None)
-        return batch
-
-    return collate
-
-
-def _device(name: str) -> torch.device:
-    """The device; of several GPUs the one of this rank.
-
-    Raises:
-        InputError: This machine has none of that name.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = ranks.own_device(torch.device(name))
-        torch.empty(0, device=device).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise InputError(f"`device` {name!r} cannot be used on this machine: {reason}.") from error
-    return device

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,9 @@ def prove(
         collate: Makes batches of them.
     """
     size = 4 if model.head_name in ("mlm", "causal") else 32  # logits over a vocabulary are large
-    return verify_trained(model, folder, batches=list(_batches(samples, size, collate)))
-
-
-def _batches(
-    samples: Sequence[Mapping[str, Any]],
-    size: int,
-    collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Tensor]],
-) -> Iterator[Mapping[str, Tensor]]:
-    """The first few batches; a last one that is smaller counts, too."""
-    for at in range(0, min(len(samples), NUM_BATCHES * size), size):
-        yield collate([samples[i] for i in range(at, min(at + size, len(samples)))])
+    num_samples = min(len(samples), NUM_BATCHES * size)
+    batches = [
+        collate([samples[i] for i in range(at, min(at + size, num_samples))])
+        for at in range(0, num_samples, size)
+    ]
+    return verify_trained(model, folder, batches=batches)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from biject.data.windows import MAX_LENGTH, cut_contexts, default_stride, rooms
 from biject.tasks.common import Task
 from biject.tasks.inputs import as_pairs, is_one, require
 from biject.tasks.numbers import Floats, to_numpy
@@ -14,8 +15,6 @@ from biject.tasks.spans import Window, answers
 from biject.tokenization.encoded import Encoded
 
 Item = tuple[str, str] | Mapping[str, str]
-MAX_TOKENS = 384  # of question and context in a window, as in SQuAD's baselines
-STRIDE = 128
 
 
 class Answer(Task):
@@ -91,37 +90,26 @@ class Answer(Task):
             for i, (row, length) in enumerate(zip(batch.rows, batch.lengths, strict=True)):
                 found[row] = self._window(rows, row, starts[i, :length], ends[i, :length])
         grouped: list[list[Window]] = [[] for _ in questions]
-        for row, sample in enumerate(rows.samples):
+        for row, sample in enumerate(rows.overflow_to_sample):
             grouped[sample].append(found[row])
         return grouped
 
-    def _rows(self, questions: Sequence[str], contexts: Sequence[str], stride: int | None) -> Rows:
+    def _rows(self, questions: Sequence[str], contexts: Sequence[str], stride: int | None) -> Encoded:
         """Each question with every part of its context."""
-        limit = min(MAX_TOKENS, self.max_tokens or MAX_TOKENS)
-        specials = len(self.tokenizer([""], [""]).input_ids[0])
-        rows = Rows()
-        for sample, (question, context) in enumerate(zip(questions, contexts, strict=True)):
-            length = len(self.tokenizer([question], add_special_tokens=False).input_ids[0])
-            room = limit - specials - length
+        limit = min(MAX_LENGTH, self.max_tokens or MAX_LENGTH)
+        strides = []
+        for sample, (length, room) in enumerate(rooms(self.tokenizer, questions, limit=limit)):
             where = f"answer: question {sample + 1} has {length} tokens and"
             require(room > 1, f"{where} leaves no room for a context in the {limit} that are read at a time.")
-            shared = min(STRIDE, room // 2) if stride is None else stride
+            shared = default_stride(room) if stride is None else stride
             require(
                 shared < room,
                 f"{where} leaves {room} for the context: `stride` must be less; found {shared}.",
             )
-            encoded = self.tokenizer(
-                [question],
-                [context],
-                max_length=limit,
-                truncation="only_second",
-                stride=shared,
-                return_overflowing=True,
-            )
-            rows.add(sample, encoded)
-        return rows
+            strides.append(shared)
+        return cut_contexts(self.tokenizer, questions, contexts, limit=limit, strides=strides)
 
-    def _window(self, rows: Rows, row: int, starts: Floats, ends: Floats) -> Window:
+    def _window(self, rows: Encoded, row: int, starts: Floats, ends: Floats) -> Window:
         ids, cls = rows.input_ids[row], self.tokenizer.cls_token_id
         return Window(
             starts=starts.astype(np.float64),
@@ -130,26 +118,3 @@ class Answer(Task):
             offsets=rows.offsets[row],
             cls=ids.index(cls) if cls in ids else 0,
         )
-
-
-class Rows:
-    """The windows of several questions, in one list."""
-
-    def __init__(self) -> None:
-        self.input_ids: list[list[int]] = []
-        self.token_type_ids: list[list[int]] | None = []
-        self.sequence_ids: list[list[int | None]] = []
-        self.offsets: list[list[tuple[int, int]]] = []
-        self.samples: list[int] = []
-        """The question of each row."""
-
-    def add(self, sample: int, encoded: Encoded) -> None:
-        """Append the windows of one question."""
-        if encoded.token_type_ids is None or self.token_type_ids is None:
-            self.token_type_ids = None
-        else:
-            self.token_type_ids += encoded.token_type_ids
-        self.input_ids += encoded.input_ids
-        self.sequence_ids += encoded.sequence_ids
-        self.offsets += encoded.offsets
-        self.samples += [sample] * len(encoded.input_ids)

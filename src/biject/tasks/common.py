@@ -187,3 +187,20 @@ def max_tokens(config: ModelConfig, tokenizer: Tokenizer) -> int | None:
     if tokenizer.model_max_length is not None:
         limits.append(tokenizer.model_max_length)
     return min(limits, default=None)
+
+
+def usable_device(
+    name: str | torch.device, *, place: Callable[[torch.device], torch.device] = lambda device: device
+) -> torch.device:
+    """The device that `place` makes of the named one, if this machine has it.
+
+    Raises:
+        InputError: it has not.
+    """
+    try:
+        device = place(torch.device(name))
+        torch.empty(0, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise InputError(f"`device` {str(name)!r} cannot be used on this machine: {reason}.") from error
+    return device

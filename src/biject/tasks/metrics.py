@@ -20,23 +20,22 @@ from biject.tasks.scores import Counts, entities, f1_by_class, pearson, ratio, s
 Batch = Mapping[str, Tensor]
 
 
-class Accumulator(Protocol):
-    """Metrics over the batches of an evaluation."""
+class Metrics(Protocol):
+    """Collects outputs over the batches of an evaluation, in the data set's order."""
+
+    def update(self, outputs: Any, batch: Any) -> None:
+        """Add what the model gave for a batch, labels included."""
+
+    def result(self) -> dict[str, float]:
+        """The metrics by name."""
+
+
+class NamedMetrics(Metrics, Protocol):
+    """A task's own metrics."""
 
     @property
     def names(self) -> tuple[str, ...]:
         """What `result` gives."""
-
-    def update(self, outputs: Any, batch: Batch) -> None:
-        """Add a batch.
-
-        Args:
-            outputs: What the model gave: `logits`, or `start_logits` and `end_logits`.
-            batch: What it was given, labels included; batches come in the data set's order.
-        """
-
-    def result(self) -> dict[str, float]:
-        """The metrics by name."""
 
 
 def metrics_for(
@@ -45,7 +44,7 @@ def metrics_for(
     labels: Sequence[str] = (),
     problem_type: ProblemType | None = None,
     questions: QaDataset | None = None,
-) -> Accumulator:
+) -> NamedMetrics:
     """The metrics of a task.
 
     Args:

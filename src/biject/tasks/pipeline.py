@@ -11,7 +11,7 @@ from biject.errors import ConfigError, InputError
 from biject.pretrained import load
 from biject.tasks.answer import Answer
 from biject.tasks.classify import Classify
-from biject.tasks.common import BATCH_SIZE, Task
+from biject.tasks.common import BATCH_SIZE, Task, usable_device
 from biject.tasks.embed import Embed
 from biject.tasks.fill_mask import FillMask
 from biject.tasks.sentence import read_sentence
@@ -48,7 +48,7 @@ def pipeline(
     """
     if task != "auto" and task not in TASKS:
         raise InputError(f"`task` is auto or one of {', '.join(TASKS)}; found {task!r}.")
-    place = _usable(device)
+    place = usable_device(device)
     folder = resolve_folder(path, revision=revision)
     sentence = read_sentence(folder) if task in ("auto", "embed") else None
     if sentence is not None:
@@ -74,18 +74,3 @@ def pipeline(
     if chosen is Embed:
         return Embed(model, tokenizer, batch_size=batch_size, sentence=sentence)
     return chosen(model, tokenizer, batch_size=batch_size)
-
-
-def _usable(device: str | torch.device) -> torch.device:
-    """The device, if this machine has it.
-
-    Raises:
-        InputError: it has not.
-    """
-    try:
-        found = torch.device(device)
-        torch.empty(0, device=found).cpu()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
-        raise InputError(f"`device` {str(device)!r} cannot be used on this machine: {reason}.") from error
-    return found

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 
 from biject.errors import ConfigError
+from biject.tasks.metrics import Metrics
 from biject.train import generators, ranks
 from biject.train.batches import Collate, Sampler, to_device
 from biject.train.loop import Step, Weigh
-
-
-class Metrics(Protocol):
-    """Collects outputs over batches."""
-
-    def update(self, outputs: Any, batch: Any) -> None: ...
-
-    def result(self) -> dict[str, float]: ...
 
 
 def evaluate(

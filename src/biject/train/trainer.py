@@ -21,9 +21,10 @@ from torch.optim.lr_scheduler import LRScheduler
 from biject.config.recipe import TrainConfig
 from biject.errors import ConfigError, InputError
 from biject.events import progress
+from biject.tasks.metrics import Metrics
 from biject.train import checkpoints, ranks
 from biject.train.batches import Collate
-from biject.train.evaluate import Metrics, better, evaluate
+from biject.train.evaluate import better, evaluate
 from biject.train.loop import Step, StepResult, Weigh
 from biject.train.session import Session
 from biject.train.weights import head_step, num_items

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biject.data.blocks import flatten
-from biject.data.collate import Collator, collate, weight
+from biject.data.collate import Collator, collate
 from biject.errors import InputError
 from biject.tasks.metrics import metric_names, metrics_for
 from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
@@ -56,7 +56,7 @@ def test_labels_of_rows(labels: list[Any], dtype: torch.dtype, shape: tuple[int,
     batch = collate(ids(3, 2, labels=labels), pad_token_id=0)
     assert batch["labels"].dtype == dtype
     assert tuple(batch["labels"].shape) == shape
-    assert weight(batch) == items
+    assert num_items(batch) == items
 
 
 def test_spans_move_with_left_padding() -> None:
@@ -65,16 +65,19 @@ def test_spans_move_with_left_padding() -> None:
     assert right["start_positions"].tolist() == [1, 0]
     assert left["start_positions"].tolist() == [1, 2]
     assert left["end_positions"].tolist() == [2, 3]
-    assert weight(right) == weight(left) == 2
+    assert num_items(right) == num_items(left) == 2
     right["start_positions"][0] = 4
-    assert weight(right) == 1
+    assert num_items(right) == 1
 
 
 def test_collator_of_a_tokenizer(tokenizer: Tokenizer) -> None:
     collator = Collator.of(tokenizer)
     assert (collator.pad_token_id, collator.padding_side) == (0, "right")
     batch = collator(ids(2, 3, labels=[0, 1]))
-    assert collator.weight(batch) == 2
+    assert num_items(batch) == 2
+    with_segments = ids(2, 3, labels=[0, 1], token_type_ids=[[0, 0], [0, 0, 1]])
+    assert "token_type_ids" in collator(with_segments)
+    assert "token_type_ids" not in Collator.of(tokenizer, segments=False)(with_segments)
 
 
 def test_what_does_not_fit() -> None:
@@ -99,7 +102,7 @@ def test_nothing_is_lost_and_padding_is_masked(lengths: list[int], side: Any) ->
         assert batch["input_ids"][row][mask[row]].tolist() == list(range(1, length + 1))
         assert batch["labels"][row][mask[row]].tolist() == list(range(length))
     assert (batch["labels"][~mask] == -100).all()
-    assert weight(batch) == sum(lengths)
+    assert num_items(batch) == sum(lengths)
 
 
 def test_a_causal_batch_is_padded_by_place_and_never_by_id(letters: Tokenizer) -> None:
