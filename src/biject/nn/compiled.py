@@ -7,6 +7,8 @@ Its backward pass computes the forward pass once more, with the same random numb
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -87,7 +89,8 @@ _CPU_STATE_BYTES = torch.get_rng_state().numel()
 @torch.library.custom_op("biject::attend_packed", mutates_args=(), schema=f"({_INPUTS}) -> (Tensor, Tensor)")
 def _attend_packed(*inputs: Any) -> tuple[Tensor, Tensor]:
     """The context, and the state of the random numbers before it where there is dropout."""
-    return _context(*inputs).contiguous(), _random_state(inputs[0], inputs[15])
+    state = _random_state(inputs[0], inputs[15])
+    return _context(*inputs).contiguous(), state
 
 
 @_attend_packed.register_fake
@@ -107,13 +110,24 @@ def _attend_packed_backward(grad: Tensor, state: Tensor, *inputs: Any) -> tuple[
     q = inputs[0]
     trained: list[Any] = [x if x is None else x.detach().requires_grad_() for x in inputs[:_TRAINED]]
     devices = [q.device] if q.is_cuda else []
-    with torch.random.fork_rng(devices, enabled=bool(state.numel())), torch.enable_grad():
+    with torch.random.fork_rng(devices, enabled=bool(state.numel())), _autograd():
         if state.numel():
             _set_random_state(q, state)
         context = _context(*trained, *inputs[_TRAINED:])
-    found = torch.autograd.grad(context, [x for x in trained if x is not None], grad)
+        found = torch.autograd.grad(context, [x for x in trained if x is not None], grad)
     gradients = iter(found)
     return tuple(q.new_empty(0) if x is None else next(gradients).contiguous() for x in trained)
+
+
+@contextmanager
+def _autograd() -> Iterator[None]:
+    """Record gradients inside an operation, where torch has turned that off."""
+    excluded = torch._C._dispatch_tls_local_exclude_set()
+    for name in ("AutogradFunctionality", "AutogradOther", "AutogradNestedTensor", "ADInplaceOrView"):
+        excluded = excluded.remove(getattr(torch._C.DispatchKey, name))
+    included = torch._C._dispatch_tls_local_include_set()
+    with torch._C._ForceDispatchKeyGuard(included, excluded), torch.enable_grad():
+        yield
 
 
 @_attend_packed_backward.register_fake

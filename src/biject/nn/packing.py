@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -125,12 +126,10 @@ def _flat(
 ) -> BucketIndex:
     sizes = [(bucket.batch, bucket.queries, bucket.keys) for bucket in buckets]
     sizes += [(0, 0, 0)] * max(0, 2 - len(sizes))  # compilers specialise on a dimension of 1
-    return BucketIndex(
-        sizes=torch.tensor(sizes),
-        query_rows=torch.cat(query_rows),
-        key_rows=torch.cat(key_rows),
-        real=torch.cat(real),
-    )
+    tensors = (torch.tensor(sizes), torch.cat(query_rows), torch.cat(key_rows), torch.cat(real))
+    for tensor in tensors if "torch._dynamo" in sys.modules else ():
+        sys.modules["torch._dynamo"].maybe_mark_dynamic(tensor, 0)  # equal by chance is not equal for ever
+    return BucketIndex(sizes=tensors[0], query_rows=tensors[1], key_rows=tensors[2], real=tensors[3])
 
 
 def _index(start: Tensor, count: Tensor, columns: int) -> Tensor:
