@@ -186,9 +186,9 @@ def resume(folder: Path, out: Path) -> Result:
     written: list[str] = []
     write = checkpoints.write
 
-    def counting(model: nn.Module, path: Path, files: Any) -> None:
+    def counting(model: nn.Module, path: Path, files: Any, **options: Any) -> None:
         written.append(path.name)
-        write(model, path, files)
+        write(model, path, files, **options)
 
     checkpoints.write = counting
     whole, trainer = make()
