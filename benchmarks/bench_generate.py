@@ -51,9 +51,9 @@ def peak_growth(call: Callable[[], Any]) -> int:
 def cell(dtype: str, threads: int, runs: int) -> bool:
     """Measure one cell of the table; True if the target is met."""
     import transformers
+    from biject.nn.memory import Memory
 
     import biject
-    from biject.nn.memory import Memory
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()

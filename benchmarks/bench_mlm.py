@@ -22,7 +22,7 @@ import torch
 from bench_packed import compare
 from torch import Tensor
 
-from biject.model import load
+from biject.pretrained import load
 
 SIZES = {
     "minilm": {"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536},

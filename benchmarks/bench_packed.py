@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from torch import Tensor
 
-from biject.model import load
+from biject.pretrained import load
 
 SIZES = {
     "base": {

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 
 
 class AutoModel:
     """Loads a checkpoint without a head: `AutoModel.from_pretrained(path, …)`; arguments as in
-    `biject.model.load`.
+    `biject.pretrained.load`.
     """
 
     head: ClassVar[str] = "base"
@@ -20,7 +21,7 @@ class AutoModel:
 
     @classmethod
     def from_pretrained(cls, path: str | Path, **options: Any) -> Model:
-        """Load `path` with this class's head; see `biject.model.load` for `options`."""
+        """Load `path` with this class's head; see `biject.pretrained.load` for `options`."""
         return load(path, head=cls.head, **options)
 
 

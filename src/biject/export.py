@@ -62,7 +62,7 @@ def export_checkpoint(
     prepare()
     import torch
 
-    from biject.model import load
+    from biject.pretrained import load
     from biject.save import save_model
 
     target = None if dtype == KEEP else getattr(torch, dtype)

@@ -129,7 +129,7 @@ def _file_head(
         own = [
             slot
             for slot in slots
-            if not slot.tied_to and (not slot.base or slot.memory.startswith("pooler."))
+            if not slot.tied_to and (not slot.base or slot.memory.startswith("head.pooler."))
         ]
         if own and all(spelling.name(slot) in has or slot.twin in has for slot in own):
             return name

@@ -7,9 +7,7 @@ drawn in HF's order, so that the same seed gives HF's rows, bit for bit.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -17,25 +15,10 @@ from torch.distributions import constraints
 from torch.distributions.multivariate_normal import MultivariateNormal
 
 from biject.errors import InputError
-from biject.nn.heads import Decoder, VocabHead
-from biject.nn.lm import CausalHead, OutputMatrix
-
-if TYPE_CHECKING:
-    from biject.model import Model
+from biject.model import Model, Vocabulary
 
 _SPREAD = 1e-9
 """How much of the old rows' covariance new rows have: all but none, so that logits stay what they were."""
-
-
-class Vocabulary(Protocol):
-    """The side of a tokenizer that a model needs: `biject.tokenization.tokenizer.Tokenizer` has it."""
-
-    @property
-    def vocab(self) -> Mapping[str, int]:
-        """Every token's id."""
-
-    def changed_files(self) -> Mapping[str, bytes]:
-        """Files that say something else since tokens were added."""
 
 
 def resize(
@@ -68,33 +51,35 @@ def resize(
         made = nn.Embedding(count, before.shape[1], device=before.device, dtype=before.dtype)
         table.weight = _grown(before, made.weight, std)
         table.num_embeddings = count
-        if isinstance(model.head, VocabHead | CausalHead):
-            _resize_decoder(model.head.decoder, count, std)
+        output = model.head.output_matrix
+        if output is not None:
+            _resize_output(output, count, std, tied=model.config.tied_output)
+    model.tie_weights()
     model.config = replace(model.config, vocab_size=count)
-    model.chooser = model.chooser.on(model.config)
     model.hf_config = {**model.hf_config, "vocab_size": count}
     model.settled = {**model.settled, "vocab_size": count}
 
 
-def _resize_decoder(decoder: Decoder | OutputMatrix, count: int, std: float | None) -> None:
-    """The bias, and the matrix unless it is the token table: then HF gives added tokens a bias of 0."""
-    old = decoder.weight
-    if old is not None:
-        biased = isinstance(decoder, Decoder)
-        made = nn.Linear(old.shape[1], count, bias=biased, device=old.device, dtype=old.dtype)
-        decoder.weight = _grown(old, made.weight, std)
-    if isinstance(decoder, Decoder):
-        _resize_bias(decoder, count, std)
+def _resize_output(output: nn.Linear, count: int, std: float | None, *, tied: bool) -> None:
+    """The matrix, unless it is the token table, and the bias: where tied, HF gives added tokens 0."""
+    output.out_features = count
+    if not tied:
+        old = output.weight
+        made = nn.Linear(
+            old.shape[1], count, bias=output.bias is not None, device=old.device, dtype=old.dtype
+        )
+        output.weight = _grown(old, made.weight, std)
+    if output.bias is not None:
+        output.bias = _resized_bias(output.bias, count, drawn=not tied and std is None)
 
 
-def _resize_bias(decoder: Decoder, count: int, std: float | None) -> None:
-    old_bias = decoder.bias
-    added = count - len(old_bias)
-    bias = torch.zeros(count, device=old_bias.device, dtype=old_bias.dtype)
-    if decoder.weight is not None and added > 0 and std is None:
-        spread = _SPREAD * torch.std(old_bias, dim=0).float()
-        bias[-added:].normal_(mean=old_bias.float().mean().item(), std=spread.item())
-    decoder.bias = _keeping(old_bias, bias)
+def _resized_bias(old: Tensor, count: int, *, drawn: bool) -> nn.Parameter:
+    added = count - len(old)
+    bias = torch.zeros(count, device=old.device, dtype=old.dtype)
+    if drawn and added > 0:
+        spread = _SPREAD * torch.std(old, dim=0).float()
+        bias[-added:].normal_(mean=old.float().mean().item(), std=spread.item())
+    return _keeping(old, bias)
 
 
 def resized_carried(model: Model, tensor: Tensor, old_table: Tensor) -> Tensor | None:

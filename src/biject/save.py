@@ -10,7 +10,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -18,9 +18,8 @@ from biject._version import __version__
 from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.writer import write_folder
-
-if TYPE_CHECKING:
-    from biject.model import Model
+from biject.model import Model
+from biject.parameters import adapter_files, bound_parameters, full_tensor, on_first_rank
 
 RECORD = "biject.json"
 """The file in which an export says what in it was made new."""
@@ -73,9 +72,28 @@ def save_model(
 
     Raises:
         CheckpointError: the folder cannot be written; everything is as it was.
+        WeightsError: the model holds a parameter that neither the checkpoint nor a declared adapter knows.
+
+    Of a model that is spread over ranks all have to call this; the first one writes.
     """
+    values = {name: full_tensor(value) for name, value in bound_parameters(model).items()}
+    return on_first_rank(
+        model, lambda: _write(model, values, out, dtype, max_shard_bytes, force, extra or {}, without)
+    )
+
+
+def _write(
+    model: Model,
+    values: Mapping[str, torch.Tensor],
+    out: Path,
+    dtype: torch.dtype | None,
+    max_shard_bytes: int | None,
+    force: bool,
+    extra: Mapping[str, bytes | Path],
+    without: Collection[str],
+) -> Saved:
     reader = Reader(model.source)
-    tensors, changes = _tensors(model, reader, dtype)
+    tensors, changes = _tensors(model, values, reader, dtype)
     changed_weights = _weights_changed(model, reader, tensors)
     config, config_changes = _config_bytes(model, tensors)
     files: dict[str, bytes | Path] = {"config.json": config}
@@ -84,7 +102,8 @@ def save_model(
     files.update({name: model.source.folder / name for name in kept})
     if model.provenance.fresh:
         files[RECORD] = _record(model)
-    files.update(extra or {})
+    files.update(adapter_files(model, values))
+    files.update(extra)
     changes += [*config_changes, *left_out]
     if model.source.format == "bin":
         changes.append(f"weights: {', '.join(model.source.weight_files)} written as safetensors")
@@ -103,15 +122,15 @@ def save_model(
 
 
 def _tensors(
-    model: Model, reader: Reader, dtype: torch.dtype | None
+    model: Model, values: Mapping[str, torch.Tensor], reader: Reader, dtype: torch.dtype | None
 ) -> tuple[dict[str, torch.Tensor], list[str]]:
     """Every tensor to write, by its name on disk, in file order; and what is left out or cast."""
     plan, dtypes, source = model.provenance.plan, model.provenance.dtypes, model.source
-    held = model.embed.tokens.weight.dtype
+    held = model.dtype
     as_read = held == model.file_dtype
     out: dict[str, torch.Tensor] = {}
     for binding in (*plan.bindings, *plan.fresh):
-        parameter = model.get_parameter(binding.memory).detach()
+        parameter = values[binding.memory]
         for name in binding.disk:
             own = DTYPES[dtypes[name]] if as_read and name in dtypes and binding in plan.bindings else held
             out[name] = parameter.to(dtype or own)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from biject.model import load
+from biject.pretrained import load
 from biject.verify.reference import make_reference
 
 QUICK = ("--epochs", 2, "--batch-size", 8, "--lr", "3e-3")

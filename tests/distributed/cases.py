@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from biject.checkpoint.bytes import tensor_bytes
 from biject.errors import BijectError
-from biject.model import load
+from biject.pretrained import load
 from biject.train import checkpoints, ranks
 from biject.train.trainer import Trainer
 

@@ -1,4 +1,4 @@
-"""Faults to plant: in the files of an export, and in the code of a loaded model."""
+"""Faults to plant in the files of an export."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 Tensors = dict[str, Tensor]
 
@@ -43,13 +43,3 @@ def swap(tensors: Tensors, one: str, other: str) -> None:
     for leaf in ("weight", "bias"):
         a, b = f"{one}.{leaf}", f"{other}.{leaf}"
         tensors[a], tensors[b] = tensors[b], tensors[a]
-
-
-def before(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-    """Let a module see a changed input."""
-    module.register_forward_pre_hook(lambda _, inputs: (change(inputs[0]), *inputs[1:]))
-
-
-def after(module: nn.Module, change: Callable[[Tensor], Tensor]) -> None:
-    """Let others see a changed output of a module."""
-    module.register_forward_hook(lambda _, __, output: change(output))

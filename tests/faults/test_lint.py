@@ -18,7 +18,7 @@ from biject.checkpoint.writer import write_folder
 from biject.cli.main import main
 from biject.errors import BijectWarning
 from biject.families import HEADS, families
-from biject.model import load
+from biject.pretrained import load
 from biject.save import save_model
 from biject.verify import verify_export
 from biject.verify.hf import quiet

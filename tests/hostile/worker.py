@@ -87,7 +87,7 @@ class Worker:
 def steps() -> dict[str, Callable[[Path], object]]:
     """What is done with a folder; a step that raises our error does not keep the next from running."""
     from biject.inspection import inspect_folder
-    from biject.model import load
+    from biject.pretrained import load
 
     def touch(folder: Path) -> None:
         for parameter in load(folder).parameters():

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from biject.families import family
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 from biject.verify.inputs import Case
 
 

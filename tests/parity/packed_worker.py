@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from biject.model import load
+from biject.pretrained import load
 from biject.verify.reference import make_reference
 from parity.harness import hf_model
 from parity.unequal import labelled, lengths, real_differences, sizes, texts

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from biject.families import families
-from biject.model import load
+from biject.pretrained import load
 from biject.verify.inputs import Case, probe_cases, training_case
 from parity.harness import compare_forward, compare_gradients, differences, hf_model, pair
 

@@ -19,7 +19,10 @@ _ELSEWHERE = {
     "num_key_value_heads": "HF fills in num_attention_heads where it is null",
     "rope_theta": "HF moves it into rope_parameters; compared below",
     "head_dim": "HF fills in hidden_size / num_attention_heads where it is null",
-    "layer_types": "HF derives it from max_window_layers",
+    "layer_types": "HF derives it from max_window_layers, or from global_attn_every_n_layers",
+    "global_rope_theta": "HF moves it into rope_parameters; compared below",
+    "local_rope_theta": "HF moves it into rope_parameters; compared below",
+    "global_attn_every_n_layers": "a key of older files; 3 where it is absent",
 }
 _QWEN = {"sliding_window": "HF makes it null unless use_sliding_window; so does window_layers"}
 
@@ -56,11 +59,20 @@ def test_default_sizes_of_heads_and_positions_are_hf_s(model_type: str) -> None:
 
     hf = AutoConfig.for_model(model_type)
     known = families()[model_type]
-    causal = known.build(known.config.read({}), "base").causal
-    assert causal is not None
-    assert causal.rope is not None
-    assert {"rope_type": causal.rope.type, "rope_theta": causal.rope.theta} == hf.rope_parameters
-    assert causal.num_key_value_heads == hf.num_key_value_heads
-    assert causal.head_dim == getattr(hf, "head_dim", hf.hidden_size // hf.num_attention_heads)
+    layers = known.build(known.config.read({}), "base").layers
+    rope, spec = layers[0].attention.rope, layers[0].attention.spec
+    assert {"rope_type": rope.type, "rope_theta": rope.theta} == hf.rope_parameters
+    assert spec.num_key_value_heads == hf.num_key_value_heads
+    assert spec.head_dim == getattr(hf, "head_dim", hf.hidden_size // hf.num_attention_heads)
     expected = hf.sliding_window if hasattr(hf, "sliding_window") else None
-    assert set(causal.windows) == {expected}
+    assert {layer.attention.spec.window for layer in layers} == {expected}
+
+
+def test_modernbert_s_kinds_of_attention_are_hf_s() -> None:
+    from transformers import AutoConfig
+
+    hf, known = AutoConfig.for_model("modernbert"), families()["modernbert"]
+    for layer, kind in zip(known.build(known.config.read({}), "base").layers, hf.layer_types, strict=True):
+        rope, spec = layer.attention.rope, layer.attention.spec
+        assert {"rope_type": rope.type, "rope_theta": rope.theta} == hf.rope_parameters[kind]
+        assert spec.window == (hf.sliding_window if kind == "sliding_attention" else None)

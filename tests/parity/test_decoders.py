@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 from biject.errors import ConfigError, InputError
 from biject.families import families, family
 from biject.identify import identify
-from biject.model import load
 from biject.nn.transformer import Transformer
+from biject.pretrained import load
 from biject.save import save_model
 from biject.train.optim import no_decay_names
 from biject.verify.inputs import Case, training_case

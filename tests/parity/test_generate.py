@@ -12,11 +12,12 @@ import torch
 
 from biject.errors import InputError
 from biject.families import families
-from biject.model import Model, load
+from biject.model import Model
 from biject.nn.decode import Decoding
+from biject.pretrained import load
 from biject.verify.hf import quiet
-from biject.verify.variants import VARIANTS
 from parity.harness import hf_model
+from parity.variants import VARIANTS
 
 Make = Callable[..., Path]
 DECODERS = [name for name, known in families().items() if "causal" in known.heads]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from biject.model import load
+from biject.pretrained import load
 
 # n_embd, n_layer, n_head, parameters, bytes of the published model.safetensors.
 SIZES = {

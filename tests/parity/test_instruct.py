@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from biject.config.recipe import FinetuneRecipe, TrainConfig
-from biject.model import load
+from biject.pretrained import load
 from biject.runs.finetune import finetune
 from biject.tokenization.chatml import chat_template
 from biject.tokenization.tokenizer import load_tokenizer

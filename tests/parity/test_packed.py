@@ -17,7 +17,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 from biject.tokenization.tokenizer import load_tokenizer
 from parity.harness import hf_model
 from parity.real import CACHE, real_folder

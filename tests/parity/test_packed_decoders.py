@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 from biject.families import families, family
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 from parity.harness import hf_model, hf_name
 from parity.unequal import is_packed, labelled, lengths, real_differences, texts
 

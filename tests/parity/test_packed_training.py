@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 from parity.harness import hf_model, hf_name, objective
 from parity.unequal import ALL, is_packed, labelled, lengths, sizes, texts
 

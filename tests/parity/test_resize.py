@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from biject.errors import ConfigError, InputError
 from biject.families import families, family
-from biject.model import load
+from biject.pretrained import load
 from biject.tokenization.fit import check_fits
 from biject.tokenization.tokenizer import load_tokenizer
 from biject.verify.hf import load_hf

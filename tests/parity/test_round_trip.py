@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from biject.events import Notice, Progress, listening
 from biject.families import families
-from biject.model import load
+from biject.pretrained import load
 from biject.save import Saved, save_model
 from parity.harness import language_head
 

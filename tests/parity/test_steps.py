@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from biject.families import families
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 from biject.train.optim import no_decay_names
 from biject.train.trainer import Trainer
 from biject.verify.inputs import training_case

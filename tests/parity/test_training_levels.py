@@ -12,7 +12,8 @@ import torch
 
 from biject.errors import InputError
 from biject.families import families
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 from biject.save import save_model
 from biject.train import optim
 from biject.train.trainer import Trainer

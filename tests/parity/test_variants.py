@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from biject.config.activations import ACTIVATIONS, PARAMETRIC
 from biject.errors import BijectError
-from biject.families import families
-from biject.model import load
+from biject.families import ALL_HEADS, families
+from biject.pretrained import load
+from biject.verify.hf import quiet
 from biject.verify.inputs import probe_cases, training_case
-from biject.verify.variants import KNOWN_HF_CRASHES, VARIANTS, Crash, Variant
+from biject.verify.reference import AUTO_CLASSES, make_reference
 from parity.harness import compare_forward, compare_gradients, pair
+from parity.variants import KNOWN_HF_CRASHES, VARIANTS, Crash, Variant
 
 CELLS = [
     Variant(name="tiny", model_type=name, heads=(head,))
@@ -54,5 +57,26 @@ def test_what_crashes_in_hf_is_refused(crash: Crash, reference: Callable[..., Pa
         load(folder, head=head)
 
 
-def test_variants_are_many() -> None:
+def test_variants_are_many_and_named_once() -> None:
     assert len(ROWS) >= 350
+    keys = [(v.model_type, v.name, head) for v in (*VARIANTS, *KNOWN_HF_CRASHES) for head in v.heads]
+    assert len(keys) == len(set(keys)) > 250
+    assert {key[0] for key in keys} == set(families())
+    assert {key[2] for key in keys} == set(ALL_HEADS)
+
+
+@pytest.mark.parametrize("crash", KNOWN_HF_CRASHES, ids=_label)
+def test_hf_still_crashes_on_these(crash: Crash, tmp_path: Path) -> None:
+    import transformers
+
+    folder = make_reference(crash.model_type, crash.heads[0], tmp_path / "m", overrides=dict(crash.overrides))
+    with quiet():
+        model = getattr(transformers, AUTO_CLASSES[crash.heads[0]]).from_pretrained(folder)
+        with pytest.raises(RuntimeError):
+            model(input_ids=torch.tensor([[7, 8, 9, 10]]))
+
+
+def test_every_activation_of_hf_is_computed_or_refused() -> None:
+    from transformers.activations import ACT2FN
+
+    assert set(ACT2FN) == ACTIVATIONS | PARAMETRIC

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from biject.nn.inputs import padded_layout
 from torch import Tensor, nn
 
 from biject.families import families, family
 from biject.model import Model
-from biject.nn.inputs import padded_layout
 from biject.nn.layout import Packed
 from biject.verify.inputs import labels, limits
 from parity.harness import equal

@@ -15,7 +15,7 @@ from biject.events import notice
 from biject.generate.defaults import read_defaults
 from biject.generate.prompt import room
 from biject.generate.stream import TextStream
-from biject.model import load
+from biject.pretrained import load
 from biject.tokenization.chat import render
 from biject.tokenization.chatml import END, chat_template
 from biject.tokenization.fit import check_fits

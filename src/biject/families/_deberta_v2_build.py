@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from biject.config.model import ConvConfig, EmbeddingConfig, HeadConfig, ModelConfig, RelativeConfig, Table
+from dataclasses import replace
+
+from biject.config.heads import DenseConfig
+from biject.config.layers import ConvConfig, NormConfig, RelativeConfig
+from biject.config.model import EmbeddingConfig, ModelConfig, Table
 from biject.errors import ConfigError
 from biject.families._deberta_v2_names import norms_positions, position_terms
-from biject.families._encoder import (
-    Values,
-    check_sizes,
-    encoder_fields,
-    first_set,
-    pooled,
-    spans,
-    tokens,
-    vocab,
-)
+from biject.families._encoder import Values, check_sizes, embedding, encoder, layer
+from biject.families._encoder_heads import encoder_head, first_set, mlm_head
 
 
 def relative(v: Values) -> RelativeConfig:
@@ -28,7 +24,7 @@ def relative(v: Values) -> RelativeConfig:
         share_keys=v["share_att_key"],
         buckets=v["position_buckets"],
         max_distance=v["max_position_embeddings"] if distance < 1 else distance,
-        norm=norms_positions(v),
+        norm=NormConfig(kind="layer" if norms_positions(v) else "none", eps=v["norm_eps"]),
         dropout=v["hidden_dropout"],
     )
 
@@ -63,19 +59,40 @@ def _check(v: Values, name: str) -> None:
 def build(v: Values, name: str) -> ModelConfig:
     """The modules' config."""
     _check(v, name)
-    size = v["embedding_size"] or v["hidden_size"]
-    fields = encoder_fields({**v, "feed_forward_chunk_size": 0})
-    if name == "mlm" and not v["legacy"]:
-        fields["tied_output"] = (
-            True  # the new head reads the token table, whatever `tie_word_embeddings` says
-        )
-    conv = v["conv_kernel_size"]
-    return ModelConfig(
-        **fields,
+    v = {**v, "feed_forward_chunk_size": 0}
+    size, dropout, terms = v["embedding_size"] or v["hidden_size"], v["hidden_dropout"], relative(v)
+    one = layer(v, attn_dropout=dropout, mlp_dropout=dropout, relative=terms)
+    new_mlm = name == "mlm" and not v["legacy"]
+    return encoder(
+        v,
+        layers=[replace(one, conv=_conv(v)), *[one] * (v["num_hidden_layers"] - 1)],
         embedding=_embedding(v, size),
-        relative=relative(v),
-        conv=ConvConfig(kernel_size=conv, groups=v["conv_groups"], act=v["conv_act"]) if conv > 0 else None,
-        head=_head(v, name, size),
+        relative_table=terms if terms.enabled else None,
+        # The new masked-LM head reads the token table, whatever `tie_word_embeddings` says.
+        tied_output=v["tie_word_embeddings"] or new_mlm,
+        head=encoder_head(
+            v,
+            name,
+            dropout=first_set(v["cls_dropout"], dropout) if name == "seqcls" else dropout,
+            mlm=mlm_head(
+                v, size=v["hidden_size"] if new_mlm else size, act=v["hidden_act"], bias_added=new_mlm
+            ),
+            dropout_in=v["pooler_dropout"],
+            dense=DenseConfig(size=v["hidden_size"], act=v["pooler_hidden_act"]),
+            infer_problem="shape",
+        ),
+    )
+
+
+def _conv(v: Values) -> ConvConfig | None:
+    if v["conv_kernel_size"] <= 0:
+        return None
+    return ConvConfig(
+        kernel_size=v["conv_kernel_size"],
+        groups=v["conv_groups"],
+        act=v["conv_act"],
+        dropout=v["hidden_dropout"],
+        norm=NormConfig(kind="layer", eps=v["norm_eps"]),
     )
 
 
@@ -85,35 +102,12 @@ def _embedding(v: Values, size: int) -> EmbeddingConfig:
         order.append("positions")
     if v["type_vocab_size"]:
         order.append("segments")
-    return EmbeddingConfig(
-        size=size,
+    return embedding(
+        v,
         order=tuple(order),
+        size=size,
         position_rule="arange" if v["position_biased_input"] else "none",
-        max_position_embeddings=v["max_position_embeddings"],
-        type_vocab_size=v["type_vocab_size"],
         projection="none" if size == v["hidden_size"] else "before-norm",
         projection_bias=False,
         zero_padding=True,
     )
-
-
-def _head(v: Values, name: str, size: int) -> HeadConfig | None:
-    match name:
-        case "seqcls":
-            return pooled(
-                v,
-                dropout=first_set(v["cls_dropout"], v["hidden_dropout"]),
-                dropout_in=v["pooler_dropout"],
-                dense_size=v["hidden_size"],
-                act=v["pooler_hidden_act"],
-                infer_problem="shape",
-            )
-        case "tokcls":
-            return tokens(v, dropout=v["hidden_dropout"])
-        case "qa":
-            return spans(v)
-        case "mlm" if v["legacy"]:
-            return vocab(v, size=size, act=v["hidden_act"])
-        case "mlm":
-            return vocab(v, size=v["hidden_size"], act=v["hidden_act"], bias_added=True)
-    return None

@@ -49,10 +49,10 @@ def _layer(v: Values, terms: tuple[str, ...]) -> Slots:
         linear("attn.q_proj", "attention.self.query_proj"),
         linear("attn.k_proj", "attention.self.key_proj"),
         linear("attn.v_proj", "attention.self.value_proj"),
-        linear("attn.pos_k_proj", "attention.self.pos_key_proj")
+        linear("attn.relative.k_proj", "attention.self.pos_key_proj")
         if own_position_projections and "c2p" in terms
         else (),
-        linear("attn.pos_q_proj", "attention.self.pos_query_proj")
+        linear("attn.relative.q_proj", "attention.self.pos_query_proj")
         if own_position_projections and "p2c" in terms
         else (),
         linear("attn.o_proj", "attention.output.dense"),
@@ -75,7 +75,10 @@ def backbone(v: Values) -> Slots:
         norm("embed_norm", "embeddings.LayerNorm"),
         embed("relative.table", "encoder.rel_embeddings") if v["relative_attention"] else (),
         norm("relative.norm", "encoder.LayerNorm") if v["relative_attention"] and norms_positions(v) else (),
-        join(linear("conv.conv", "encoder.conv.conv"), norm("conv.norm", "encoder.conv.LayerNorm"))
+        join(
+            linear("layers.0.conv.conv", "encoder.conv.conv"),
+            norm("layers.0.conv.norm", "encoder.conv.LayerNorm"),
+        )
         if v["conv_kernel_size"] > 0
         else (),
         layers(
@@ -86,18 +89,14 @@ def backbone(v: Values) -> Slots:
 
 
 def mlm(v: Values) -> Slots:
-    """The backbone and the masked-LM head that `legacy` says."""
+    """The masked-LM head that `legacy` says."""
     if v["legacy"] is False:
-        return join(
-            backbone(v),
-            head(
-                linear("head.dense", "lm_predictions.lm_head.dense"),
-                norm("head.norm", "lm_predictions.lm_head.LayerNorm"),
-                tensor("head.decoder.bias", "lm_predictions.lm_head.bias"),
-            ),
+        return head(
+            linear("head.dense", "lm_predictions.lm_head.dense"),
+            norm("head.norm", "lm_predictions.lm_head.LayerNorm"),
+            tensor("head.decoder.bias", "lm_predictions.lm_head.bias"),
         )
     return join(
-        backbone(v),
         head(
             linear("head.dense", "cls.predictions.transform.dense"),
             norm("head.norm", "cls.predictions.transform.LayerNorm"),

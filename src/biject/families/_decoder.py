@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from biject.config.causal import CausalConfig
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
 from biject.config.checks import activation, anything, boolean, integer, number, probability
 from biject.config.common import causal_rows
+from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, MLPConfig, NormConfig
 from biject.config.model import EmbeddingConfig, ModelConfig
 from biject.config.table import Inert, Key, Row
 from biject.errors import ConfigError
@@ -95,49 +99,70 @@ def build(
     count, width = v["num_hidden_layers"], v["head_dim"] or v["hidden_size"] // v["num_attention_heads"]
     groups = v["num_key_value_heads"] or v["num_attention_heads"]
     check_heads(v, width, groups)
+    norm = NormConfig(kind="rms", eps=v["norm_eps"])
+    attention = AttentionConfig(
+        hidden_size=v["hidden_size"],
+        spec=AttentionSpec(
+            num_heads=v["num_attention_heads"],
+            num_key_value_heads=groups,
+            head_dim=width,
+            scale=width**-0.5,
+            causal=True,
+            dropout=v["attention_dropout"],
+            softmax="float32",
+        ),
+        qkv_bias=qkv_bias,
+        out_bias=out_bias,
+        qk_norm=norm if qk_norm else None,
+        rope=rope(v, head_dim=width),
+    )
+    mlp = MLPConfig(
+        hidden_size=v["hidden_size"],
+        intermediate_size=v["intermediate_size"],
+        act=v["hidden_act"],
+        gate="separate",
+        bias=mlp_bias,
+    )
+    layer = LayerConfig(
+        hidden_size=v["hidden_size"],
+        attention=attention,
+        mlp=mlp,
+        attn_norm=norm,
+        mlp_norm=norm,
+        placement="pre",
+    )
+    return decoder(
+        v,
+        layers=[with_spec(layer, window=window) for window in windows or (None,) * count],
+        embedding=EmbeddingConfig(
+            size=v["hidden_size"], max_position_embeddings=v["max_position_embeddings"]
+        ),
+        final_norm=norm,
+        head=head_config(v, name),
+    )
+
+
+def decoder(v: Values, *, layers: Sequence[LayerConfig], **parts: Any) -> ModelConfig:
+    """The config of a causal model that runs its layers in order."""
     return ModelConfig(
         vocab_size=v["vocab_size"],
         hidden_size=v["hidden_size"],
-        num_attention_heads=v["num_attention_heads"],
-        intermediate_size=v["intermediate_size"],
-        hidden_act=v["hidden_act"],
-        norm_eps=v["norm_eps"],
         pad_token_id=v["pad_token_id"],
-        num_unique_layers=count,
-        layer_order=tuple(range(count)),
-        embedding_dropout=0.0,
-        attention_dropout=v["attention_dropout"],
-        attention_out_dropout=0.0,
-        mlp_out_dropout=0.0,
-        norm="rms",
-        norm_place="pre",
-        gated=True,
-        mlp_bias=mlp_bias,
-        embedding=EmbeddingConfig(
-            size=v["hidden_size"],
-            order=(),
-            position_rule="none",
-            max_position_embeddings=v["max_position_embeddings"],
-            type_vocab_size=0,
-            norm=False,
-        ),
-        causal=CausalConfig(
-            num_key_value_heads=groups,
-            head_dim=width,
-            scales=(width**-0.5,) * count,
-            windows=windows or (None,) * count,
-            rope=rope(v, head_dim=width),
-            qkv_bias=qkv_bias,
-            out_bias=out_bias,
-            split_at_jumps=not v["use_cache"],
-            qk_norm=qk_norm,
-        ),
+        layers=tuple(layers),
+        layer_order=tuple(range(len(layers))),
+        split_at_jumps=not v["use_cache"],
         tied_output=v["tie_word_embeddings"],
         initializer_range=v["initializer_range"],
         output_hidden_states=bool(v["output_hidden_states"]),
         output_attentions=bool(v["output_attentions"]),
-        head=head_config(v, name),
+        **parts,
     )
+
+
+def with_spec(layer: LayerConfig, **changes: Any) -> LayerConfig:
+    """The layer with other values in its attention's spec."""
+    attention = layer.attention
+    return replace(layer, attention=replace(attention, spec=replace(attention.spec, **changes)))
 
 
 def check_heads(v: Values, width: int, groups: int) -> None:
@@ -178,9 +203,11 @@ __all__ = [
     "backbone",
     "build",
     "buffers",
+    "decoder",
     "heads",
     "llama_rows",
     "window_layers",
+    "with_spec",
 ]
 
 TINY = {

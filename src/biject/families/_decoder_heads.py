@@ -7,9 +7,17 @@ from typing import Any
 
 from biject.config.checks import probability
 from biject.config.common import num_labels
-from biject.config.model import HeadConfig
+from biject.config.heads import (
+    BaseHeadConfig,
+    HeadConfig,
+    LastHeadConfig,
+    SpanHeadConfig,
+    TokenHeadConfig,
+    VocabHeadConfig,
+)
 from biject.config.table import Key
 from biject.errors import ConfigError
+from biject.families._encoder_heads import first_set
 from biject.families._family import Head
 from biject.weights.rules import Slots, head, join, linear, output_matrix
 
@@ -70,22 +78,23 @@ def check_pad(v: Values) -> None:
         raise ConfigError(f"config.json: `pad_token_id` {pad} is not within `vocab_size` {size}.")
 
 
-def head_config(v: Values, name: str) -> HeadConfig | None:
-    """The head, computed as the classes that HF's decoders share compute it (modeling_layers.py)."""
+def head_config(v: Values, name: str, *, float32_tokens: bool = True) -> HeadConfig:
+    """The head, computed as the classes that HF's decoders share compute it (modeling_layers.py).
+
+    `float32_tokens`: token classification computes its loss in float32 whatever the logits are in.
+    """
     match name:
         case "seqcls":
-            return HeadConfig(kind="last", num_labels=num_labels(v), problem_type=v["problem_type"])
+            return LastHeadConfig(num_labels=num_labels(v), problem_type=v["problem_type"])
         case "tokcls":
-            rates = (v["classifier_dropout"], v["hidden_dropout"], 0.1)
-            return HeadConfig(
-                kind="tokens",
+            return TokenHeadConfig(
                 num_labels=num_labels(v),
-                dropout=next(rate for rate in rates if rate is not None),
+                dropout=first_set(v["classifier_dropout"], v["hidden_dropout"], 0.1),
                 out_bias=v.get("token_bias", True),
-                float32_loss=True,
+                float32_loss=float32_tokens,
             )
         case "qa":
-            return HeadConfig(kind="spans", num_labels=2)
+            return SpanHeadConfig(num_labels=2)
         case "causal":
-            return HeadConfig(kind="causal", num_labels=v["vocab_size"])
-    return None
+            return VocabHeadConfig(num_labels=v["vocab_size"], out_bias=False, causal=True, float32_loss=True)
+    return BaseHeadConfig()

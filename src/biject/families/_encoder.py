@@ -1,15 +1,22 @@
-"""What the BERT-like families share: a table of config keys, a post-norm layer, checks, and the
-head configs.
-"""
+"""What the BERT-like families share: a table of config keys, a post-norm layer, and checks."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biject.config.checks import activation, integer, number, probability
-from biject.config.common import COMMON, num_labels
-from biject.config.model import HeadConfig
+from biject.config.common import COMMON
+from biject.config.layers import (
+    AttentionConfig,
+    AttentionSpec,
+    ConvConfig,
+    LayerConfig,
+    MLPConfig,
+    NormConfig,
+    RelativeConfig,
+)
+from biject.config.model import EmbeddingConfig, ModelConfig, Table
 from biject.config.table import Key, Row
 from biject.errors import ConfigError
 from biject.weights.rules import Slots, join, linear, norm
@@ -85,62 +92,64 @@ def need_segments(v: Values) -> None:
         raise ConfigError("config.json: `type_vocab_size` should be at least 1, found 0.")
 
 
-def encoder_fields(v: Values) -> dict[str, Any]:
-    """Fields of `ModelConfig` that the BERT-like families take straight from their config."""
-    return {
+def layer(
+    v: Values,
+    *,
+    attn_dropout: float,
+    mlp_dropout: float,
+    chunk_norm: bool = False,
+    relative: RelativeConfig | None = None,
+    conv: ConvConfig | None = None,
+) -> LayerConfig:
+    """A post-norm layer of BERT's kind."""
+    width, heads = v["hidden_size"], v["num_attention_heads"]
+    norm = NormConfig(kind="layer", eps=v["norm_eps"])
+    spec = AttentionSpec(
+        num_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=width // heads,
+        scale=(width // heads) ** -0.5,
+        mask_queries=relative is not None,
+        dropout=v["attention_dropout"],
+    )
+    return LayerConfig(
+        hidden_size=width,
+        attention=AttentionConfig(hidden_size=width, spec=spec, relative=relative),
+        mlp=MLPConfig(hidden_size=width, intermediate_size=v["intermediate_size"], act=v["hidden_act"]),
+        attn_norm=norm,
+        mlp_norm=norm,
+        placement="post",
+        attn_dropout=attn_dropout,
+        mlp_dropout=mlp_dropout,
+        mlp_chunk_size=v["feed_forward_chunk_size"],
+        mlp_chunk_norm=chunk_norm,
+        conv=conv,
+    )
+
+
+def embedding(v: Values, *, order: tuple[Table, ...], **options: Any) -> EmbeddingConfig:
+    """Tables of the hidden size, unless `options` say otherwise, with a norm over their sum."""
+    given = {
+        "size": v["hidden_size"],
+        "position_rule": "arange",
+        "max_position_embeddings": v["max_position_embeddings"],
+        "type_vocab_size": v["type_vocab_size"] if "segments" in order else 0,
+        "norm": NormConfig(kind="layer", eps=v["norm_eps"]),
+        "dropout": v["hidden_dropout"],
+    }
+    return EmbeddingConfig(order=order, **{**given, **options})
+
+
+def encoder(v: Values, *, layers: Sequence[LayerConfig], **parts: Any) -> ModelConfig:
+    """The config of a model that runs its layers in order, unless `parts` say otherwise."""
+    given = {
         "vocab_size": v["vocab_size"],
         "hidden_size": v["hidden_size"],
-        "num_attention_heads": v["num_attention_heads"],
-        "intermediate_size": v["intermediate_size"],
-        "hidden_act": v["hidden_act"],
-        "norm_eps": v["norm_eps"],
         "pad_token_id": v["pad_token_id"],
-        "num_unique_layers": v["num_hidden_layers"],
-        "layer_order": tuple(range(v["num_hidden_layers"])),
-        "embedding_dropout": v["hidden_dropout"],
-        "attention_dropout": v["attention_dropout"],
-        "attention_out_dropout": v["hidden_dropout"],
-        "mlp_out_dropout": v["hidden_dropout"],
-        "feed_forward_chunk_size": v["feed_forward_chunk_size"],
+        "layer_order": tuple(range(len(layers))),
         "tied_output": v["tie_word_embeddings"],
         "initializer_range": v["initializer_range"],
         "output_hidden_states": bool(v["output_hidden_states"]),
         "output_attentions": bool(v["output_attentions"]),
     }
-
-
-def first_set(*values: float | None) -> float:
-    """The first value that is not null, as HF falls back from `classifier_dropout` to the hidden
-    dropout.
-    """
-    return float(next(value for value in values if value is not None))
-
-
-def pooled(v: Values, *, dropout: float, **dense: Any) -> HeadConfig:
-    """Sequence classification; `dense` describes the layer before the output, if the head has one
-    of its own.
-    """
-    return HeadConfig(
-        kind="pooled", num_labels=num_labels(v), problem_type=v["problem_type"], dropout=dropout, **dense
-    )
-
-
-def spans(v: Values, *, dropout: float = 0.0) -> HeadConfig:
-    """Extractive question answering."""
-    if num_labels(v) != 2:
-        raise ConfigError(
-            f"config.json: question answering needs 2 labels (start, end), found {num_labels(v)}."
-        )
-    return HeadConfig(kind="spans", num_labels=2, dropout=dropout)
-
-
-def tokens(v: Values, *, dropout: float) -> HeadConfig:
-    """Token classification."""
-    return HeadConfig(kind="tokens", num_labels=num_labels(v), dropout=dropout)
-
-
-def vocab(v: Values, *, size: int, act: str, bias_added: bool = False) -> HeadConfig:
-    """Masked LM."""
-    return HeadConfig(
-        kind="vocab", num_labels=v["vocab_size"], dense_size=size, act=act, bias_added=bias_added
-    )
+    return ModelConfig(layers=tuple(layers), **{**given, **parts})

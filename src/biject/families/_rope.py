@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from biject.config.causal import RopeConfig
 from biject.config.checks import anything, integer, number
+from biject.config.rope import RopeConfig
 from biject.config.table import Key, Row
 from biject.errors import ConfigError, shown
 
@@ -64,6 +64,7 @@ def rope(v: Mapping[str, Any], *, head_dim: int) -> RopeConfig:
     if kind in _LENGTH_FROM_CONFIG:
         original = v["original_positions"] or given.get("original_max_position_embeddings")
         original = original or v["max_position_embeddings"]
+    optional: dict[str, Any] = {key: given.get(key) for key in _OPTIONAL}
     return RopeConfig(
         type="by-wavelength" if kind == "llama3" else kind,
         theta=theta,
@@ -76,7 +77,7 @@ def rope(v: Mapping[str, Any], *, head_dim: int) -> RopeConfig:
         low_freq_factor=given.get("low_freq_factor"),
         high_freq_factor=given.get("high_freq_factor"),
         truncate=bool(given.get("truncate", True)),
-        **{key: given.get(key) for key in _OPTIONAL},
+        **optional,
     )
 
 

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 from biject.config.checks import activation, integer, number, probability
 from biject.config.common import COMMON
-from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
+from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable, Inert, Key
 from biject.families._encoder import (
     CHUNKED,
     Values,
     check_sizes,
-    encoder_fields,
+    embedding,
+    encoder,
+    layer,
     need_segments,
-    pooled,
-    spans,
-    tokens,
-    vocab,
 )
-from biject.families._family import Family, Head
+from biject.families._encoder_heads import encoder_head, encoder_heads, mlm_head
+from biject.families._family import Family
 from biject.families.bert import TINY
 from biject.weights.rules import (
     Slots,
@@ -31,7 +30,6 @@ from biject.weights.rules import (
     layers,
     linear,
     norm,
-    optional,
     output_bias,
     output_matrix,
 )
@@ -60,11 +58,6 @@ def backbone(v: Values) -> Slots:
     )
 
 
-def pooler() -> Slots:
-    """The tanh layer over the first row."""
-    return linear("pooler", "pooler")
-
-
 def layer_order(v: Values) -> tuple[int, ...]:
     """The layer that runs at each step: HF's group index, and every inner layer of the group in turn."""
     steps, groups, inner = v["num_hidden_layers"], v["num_hidden_groups"], v["inner_group_num"]
@@ -80,43 +73,27 @@ def build(v: Values, name: str) -> ModelConfig:
     """The modules' config."""
     check_sizes(v)
     need_segments(v)
-    fields = encoder_fields(v)
-    fields |= {
-        "num_unique_layers": v["num_hidden_groups"] * v["inner_group_num"],
-        "layer_order": layer_order(v),
-        "mlp_out_dropout": 0.0,
-    }
-    return ModelConfig(
-        **fields,
-        embedding=EmbeddingConfig(
-            size=v["embedding_size"],
-            order=("segments", "positions"),
-            position_rule="arange",
-            max_position_embeddings=v["max_position_embeddings"],
-            type_vocab_size=v["type_vocab_size"],
-            projection="after-norm",
+    one = layer(v, attn_dropout=v["hidden_dropout"], mlp_dropout=0.0)
+    return encoder(
+        v,
+        layers=[one] * (v["num_hidden_groups"] * v["inner_group_num"]),
+        layer_order=layer_order(v),
+        embedding=embedding(
+            v, order=("segments", "positions"), size=v["embedding_size"], projection="after-norm"
         ),
-        pooler=name in ("base", "seqcls"),
-        head=_head(v, name),
+        head=encoder_head(
+            v,
+            name,
+            dropout=v["classifier_dropout"],
+            mlm=mlm_head(v, size=v["embedding_size"], act=v["hidden_act"]),
+            pooler=True,
+        ),
     )
 
 
-def _head(v: Values, name: str) -> HeadConfig | None:
-    match name:
-        case "seqcls":
-            return pooled(v, dropout=v["classifier_dropout"])
-        case "tokcls":
-            return tokens(v, dropout=v["classifier_dropout"])
-        case "qa":
-            return spans(v)
-        case "mlm":
-            return vocab(v, size=v["embedding_size"], act=v["hidden_act"])
-    return None
-
-
-def _mlm(v: Values) -> Slots:
+def mlm(v: Values) -> Slots:
+    """The masked-LM head."""
     return join(
-        backbone(v),
         head(linear("head.dense", "predictions.dense"), norm("head.norm", "predictions.LayerNorm")),
         output_matrix("head.decoder.weight", "predictions.decoder.weight", tied_to="embed.tokens.weight"),
         output_bias("head.decoder.bias", "predictions.decoder.bias", twin="predictions.bias"),
@@ -149,22 +126,7 @@ FAMILY = Family(
     ),
     build=build,
     depth=depth,
-    heads={
-        "base": Head(hf_class="AlbertModel", slots=lambda v: join(backbone(v), optional(pooler()))),
-        "seqcls": Head(
-            hf_class="AlbertForSequenceClassification",
-            slots=lambda v: join(backbone(v), pooler(), head(linear("head.out", "classifier"))),
-        ),
-        "tokcls": Head(
-            hf_class="AlbertForTokenClassification",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "classifier"))),
-        ),
-        "qa": Head(
-            hf_class="AlbertForQuestionAnswering",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "qa_outputs"))),
-        ),
-        "mlm": Head(hf_class="AlbertForMaskedLM", slots=_mlm, also=("AlbertForPreTraining",)),
-    },
+    heads=encoder_heads("Albert", backbone, mlm=mlm, pooler="pooler", also_mlm=("AlbertForPreTraining",)),
     carry=(
         "embeddings.position_ids",
         "embeddings.token_type_ids",

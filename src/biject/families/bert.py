@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
+from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable, Inert
 from biject.families._encoder import (
     CHUNKED,
@@ -11,15 +11,13 @@ from biject.families._encoder import (
     bert_layer,
     bert_rows,
     check_sizes,
-    encoder_fields,
-    first_set,
+    embedding,
+    encoder,
+    layer,
     need_segments,
-    pooled,
-    spans,
-    tokens,
-    vocab,
 )
-from biject.families._family import Family, Head
+from biject.families._encoder_heads import encoder_head, encoder_heads, first_set, mlm_head
+from biject.families._family import Family
 from biject.weights.rules import (
     Slots,
     embed,
@@ -28,7 +26,6 @@ from biject.weights.rules import (
     layers,
     linear,
     norm,
-    optional,
     output_bias,
     output_matrix,
 )
@@ -45,14 +42,9 @@ def backbone(v: Values) -> Slots:
     )
 
 
-def pooler() -> Slots:
-    """The tanh layer over the first row."""
-    return linear("pooler", "pooler.dense")
-
-
-def _mlm(v: Values) -> Slots:
+def mlm(v: Values) -> Slots:
+    """The masked-LM head."""
     return join(
-        backbone(v),
         head(
             linear("head.dense", "cls.predictions.transform.dense"),
             norm("head.norm", "cls.predictions.transform.LayerNorm"),
@@ -66,33 +58,20 @@ def build(v: Values, name: str) -> ModelConfig:
     """The modules' config."""
     check_sizes(v)
     need_segments(v)
-    return ModelConfig(
-        **encoder_fields(v),
-        feed_forward_chunk_norm=True,
-        embedding=EmbeddingConfig(
-            size=v["hidden_size"],
-            order=("segments", "positions"),
-            position_rule="arange",
-            max_position_embeddings=v["max_position_embeddings"],
-            type_vocab_size=v["type_vocab_size"],
+    dropout = v["hidden_dropout"]
+    one = layer(v, attn_dropout=dropout, mlp_dropout=dropout, chunk_norm=True)
+    return encoder(
+        v,
+        layers=[one] * v["num_hidden_layers"],
+        embedding=embedding(v, order=("segments", "positions")),
+        head=encoder_head(
+            v,
+            name,
+            dropout=first_set(v["classifier_dropout"], dropout),
+            mlm=mlm_head(v, size=v["hidden_size"], act=v["hidden_act"]),
+            pooler=True,
         ),
-        pooler=name in ("base", "seqcls"),
-        head=_head(v, name),
     )
-
-
-def _head(v: Values, name: str) -> HeadConfig | None:
-    dropout = first_set(v["classifier_dropout"], v["hidden_dropout"])
-    match name:
-        case "seqcls":
-            return pooled(v, dropout=dropout)
-        case "tokcls":
-            return tokens(v, dropout=dropout)
-        case "qa":
-            return spans(v)
-        case "mlm":
-            return vocab(v, size=v["hidden_size"], act=v["hidden_act"])
-    return None
 
 
 _SIZES = {"hidden_size": 768, "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072}
@@ -125,22 +104,7 @@ FAMILY = Family(
         ),
     ),
     build=build,
-    heads={
-        "base": Head(hf_class="BertModel", slots=lambda v: join(backbone(v), optional(pooler()))),
-        "seqcls": Head(
-            hf_class="BertForSequenceClassification",
-            slots=lambda v: join(backbone(v), pooler(), head(linear("head.out", "classifier"))),
-        ),
-        "tokcls": Head(
-            hf_class="BertForTokenClassification",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "classifier"))),
-        ),
-        "qa": Head(
-            hf_class="BertForQuestionAnswering",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "qa_outputs"))),
-        ),
-        "mlm": Head(hf_class="BertForMaskedLM", slots=_mlm, also=("BertForPreTraining",)),
-    },
+    heads=encoder_heads("Bert", backbone, mlm=mlm, pooler="pooler.dense", also_mlm=("BertForPreTraining",)),
     carry=(
         "embeddings.position_ids",
         "embeddings.token_type_ids",

@@ -12,9 +12,10 @@ from biject.config.table import ConfigTable, Inert, Key
 from biject.families._deberta_v2_build import build
 from biject.families._deberta_v2_names import CARRY, backbone, mlm, resolve
 from biject.families._encoder import bert_rows
-from biject.families._family import Family, Head
+from biject.families._encoder_heads import encoder_heads
+from biject.families._family import Family
 from biject.families.bert import TINY
-from biject.weights.rules import head, join, linear
+from biject.weights.rules import join, linear
 
 _V3 = {
     "type_vocab_size": 0,
@@ -60,24 +61,12 @@ FAMILY = Family(
         Inert(("chunk_size_feed_forward",)),
     ),
     build=build,
-    heads={
-        "base": Head(hf_class="DebertaV2Model", slots=backbone),
-        "seqcls": Head(
-            hf_class="DebertaV2ForSequenceClassification",
-            slots=lambda v: join(
-                backbone(v), head(linear("head.dense", "pooler.dense"), linear("head.out", "classifier"))
-            ),
-        ),
-        "tokcls": Head(
-            hf_class="DebertaV2ForTokenClassification",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "classifier"))),
-        ),
-        "qa": Head(
-            hf_class="DebertaV2ForQuestionAnswering",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "qa_outputs"))),
-        ),
-        "mlm": Head(hf_class="DebertaV2ForMaskedLM", slots=mlm),
-    },
+    heads=encoder_heads(
+        "DebertaV2",
+        backbone,
+        mlm=mlm,
+        seqcls=join(linear("head.dense", "pooler.dense"), linear("head.out", "classifier")),
+    ),
     carry=("embeddings.position_ids", "embeddings.position_embeddings.weight", *CARRY),
     attention="eager",
     resolve=resolve,

@@ -9,19 +9,12 @@ from __future__ import annotations
 
 from biject.config.checks import activation, boolean, integer, probability
 from biject.config.common import COMMON
-from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
+from biject.config.heads import DenseConfig
+from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable, Inert, Key
-from biject.families._encoder import (
-    CHUNKED,
-    Values,
-    check_sizes,
-    encoder_fields,
-    pooled,
-    spans,
-    tokens,
-    vocab,
-)
-from biject.families._family import Family, Head
+from biject.families._encoder import CHUNKED, Values, check_sizes, embedding, encoder, layer
+from biject.families._encoder_heads import encoder_head, encoder_heads, mlm_head
+from biject.families._family import Family
 from biject.weights.rules import Slots, embed, head, join, layers, linear, norm, output_matrix
 
 
@@ -45,13 +38,10 @@ def backbone(v: Values) -> Slots:
     )
 
 
-def _mlm(v: Values) -> Slots:
+def mlm(v: Values) -> Slots:
+    """The masked-LM head."""
     return join(
-        backbone(v),
-        head(
-            linear("head.dense", "vocab_transform"),
-            norm("head.norm", "vocab_layer_norm"),
-        ),
+        head(linear("head.dense", "vocab_transform"), norm("head.norm", "vocab_layer_norm")),
         output_matrix("head.decoder.weight", "vocab_projector.weight", tied_to="embed.tokens.weight"),
         head(linear("head.decoder", "vocab_projector")[1:]),
     )
@@ -60,36 +50,21 @@ def _mlm(v: Values) -> Slots:
 def build(v: Values, name: str) -> ModelConfig:
     """The modules' config."""
     check_sizes(v)
-    fields = encoder_fields({**v, "norm_eps": 1e-12})
-    fields["attention_out_dropout"] = 0.0
-    return ModelConfig(
-        **fields,
-        embedding=EmbeddingConfig(
-            size=v["hidden_size"],
-            order=("positions",),
-            position_rule="arange",
-            max_position_embeddings=v["max_position_embeddings"],
-            type_vocab_size=0,
+    v = {**v, "norm_eps": 1e-12}
+    width, one = v["hidden_size"], layer(v, attn_dropout=0.0, mlp_dropout=v["hidden_dropout"])
+    return encoder(
+        v,
+        layers=[one] * v["num_hidden_layers"],
+        embedding=embedding(v, order=("positions",)),
+        head=encoder_head(
+            v,
+            name,
+            dropout=v["seqcls_dropout" if name == "seqcls" else "hidden_dropout"],
+            mlm=mlm_head(v, size=width, act=v["hidden_act"]),
+            qa_dropout=v["qa_dropout"],
+            dense=DenseConfig(size=width, act="relu"),
         ),
-        head=_head_config(v, name),
     )
-
-
-def _head_config(v: Values, name: str) -> HeadConfig | None:
-    match name:
-        case "seqcls":
-            return pooled(v, dropout=v["seqcls_dropout"], dense_size=v["hidden_size"], act="relu")
-        case "tokcls":
-            return tokens(v, dropout=v["hidden_dropout"])
-        case "qa":
-            return spans(v, dropout=v["qa_dropout"])
-        case "mlm":
-            return vocab(v, size=v["hidden_size"], act=v["hidden_act"])
-    return None
-
-
-def _head(*names: str) -> Slots:
-    return head(*(linear(f"head.{memory}", disk) for memory, disk in (name.split("=") for name in names)))
 
 
 FAMILY = Family(
@@ -114,22 +89,12 @@ FAMILY = Family(
         Inert(("tie_weights_", "hidden_size", "num_hidden_layers", "num_attention_heads")),
     ),
     build=build,
-    heads={
-        "base": Head(hf_class="DistilBertModel", slots=backbone),
-        "seqcls": Head(
-            hf_class="DistilBertForSequenceClassification",
-            slots=lambda v: join(backbone(v), _head("dense=pre_classifier", "out=classifier")),
-        ),
-        "tokcls": Head(
-            hf_class="DistilBertForTokenClassification",
-            slots=lambda v: join(backbone(v), _head("out=classifier")),
-        ),
-        "qa": Head(
-            hf_class="DistilBertForQuestionAnswering",
-            slots=lambda v: join(backbone(v), _head("out=qa_outputs")),
-        ),
-        "mlm": Head(hf_class="DistilBertForMaskedLM", slots=_mlm),
-    },
+    heads=encoder_heads(
+        "DistilBert",
+        backbone,
+        mlm=mlm,
+        seqcls=join(linear("head.dense", "pre_classifier"), linear("head.out", "classifier")),
+    ),
     carry=("embeddings.position_ids",),
     tiny={
         "vocab_size": 99,

@@ -10,20 +10,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from biject.config.checks import integer
-from biject.config.model import HeadConfig, ModelConfig
+from biject.config.heads import DenseConfig, DetectionHeadConfig, HeadConfig
+from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable, Inert, Key
 from biject.families import bert
-from biject.families._encoder import (
-    CHUNKED,
-    CLASSIFIER_DROPOUT,
-    Values,
-    bert_rows,
-    first_set,
-    pooled,
-    spans,
-    tokens,
-    vocab,
-)
+from biject.families._encoder import CHUNKED, CLASSIFIER_DROPOUT, Values, bert_rows
+from biject.families._encoder_heads import encoder_head, encoder_heads, first_set, mlm_head
 from biject.families._family import Family, Head
 from biject.weights.rules import Slots, head, join, linear, norm, output_matrix
 
@@ -34,15 +26,23 @@ def backbone(v: Values) -> Slots:
     return join(bert.backbone(v), linear("embed_proj", "embeddings_project") if lifted else ())
 
 
-def _mlm(v: Values) -> Slots:
+def mlm(v: Values) -> Slots:
+    """The masked-LM head (the generator's)."""
     return join(
-        backbone(v),
         head(
             linear("head.dense", "generator_predictions.dense"),
             norm("head.norm", "generator_predictions.LayerNorm"),
         ),
         output_matrix("head.decoder.weight", "generator_lm_head.weight", tied_to="embed.tokens.weight"),
         head(linear("head.decoder", "generator_lm_head")[1:]),
+    )
+
+
+def detection(v: Values) -> Slots:
+    """The discriminator's own head."""
+    return head(
+        linear("head.dense", "discriminator_predictions.dense"),
+        linear("head.out", "discriminator_predictions.dense_prediction"),
     )
 
 
@@ -53,25 +53,21 @@ def build(v: Values, name: str) -> ModelConfig:
     embedding = replace(
         config.embedding, size=v["embedding_size"], projection="after-norm" if lifted else "none"
     )
-    return replace(config, embedding=embedding, pooler=False, head=_head(v, name))
+    return replace(config, embedding=embedding, head=_head(v, name))
 
 
-def _head(v: Values, name: str) -> HeadConfig | None:
-    dropout = first_set(v["classifier_dropout"], v["hidden_dropout"])
-    match name:
-        case "seqcls":
-            return pooled(v, dropout=dropout, dropout_in=dropout, dense_size=v["hidden_size"], act="gelu")
-        case "tokcls":
-            return tokens(v, dropout=dropout)
-        case "qa":
-            return spans(v)
-        case "mlm":
-            return vocab(v, size=v["embedding_size"], act="gelu")
-        case "rtd":
-            return HeadConfig(
-                kind="detection", num_labels=1, dense_size=v["hidden_size"], act=v["hidden_act"]
-            )
-    return None
+def _head(v: Values, name: str) -> HeadConfig:
+    width, dropout = v["hidden_size"], first_set(v["classifier_dropout"], v["hidden_dropout"])
+    if name == "rtd":
+        return DetectionHeadConfig(num_labels=1, dense=DenseConfig(size=width, act=v["hidden_act"]))
+    return encoder_head(
+        v,
+        name,
+        dropout=dropout,
+        mlm=mlm_head(v, size=v["embedding_size"], act="gelu"),
+        dropout_in=dropout,
+        dense=DenseConfig(size=width, act="gelu"),
+    )
 
 
 FAMILY = Family(
@@ -93,33 +89,13 @@ FAMILY = Family(
     ),
     build=build,
     heads={
-        "base": Head(hf_class="ElectraModel", slots=backbone),
-        "seqcls": Head(
-            hf_class="ElectraForSequenceClassification",
-            slots=lambda v: join(
-                backbone(v),
-                head(linear("head.dense", "classifier.dense"), linear("head.out", "classifier.out_proj")),
-            ),
+        **encoder_heads(
+            "Electra",
+            backbone,
+            mlm=mlm,
+            seqcls=join(linear("head.dense", "classifier.dense"), linear("head.out", "classifier.out_proj")),
         ),
-        "tokcls": Head(
-            hf_class="ElectraForTokenClassification",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "classifier"))),
-        ),
-        "qa": Head(
-            hf_class="ElectraForQuestionAnswering",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "qa_outputs"))),
-        ),
-        "mlm": Head(hf_class="ElectraForMaskedLM", slots=_mlm),
-        "rtd": Head(
-            hf_class="ElectraForPreTraining",
-            slots=lambda v: join(
-                backbone(v),
-                head(
-                    linear("head.dense", "discriminator_predictions.dense"),
-                    linear("head.out", "discriminator_predictions.dense_prediction"),
-                ),
-            ),
-        ),
+        "rtd": Head(hf_class="ElectraForPreTraining", slots=lambda v: join(backbone(v), detection(v))),
     },
     carry=("embeddings.position_ids", "embeddings.token_type_ids"),
     tiny={**bert.TINY, "embedding_size": 16},

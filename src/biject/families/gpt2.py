@@ -6,17 +6,17 @@ token table.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from biject.config.causal import CausalConfig
 from biject.config.checks import activation, boolean, integer, number, probability
 from biject.config.common import causal_rows
-from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
+from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, MLPConfig, NormConfig
+from biject.config.model import EmbeddingConfig, ModelConfig
 from biject.config.table import ConfigTable, Inert, Key
 from biject.errors import ConfigError
+from biject.families._decoder import decoder, with_spec
 from biject.families._decoder_heads import DROPOUTS, Values, check_pad, head_config, heads
 from biject.families._family import Family
-from biject.weights.rules import Slots, embed, join, layers, linear, norm
+from biject.weights.rules import Slots, embed, join, layers, linear
+from biject.weights.rules import norm as norm_names
 
 _ALIASES = {
     "hidden_size": "n_embd",
@@ -30,10 +30,10 @@ _ALIASES = {
 def backbone(v: Values) -> Slots:
     """The transformer."""
     inner = join(
-        norm("attn_norm", "ln_1"),
+        norm_names("attn_norm", "ln_1"),
         linear("attn.qkv_proj", "attn.c_attn"),
         linear("attn.o_proj", "attn.c_proj"),
-        norm("mlp_norm", "ln_2"),
+        norm_names("mlp_norm", "ln_2"),
         linear("mlp.up_proj", "mlp.c_fc"),
         linear("mlp.down_proj", "mlp.c_proj"),
     )
@@ -41,7 +41,7 @@ def backbone(v: Values) -> Slots:
         embed("embed.tokens", "wte"),
         embed("embed.positions", "wpe"),
         layers([f"h.{i}" for i in range(v["num_hidden_layers"])], inner),
-        norm("final_norm", "ln_f"),
+        norm_names("final_norm", "ln_f"),
     )
 
 
@@ -59,38 +59,52 @@ def build(v: Values, name: str) -> ModelConfig:
         raise ConfigError(f"config.json: `n_embd` {width} is not a multiple of `n_head` {num_heads}.")
     check_pad(v)
     _check_aliases(v)
-    return ModelConfig(
-        vocab_size=v["vocab_size"],
-        hidden_size=width,
-        num_attention_heads=num_heads,
-        intermediate_size=v["intermediate_size"] or 4 * width,
-        hidden_act=v["hidden_act"],
-        norm_eps=v["norm_eps"],
-        pad_token_id=v["pad_token_id"],
-        num_unique_layers=count,
-        layer_order=tuple(range(count)),
-        embedding_dropout=v["embedding_dropout"],
-        attention_dropout=v["attention_dropout"],
-        attention_out_dropout=v["residual_dropout"],
-        mlp_out_dropout=v["residual_dropout"],
-        norm_place="pre",
-        weights_in_out=True,
+    layer = _layer(v, width // num_heads)
+    by_layer, scale = v["scale_attn_by_inverse_layer_idx"], layer.attention.spec.scale
+    return decoder(
+        v,
+        layers=[with_spec(layer, scale=scale / float(i + 1) if by_layer else scale) for i in range(count)],
         embedding=EmbeddingConfig(
             size=width,
             order=("positions",),
             position_rule="arange",
             max_position_embeddings=v["max_position_embeddings"],
-            type_vocab_size=0,
-            norm=False,
+            dropout=v["embedding_dropout"],
             padding_row=False,
             segments_from_tokens=True,
         ),
-        causal=_causal(v, width // num_heads),
-        tied_output=v["tie_word_embeddings"],
-        initializer_range=v["initializer_range"],
-        output_hidden_states=bool(v["output_hidden_states"]),
-        output_attentions=bool(v["output_attentions"]),
-        head=_head(v, name),
+        final_norm=layer.mlp_norm,
+        head=head_config(v, name, float32_tokens=False),
+    )
+
+
+def _layer(v: Values, head_dim: int) -> LayerConfig:
+    width, num_heads = v["hidden_size"], v["num_attention_heads"]
+    norm = NormConfig(kind="layer", eps=v["norm_eps"])
+    spec = AttentionSpec(
+        num_heads=num_heads,
+        num_key_value_heads=num_heads,
+        head_dim=head_dim,
+        scale=head_dim**-0.5 if v["scale_attn_weights"] else 1.0,
+        causal=True,
+        dropout=v["attention_dropout"],
+        upcast=v["reorder_and_upcast_attn"],
+    )
+    mlp = MLPConfig(
+        hidden_size=width,
+        intermediate_size=v["intermediate_size"] or 4 * width,
+        act=v["hidden_act"],
+        transposed=True,
+    )
+    return LayerConfig(
+        hidden_size=width,
+        attention=AttentionConfig(hidden_size=width, spec=spec, fused=True, transposed=True),
+        mlp=mlp,
+        attn_norm=norm,
+        mlp_norm=norm,
+        placement="pre",
+        attn_dropout=v["residual_dropout"],
+        mlp_dropout=v["residual_dropout"],
     )
 
 
@@ -102,30 +116,6 @@ def _check_aliases(v: Values) -> None:
                 f"config.json: `{own}` is {v[field]}, but `{field}`, another name of it, is "
                 f"{v[f'{field}_alias']}; keep `{own}` only."
             )
-
-
-def _causal(v: Values, width: int) -> CausalConfig:
-    count = v["num_hidden_layers"]
-    scale = width**-0.5 if v["scale_attn_weights"] else 1.0
-    by_layer = v["scale_attn_by_inverse_layer_idx"]
-    return CausalConfig(
-        num_key_value_heads=v["num_attention_heads"],
-        head_dim=width,
-        scales=tuple(scale / float(i + 1) if by_layer else scale for i in range(count)),
-        windows=(None,) * count,
-        fused=True,
-        qkv_bias=True,
-        out_bias=True,
-        split_at_jumps=not v["use_cache"],
-        softmax="own",
-        upcast=v["reorder_and_upcast_attn"],
-    )
-
-
-def _head(v: Values, name: str) -> HeadConfig | None:
-    """As other decoders', but that token classification computes its loss in the logits' dtype."""
-    config = head_config(v, name)
-    return replace(config, float32_loss=False) if config is not None and config.kind == "tokens" else config
 
 
 FAMILY = Family(

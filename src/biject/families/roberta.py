@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from biject.config.model import EmbeddingConfig, HeadConfig, ModelConfig
+from biject.config.heads import DenseConfig
+from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable
 from biject.errors import ConfigError
 from biject.families._encoder import (
@@ -17,17 +18,15 @@ from biject.families._encoder import (
     Values,
     bert_rows,
     check_sizes,
-    encoder_fields,
-    first_set,
+    embedding,
+    encoder,
+    layer,
     need_segments,
-    pooled,
-    spans,
-    tokens,
-    vocab,
 )
+from biject.families._encoder_heads import encoder_head, encoder_heads, first_set, mlm_head
 from biject.families._family import Family, Head
-from biject.families.bert import TINY, backbone, pooler
-from biject.weights.rules import Slots, head, join, linear, norm, optional, output_bias, output_matrix
+from biject.families.bert import TINY, backbone
+from biject.weights.rules import Slots, head, join, linear, norm, output_bias, output_matrix
 
 
 def build(v: Values, name: str) -> ModelConfig:
@@ -43,66 +42,37 @@ def build(v: Values, name: str) -> ModelConfig:
             f"{v['max_position_embeddings']}, from which the position of padding is taken."
         )
     need_segments(v)
-    return ModelConfig(
-        **encoder_fields(v),
-        feed_forward_chunk_norm=True,
-        embedding=EmbeddingConfig(
-            size=v["hidden_size"],
-            order=("segments", "positions"),
-            position_rule="after-pad",
-            max_position_embeddings=v["max_position_embeddings"],
-            type_vocab_size=v["type_vocab_size"],
+    dropout, width = v["hidden_dropout"], v["hidden_size"]
+    one = layer(v, attn_dropout=dropout, mlp_dropout=dropout, chunk_norm=True)
+    head_dropout = first_set(v["classifier_dropout"], dropout)
+    return encoder(
+        v,
+        layers=[one] * v["num_hidden_layers"],
+        embedding=embedding(v, order=("segments", "positions"), position_rule="after-pad"),
+        head=encoder_head(
+            v,
+            name,
+            dropout=head_dropout,
+            mlm=mlm_head(v, size=width, act="gelu"),
+            pooler=name == "base",
+            dropout_in=head_dropout,
+            dense=DenseConfig(size=width, act="tanh"),
         ),
-        pooler=name == "base",
-        head=_head(v, name),
     )
 
 
-def _head(v: Values, name: str) -> HeadConfig | None:
-    dropout = first_set(v["classifier_dropout"], v["hidden_dropout"])
-    match name:
-        case "seqcls":
-            return pooled(v, dropout=dropout, dropout_in=dropout, dense_size=v["hidden_size"], act="tanh")
-        case "tokcls":
-            return tokens(v, dropout=dropout)
-        case "qa":
-            return spans(v)
-        case "mlm":
-            return vocab(v, size=v["hidden_size"], act="gelu")
-    return None
-
-
 def mlm(v: Values) -> Slots:
-    """The backbone and the masked-LM head."""
+    """The masked-LM head."""
     return join(
-        backbone(v),
         head(linear("head.dense", "lm_head.dense"), norm("head.norm", "lm_head.layer_norm")),
         output_matrix("head.decoder.weight", "lm_head.decoder.weight", tied_to="embed.tokens.weight"),
         output_bias("head.decoder.bias", "lm_head.decoder.bias", twin="lm_head.bias"),
     )
 
 
-def seqcls(v: Values) -> Slots:
-    """The backbone and a classifier with a dense layer."""
-    return join(
-        backbone(v), head(linear("head.dense", "classifier.dense"), linear("head.out", "classifier.out_proj"))
-    )
-
-
 def _classes(stem: str) -> dict[str, Head]:
-    return {
-        "base": Head(hf_class=f"{stem}Model", slots=lambda v: join(backbone(v), optional(pooler()))),
-        "seqcls": Head(hf_class=f"{stem}ForSequenceClassification", slots=seqcls),
-        "tokcls": Head(
-            hf_class=f"{stem}ForTokenClassification",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "classifier"))),
-        ),
-        "qa": Head(
-            hf_class=f"{stem}ForQuestionAnswering",
-            slots=lambda v: join(backbone(v), head(linear("head.out", "qa_outputs"))),
-        ),
-        "mlm": Head(hf_class=f"{stem}ForMaskedLM", slots=mlm),
-    }
+    classify = join(linear("head.dense", "classifier.dense"), linear("head.out", "classifier.out_proj"))
+    return encoder_heads(stem, backbone, mlm=mlm, seqcls=classify, pooler="pooler.dense")
 
 
 def _table(*, vocab_size: int) -> ConfigTable:

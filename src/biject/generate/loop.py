@@ -6,7 +6,7 @@ Source: transformers 5.23, generation/utils.py (`generate`, `_sample`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,11 +17,8 @@ from biject.generate.prompt import Prompt, prompt_of
 from biject.generate.scores import choose, processors
 from biject.generate.settings import Settings, settings_of
 from biject.generate.stopping import StopStrings, VocabularyLike
+from biject.model import Model
 from biject.nn.decode import Decoding
-from biject.nn.lm import CausalHead
-
-if TYPE_CHECKING:
-    from biject.model import Model
 
 
 class Streamer(Protocol):
@@ -46,14 +43,14 @@ def generate(
     streamer: Streamer | None = None,
 ) -> Tensor:
     """See `Model.generate`."""
-    if not isinstance(model.head, CausalHead):
+    if not (model.head.output_matrix and all(spec.causal for spec in model.attention_specs)):
         raise InputError(
             f"generate needs the head of a causal language model; this model's is `{model.head_name}`. Load "
             "it with AutoModelForCausalLM, if the checkpoint has one."
         )
     if seed is not None and generator is not None:
         raise InputError("Give `seed` or `generator`, not both.")
-    device = model.embed.tokens.weight.device
+    device = model.device
     defaults = read_defaults(model.source.folder, model.source.config)
     length = input_ids.shape[-1] if input_ids.dim() == 2 else 0
     settings = settings_of(arguments, defaults, prompt=length, table=_trained_length(model))
@@ -121,8 +118,7 @@ def _refuse_unusable(scores_BV: Tensor) -> None:
 
 
 def _trained_length(model: Model) -> int | None:
-    causal = model.config.causal
-    assert causal is not None
-    if causal.rope is not None:
-        return causal.rope.max_position_embeddings
+    ropes = [one.rope for one in model.attentions if one.rope is not None]
+    if ropes:
+        return ropes[0].max_position_embeddings
     return model.config.embedding.max_position_embeddings

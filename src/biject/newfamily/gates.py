@@ -108,7 +108,7 @@ def _config(known: Family, source: Source) -> Gate:
 
 
 def _identity(source: Source) -> Identity:
-    from biject.model import same_tensors
+    from biject.pretrained import same_tensors
 
     return identify(source.config, source.tensors, same=same_tensors(source), where=str(source.folder))
 
@@ -126,7 +126,7 @@ def _names(source: Source) -> Gate:
 
 
 def _shapes(source: Source) -> Gate:
-    from biject.model import load
+    from biject.pretrained import load
 
     model = load(source.folder)
     parameters = sum(parameter.numel() for parameter in model.parameters())
@@ -136,7 +136,7 @@ def _shapes(source: Source) -> Gate:
 
 
 def _round_trip(source: Source, export: Path) -> Gate:
-    from biject.model import load
+    from biject.pretrained import load
 
     load(source.folder).save_pretrained(export)
     return _level("bytes", source, export)

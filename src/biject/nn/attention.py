@@ -1,61 +1,181 @@
-"""Self-attention over a layout, by the kernel that the table gives or, where the weights are asked for,
-written out.
+"""Self-attention: projections, norms and positions of heads, a kernel, the way out; one module for all.
+
+Source: transformers 5.23, modeling_bert.py (BertSelfAttention), modeling_llama.py (LlamaAttention),
+modeling_qwen3.py, modeling_gpt2.py, modeling_modernbert.py, modeling_deberta_v2.py.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from biject.config.model import ModelConfig
-from biject.nn.kernels import Attend, grouped, merge_heads, split_heads
-from biject.nn.layout import Layout
-from biject.nn.modules import Linear
+from biject.config.layers import AttentionConfig
+from biject.nn.attend import attend_written_out, merge_heads, split_heads
+from biject.nn.compiled import attend_opaque
+from biject.nn.kernels import Operation
+from biject.nn.layout import AttentionBucket, Packed
+from biject.nn.modules import make_linear, make_norm
+from biject.nn.plan import BatchPlan
+from biject.nn.relative import PositionHeads, RelativeScores
+from biject.nn.rotary import rotated
+from biject.nn.rowwise import RowOp
 from biject.nn.traces import emit
 
+_NO_POSITIONS: PositionHeads = (None, None)
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention with separate projections.
 
-    Shape: (T, D) → (T, D), or the rows that the layout wants.
-    Source: transformers 5.23, modeling_bert.py (BertSelfAttention), integrations/sdpa_attention.py.
+class Attention(nn.Module):
+    """Multi-head self-attention; the config says which parts there are.
+
+    Shape: (T, D) → (T, D), or the rows that the layout needs.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
-        self.num_heads = config.num_attention_heads
-        self.scale = config.head_dim**-0.5
-        self.dropout = config.attention_dropout
-        self.q_proj = Linear(config.hidden_size, config.hidden_size)
-        self.k_proj = Linear(config.hidden_size, config.hidden_size)
-        self.v_proj = Linear(config.hidden_size, config.hidden_size)
-        self.o_proj = Linear(config.hidden_size, config.hidden_size)
-
-    def forward(self, x_TD: Tensor, layout: Layout, *, weights: bool, attend: Attend | None = None) -> Tensor:
-        """`weights`: compute the attention weights explicitly and emit them as `attentions`."""
-        q_TD, k_TD, v_TD = self.q_proj(x_TD), self.k_proj(x_TD), self.v_proj(x_TD)
-        if weights:
-            context_TD = self._written_out(q_TD, k_TD, v_TD, layout)
+        spec, width = config.spec, config.hidden_size
+        self.spec, self.rope = spec, config.rope
+        wide, narrow = spec.num_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim
+        self.widths = (wide, narrow, narrow)
+        self.qkv_proj: nn.Module | None = None
+        self.q_proj: nn.Module | None = None
+        self.k_proj: nn.Module | None = None
+        self.v_proj: nn.Module | None = None
+        if config.fused:
+            self.qkv_proj = make_linear(
+                width, wide + 2 * narrow, bias=config.qkv_bias, transposed=config.transposed
+            )
         else:
-            dropout = self.dropout if self.training else 0.0
-            context_TD = (attend or grouped)(q_TD, k_TD, v_TD, layout, self.num_heads, self.scale, dropout)
+            self.q_proj, self.k_proj, self.v_proj = (
+                make_linear(width, out, bias=config.qkv_bias, transposed=config.transposed)
+                for out in self.widths
+            )
+        self.relative = RelativeScores(config, config.relative) if config.relative else None
+        self.o_proj = make_linear(wide, width, bias=config.out_bias, transposed=config.transposed)
+        norm = config.qk_norm
+        self.q_norm = make_norm(norm, spec.head_dim) if norm else None
+        self.k_norm = make_norm(norm, spec.head_dim) if norm else None
+
+    @property
+    def operation(self) -> Operation:
+        """The row of the kernels' table."""
+        if self.relative is not None:
+            return "written-out attention"
+        return "causal attention" if self.spec.causal else "attention"
+
+    @property
+    def dropout_rate(self) -> float:
+        """Of the weights, in training."""
+        return self.spec.dropout
+
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """None of its own: heads are no rows, and the planner asks about the kernel."""
+        return ()
+
+    def forward(self, x_TD: Tensor, plan: BatchPlan) -> Tensor:
+        q_TD, k_TD, v_TD = self._project(x_TD)
+        dropout = self.spec.dropout if self.training else 0.0
+        positions = _NO_POSITIONS
+        if self.relative is not None:
+            assert self.q_proj is not None
+            assert self.k_proj is not None
+            positions = self.relative.positions(plan.relative_table, self.q_proj, self.k_proj)
+        opaque = isinstance(plan.layout, Packed) and torch.compiler.is_compiling()
+        if opaque or plan.kernels[self.operation].takes_rows(plan.layout, q_TD, dropout):
+            context_TD = self._by_rows(q_TD, k_TD, v_TD, plan, positions, opaque=opaque, dropout=dropout)
+        else:
+            masks = plan.masks[self.spec.mask_kind]
+            contexts = [
+                self._bucket((q_TD, k_TD, v_TD), bucket, mask, plan, positions, dropout)
+                for bucket, mask in zip(plan.layout.buckets, masks, strict=True)
+            ]
+            context_TD = plan.layout.unbucket(contexts)
         out: Tensor = self.o_proj(context_TD)
         return out
 
-    def _written_out(self, q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, layout: Layout) -> Tensor:
-        """HF's `eager_attention_forward`: scores, additive mask, softmax, dropout, values."""
-        contexts = []
-        for group in layout.groups:
-            q_BHLE = split_heads(group.query_grid(q_TD), self.num_heads)
-            k_BHLE = split_heads(group.key_grid(k_TD), self.num_heads)
-            v_BHLE = split_heads(group.key_grid(v_TD), self.num_heads)
-            scores_BHLL = torch.matmul(q_BHLE, k_BHLE.transpose(2, 3)) * self.scale
-            mask = group.key_mask()
-            if mask is not None:
-                zero = torch.zeros((), dtype=scores_BHLL.dtype, device=scores_BHLL.device)
-                scores_BHLL = scores_BHLL + torch.where(mask, zero, torch.finfo(scores_BHLL.dtype).min)
-            probs_BHLL = F.dropout(F.softmax(scores_BHLL, dim=-1), p=self.dropout, training=self.training)
-            emit("attentions", probs_BHLL)
-            contexts.append(merge_heads(torch.matmul(probs_BHLL, v_BHLE)))
-        return layout.ungroup(contexts)
+    def _project(self, x_TD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if self.qkv_proj is not None:
+            q_TD, k_TD, v_TD = self.qkv_proj(x_TD).split(self.widths, dim=-1)
+            return q_TD, k_TD, v_TD
+        assert self.q_proj is not None
+        assert self.k_proj is not None
+        assert self.v_proj is not None
+        return self.q_proj(x_TD), self.k_proj(x_TD), self.v_proj(x_TD)
+
+    def _bucket(
+        self,
+        qkv: tuple[Tensor, Tensor, Tensor],
+        bucket: AttentionBucket,
+        mask: Tensor | None,
+        plan: BatchPlan,
+        positions: PositionHeads,
+        dropout: float,
+    ) -> Tensor:
+        """One bucket's context, (B, L, H·E)."""
+        q_TD, k_TD, v_TD = qkv
+        at_q = at_k = None
+        if self.rope is not None:
+            at_q = tuple(map(bucket.query_grid, plan.rope[self.rope]))
+            at_k = tuple(map(bucket.key_grid, plan.rope[self.rope]))
+        q_BHLE = self._heads(bucket.query_grid(q_TD), self.q_norm, at_q)
+        k_BGSE = self._heads(bucket.key_grid(k_TD), self.k_norm, at_k)
+        v_BGSE = self._heads(bucket.key_grid(v_TD), None, None)
+        if plan.cache is not None:
+            k_BGSE, v_BGSE = plan.cache.update(self, k_BGSE, v_BGSE)
+        weights = None
+        if self.relative is not None:
+            context_BHLE, weights = self.relative.attend(
+                q_BHLE, k_BGSE, v_BGSE,
+                mask=mask, positions=positions, distances=plan.distances, dropout=dropout,
+            )  # fmt: skip
+        elif plan.request.attentions or self.spec.upcast:
+            context_BHLE, weights = attend_written_out(
+                q_BHLE, k_BGSE, v_BGSE, mask=mask, spec=self.spec, dropout=dropout
+            )
+        else:
+            attend = plan.kernels[self.operation].attend
+            context_BHLE = attend(q_BHLE, k_BGSE, v_BGSE, mask=mask, spec=self.spec, dropout=dropout)
+        if weights is not None and plan.request.attentions:
+            emit("attentions", weights)
+        return merge_heads(context_BHLE)
+
+    def _heads(self, x_BLD: Tensor, norm: nn.Module | None, rope: tuple[Tensor, ...] | None) -> Tensor:
+        """Heads, normalised and rotated by their positions: (B, L, H·E) → (B, H, L, E).
+
+        In HF's order and shapes: the sum that is a norm's gradient depends on them.
+        """
+        x_BLHE = x_BLD.view(*x_BLD.shape[:-1], -1, self.spec.head_dim)
+        x_BHLE = (x_BLHE if norm is None else norm(x_BLHE)).transpose(1, 2)
+        if rope is None:
+            return x_BHLE
+        assert self.rope is not None
+        return rotated(x_BHLE, *rope, float32=self.rope.float32)
+
+    def _by_rows(
+        self,
+        q_TD: Tensor,
+        k_TD: Tensor,
+        v_TD: Tensor,
+        plan: BatchPlan,
+        positions: PositionHeads,
+        *,
+        opaque: bool,
+        dropout: float,
+    ) -> Tensor:
+        """The same for kernels that take all rows at once: norms and positions row by row, (T, H·E)."""
+        q_THE, k_TGE = self._row_heads(q_TD, self.q_norm, plan), self._row_heads(k_TD, self.k_norm, plan)
+        v_TGE = split_heads(v_TD, v_TD.shape[-1] // self.spec.head_dim)
+        if opaque:
+            return attend_opaque(
+                q_THE, k_TGE, v_TGE, plan, self.spec, self.relative, positions, dropout=dropout
+            )
+        attend_rows = plan.kernels[self.operation].attend_rows
+        assert attend_rows is not None
+        return attend_rows(q_THE, k_TGE, v_TGE, plan.layout, self.spec)
+
+    def _row_heads(self, x_TD: Tensor, norm: nn.Module | None, plan: BatchPlan) -> Tensor:
+        """Heads of rows, normalised and rotated: (T, H·E) → (T, H, E)."""
+        x_THE = split_heads(x_TD, x_TD.shape[-1] // self.spec.head_dim)
+        x_THE = x_THE if norm is None else norm(x_THE)
+        if self.rope is None:
+            return x_THE
+        return rotated(x_THE, *plan.rope[self.rope], float32=self.rope.float32)

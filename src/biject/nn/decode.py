@@ -1,15 +1,18 @@
-"""A text continued token by token: the same layers, with a memory of what was there before."""
+"""A text continued token by token: the same layers, with a cache of the keys and values before."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-from biject.nn.attend import causal_mask
-from biject.nn.causal import CausalCall
+from biject.config.layers import MaskKind
+from biject.nn.batch import Batch, HeadRequest
+from biject.nn.kernels import kernel
+from biject.nn.kv_cache import KVCache
 from biject.nn.layout import Padded
-from biject.nn.lm import CausalHead
-from biject.nn.memory import Memory
+from biject.nn.masks import attention_mask
+from biject.nn.plan import BatchPlan
+from biject.nn.positions import rope_rows
 from biject.nn.transformer import Transformer
 
 
@@ -27,49 +30,51 @@ class Decoding:
     """
 
     def __init__(self, model: Transformer, *, batch: int, length: int, real_BS: Tensor | None = None) -> None:
-        weight, causal = model.embed.tokens.weight, model.config.causal
-        assert causal is not None
-        assert isinstance(model.head, CausalHead)
-        self.model, self.head, self.batch, self.past = model, model.head, batch, 0
-        self.real_BS, self.always = real_BS, causal.upcast
-        self.windows = frozenset(causal.windows)
-        self.layers = [model.layers[index] for index in model.config.layer_order]
-        self.memory = Memory(
-            model.config, batch=batch, length=length, dtype=weight.dtype, device=weight.device
-        )
+        output = model.head.output_matrix
+        assert output is not None
+        self.model, self.output, self.batch, self.past = model, output, batch, 0
+        self.device, self.real_BS = model.device, real_BS
+        specs = model.attention_specs
+        self.always = any(spec.upcast for spec in specs)
+        self.kinds = frozenset(spec.mask_kind for spec in specs)
+        attentions = model.attentions
+        operations = {attention.operation for attention in attentions}
+        self.kernels = {operation: kernel(operation, self.device, "fast") for operation in operations}
+        self.cache = KVCache(attentions, batch=batch, length=length, dtype=model.dtype, device=self.device)
 
     def __call__(self, ids_BL: Tensor, positions_BL: Tensor) -> Tensor:
         """Logits of the token after the last of these columns: (B, L), (B, L) → (B, V)."""
-        model, queries = self.model, ids_BL.shape[1]
+        queries = ids_BL.shape[1]
         layout = Padded(batch=self.batch, length=queries, mask_BL=None)
-        x_TD = model._embed(layout, ids_BL, None, positions_BL, None)
-        turn = None
-        if model.rotary is not None:
-            cos_BLE, sin_BLE = model.rotary(positions_BL, x_TD.dtype)
-            turn = (layout.rows(cos_BLE), layout.rows(sin_BLE))
-        masks = {window: self._mask(window, queries) for window in self.windows}
-        call = CausalCall(turn=turn, masks=masks, memory=self.memory)
-        for layer in self.layers:
-            x_TD = layer(x_TD, layout, weights=False, call=call)
-        assert model.final_norm is not None
-        x_TD = model.final_norm(x_TD)
+        batch = Batch(input_ids=ids_BL, position_ids=positions_BL)
+        plan = BatchPlan(
+            batch=batch,
+            request=HeadRequest(),
+            layout=layout,
+            kernels=self.kernels,
+            masks={kind: (self._mask(kind, queries),) for kind in self.kinds},
+            rope=rope_rows(self.model, batch, layout),
+            cache=self.cache,
+            total=layout.num_rows,
+        )
+        x_TD = self.model.run_layers(self.model.embed_rows(plan), plan)
         self.past += queries
-        logits_B1V: Tensor = self.head.decoder(layout.grid(x_TD)[:, -1:], model.embed.tokens.weight)
+        logits_B1V: Tensor = self.output(layout.grid(x_TD)[:, -1:])
         return logits_B1V[:, -1]
 
-    def _mask(self, window: int | None, queries: int) -> Tensor | None:
-        """Which keys these queries may look at, as `causal_mask` says."""
-        first = 0 if window is None or self.past == 0 else max(self.past - window + 1, 0)
+    def _mask(self, kind: MaskKind, queries: int) -> Tensor | None:
+        """Which keys these queries may look at, as `attention_mask` says."""
+        first = 0 if kind.window is None or self.past == 0 else max(self.past - kind.window + 1, 0)
         keys = self.past + queries - first
         if queries == 1:
-            return self._mask_of_one(window, first, keys)
-        return causal_mask(
+            return self._mask_of_one(kind.window, first, keys)
+        return attention_mask(
+            kind,
             None if self.real_BS is None else self.real_BS[:, : self.past + queries],
             batch=self.batch,
             queries=queries,
             keys=keys,
-            window=window,
-            device=self.model.embed.tokens.weight.device,
+            device=self.device,
             past=self.past,
             first_key=first,
             always=self.always,
@@ -80,6 +85,6 @@ class Decoding:
         if self.real_BS is not None:
             return self.real_BS[:, None, None, first : first + keys]
         if self.always or (window is not None and keys >= window):
-            ones = torch.ones((), dtype=torch.bool, device=self.model.embed.tokens.weight.device)
+            ones = torch.ones((), dtype=torch.bool, device=self.device)
             return ones.expand(self.batch, 1, 1, keys)
         return None

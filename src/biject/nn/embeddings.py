@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from biject.config.model import ModelConfig
 from biject.errors import InputError
+from biject.nn.batch import Batch
 from biject.nn.layout import Layout, Packed
 from biject.nn.modules import Embedding
 
@@ -33,15 +34,10 @@ class Embeddings(nn.Module):
         if "segments" in sizes.order:
             self.segments = Embedding(sizes.type_vocab_size, size)
 
-    def forward(
-        self,
-        layout: Layout,
-        input_ids: Tensor | None,
-        inputs_embeds: Tensor | None,
-        position_ids: Tensor | None,
-        token_type_ids: Tensor | None,
-    ) -> Tensor:
-        """Exactly one of `input_ids` (B, L) and `inputs_embeds` (B, L, D) is given; ids are int64."""
+    def forward(self, layout: Layout, batch: Batch) -> Tensor:
+        """Ids are int64."""
+        input_ids, inputs_embeds = batch.input_ids, batch.inputs_embeds
+        position_ids, token_type_ids = batch.position_ids, batch.token_type_ids
         if inputs_embeds is not None:
             x = layout.rows(inputs_embeds) if isinstance(layout, Packed) else inputs_embeds
         else:

@@ -1,27 +1,28 @@
 """One table of kernels: operation × device × numerics → implementation. Nothing is chosen by family.
 
 `exact` kernels give each real row HF's bits where the probe (`nn/probe`) found that the machine does;
-`fast` kernels have the bound that stands beside them. docs/packing.md says how each was measured.
+`fast` kernels have the bound that stands beside them. docs/packing.md says how each was measured. Windows,
+grouped heads and dropout are the spec's, and every kernel of an operation takes them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from biject.config.layers import AttentionSpec
+from biject.nn.attend import attend, attend_math
 from biject.nn.layout import Layout, Packed
 from biject.nn.packing import ColumnRule
 
 Numerics = Literal["exact", "fast"]
 Operation = Literal["attention", "causal attention", "written-out attention"]
-Attend = Callable[[Tensor, Tensor, Tensor, Layout, int, float, float], Tensor]
-"""(queries, keys, values of all rows (T, H·E), layout, heads, scale, dropout) → (T, H·E)."""
+RowsAttend = Callable[[Tensor, Tensor, Tensor, Layout, AttentionSpec], Tensor]
+"""(queries (T, H, E), keys and values (T, G, E) of all rows, layout, spec) → (T, H·E)."""
 
 BLOCK = 512
 """Keys that torch's CPU kernel takes at a time."""
@@ -45,12 +46,20 @@ def whole_grid(tokens: int, length: int) -> int:
 
 
 def keys_to_16(tokens: int, length: int) -> int:
-    """Key columns where bits are not asked for."""
+    """Key columns where bits are not requested."""
     return min(length, _up(tokens, 16))
 
 
 def _up(count: int, multiple: int) -> int:
     return -(-count // multiple) * multiple
+
+
+class BucketAttend(Protocol):
+    """Attention of one bucket: (B, H, L, E), (B, G, S, E) twice, mask (B, 1, L, S) or None → (B, H, L, E)."""
+
+    def __call__(
+        self, q: Tensor, k: Tensor, v: Tensor, /, *, mask: Tensor | None, spec: AttentionSpec, dropout: float
+    ) -> Tensor: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,90 +70,69 @@ class Kernel:
     keys: ColumnRule
     bound: str
     """What is known of its difference from HF's bits."""
-    attend: Attend | None = None
-    """None: the module writes the operation out itself."""
+    attend: BucketAttend = attend
+    attend_rows: RowsAttend | None = None
+    """All texts in one call, without buckets, where `takes_rows` says so."""
 
-
-def grouped(
-    q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, layout: Layout, num_heads: int, scale: float, dropout: float
-) -> Tensor:
-    """Scaled dot product by torch, one call a group."""
-    contexts = []
-    for group in layout.groups:
-        context_BHQE = F.scaled_dot_product_attention(
-            split_heads(group.query_grid(q_TD), num_heads),
-            split_heads(group.key_grid(k_TD), num_heads),
-            split_heads(group.key_grid(v_TD), num_heads),
-            attn_mask=group.key_mask(),
-            dropout_p=dropout,
-            scale=scale,
+    def takes_rows(self, layout: Layout, q_TD: Tensor, dropout: float) -> bool:
+        """Whether `attend_rows` can compute this: FlashAttention knows half precision and no dropout here."""
+        return (
+            self.attend_rows is not None
+            and isinstance(layout, Packed)
+            and layout.cu_seqlens is not None
+            and dropout == 0
+            and q_TD.dtype in (torch.float16, torch.bfloat16)
         )
-        contexts.append(merge_heads(context_BHQE))
-    return layout.ungroup(contexts)
 
 
-def grouped_math(
-    q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, layout: Layout, num_heads: int, scale: float, dropout: float
-) -> Tensor:
-    """The same by torch's unfused kernel."""
-    with sdpa_kernel(SDPBackend.MATH):
-        return grouped(q_TD, k_TD, v_TD, layout, num_heads, scale, dropout)
-
-
-def varlen(
-    q_TD: Tensor, k_TD: Tensor, v_TD: Tensor, layout: Layout, num_heads: int, scale: float, dropout: float
-) -> Tensor:
-    """FlashAttention over texts of any length in one call; what it cannot do is done in groups."""
-    if not isinstance(layout, Packed) or layout.cu_seqlens is None:
-        return grouped(q_TD, k_TD, v_TD, layout, num_heads, scale, dropout)
-    if dropout > 0 or q_TD.dtype not in (torch.float16, torch.bfloat16):
-        return grouped(q_TD, k_TD, v_TD, layout, num_heads, scale, dropout)
+def varlen(q_THE: Tensor, k_TGE: Tensor, v_TGE: Tensor, layout: Layout, spec: AttentionSpec) -> Tensor:
+    """FlashAttention over texts of any length in one call (torch.nn.attention.varlen)."""
     from torch.nn.attention.varlen import varlen_attn
 
+    assert isinstance(layout, Packed)
+    assert layout.cu_seqlens is not None
     ends, longest = layout.cu_seqlens, layout.longest
-    q_THE, k_THE, v_THE = (x.view(x.shape[0], num_heads, -1) for x in (q_TD, k_TD, v_TD))
-    out = varlen_attn(q_THE, k_THE, v_THE, ends, ends, longest, longest, scale=scale)
+    out = varlen_attn(
+        q_THE, k_TGE, v_TGE, ends, ends, longest, longest,
+        scale=spec.scale, window_size=window_size(spec), enable_gqa=q_THE.shape[1] != k_TGE.shape[1],
+    )  # fmt: skip
     assert isinstance(out, Tensor)
-    return out.reshape(q_TD.shape)
+    return out.reshape(q_THE.shape[0], -1)
 
 
-def split_heads(x_BLD: Tensor, num_heads: int) -> Tensor:
-    """(B, L, H·E) → (B, H, L, E), a view."""
-    return x_BLD.view(x_BLD.shape[0], x_BLD.shape[1], num_heads, -1).transpose(1, 2)
-
-
-def merge_heads(x_BHLE: Tensor) -> Tensor:
-    """(B, H, L, E) → (B, L, H·E)."""
-    return x_BHLE.transpose(1, 2).contiguous().view(x_BHLE.shape[0], x_BHLE.shape[2], -1)
+def window_size(spec: AttentionSpec) -> tuple[int, int]:
+    """FlashAttention's (left, right): how many tokens before and after its own a query sees; -1 for all."""
+    if spec.causal:
+        return (-1 if spec.window is None else spec.window - 1, 0)
+    return (-1, -1) if spec.window is None else (spec.window, spec.window)
 
 
 _SAME = "the bits of HF's padded run in float32, where the probe holds"
 _ROUNDING = "the rounding of the dtype: sums run in another order"
+
+
+def _rows(operation: Operation) -> dict[tuple[Operation, str, Numerics], Kernel]:
+    """Torch's fused attention on every device."""
+    return {
+        (operation, "cpu", "exact"): Kernel(operation=operation, keys=keys_by_block, bound=_SAME),
+        (operation, "cpu", "fast"): Kernel(operation=operation, keys=keys_to_16, bound=_ROUNDING),
+        (operation, "cuda", "exact"): Kernel(
+            operation=operation, keys=keys_or_all, bound=_ROUNDING, attend=attend_math
+        ),
+        (operation, "cuda", "fast"): Kernel(
+            operation=operation, keys=keys_to_16, bound=_ROUNDING, attend_rows=varlen
+        ),
+    }
+
+
+_WRITTEN_OUT: Operation = "written-out attention"
 TABLE: dict[tuple[Operation, str, Numerics], Kernel] = {
-    ("attention", "cpu", "exact"): Kernel(
-        operation="attention", keys=keys_by_block, bound=_SAME, attend=grouped
-    ),
-    ("attention", "cpu", "fast"): Kernel(
-        operation="attention", keys=keys_to_16, bound=_ROUNDING, attend=grouped
-    ),
-    ("attention", "cuda", "exact"): Kernel(
-        operation="attention", keys=keys_or_all, bound=_ROUNDING, attend=grouped_math
-    ),
-    ("attention", "cuda", "fast"): Kernel(
-        operation="attention", keys=keys_to_16, bound=_ROUNDING, attend=varlen
-    ),
-    ("causal attention", "cpu", "exact"): Kernel(
-        operation="causal attention", keys=keys_by_block, bound=_SAME
-    ),
-    ("causal attention", "cpu", "fast"): Kernel(
-        operation="causal attention", keys=keys_to_16, bound=_ROUNDING
-    ),
-    ("written-out attention", "cpu", "exact"): Kernel(
-        operation="written-out attention", keys=keys_or_all, bound=_SAME
-    ),
-    ("written-out attention", "cpu", "fast"): Kernel(
-        operation="written-out attention", keys=keys_to_16, bound=_ROUNDING
-    ),
+    **_rows("attention"),
+    **_rows("causal attention"),
+    (_WRITTEN_OUT, "cpu", "exact"): Kernel(operation=_WRITTEN_OUT, keys=keys_or_all, bound=_SAME),
+    (_WRITTEN_OUT, "cpu", "fast"): Kernel(operation=_WRITTEN_OUT, keys=keys_to_16, bound=_ROUNDING),
+    (_WRITTEN_OUT, "cuda", "exact"): Kernel(operation=_WRITTEN_OUT, keys=keys_or_all, bound=_ROUNDING),
+    (_WRITTEN_OUT, "cuda", "fast"): Kernel(operation=_WRITTEN_OUT, keys=keys_to_16, bound=_ROUNDING),
 }
 
 

@@ -1,7 +1,7 @@
 """Layouts: where the rows of a batch stand. Linears, norms and activations see rows only and never ask.
 
 `Padded` keeps HF's grid: `batch × length` rows, pads too, so that every row and every random draw is HF's.
-`Packed` keeps the real tokens' rows only. Attention sees either as groups of texts, see `Group`.
+`Packed` keeps the real tokens' rows only. Attention sees either as buckets of texts, see `AttentionBucket`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from torch import Tensor
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Group:
+class AttentionBucket:
     """Texts that attend in one call: their first `queries` columns look at their first `keys` columns.
 
-    Texts that are shorter are filled up with copies of a row of theirs; `real_BK` keeps those out.
+    Texts that are shorter are filled up with copies of a row of theirs; `real_BK` masks those.
     """
 
     batch: int
@@ -40,24 +40,44 @@ class Group:
         """Rows of the key side → (batch, keys, D)."""
         return _take(x_TD, self.key_rows).view(self.batch, self.keys, x_TD.shape[-1])
 
-    def key_mask(self) -> Tensor | None:
-        """What every query may look at: (batch, 1, queries, keys), True where the key is real, or None."""
-        if self.real_BK is None:
-            return None
-        return self.real_BK[:, None, None, :].expand(self.batch, 1, self.queries, self.keys)
-
-    def pair_mask(self) -> Tensor | None:
-        """True where query and key are both real: (batch, 1, queries, keys), or None."""
-        if self.real_BK is None:
-            return None
-        return self.real_BK[:, None, : self.queries, None] & self.real_BK[:, None, None, :]
-
 
 def _take(x_TD: Tensor, rows: Tensor | slice) -> Tensor:
     return x_TD[rows] if isinstance(rows, slice) else x_TD.index_select(0, rows)
 
 
 _ALL = slice(None)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BucketIndex:
+    """All buckets of a packed batch as tensors of fixed rank, for kernels that take nothing else."""
+
+    sizes: Tensor
+    """(buckets, 3) on the CPU: batch, queries, keys."""
+    query_rows: Tensor
+    key_rows: Tensor
+    """Rows of all buckets, one after another."""
+    real: Tensor
+    """True where a key is a token: (batch, keys) of each bucket, flat."""
+
+    @property
+    def buckets(self) -> tuple[AttentionBucket, ...]:
+        """The same as objects."""
+        found, query, key, real = [], 0, 0, 0
+        for batch, queries, keys in self.sizes.tolist():
+            if batch:
+                found.append(
+                    AttentionBucket(
+                        batch=batch,
+                        queries=queries,
+                        keys=keys,
+                        query_rows=self.query_rows[query : query + batch * queries],
+                        key_rows=self.key_rows[key : key + batch * keys],
+                        real_BK=self.real[real : real + batch * keys].view(batch, keys),
+                    )
+                )
+            query, key, real = query + batch * queries, key + batch * keys, real + batch * keys
+        return tuple(found)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -96,7 +116,7 @@ class Padded:
         return self.grid(x_TD)[:, 0]
 
     def queries(self, x_TD: Tensor) -> Tensor:
-        """The rows whose output is wanted: all."""
+        """The rows whose output is needed: all."""
         return x_TD
 
     def row_mask(self) -> Tensor | None:
@@ -104,9 +124,9 @@ class Padded:
         return None if self.mask_BL is None else self.mask_BL.reshape(-1, 1)
 
     @cached_property
-    def groups(self) -> tuple[Group, ...]:
-        """One group, the whole grid."""
-        whole = Group(
+    def buckets(self) -> tuple[AttentionBucket, ...]:
+        """One bucket, the whole grid."""
+        whole = AttentionBucket(
             batch=self.batch,
             queries=self.length,
             keys=self.length,
@@ -116,8 +136,8 @@ class Padded:
         )
         return (whole,)
 
-    def ungroup(self, contexts: Sequence[Tensor]) -> Tensor:
-        """The groups' outputs, (batch, queries, D) each, as rows: (T, D)."""
+    def unbucket(self, contexts: Sequence[Tensor]) -> Tensor:
+        """The buckets' outputs, (batch, queries, D) each, as rows: (T, D)."""
         return self.rows(contexts[0])
 
 
@@ -131,41 +151,43 @@ class Packed:
     length: int
     mask_BL: Tensor  # noqa: N815
     """True where a token is real."""
-    places_T: Tensor  # noqa: N815
+    grid_index_T: Tensor  # noqa: N815
     """Where each row stands in the grid: b · length + l. Rows from `num_tokens` on only fill up."""
     num_tokens: int
     first_B: Tensor  # noqa: N815
     """The row of each text's first column."""
-    groups: tuple[Group, ...]
-    back_T: Tensor  # noqa: N815
-    """Where each row's output is among those of all groups."""
+    index: BucketIndex
+    """The buckets as plain tensors."""
+    buckets: tuple[AttentionBucket, ...]
+    unsort_index_T: Tensor  # noqa: N815
+    """Where each row's output is among those of all buckets."""
     cu_seqlens: Tensor | None = None
     """(B + 1,) int32: where each text of the packed order begins and ends; None where some keep masked
     columns or rows fill up."""
     longest: int = 0
     """The longest text's columns."""
     query_rows_T: Tensor | None = None  # noqa: N815
-    """The rows whose output is wanted, where they are not all (then `places_T`, `first_B` and `back_T` count
-    those)."""
+    """The rows whose output is needed, where they are not all (then `grid_index_T`, `first_B` and
+    `unsort_index_T` count those)."""
 
     @property
     def num_rows(self) -> int:
         """Rows that are computed, filling ones too."""
-        return self.places_T.shape[0]
+        return self.grid_index_T.shape[0]
 
     def pick(self, ids_BL: Tensor) -> Tensor:
         """Ids of the rows: (B, L) or (1, L) → (T,)."""
-        return ids_BL.expand(self.batch, self.length).reshape(-1).index_select(0, self.places_T)
+        return ids_BL.expand(self.batch, self.length).reshape(-1).index_select(0, self.grid_index_T)
 
     def rows(self, x_BLD: Tensor) -> Tensor:
         """Grid to rows: (B, L, D) → (T, D)."""
-        return x_BLD.reshape(-1, x_BLD.shape[-1]).index_select(0, self.places_T)
+        return x_BLD.reshape(-1, x_BLD.shape[-1]).index_select(0, self.grid_index_T)
 
     def grid(self, x_TD: Tensor) -> Tensor:
         """Rows to grid: (T, D) → (B, L, D), zeros where no row is."""
         grid_GD = x_TD.new_zeros(self.batch * self.length, x_TD.shape[-1])
         count = self.num_tokens
-        grid_GD = grid_GD.index_copy(0, self.places_T[:count], x_TD[:count])
+        grid_GD = grid_GD.index_copy(0, self.grid_index_T[:count], x_TD[:count])
         return grid_GD.view(self.batch, self.length, -1)
 
     def first(self, x_TD: Tensor) -> Tensor:
@@ -180,18 +202,18 @@ class Packed:
         return spaced_BD.copy_(x_TD.index_select(0, self.first_B))
 
     def queries(self, x_TD: Tensor) -> Tensor:
-        """The rows whose output is wanted."""
+        """The rows whose output is needed."""
         return x_TD if self.query_rows_T is None else x_TD.index_select(0, self.query_rows_T)
 
     def row_mask(self) -> Tensor | None:
         """(T, 1), True where a row is a real token."""
         return self.pick(self.mask_BL).unsqueeze(-1)
 
-    def ungroup(self, contexts: Sequence[Tensor]) -> Tensor:
-        """The groups' outputs, (batch, queries, D) each, as rows: (T, D)."""
+    def unbucket(self, contexts: Sequence[Tensor]) -> Tensor:
+        """The buckets' outputs, (batch, queries, D) each, as rows: (T, D)."""
         flat = [context.reshape(-1, context.shape[-1]) for context in contexts]
         whole = flat[0] if len(flat) == 1 else torch.cat(flat)
-        return whole.index_select(0, self.back_T)
+        return whole.index_select(0, self.unsort_index_T)
 
 
 Layout: TypeAlias = Padded | Packed

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from biject.config.model import HeadConfig, ProblemType
+from biject.config.heads import HeadConfig, ProblemType
 from biject.errors import InputError
 
 
@@ -74,7 +74,7 @@ def row_loss(logits_BLN: Tensor, labels_BL: Tensor, *, float32: bool = False) ->
 
 
 def next_labels(labels_BL: Tensor) -> Tensor:
-    """What each row of a causal model is to foretell: the next row's label; -100 for the last
+    """What each row of a causal model predicts: the next row's label; -100 for the last
     (loss/loss_utils.py, ForCausalLMLoss, which then takes the loss in float32).
     """
     return F.pad(labels_BL, (0, 1), value=-100)[..., 1:].contiguous()

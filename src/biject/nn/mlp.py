@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from biject.config.model import ModelConfig
+from biject.config.layers import MLPConfig
 from biject.errors import InputError
 from biject.nn.activations import activation
 from biject.nn.layout import Layout
 from biject.nn.modules import make_linear
+from biject.nn.rowwise import RowOp
 
 
 class MLP(nn.Module):
@@ -20,24 +20,38 @@ class MLP(nn.Module):
 
     Shape: (T, D) → (T, D).
     Source: e.g. transformers 5.23, modeling_bert.py, BertIntermediate and BertOutput; modeling_llama.py,
-    LlamaMLP.
+    LlamaMLP; modeling_modernbert.py, ModernBertMLP.
     """
 
-    def __init__(self, config: ModelConfig) -> None:
+    def __init__(self, config: MLPConfig) -> None:
         super().__init__()
-        width, inner = config.hidden_size, config.intermediate_size
-        stored: Any = {"bias": config.mlp_bias, "in_out": config.weights_in_out}
-        self.gate_proj = make_linear(width, inner, **stored) if config.gated else None
-        self.up_proj = make_linear(width, inner, **stored)
-        self.down_proj = make_linear(inner, width, **stored)
-        self.act = activation(config.hidden_act)
+        self.config, self.act = config, activation(config.act)
+        width, inner, fused = config.hidden_size, config.intermediate_size, config.gate == "fused"
+
+        def linear(inputs: int, outputs: int) -> nn.Module:
+            return make_linear(inputs, outputs, bias=config.bias, transposed=config.transposed)
+
+        if fused:
+            self.gate_up_proj = linear(width, 2 * inner)
+        else:
+            self.gate_proj = linear(width, inner) if config.gate == "separate" else None
+            self.up_proj = linear(width, inner)
+        self.down_proj = linear(inner, width)
+        self.dropout = nn.Dropout(config.dropout)
+
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """The activation."""
+        return (RowOp("activation", self.config.act, self.config.intermediate_size),)
 
     def forward(self, x_TD: Tensor) -> Tensor:
-        if self.gate_proj is not None:
+        if self.config.gate == "fused":
+            gate_TF, up_TF = self.gate_up_proj(x_TD).chunk(2, dim=-1)
+            inner_TF = self.act(gate_TF) * up_TF
+        elif self.gate_proj is not None:
             inner_TF = self.act(self.gate_proj(x_TD)) * self.up_proj(x_TD)
         else:
             inner_TF = self.act(self.up_proj(x_TD))
-        out: Tensor = self.down_proj(inner_TF)
+        out: Tensor = self.down_proj(self.dropout(inner_TF))
         return out
 
 

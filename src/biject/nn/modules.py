@@ -12,6 +12,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from biject.config.layers import NormConfig
+from biject.nn.rowwise import Form, RowOp
+
 
 def _start(module: nn.Module, shapes: Mapping[str, tuple[int, ...] | None], **settings: object) -> None:
     """What torch's constructor leaves in a module, written down at once, parameters on the meta device.
@@ -37,8 +40,24 @@ class Linear(nn.Linear):
     def reset_parameters(self) -> None:
         """Nothing: values come from a file."""
 
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """The product."""
+        form: Form = "plain" if self._parameters["bias"] is None else "bias"
+        return (RowOp("linear", form, self.in_features, self.out_features),)
 
-class InOutLinear(nn.Module):
+
+class AddedBiasLinear(Linear):
+    """A linear whose bias is added after the product and not fused into it: the last bit can differ."""
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return torch.matmul(x_TD, self.weight.t()) + self.bias
+
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """The product."""
+        return (RowOp("linear", "plain", self.in_features, self.out_features),)
+
+
+class TransposedLinear(nn.Module):
     """A linear whose matrix is stored (in, out); its parameters start on the meta device.
 
     Shape: (T, in) → (T, out).
@@ -53,6 +72,10 @@ class InOutLinear(nn.Module):
 
     def forward(self, x_TD: Tensor) -> Tensor:
         return torch.addmm(self.bias, x_TD, self.weight)
+
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """The product."""
+        return (RowOp("linear", "transposed", *self.weight.shape),)
 
 
 class RMSNorm(nn.Module):
@@ -73,17 +96,25 @@ class RMSNorm(nn.Module):
         mean_square = wide.pow(2).mean(-1, keepdim=True)
         return self.weight * (wide * torch.rsqrt(mean_square + self.eps)).to(x.dtype)
 
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """The norm."""
+        return (RowOp("norm", "rms", *self.weight.shape),)
+
 
 class LayerNorm(nn.LayerNorm):
     """`torch.nn.LayerNorm` over the last axis, parameters on the meta device."""
 
-    def __init__(self, size: int, *, eps: float) -> None:
+    def __init__(self, size: int, *, eps: float, bias: bool = True) -> None:
         shape = (size,)
-        shapes = {"weight": shape, "bias": shape}
+        shapes = {"weight": shape, "bias": shape if bias else None}
         _start(self, shapes, normalized_shape=shape, eps=eps, elementwise_affine=True)
 
     def reset_parameters(self) -> None:
         """Nothing: values come from a file."""
+
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """The norm."""
+        return (RowOp("norm", "layer", *self.normalized_shape),)
 
 
 class Embedding(nn.Embedding):
@@ -106,15 +137,23 @@ class Conv1d(nn.Conv1d):
     def reset_parameters(self) -> None:
         """Nothing: values come from a file."""
 
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """None: it is given the whole grid."""
+        return ()
 
-def make_norm(kind: str, size: int, *, eps: float) -> nn.Module:
-    """A norm of one of `ModelConfig.norm`'s kinds."""
-    return RMSNorm(size, eps=eps) if kind == "rms" else LayerNorm(size, eps=eps)
+
+def make_norm(config: NormConfig, size: int) -> nn.Module:
+    """The norm over `size` values that a config describes."""
+    if config.kind == "none":
+        return nn.Identity()
+    if config.kind == "rms":
+        return RMSNorm(size, eps=config.eps)
+    return LayerNorm(size, eps=config.eps, bias=config.bias)
 
 
-def make_linear(in_features: int, out_features: int, *, bias: bool, in_out: bool) -> nn.Module:
-    """A linear stored (out, in), or `in_out`; the latter always has a bias."""
-    if in_out:
+def make_linear(in_features: int, out_features: int, *, bias: bool, transposed: bool) -> nn.Module:
+    """A linear stored (out, in), or `transposed`; the latter always has a bias."""
+    if transposed:
         assert bias, "nothing stores (in, out) without a bias"
-        return InOutLinear(in_features, out_features)
+        return TransposedLinear(in_features, out_features)
     return Linear(in_features, out_features, bias=bias)

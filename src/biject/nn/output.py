@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from torch import Tensor
+
+from biject.nn.batch import HeadRequest
+from biject.nn.traces import Traces
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +32,18 @@ class ModelOutput:
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     predictions: Tensor | None = None
+
+    def with_traces(
+        self, request: HeadRequest, traces: Traces, grid: Callable[[Tensor], Tensor]
+    ) -> ModelOutput:
+        """With what was recorded of the layers, where it was requested; `grid`: rows → (B, L, D)."""
+        if not request.trace_names:
+            return self
+        return replace(
+            self,
+            hidden_states=tuple(map(grid, traces["hidden"])) if request.hidden_states else None,
+            attentions=traces["attentions"] if request.attentions else None,
+        )
 
     def keys(self) -> tuple[str, ...]:
         """Names of the fields that are there."""

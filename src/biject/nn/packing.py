@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from biject.nn.layout import Group, Packed
+from biject.nn.layout import AttentionBucket, BucketIndex, Layout, Packed
 
 ColumnRule = Callable[[int, int], int]
 """(number of tokens, columns of the grid) → how many columns attention computes."""
@@ -48,7 +49,7 @@ def pack(
     Args:
         mask_BL: (B, L), True where a token is real.
         kept: `spans(mask_BL)`.
-        keys: how far keys are filled up; texts with equal results are a group.
+        keys: how far keys are filled up; texts with equal results are a bucket.
         queries: the same for queries.
         num_rows: compute at least so many rows; the first one is repeated.
     """
@@ -60,57 +61,76 @@ def pack(
     starts = counts.cumsum(0) - counts
     num_tokens = int(counts.sum())
     columns_T = torch.arange(num_tokens) - starts.repeat_interleave(counts)
-    places_T = (ordered * length).repeat_interleave(counts) + columns_T
+    grid_index_T = (ordered * length).repeat_interleave(counts) + columns_T
     fill = max(0, num_rows - num_tokens)
-    places_T = torch.cat([places_T, places_T[:1].expand(fill)])
+    grid_index_T = torch.cat([grid_index_T, grid_index_T[:1].expand(fill)])
     first_B = torch.empty(batch, dtype=torch.long)
     first_B[ordered] = starts
     plain = fill == 0 and num_tokens == int(mask_BL.sum())
     ends = torch.cat([starts, counts.new_tensor([num_tokens])]).to(torch.int32)
-    groups, back_T = _groups(mask_BL, [sizes[text] for text in order], ordered, counts, starts)
-    device = mask_BL.device
+    index, buckets, unsort_index_T = _buckets(
+        mask_BL, [sizes[text] for text in order], ordered, counts, starts
+    )
     return Packed(
         batch=batch,
         length=length,
         mask_BL=mask_BL,
-        places_T=places_T.to(device),
+        grid_index_T=grid_index_T,
         num_tokens=num_tokens,
-        first_B=first_B.to(device),
-        groups=groups,
-        back_T=torch.cat([back_T, back_T[:1].expand(fill)]).to(device),
-        cu_seqlens=ends.to(device) if plain else None,
+        first_B=first_B,
+        index=index,
+        buckets=buckets,
+        unsort_index_T=torch.cat([unsort_index_T, unsort_index_T[:1].expand(fill)]),
+        cu_seqlens=ends if plain else None,
         longest=max(kept),
     )
 
 
-def _groups(
+def _buckets(
     mask_BL: Tensor, sizes: list[tuple[int, int]], ordered: Tensor, counts: Tensor, starts: Tensor
-) -> tuple[tuple[Group, ...], Tensor]:
-    """The groups of texts in packed order, and where each row's output is among those of all groups."""
-    device, groups, back, base, at = mask_BL.device, [], [], 0, 0
+) -> tuple[BucketIndex, tuple[AttentionBucket, ...], Tensor]:
+    """Buckets of texts in packed order, and where each row's output is among those of all buckets."""
+    buckets, unsort, base, at = [], [], 0, 0
+    query_rows, key_rows, real = [], [], []
     while at < len(sizes):
         queries, keys = sizes[at]
         end = at + sizes[at:].count(sizes[at])
-        n, start, texts = counts[at:end], starts[at:end], ordered[at:end]
-        real_BK = mask_BL[texts.to(device), :keys]
+        n, start = counts[at:end], starts[at:end]
+        real_BK = mask_BL[ordered[at:end], :keys]
+        query_rows.append(_index(start, n, queries))
+        key_rows.append(_index(start, n, keys))
+        real.append(real_BK.reshape(-1))
         full = bool((n == keys).all()) and queries == keys
         whole = slice(int(start[0]), int(start[0] + n.sum())) if full else None
-        groups.append(
-            Group(
+        buckets.append(
+            AttentionBucket(
                 batch=end - at,
                 queries=queries,
                 keys=keys,
-                query_rows=whole or _index(start, n, queries).to(device),
-                key_rows=whole or _index(start, n, keys).to(device),
+                query_rows=whole or query_rows[-1],
+                key_rows=whole or key_rows[-1],
                 real_BK=None if bool(real_BK.all()) else real_BK,
             )
         )
         outputs = base + torch.arange(end - at) * queries
         within = torch.arange(int(n.sum())) - (start - start[0]).repeat_interleave(n)
-        back.append(outputs.repeat_interleave(n) + within)
+        unsort.append(outputs.repeat_interleave(n) + within)
         base += (end - at) * queries
         at = end
-    return tuple(groups), torch.cat(back)
+    return _flat(buckets, query_rows, key_rows, real), tuple(buckets), torch.cat(unsort)
+
+
+def _flat(
+    buckets: Sequence[AttentionBucket], query_rows: list[Tensor], key_rows: list[Tensor], real: list[Tensor]
+) -> BucketIndex:
+    sizes = [(bucket.batch, bucket.queries, bucket.keys) for bucket in buckets]
+    sizes += [(0, 0, 0)] * max(0, 2 - len(sizes))  # compilers specialise on a dimension of 1
+    return BucketIndex(
+        sizes=torch.tensor(sizes),
+        query_rows=torch.cat(query_rows),
+        key_rows=torch.cat(key_rows),
+        real=torch.cat(real),
+    )
 
 
 def _index(start: Tensor, count: Tensor, columns: int) -> Tensor:
@@ -120,7 +140,7 @@ def _index(start: Tensor, count: Tensor, columns: int) -> Tensor:
 
 
 def first_only(layout: Packed, *, num_rows: int = 0) -> Packed:
-    """The same batch where only the row of each text's first column is wanted.
+    """The same batch where only the row of each text's first column is needed.
 
     Attention still computes `MIN_QUERIES` queries a text, what follows one row a text.
 
@@ -128,37 +148,65 @@ def first_only(layout: Packed, *, num_rows: int = 0) -> Packed:
         layout: the whole batch.
         num_rows: compute at least so many rows; the first one is repeated.
     """
-    device, base, groups = layout.first_B.device, 0, []
+    device, base, buckets, query_rows = layout.first_B.device, 0, [], []
     outputs = torch.empty(layout.num_rows, dtype=torch.long, device=device)
-    for group in layout.groups:
-        queries = min(group.queries, MIN_QUERIES)
-        rows = group.query_rows
+    for bucket in layout.buckets:
+        queries = min(bucket.queries, MIN_QUERIES)
+        rows = bucket.query_rows
         if isinstance(rows, slice):
             rows = torch.arange(rows.start, rows.stop, device=device)
-        rows_BQ = rows.view(group.batch, group.queries)[:, :queries]
-        outputs[rows_BQ[:, 0]] = base + torch.arange(group.batch, device=device) * queries
-        groups.append(replace(group, queries=queries, query_rows=rows_BQ.reshape(-1)))
-        base += group.batch * queries
-    narrowed = replace(layout, groups=tuple(groups), back_T=outputs)
+        rows_BQ = rows.view(bucket.batch, bucket.queries)[:, :queries]
+        outputs[rows_BQ[:, 0]] = base + torch.arange(bucket.batch, device=device) * queries
+        query_rows.append(rows_BQ.reshape(-1))
+        buckets.append(replace(bucket, queries=queries, query_rows=query_rows[-1]))
+        base += bucket.batch * queries
+    sizes = layout.index.sizes.clone()
+    sizes[:, 1].clamp_(max=MIN_QUERIES)
+    index = replace(layout.index, sizes=sizes, query_rows=torch.cat(query_rows))
+    narrowed = replace(layout, index=index, buckets=tuple(buckets), unsort_index_T=outputs)
     return select(narrowed, layout.first_B, num_rows=num_rows)
 
 
-def select(layout: Packed, wanted_K: Tensor, *, num_rows: int = 0) -> Packed:
-    """The same batch where only some rows are wanted; the others are still looked at.
+def select(layout: Packed, index_K: Tensor, *, num_rows: int = 0) -> Packed:
+    """The same batch where only some rows are needed; the others are still looked at.
 
     Args:
         layout: the whole batch.
-        wanted_K: their indices among the layout's rows.
+        index_K: their indices among the layout's rows.
         num_rows: compute at least so many rows; row 0 is repeated.
     """
-    fill = wanted_K.new_zeros(max(0, num_rows - wanted_K.shape[0]))
-    wanted_T = torch.cat([wanted_K, fill])
+    fill = index_K.new_zeros(max(0, num_rows - index_K.shape[0]))
+    index_T = torch.cat([index_K, fill])
     return replace(
         layout,
-        places_T=layout.places_T.index_select(0, wanted_T),
-        num_tokens=wanted_K.shape[0],
-        first_B=torch.arange(layout.batch, device=wanted_K.device),
-        back_T=layout.back_T.index_select(0, wanted_T),
+        grid_index_T=layout.grid_index_T.index_select(0, index_T),
+        num_tokens=index_K.shape[0],
+        first_B=torch.arange(layout.batch, device=index_K.device),
+        unsort_index_T=layout.unsort_index_T.index_select(0, index_T),
         cu_seqlens=None,
-        query_rows_T=wanted_T,
+        query_rows_T=index_T,
+    )
+
+
+def to_device(layout: Layout, device: torch.device) -> Layout:
+    """The same layout with its indices on a device; what is there stays."""
+    if not isinstance(layout, Packed) or device.type == "cpu":
+        return layout
+
+    def moved(x: Any) -> Any:
+        return x.to(device, non_blocking=True) if isinstance(x, Tensor) else x
+
+    index = replace(
+        layout.index,
+        query_rows=moved(layout.index.query_rows),
+        key_rows=moved(layout.index.key_rows),
+        real=moved(layout.index.real),
+    )
+    buckets = tuple(
+        replace(b, query_rows=moved(b.query_rows), key_rows=moved(b.key_rows), real_BK=moved(b.real_BK))
+        for b in layout.buckets
+    )
+    names = ("mask_BL", "grid_index_T", "first_B", "unsort_index_T", "cu_seqlens", "query_rows_T")
+    return replace(
+        layout, index=index, buckets=buckets, **{name: moved(getattr(layout, name)) for name in names}
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from biject.config.causal import RopeConfig
+from biject.config.rope import RopeConfig
 
 Frequencies = tuple[Tensor, float]
 

@@ -1,4 +1,4 @@
-"""Rotary positions: queries and keys are turned by angles that grow with the position.
+"""Rotary positions: queries and keys are rotated by angles that grow with the position.
 
 Source: Su et al. 2021, arXiv:2104.09864; transformers 5.23, modeling_llama.py (LlamaRotaryEmbedding).
 """
@@ -6,14 +6,14 @@ Source: Su et al. 2021, arXiv:2104.09864; transformers 5.23, modeling_llama.py (
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from biject.config.causal import RopeConfig
+from biject.config.rope import RopeConfig
 from biject.nn.rope_types import dynamic_frequencies, frequencies
 
 
-class Rotary(nn.Module):
-    """Cosines and sines of positions. Has no parameters; its frequencies stay float32 in every dtype.
+class Rotary:
+    """Cosines and sines of positions. Its frequencies stay float32 in every dtype.
 
     Shape: positions (B or 1, L) → cosines and sines (B or 1, L, E).
 
@@ -21,40 +21,46 @@ class Rotary(nn.Module):
     remembers the longest text since the last short one; here a call does not depend on those before it.
     """
 
-    def __init__(self, rope: RopeConfig) -> None:
-        super().__init__()
-        self.rope = rope
-        self.frequencies, self.factor = frequencies(rope)  # no buffer: .to(dtype) must not touch it
-        self.long_frequencies = frequencies(rope, long=True)[0] if rope.type == "longrope" else None
+    def __init__(self, config: RopeConfig) -> None:
+        self.config = config
+        self.frequencies, self.factor = frequencies(config)
+        self.long_frequencies = frequencies(config, long=True)[0] if config.type == "longrope" else None
 
     @torch.no_grad()
-    def forward(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    def __call__(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         angles = positions[..., None].float() * self._frequencies(positions)
         both = torch.cat((angles, angles), dim=-1)
         return (both.cos() * self.factor).to(dtype), (both.sin() * self.factor).to(dtype)
 
     def _frequencies(self, positions: Tensor) -> Tensor:
-        rope, device = self.rope, positions.device
-        if rope.type == "dynamic":
+        config, device = self.config, positions.device
+        if config.type == "dynamic":
             length = torch.max(positions) + 1
-            if length > rope.max_position_embeddings:
-                return dynamic_frequencies(rope, length)
+            if length > config.max_position_embeddings:
+                return dynamic_frequencies(config, length)
         if self.long_frequencies is not None:
-            assert rope.original_max_position_embeddings is not None
-            if torch.max(positions) + 1 > rope.original_max_position_embeddings:
+            assert config.original_max_position_embeddings is not None
+            if torch.max(positions) + 1 > config.original_max_position_embeddings:
                 return self.long_frequencies.to(device)
-        return self.frequencies.to(device)
+        if self.frequencies.device != device:
+            self.frequencies = self.frequencies.to(device)
+        return self.frequencies
 
 
-def rotated(x_BHLE: Tensor, cos_BLE: Tensor, sin_BLE: Tensor) -> Tensor:
-    """Each pair (i, i + E / 2) of every head turned by its token's angle: (B, H, L, E) → (B, H, L, E).
+def rotated(x: Tensor, cos: Tensor, sin: Tensor, *, float32: bool = False) -> Tensor:
+    """Each pair (i, i + E / 2) of every head rotated by its token's angle.
 
-    In HF's order, which is also the order in which autograd adds up the two gradients.
+    Heads come before tokens, (B, H, L, E) with angles (B, L, E), or after them, (T, H, E) with (T, E). In
+    HF's order, which is also the order in which autograd adds up the two gradients; `float32` casts `x`
+    twice, as HF does (modeling_modernbert.py), so that its gradient is the sum of two that were cast.
     """
-    return (x_BHLE * cos_BLE.unsqueeze(1)) + (_crossed(x_BHLE) * sin_BLE.unsqueeze(1))
+    cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    if float32:
+        return ((x.float() * cos) + (_crossed(x.float()) * sin)).to(x.dtype)
+    return (x * cos) + (_crossed(x) * sin)
 
 
-def _crossed(x_BHLE: Tensor) -> Tensor:
-    half = x_BHLE.shape[-1] // 2
-    first, second = x_BHLE[..., :half], x_BHLE[..., half:]
+def _crossed(x: Tensor) -> Tensor:
+    half = x.shape[-1] // 2
+    first, second = x[..., :half], x[..., half:]
     return torch.cat((-second, first), dim=-1)

@@ -7,14 +7,13 @@ torch's `linear_cross_entropy` with `options` does the same and was 10 times slo
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from biject.nn.heads import Decoder
-from biject.nn.lm import OutputMatrix
+from biject.nn.modules import AddedBiasLinear, Linear
 
 LOGITS_BUDGET = 2**25
 """Logits held at a time."""
@@ -23,69 +22,59 @@ _IGNORED = -100
 
 def vocab_loss(
     x_KD: Tensor,
-    decoder: Decoder | OutputMatrix,
-    table_VD: Tensor,
+    decoder: nn.Linear,
     labels_K: Tensor,
     places_K: Tensor,
     *,
     total: int,
     float32: bool = False,
-    least: int = 16,
+    fewest: int = 16,
     budget: int = LOGITS_BUDGET,
 ) -> Tensor:
     """The mean cross-entropy of HF's whole grid of logits, from the rows with a label.
 
     Args:
         x_KD: the decoder's inputs.
-        decoder: with its bias and perhaps its weight.
-        table_VD: the token table.
+        decoder: the linear over the vocabulary, of any kind; all its parameters get their gradients.
         labels_K: -100 where a row only fills up.
         places_K: each row's place in the grid of `total` rows; the sum runs in the grid's order.
         total: rows of HF's grid.
         float32: the loss is that of the logits in float32, whatever their dtype.
-        least: rows that a product needs for HF's bits.
+        fewest: rows that a product needs for HF's bits.
         budget: logits to hold at a time.
     """
-    weight_VD = table_VD if decoder.weight is None else decoder.weight
-    size = max(budget // weight_VD.shape[0], least)
+    size = max(budget // decoder.weight.shape[0], fewest)
     if x_KD.shape[0] <= size:
-        logits_KV = decoder(x_KD, table_VD)
-        rows_K = _row_losses(_log_softmax(logits_KV, float32=float32), labels_K)
+        rows_K = _row_losses(_log_softmax(decoder(x_KD), float32=float32), labels_K)
         return _grid_mean(rows_K, labels_K, places_K, total)
-    trained: tuple[Tensor | None, ...] = (x_KD, weight_VD, _bias(decoder))
-    if not torch.is_grad_enabled():  # a Function's inputs would say that gradients are wanted all the same
-        trained = tuple(None if part is None else part.detach() for part in trained)
+    trained: tuple[Tensor, ...] = (x_KD, *decoder.parameters())
+    if not torch.is_grad_enabled():  # a Function's inputs would say that gradients are needed all the same
+        trained = tuple(part.detach() for part in trained)
     out: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
-        *trained, decoder, labels_K, places_K, total, size, float32
+        decoder, labels_K, places_K, total, size, float32, *trained
     )
     return out
 
 
 def vocab_scores(
     x_KD: Tensor,
-    decoder: Decoder | OutputMatrix,
-    table_VD: Tensor,
+    decoder: nn.Linear,
     labels_K: Tensor,
     places_K: Tensor,
     *,
     total: int,
     float32: bool = False,
-    least: int = 16,
+    fewest: int = 16,
     budget: int = LOGITS_BUDGET,
 ) -> tuple[Tensor, Tensor]:
     """The loss of `vocab_loss`, without gradients, and the likeliest entry of each row, (K,)."""
-    weight_VD = table_VD if decoder.weight is None else decoder.weight
-    size = max(budget // weight_VD.shape[0], least)
+    size = max(budget // decoder.weight.shape[0], fewest)
     rows, best = [], []
     for at in _cuts(x_KD.shape[0], size):
-        logits_CV = decoder(x_KD[at], table_VD)
+        logits_CV = decoder(x_KD[at])
         best.append(logits_CV.argmax(-1))
         rows.append(_row_losses(_log_softmax(logits_CV, float32=float32), labels_K[at]))
     return _grid_mean(torch.cat(rows), labels_K, places_K, total), torch.cat(best)
-
-
-def _bias(decoder: Decoder | OutputMatrix) -> Tensor | None:
-    return decoder.bias if isinstance(decoder, Decoder) else None
 
 
 def _log_softmax(logits: Tensor, *, float32: bool) -> Tensor:
@@ -114,31 +103,25 @@ class _Chunked(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        x_KD: Tensor,
-        weight_VD: Tensor,
-        bias_V: Tensor | None,
-        decoder: Decoder | OutputMatrix,
+        decoder: nn.Linear,
         labels_K: Tensor,
         places_K: Tensor,
         total: int,
         size: int,
         float32: bool,
+        x_KD: Tensor,
+        *parameters: Tensor,
     ) -> Tensor:
-        wanted = ctx.needs_input_grad[:3]
-        grads = [
-            torch.zeros_like(t) if want and t is not None else None
-            for t, want in zip((x_KD, weight_VD, bias_V), wanted, strict=True)
-        ]
+        trained = (x_KD, *parameters)
+        needed = ctx.needs_input_grad[-len(trained) :]
+        grads = [torch.zeros_like(t) if need else None for t, need in zip(trained, needed, strict=True)]
         real_K = labels_K != _IGNORED
         scale = 1.0 / max(1, int(real_K.sum()))
+        add = _add_gradients if type(decoder) in (Linear, AddedBiasLinear) else _add_any_gradients
         rows = []
         for at in _cuts(x_KD.shape[0], size):
-            x_CD, labels_C = x_KD[at], labels_K[at]
-            logits_CV = decoder(x_CD, weight_VD)
-            logp_CV = _log_softmax(logits_CV, float32=float32)
-            rows.append(_row_losses(logp_CV, labels_C))
-            if any(wanted):
-                _add_gradients(grads, at, x_CD, weight_VD, logits_CV.dtype, logp_CV, labels_C, scale)
+            chunk = _Chunk(decoder, x_KD[at], labels_K[at], scale, float32)
+            rows.append(add(grads, at, chunk) if any(needed) else chunk.losses(decoder(chunk.x_CD)))
         ctx.grads = grads
         return _grid_mean(torch.cat(rows), labels_K, places_K, total)
 
@@ -150,7 +133,21 @@ class _Chunked(torch.autograd.Function):
                 "handed over. Call the model again, or use layout='padded'."
             )
         grads, ctx.grads = ctx.grads, None
-        return (*(None if g is None else g.mul_(grad.to(g.dtype)) for g in grads), *(None,) * 6)
+        return (*(None,) * 6, *(None if g is None else g.mul_(grad.to(g.dtype)) for g in grads))
+
+
+class _Chunk(NamedTuple):
+    """Some rows, and how their losses are made."""
+
+    decoder: nn.Linear
+    x_CD: Tensor  # noqa: N815
+    labels_C: Tensor  # noqa: N815
+    scale: float
+    """One over the number of labelled rows."""
+    float32: bool
+
+    def losses(self, logits_CV: Tensor) -> Tensor:
+        return _row_losses(_log_softmax(logits_CV, float32=self.float32), self.labels_C)
 
 
 def _cuts(count: int, size: int) -> list[slice]:
@@ -160,27 +157,48 @@ def _cuts(count: int, size: int) -> list[slice]:
     return [slice(start, stop) for start, stop in pairwise(edges)]
 
 
-def _add_gradients(
-    grads: list[Tensor | None],
-    at: slice,
-    x_CD: Tensor,
-    weight_VD: Tensor,
-    dtype: torch.dtype,
-    logp_CV: Tensor,
-    labels_C: Tensor,
-    scale: float,
-) -> None:
-    """Add the chunk's part: softmax minus the label, over the number of labelled rows."""
+def _add_gradients(grads: list[Tensor | None], at: slice, chunk: _Chunk) -> Tensor:
+    """Add the part of a chunk that goes through a plain linear: softmax minus the label, over the number of
+    labelled rows. Gives the rows' losses.
+    """
+    decoder, x_CD, labels_C = chunk.decoder, chunk.x_CD, chunk.labels_C
+    logits_CV = decoder(x_CD)
+    dtype, weight_VD = logits_CV.dtype, decoder.weight
+    logp_CV = _log_softmax(logits_CV, float32=chunk.float32)
+    losses_C = _row_losses(logp_CV, labels_C)
     real_C = labels_C != _IGNORED
     delta_CV = logp_CV.exp_()
     rows = real_C.nonzero().squeeze(-1)
     delta_CV[rows, labels_C[rows]] -= 1
-    delta_CV *= (real_C.to(delta_CV.dtype) * scale).unsqueeze(-1)
+    delta_CV *= (real_C.to(delta_CV.dtype) * chunk.scale).unsqueeze(-1)
     delta_CV = delta_CV.to(dtype)
-    grad_x, grad_weight, grad_bias = grads
+    grad_x, grad_weight = grads[:2]
+    grad_bias = grads[2] if len(grads) > 2 else None
     if grad_x is not None:
         grad_x[at] = (delta_CV @ weight_VD.to(dtype)).to(grad_x.dtype)
     if grad_weight is not None:
         grad_weight.addmm_(delta_CV.t().to(grad_weight.dtype), x_CD.to(grad_weight.dtype))
     if grad_bias is not None:
         grad_bias += delta_CV.sum(0).to(grad_bias.dtype)
+    return losses_C
+
+
+def _add_any_gradients(grads: list[Tensor | None], at: slice, chunk: _Chunk) -> Tensor:
+    """The same for a decoder of any kind, by autograd."""
+    parameters = tuple(chunk.decoder.parameters())
+    x_CD = chunk.x_CD.detach().requires_grad_(grads[0] is not None)
+    with torch.enable_grad():
+        losses_C = chunk.losses(chunk.decoder(x_CD))
+        real_C = chunk.labels_C != _IGNORED
+        loss = (losses_C * real_C.to(losses_C.dtype)).sum() * chunk.scale
+    needed = [index for index, grad in enumerate(grads) if grad is not None]
+    inputs = [(x_CD, *parameters)[index] for index in needed]
+    for index, found in zip(needed, torch.autograd.grad(loss, inputs, materialize_grads=True), strict=True):
+        grad = grads[index]
+        if grad is None:
+            continue
+        if index == 0:
+            grad[at] = found
+        else:
+            grad += found
+    return losses_C.detach()

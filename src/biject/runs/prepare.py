@@ -16,7 +16,8 @@ from biject.data.qa import QaDataset
 from biject.errors import ConfigError, InputError
 from biject.identify import Identity
 from biject.inspection import identify_source
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.metrics import metric_names, metrics_for
@@ -161,9 +162,7 @@ def _own_labels(found: Identity) -> tuple[str, ...]:
     if given:
         names = {int(index): str(label) for index, label in given.items()}
         return tuple(names[index] for index in sorted(names))
-    return tuple(
-        f"LABEL_{index}" for index in range(found.config.head.num_labels if found.config.head else 0)
-    )
+    return tuple(f"LABEL_{index}" for index in range(found.config.head.num_labels))
 
 
 def _known_labels(recipe: FinetuneRecipe, found: Identity) -> tuple[str, ...] | None:
@@ -185,7 +184,7 @@ def _known_labels(recipe: FinetuneRecipe, found: Identity) -> tuple[str, ...] | 
 
 def _problem(recipe: FinetuneRecipe, found: Identity) -> Any:
     """The kind of classification, if it is fixed before the data are read."""
-    own = found.config.head.problem_type if found.config.head and has_head(recipe, found) else None
+    own = found.config.head.problem_type if has_head(recipe, found) else None
     if recipe.problem_type is not None and recipe.task != "seqcls":
         raise InputError(f"`problem_type` has no meaning for the task {recipe.task}.")
     if own is not None and recipe.problem_type not in (None, own):

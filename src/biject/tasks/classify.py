@@ -67,7 +67,6 @@ class Classify(Task):
         return [{"label": names[i], "score": float(scores[i])} for i in order[:top_k]]
 
     def _function(self) -> Function:
-        assert self.model.config.head is not None
         problem, count = self.model.config.head.problem_type, self.model.config.head.num_labels
         if problem == "regression":
             return "none"

@@ -117,7 +117,7 @@ class Task:
             yield self._batch(encoded, rows)
 
     def _batch(self, encoded: Rows, rows: Sequence[int]) -> Batch:
-        device = self.model.embed.tokens.weight.device
+        device = self.model.device
         segments = encoded.token_type_ids if self.model.config.embedding.type_vocab_size > 1 else None
         ids = [encoded.input_ids[row] for row in rows]
         pad = self.tokenizer.pad_token_id or 0
@@ -151,7 +151,7 @@ class Task:
         if any(bool(value.isnan().any()) for value in out.to_tuple() if isinstance(value, Tensor)):
             raise InputError(
                 f"The model returns NaN for text {batch.rows[0] + 1}: its weights have NaN, or "
-                f"{self.model.embed.tokens.weight.dtype} is too narrow for them (try float32)."
+                f"{self.model.dtype} is too narrow for them (try float32)."
             )
         return out
 

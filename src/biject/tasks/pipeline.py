@@ -8,7 +8,7 @@ import torch
 
 from biject.checkpoint.hub import resolve_folder
 from biject.errors import ConfigError, InputError
-from biject.model import load
+from biject.pretrained import load
 from biject.tasks.answer import Answer
 from biject.tasks.classify import Classify
 from biject.tasks.common import BATCH_SIZE, Task, usable_device

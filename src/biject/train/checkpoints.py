@@ -15,6 +15,7 @@ from biject.checkpoint.source import open_source
 from biject.checkpoint.writer import write_folder
 from biject.errors import CheckpointError
 from biject.model import Model
+from biject.parameters import bound_parameters, read_adapters
 from biject.save import save_model
 from biject.train.state import JSON_FILE
 
@@ -71,7 +72,9 @@ def read(model: nn.Module, folder: Path) -> None:
     if isinstance(model, Model):
         plan = model.provenance.plan
         names = {b.memory: b.disk[0] for b in (*plan.bindings, *plan.fresh)}
-        targets: dict[str, torch.Tensor] = dict(model.named_parameters())
+        found = bound_parameters(model)
+        targets: dict[str, torch.Tensor] = {name: found[name] for name in names}
+        read_adapters(model, folder)
     else:
         targets = dict(model.state_dict())
         names = {name: name for name in targets}

@@ -1,4 +1,4 @@
-"""Name the first layer and operation at which two models part, from their modules' inputs and outputs.
+"""Name the first layer and operation at which two models diverge, from their modules' inputs and outputs.
 
 Two models are paired module by module (ours with HF's through the weight map, or HF's with HF's by name).
 Both run the same call; in the order of execution, the first pair whose inputs agree and whose outputs differ
@@ -10,20 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from biject.nn.traces import Emitted, Traces, emit
 from biject.verify.numbers import same_bits
+from biject.verify.report import Check
+
+if TYPE_CHECKING:
+    from biject.model import Model
 
 OLD_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Two modules that hold the same parameters: their names in our model and in theirs."""
+    """Two modules with the same parameters: their names in our model and in theirs."""
 
     ours: str
     theirs: str
@@ -49,22 +53,30 @@ def hf_parameter(disk: str, parameters: Mapping[str, Any], prefix: str) -> str |
     return None
 
 
-def pairs_from_bindings(
-    bindings: Iterable[tuple[str, tuple[str, ...]]], ours: nn.Module, theirs: nn.Module, prefix: str
-) -> list[Pair]:
-    """Pair leaf modules through the weight map's (memory name, names on disk)."""
-    our_modules, their_modules = dict(ours.named_modules()), dict(theirs.named_modules())
+def hf_names(ours: Model, theirs: nn.Module) -> dict[str, tuple[str, ...]]:
+    """HF's names in memory for each of our parameters; none where HF has no such parameter."""
     parameters = dict(theirs.named_parameters(remove_duplicate=False))
-    pairs: dict[Pair, None] = {}
-    for memory, disks in bindings:
-        for disk in disks:
-            hf_name = hf_parameter(disk, parameters, prefix)
-            if hf_name is None:
-                continue
-            pair = Pair(memory.rpartition(".")[0], hf_name.rpartition(".")[0])
-            if _is_leaf(our_modules.get(pair.ours)) and _is_leaf(their_modules.get(pair.theirs)):
-                pairs[pair] = None
-    return list(pairs)
+    plan, prefix = ours.provenance.plan, ours.family.prefix_of(ours.head_name)
+    found = {
+        binding.memory: [hf_parameter(disk, parameters, prefix) for disk in binding.disk]
+        for binding in (*plan.bindings, *plan.fresh)
+    }
+    return {memory: tuple(name for name in names if name is not None) for memory, names in found.items()}
+
+
+def pairs_from_names(names: Mapping[str, tuple[str, ...]], ours: nn.Module, theirs: nn.Module) -> list[Pair]:
+    """Pair leaf modules through the names of their parameters, from `hf_names`."""
+    our_modules, their_modules = dict(ours.named_modules()), dict(theirs.named_modules())
+    pairs = {
+        Pair(memory.rpartition(".")[0], name.rpartition(".")[0]): None
+        for memory, found in names.items()
+        for name in found
+    }
+    return [
+        pair
+        for pair in pairs
+        if _is_leaf(our_modules.get(pair.ours)) and _is_leaf(their_modules.get(pair.theirs))
+    ]
 
 
 def pairs_by_name(ours: nn.Module, theirs: nn.Module) -> list[Pair]:
@@ -77,19 +89,21 @@ def _is_leaf(module: nn.Module | None) -> bool:
     return module is not None and next(module.children(), None) is None
 
 
-def record(model: nn.Module, names: Iterable[str], call: Callable[[nn.Module], Any]) -> list[Event]:
-    """The calls of the named modules during `call(model)`, in order of execution, by way of traces."""
+def record(
+    model: nn.Module, names: Iterable[str], inputs: Mapping[str, Tensor], **flags: bool
+) -> list[Event]:
+    """The calls of the named modules during one call of the model, in order of execution, by traces."""
     modules = dict(model.named_modules())
-    wanted = list(dict.fromkeys(names))
+    unique = list(dict.fromkeys(names))
     handles = []
-    for index, name in enumerate(wanted):
+    for index, name in enumerate(unique):
         handles.append(modules[name].register_forward_pre_hook(_emit_inputs(f"{index}:in")))
         handles.append(modules[name].register_forward_hook(_emit_output(f"{index}:out")))
-    keys = [f"{index}:{side}" for index in range(len(wanted)) for side in ("in", "out")]
+    keys = [f"{index}:{side}" for index in range(len(unique)) for side in ("in", "out")]
     try:
         with Traces(model, *keys) as traces:
-            call(model)
-        return _events(list(traces), wanted)
+            model(**inputs, **flags)
+        return _events(list(traces), unique)
     finally:
         for handle in handles:
             handle.remove()
@@ -129,13 +143,21 @@ def _events(emitted: Iterable[Emitted], names: list[str]) -> list[Event]:
 
 
 def first_difference(
-    ours: nn.Module, theirs: nn.Module, pairs: list[Pair], call: Callable[[nn.Module], Any]
+    ours: nn.Module, theirs: nn.Module, pairs: list[Pair], inputs: Mapping[str, Tensor], **flags: bool
 ) -> str:
-    """Run `call` on both models and say, in one phrase, where they part."""
+    """Call both models and name, in one phrase, the place where they diverge."""
     with torch.no_grad():
-        our_events = record(ours, (pair.ours for pair in pairs), call)
-        their_events = record(theirs, (pair.theirs for pair in pairs), call)
+        our_events = record(ours, (pair.ours for pair in pairs), inputs, **flags)
+        their_events = record(theirs, (pair.theirs for pair in pairs), inputs, **flags)
     return locate(our_events, their_events, pairs)
+
+
+def with_place(checks: list[Check], where: Callable[[], str]) -> list[Check]:
+    """The checks; those that failed with the place of the first difference, sought only for them."""
+    if all(check.passed for check in checks):
+        return checks
+    place = where()
+    return [check if check.passed else check.at(place) for check in checks]
 
 
 def locate(our_events: list[Event], their_events: list[Event], pairs: list[Pair]) -> str:

@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import MappingProxyType
 
 from biject.checkpoint.hub import resolve_folder
 from biject.errors import BijectError, CheckpointError, InputError
+from biject.verify.faults.level import faults
 from biject.verify.hf import quiet
-from biject.verify.levels.bytes import bytes_
-from biject.verify.levels.faults import faults
-from biject.verify.levels.forward import forward
-from biject.verify.levels.gradients import gradients
-from biject.verify.levels.hf_forward import hf_forward
-from biject.verify.levels.lint import checks_of, lint_
-from biject.verify.levels.names import names
-from biject.verify.levels.reload import reload
-from biject.verify.levels.steps import steps
-from biject.verify.levels.tokenizer import tokenizer
+from biject.verify.levels.lint import checks_of
 from biject.verify.levels.trained import trained
 from biject.verify.lint import lint_unreadable
 from biject.verify.machine import environment
-from biject.verify.report import Check, Finding, LevelResult, NothingToCompare, Report, level_result
+from biject.verify.report import Finding, LevelResult, Report, level_result
+from biject.verify.run import COMPARISONS, Level, run_level
 from biject.verify.subject import Subject
 
-Level = Callable[[Subject], list[Check]]
-
-LEVELS: dict[str, Level] = {
-    "names": names,
-    "bytes": bytes_,
-    "reload": reload,
-    "hf-forward": hf_forward,
-    "forward": forward,
-    "gradients": gradients,
-    "steps": steps,
-    "tokenizer": tokenizer,
-    "lint": lint_,
-    "faults": faults,
-}
-IN_MEMORY: dict[str, Level] = {"trained": trained}
+LEVELS: Mapping[str, Level] = MappingProxyType({**COMPARISONS, "faults": faults})
+IN_MEMORY: Mapping[str, Level] = MappingProxyType({"trained": trained})
 """Levels of `verify_trained`, which need the model that was trained."""
 ALL = "all"
 """Stands for every level where levels are named."""
-NEED_SOURCE = frozenset({"names", "bytes", "hf-forward"})
-ONLY_WHEN_ASKED = frozenset({"steps", "faults"})
+ON_REQUEST = frozenset({"steps", "faults"})
 NEED_NO_HF = frozenset({"lint", "names", "bytes"})
 
 
@@ -71,7 +50,7 @@ def verify_export(
     """
     chosen = _chosen(levels, with_source=source is not None)
     needs_hf = not NEED_NO_HF.issuperset(chosen) or prompt is not None
-    with quiet() if needs_hf else nullcontext():  # also says, first of all, if transformers is not there
+    with quiet() if needs_hf else nullcontext():  # raises, first of all, if transformers is not installed
         origin = None if source is None else resolve_folder(source)
         try:
             subject = Subject(Path(folder), source=origin, prompt=prompt)
@@ -96,7 +75,8 @@ def verify_subject(subject: Subject, *, levels: Sequence[str]) -> Report:
     _ = subject.family  # an unknown family is unusable input, not a failed level
     if subject.prompt is not None:
         _ = subject.cases
-    results = tuple(run_level(name, subject) for name in levels)
+    every = {**LEVELS, **IN_MEMORY}
+    results = tuple(run_level(name, subject, levels=every) for name in levels)
     return Report(
         folder=str(subject.folder),
         source=None if subject.source is None else str(subject.source.folder),
@@ -107,25 +87,9 @@ def verify_subject(subject: Subject, *, levels: Sequence[str]) -> Report:
     )
 
 
-def run_level(name: str, subject: Subject) -> LevelResult:
-    """One level; an error on the way is a failed level that says what happened."""
-    if name in NEED_SOURCE and subject.source is None:
-        return LevelResult(name=name, status="skipped", reason="needs --source")
-    started = time.perf_counter()
-    try:
-        checks = (LEVELS | IN_MEMORY)[name](subject)
-    except NothingToCompare as nothing:
-        return LevelResult(name=name, status="skipped", reason=str(nothing))
-    except Exception as error:
-        reason = str(error) if isinstance(error, BijectError) else f"{type(error).__name__}: {error}"
-        seconds = time.perf_counter() - started
-        return LevelResult(name=name, status="fail", reason=reason, seconds=seconds)
-    return level_result(name, checks, seconds=time.perf_counter() - started)
-
-
 def _chosen(levels: Sequence[str] | None, *, with_source: bool) -> tuple[str, ...]:
     if levels is None:
-        left_out = ONLY_WHEN_ASKED | ({"lint"} if with_source else set())
+        left_out = ON_REQUEST | ({"lint"} if with_source else set())
         return tuple(name for name in LEVELS if name not in left_out)
     if tuple(levels) == (ALL,):
         return tuple(LEVELS)
@@ -153,20 +117,20 @@ def _not_checked(subject: Subject, results: Sequence[LevelResult]) -> tuple[str,
     """What a reader might take for granted and no level looked at."""
     sentences = [f"level {result.name}: {result.reason}" for result in results if result.status == "skipped"]
     left_out = [name for name in LEVELS if name not in {result.name for result in results}]
-    sentences += [f"levels not asked for: {', '.join(left_out)}"] if left_out else []
+    sentences += [f"levels not requested: {', '.join(left_out)}"] if left_out else []
     sentences += ["other devices than the CPU, other thread counts and batch shapes than the listed ones"]
     if "tokenizer" not in {result.name for result in results}:
         sentences += ["the tokenizer's ids (its files are compared as bytes, with a source)"]
-    carried = _carried(subject)
-    if carried:
+    passthrough = _passthrough(subject)
+    if passthrough:
         sentences.append(
-            f"{carried} carried tensors: compared as bytes where there is a source, used by no output"
+            f"{passthrough} passthrough tensors: compared as bytes where there is a source, used by no output"
         )
     if subject.source is None:
         sentences.append("that the weights are those of any other checkpoint (no source was given)")
     return tuple(sentences)
 
 
-def _carried(subject: Subject) -> int:
-    """How many tensors are carried, if the model was loaded."""
+def _passthrough(subject: Subject) -> int:
+    """How many tensors the export passes through, if the model was loaded."""
     return len(subject.ours.provenance.plan.carried) if "ours" in vars(subject) else 0

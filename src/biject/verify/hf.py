@@ -1,4 +1,4 @@
-"""Ask `transformers`: load a folder with a pinned backend, see what HF itself missed, stay quiet."""
+"""Run `transformers`: load a folder with a pinned backend, see what HF itself missed, stay quiet."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _CRITICAL = 50  # logging.CRITICAL
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silence HF's log lines, progress bars and warnings: what they say, the report says in its own words."""
+    """Silence HF's log lines, progress bars and warnings: the report has them in its own words."""
     try:
         from transformers.utils import logging
     except ImportError as error:
@@ -68,7 +68,7 @@ def load_hf(
         folder: A checkpoint folder.
         class_name: E.g. `BertForMaskedLM`; the config's `architectures` names it.
         dtype: Given to HF explicitly, so that its own `auto` rules stay out of the comparison.
-        attention: The backend, pinned: the family's own, or `eager` where attention maps are wanted.
+        attention: The backend, pinned: the family's own, or `eager` where attention maps are needed.
         overrides: Config keys for HF's constructor, e.g. `legacy` as the file's tensors decided it.
 
     Raises:

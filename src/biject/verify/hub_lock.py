@@ -1,6 +1,6 @@
 """Revisions of the repositories that `verify-matrix --weights hub` takes, recorded at first use.
 
-The lock file is JSON and small enough to commit. It holds, for each repository, the commit and the sha256 of
+The lock file is JSON and small enough to commit. It has, for each repository, the commit and the sha256 of
 every file that was taken, so that a later run, here or elsewhere, verifies the very same bytes.
 """
 
@@ -35,15 +35,15 @@ class Pinned:
     files: Mapping[str, str]
 
 
-def lock_path(asked: str | Path | None = None) -> Path:
-    """The lock file: as asked, or as BIJECT_HUB_LOCK says, or `biject-hub.lock` in the working folder."""
-    return Path(asked or os.environ.get(LOCK_SETTING) or LOCK_FILE)
+def lock_path(requested: str | Path | None = None) -> Path:
+    """The lock file: the requested one, or BIJECT_HUB_LOCK, or `biject-hub.lock` in the working folder."""
+    return Path(requested or os.environ.get(LOCK_SETTING) or LOCK_FILE)
 
 
 def pinned_folder(name: str, lock: Path) -> Path:
     """The folder of a repository at its recorded commit; a repository without a record gets one.
 
-    A notice tells where the repository's default branch has moved on since.
+    A notice reports where the repository's default branch has moved on since.
 
     Raises:
         CheckpointError: It cannot be fetched, its files differ from the recorded ones, or the lock file is

@@ -1,7 +1,7 @@
 """Public repositories that `verify-matrix --weights hub` takes, one a family and head.
 
 Each is well known, not gated, and names the head's class in `architectures`; a cell whose repository turns
-out to hold another head fails and says so. Revisions are pinned by the lock file, not here.
+out to have another head fails with that reason. Revisions are pinned by the lock file, not here.
 """
 
 from __future__ import annotations

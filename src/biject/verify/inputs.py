@@ -1,4 +1,4 @@
-"""Deterministic inputs that ask a model all that its config allows: masks, segments, positions, lengths."""
+"""Deterministic inputs that cover what a config allows: masks, segments, positions, lengths."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """What of a config bounds its inputs; `step` divides every length (HF asks it for chunks)."""
+    """What of a config bounds its inputs; `step` divides every length (HF requires it for chunks)."""
 
     vocab_size: int
     pad_id: int
@@ -38,7 +38,7 @@ class Limits:
 
 
 def limits(config: Mapping[str, Any]) -> Limits:
-    """Read the limits from a `config.json` as it lies on disk, through the family's own table.
+    """Read the limits from a `config.json` as stored on disk, through the family's own table.
 
     Raises:
         ConfigError: the family is unknown, or the config cannot be used.
@@ -56,7 +56,7 @@ def limits(config: Mapping[str, Any]) -> Limits:
         max_length=built.embedding.max_position_embeddings - first,
         num_segments=built.embedding.type_vocab_size,
         embedding_dim=built.embedding.size,
-        step=max(1, built.feed_forward_chunk_size),
+        step=max(1, *(layer.mlp_chunk_size for layer in built.layers)),
         first_position=first,
         num_positions=built.embedding.max_position_embeddings,
         takes_segments=built.embedding.type_vocab_size > 0,

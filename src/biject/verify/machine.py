@@ -11,7 +11,7 @@ from biject.nn.probe import probe
 
 
 def environment(*, dtype: torch.dtype | None = None, attention: str | None = None) -> dict[str, Any]:
-    """For a report's head: everything that a claim of equal bits holds under."""
+    """For a report's head: everything that a claim of equal bits depends on."""
     from importlib.metadata import PackageNotFoundError, version
 
     versions = {"python": platform.python_version(), "torch": str(torch.__version__)}

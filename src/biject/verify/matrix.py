@@ -128,9 +128,9 @@ def verify_matrix(
     Raises:
         InputError: No such family, head or size.
     """
-    asked = _heads(heads)
+    requested = _heads(heads)
     known = registry()
-    chosen = [(name, head) for name in _families(families) for head in asked if head in known[name].heads]
+    chosen = [(name, head) for name in _families(families) for head in requested if head in known[name].heads]
     if weights not in ("tiny", "base", "hub"):
         raise InputError(f"weights are `tiny`, `base` or `hub`, not {weights!r}.")
     pins = lock_path(lock) if weights == "hub" else None
@@ -158,7 +158,7 @@ def verify_cell(name: str, head: str, folder: Path, *, weights: str, lock: Path 
     with PeakMemory() as memory:
         try:
             report = _export_and_verify(name, head, folder, weights=weights, lock=lock)
-        except Exception as error:  # the next cell must have its turn
+        except Exception as error:  # the next cell must run
             problem = str(error) if isinstance(error, BijectError) else f"{type(error).__name__}: {error}"
     return Cell(
         family=name,
@@ -171,7 +171,7 @@ def verify_cell(name: str, head: str, folder: Path, *, weights: str, lock: Path 
 
 
 def _export_and_verify(name: str, head: str, folder: Path, *, weights: str, lock: Path | None) -> Report:
-    from biject.model import load
+    from biject.pretrained import load
     from biject.verify.export import verify_export
     from biject.verify.reference import make_reference
 

@@ -15,7 +15,7 @@ class PeakMemory:
     """Measures the highest resident memory inside the `with` block, files that are mapped included.
 
     Linux lets a process reset its own high-water mark; elsewhere the peak is that of the whole process so
-    far, and where even that cannot be asked, None.
+    far, and where even that is unknown, None.
     """
 
     peak_bytes: int | None = None

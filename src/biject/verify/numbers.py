@@ -17,7 +17,7 @@ _INTEGER_OF = {
 # The gate where it is not bits: largest distance, in ULPs of the expected tensor's largest magnitude. Empty:
 # on the CPU float64, float32, bfloat16 and float16 were all measured bit-equal, forward and gradients, in all
 # 30 cells of tiny size with 1 and 2 threads (AVX-512). A dtype gets an entry only with the measurement that
-# asks for it.
+# needs it.
 ULP_BOUND: dict[torch.dtype, int] = {}
 
 
@@ -39,7 +39,7 @@ class Distance:
     scaled_ulp: float
 
     def within(self, dtype: torch.dtype) -> bool:
-        """Whether the gate for this dtype holds."""
+        """Whether the gate for this dtype is met."""
         return self.same_bits or self.scaled_ulp <= ULP_BOUND.get(dtype, 0)
 
     def words(self, dtype: torch.dtype) -> str:

@@ -32,10 +32,10 @@ def flatten(output: Any) -> dict[str, tuple[Tensor, ...]]:
     return named
 
 
-def settled(
+def without_random(
     outputs: Mapping[str, tuple[Tensor, ...]], missing: Sequence[str]
 ) -> Mapping[str, tuple[Tensor, ...]]:
-    """HF's outputs less those of parameters that no file held, which HF made up at random.
+    """HF's outputs less those of parameters that are in no file, which HF initialised at random.
 
     Args:
         outputs: From `run` or `flatten`.

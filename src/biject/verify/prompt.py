@@ -7,13 +7,9 @@ from pathlib import Path
 import torch
 
 from biject.errors import InputError
+from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.verify.hf import quiet
 from biject.verify.inputs import Case
-
-_VOCABULARIES = (
-    *("tokenizer.json", "vocab.txt", "vocab.json", "spm.model", "spiece.model"),
-    *("sentencepiece.bpe.model", "tokenizer.model"),
-)
 
 
 def prompt_case(folder: Path, text: str, *, vocab_size: int) -> Case:
@@ -23,9 +19,10 @@ def prompt_case(folder: Path, text: str, *, vocab_size: int) -> Case:
         InputError: The folder has no tokenizer that transformers can read, or one for another vocabulary, or
             the text has no tokens.
     """
-    if not any((folder / name).is_file() for name in _VOCABULARIES):
+    known = (SERIALIZED, *VOCABULARIES)
+    if not any((folder / name).is_file() for name in known):
         raise InputError(  # transformers 5.23 would make one up that knows its special tokens only
-            f"--prompt needs a tokenizer, and {folder} has none of {', '.join(_VOCABULARIES)}."
+            f"--prompt needs a tokenizer, and {folder} has none of {', '.join(known)}."
         )
     with quiet():
         from transformers import AutoTokenizer

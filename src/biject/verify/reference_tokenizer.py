@@ -6,9 +6,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from biject.families import family
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 TEXT = (
     "the quick brown fox jumps over a lazy dog while we measure how one model becomes the same model again . "
@@ -26,7 +29,7 @@ _ROBERTA_STYLE = {"pad": "<pad>", "unk": "<unk>", "cls": "<s>", "sep": "</s>", "
 
 
 _BYTES = 272
-"""The least vocabulary that holds all bytes, special tokens and some pairs."""
+"""The least vocabulary with all bytes, special tokens and some pairs."""
 _BYTE_CLASSES = {"gpt2": "GPT2Tokenizer", "qwen2": "Qwen2Tokenizer", "qwen3": "Qwen2Tokenizer"}
 
 
@@ -53,16 +56,7 @@ def write_tokenizer(folder: Path, config: dict[str, Any]) -> None:
         special_tokens=[(token, vocabulary[token]) for token in (cls, sep)],
     )
     tokenizer.add_special_tokens(list(style.values()))
-    folder.mkdir(parents=True, exist_ok=True)
-    tokenizer.save(str(folder / "tokenizer.json"))
-    special = {f"{role}_token": token for role, token in style.items()}
-    settings = special | {
-        "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": int(config.get("max_position_embeddings", 512)),
-        "clean_up_tokenization_spaces": False,
-    }
-    _write_json(folder / "tokenizer_config.json", settings)
-    _write_json(folder / "special_tokens_map.json", special)
+    _save(tokenizer, folder, config, style)
 
 
 def _write_bytes(folder: Path, config: dict[str, Any]) -> None:
@@ -72,9 +66,9 @@ def _write_bytes(folder: Path, config: dict[str, Any]) -> None:
     style = {"pad": "<|pad|>", "bos": "<|begin|>", "eos": "<|endoftext|>"}
     if config.get("bos_token_id") == config.get("eos_token_id"):
         style["bos"] = style["eos"]
-    wanted = {style[role]: config.get(f"{role}_token_id") for role in style}
+    requested = {style[role]: config.get(f"{role}_token_id") for role in style}
     special = {
-        token: i for token, i in wanted.items() if isinstance(i, int) and 0 <= i < config["vocab_size"]
+        token: i for token, i in requested.items() if isinstance(i, int) and 0 <= i < config["vocab_size"]
     }
     learned = Tokenizer(models.BPE())
     learned.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -95,33 +89,34 @@ def _write_bytes(folder: Path, config: dict[str, Any]) -> None:
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens(list(dict.fromkeys(style.values())))
+    _save(tokenizer, folder, config, style | {"unk": style["eos"]})
+
+
+def _save(tokenizer: Tokenizer, folder: Path, config: dict[str, Any], style: dict[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     tokenizer.save(str(folder / "tokenizer.json"))
-    roles = {f"{role}_token": token for role, token in style.items()} | {"unk_token": style["eos"]}
-    settings = roles | {
+    special = {f"{role}_token": token for role, token in style.items()}
+    settings = special | {
         "tokenizer_class": _BYTE_CLASSES.get(config["model_type"], "PreTrainedTokenizerFast"),
         "model_max_length": int(config.get("max_position_embeddings", config.get("n_positions", 512))),
         "clean_up_tokenization_spaces": False,
     }
-    _write_json(folder / "tokenizer_config.json", settings)
-    _write_json(folder / "special_tokens_map.json", roles)
+    for name, value in (("tokenizer_config.json", settings), ("special_tokens_map.json", special)):
+        text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+        (folder / name).write_text(text, encoding="utf-8")
 
 
 def _vocabulary(config: dict[str, Any], style: dict[str, str]) -> dict[str, int]:
-    """Token -> id: special tokens where the config wants them, words in the ids that are left."""
-    wanted = {
+    """Token -> id: special tokens where the config has them, words in the ids that are left."""
+    requested = {
         "pad": config.get("pad_token_id"),
         "cls": config.get("bos_token_id"),
         "sep": config.get("eos_token_id"),
     }
     ids: dict[str, int] = {}
-    for role, index in wanted.items():
+    for role, index in requested.items():
         if isinstance(index, int) and 0 <= index < int(config["vocab_size"]) and index not in ids.values():
             ids[style[role]] = index
     free = (index for index in range(int(config["vocab_size"])) if index not in ids.values())
     words = dict.fromkeys([*style.values(), *TEXT.split()])
     return ids | dict(zip((word for word in words if word not in ids), free, strict=False))
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ class Finding:
         code: Stable and machine-readable, e.g. `fresh-head`.
         severity: An `error` fails the gate, a `warning` does not.
         where: Tensors, keys or files, e.g. `classifier.weight`.
-        meaning: What it means for whoever uses the folder.
+        meaning: What it means for users of the folder.
         advice: What to do.
     """
 
@@ -40,7 +40,7 @@ class Check:
 
     Attributes:
         name: What was compared, e.g. `logits (1, 2)`.
-        passed: Whether its gate held.
+        passed: Whether its gate was met.
         detail: What was found, e.g. `bit-exact (max abs diff = 0)`.
         case: The call it belongs to, e.g. `right-padded`; empty where there is none.
         max_abs_diff: Largest absolute difference, where numbers were compared.
@@ -82,11 +82,11 @@ class LevelResult:
 
     @property
     def failures(self) -> tuple[Check, ...]:
-        """The checks that did not hold."""
+        """The checks that failed."""
         return tuple(check for check in self.checks if not check.passed)
 
     def lines(self) -> list[str]:
-        """Plain lines; checks of one case that found the same share one. A skipped level says why."""
+        """Plain lines; checks of one case that found the same share one. A skipped level has its reason."""
         if self.status == "skipped":
             return [f"SKIP {self.name} {self.reason or ''}".rstrip()]
         lines = [check.line(self.name) for check in _merged(self.checks)]
@@ -108,8 +108,20 @@ def _merged(checks: tuple[Check, ...]) -> list[Check]:
     return merged
 
 
+def agreement(wrong: Collection[str]) -> str:
+    """What a check of many tensors found: those that differ, or bits."""
+    return f"differ: {listed(sorted(wrong))}" if wrong else "bit-exact (max abs diff = 0)"
+
+
+def listed(names: Iterable[str], *, most: int = 6) -> str:
+    """The first few names, and how many more there are."""
+    every = list(names)
+    more = f" and {len(every) - most} more" if len(every) > most else ""
+    return ", ".join(every[:most]) + more
+
+
 def level_result(name: str, checks: list[Check], *, seconds: float = 0.0) -> LevelResult:
-    """A level passes if it made at least one check and all of them held."""
+    """A level passes if it made at least one check and all of them passed."""
     if not checks:
         return LevelResult(name=name, status="fail", reason="nothing was compared", seconds=seconds)
     status: Status = "pass" if all(check.passed for check in checks) else "fail"
@@ -123,7 +135,7 @@ class Report:
     Attributes:
         folder: What was verified.
         source: What it was compared with, or None.
-        model: Family, head, class, dtype: what the folder turned out to hold.
+        model: Family, head, class, dtype: what was found in the folder.
         levels: Results in the order they ran.
         environment: Versions, threads, attention backend, this machine's kernel probe.
         not_checked: What no level looked at, in plain sentences.

@@ -62,7 +62,7 @@ def verify_resume(
         name: Of the run, for the report.
 
     Raises:
-        InputError: `steps` is odd or too small, or `folder` holds something.
+        InputError: `steps` is odd or too small, or `folder` exists.
         BijectError: The run cannot be trained at all.
     """
     if steps < 2 or steps % 2:
@@ -104,12 +104,12 @@ def _fit(
     start: Start, out: Path, steps: int, *, stop_after: int | None = None, resume: bool = False
 ) -> list[float]:
     """The losses of one run, or of the part until it is thrown out."""
-    trainer, told = start.trainer, start.trainer.on_step
+    trainer, callback = start.trainer, start.trainer.on_step
     trainer.config = replace(trainer.config, checkpoint_every=steps // 2, patience=0, keep=steps)
 
     def on_step(step: int, done: Any) -> None:
-        if told is not None:
-            told(step, done)
+        if callback is not None:
+            callback(step, done)
         if step == stop_after:
             raise _StoppedError
 
@@ -123,7 +123,7 @@ def _fit(
 
 
 def _digests(folder: Path, step: int) -> dict[str, tuple[str, str]]:
-    """For each part of a checkpoint how much it holds, and the sha256 of that."""
+    """For each part of a checkpoint its size, and the sha256 of that."""
     path = folder / folder_name(step)
     source = open_source(path)
     reader, state = Reader(source), read_state(path)

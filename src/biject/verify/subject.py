@@ -14,6 +14,7 @@ from torch import nn
 from biject.checkpoint.source import Source, open_source
 from biject.errors import ConfigError
 from biject.families import Family, family
+from biject.identify import architecture_of
 from biject.verify.hf import HFModel, load_hf
 from biject.verify.inputs import Case, limits, probe_cases
 from biject.verify.prompt import prompt_case
@@ -21,7 +22,7 @@ from biject.verify.prompt import prompt_case
 if TYPE_CHECKING:
     from biject.model import Model
 
-_FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 
 
 class Subject:
@@ -67,11 +68,10 @@ class Subject:
         """By the export's `model_type`; `ConfigError` for one that Biject does not know."""
         return family(self.config.get("model_type"))
 
-    @cached_property
+    @property
     def architecture(self) -> str | None:
         """The class that `architectures` names, if it names one."""
-        named = self.config.get("architectures")
-        return str(named[0]) if isinstance(named, list) and named else None
+        return architecture_of(self.config)
 
     @cached_property
     def head(self) -> str:
@@ -97,10 +97,10 @@ class Subject:
     @cached_property
     def ours(self) -> Model:
         """The export as Biject loads it, in eval mode."""
-        from biject.model import load
+        from biject.pretrained import load
 
-        settled = settled_by_tensors(self.export)
-        return load(self.folder, dtype=self.dtype, layout="padded", legacy=settled.get("legacy"))
+        resolved = resolved_by_tensors(self.export)
+        return load(self.folder, dtype=self.dtype, layout="padded", legacy=resolved.get("legacy"))
 
     def theirs(self, *, class_name: str | None = None) -> HFModel:
         """The export as HF loads it."""
@@ -120,7 +120,7 @@ class Subject:
                 class_name=class_name,
                 attention=self.family.backend(source.config),
                 dtype=self.dtype,
-                overrides=settled_by_tensors(source),
+                overrides=resolved_by_tensors(source),
             )
         return self.loaded[key]
 
@@ -141,15 +141,15 @@ class Subject:
 
 
 def widest_dtype(source: Source) -> torch.dtype:
-    """The dtype that holds all floating-point numbers of a folder."""
-    found = {_FLOATS[info.dtype] for info in source.tensors.values() if info.dtype in _FLOATS}
+    """The dtype wide enough for all floating-point numbers of a folder."""
+    found = {FLOATS[info.dtype] for info in source.tensors.values() if info.dtype in FLOATS}
     if not found:
-        raise ConfigError(f"{source.folder} holds no floating-point tensor, so there is nothing to compute.")
+        raise ConfigError(f"{source.folder} has no floating-point tensor, so there is nothing to compute.")
     return functools.reduce(torch.promote_types, found)
 
 
-def settled_by_tensors(source: Source) -> dict[str, bool]:
-    """Config keys that the tensors decide: DeBERTa's `legacy`, by which of its MLM heads the file holds."""
+def resolved_by_tensors(source: Source) -> dict[str, bool]:
+    """Config keys that the tensors decide: DeBERTa's `legacy`, by which of its MLM heads the file has."""
     if source.config.get("model_type") != "deberta-v2":
         return {}
     old = any(name.startswith("cls.predictions.") for name in source.tensors)

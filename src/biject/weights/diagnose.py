@@ -59,7 +59,7 @@ def missing_message(wanted: Sequence[tuple[str, str]], unused: Sequence[str], wh
     wrapper = _wrapper(wanted, unused)
     if wrapper:
         return text + f" Its names carry a wrapper's prefix `{wrapper}`: save the unwrapped model."
-    if all(memory.startswith(("head.", "pooler.")) for memory, _ in wanted):
+    if all(memory.startswith("head.") for memory, _ in wanted):
         text += " Ask for a head that the file has, or for a new, randomly initialised one (new_head)."
     return text
 

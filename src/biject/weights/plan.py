@@ -61,6 +61,24 @@ class Plan:
     written so.
     """
 
+    adapters: Mapping[str, tuple[Binding, ...]] = field(default_factory=dict)
+    """Declared parameters beside the file's, by adapter: each is written to a file of its own."""
+
+    def with_adapter(self, name: str, memory_names: Iterable[str]) -> Plan:
+        """The plan with one more adapter, or another list for one; its names on disk are those in memory.
+
+        Raises:
+            WeightsError: a name is one of the checkpoint's own, or of another adapter.
+        """
+        bindings = tuple(Binding(memory=memory, disk=(memory,)) for memory in memory_names)
+        others = {key: found for key, found in self.adapters.items() if key != name}
+        taken = {b.memory for b in (*self.bindings, *self.fresh)}
+        taken |= {b.memory for found in others.values() for b in found}
+        for binding in bindings:
+            if binding.memory in taken:
+                raise WeightsError(f"adapter {name!r}: `{binding.memory}` is already written elsewhere.")
+        return replace(self, adapters={**others, name: bindings})
+
     def written(self, name: str) -> str:
         """The name under which a tensor of the file is written."""
         return self.respelt.get(name, name)
@@ -115,7 +133,7 @@ def make_plan(
         same: compares two tensors of the file (only asked about twins that are both there).
         known: gives the slots of all heads; tensors under their names are carried without a word.
         carry: other names, relative to the base, that are carried without a word (old buffers).
-        new_head: every head slot is `fresh`, whatever the file has, and so is a pooler that it lacks.
+        new_head: the head's output is `fresh`, and so is what the file lacks before it, a pooler too.
         others: what other classes of the family call it.
         own_head: the file's names are kept as they are; else one of `others` becomes `prefix`.
         where: the file or folder, for messages.
@@ -126,13 +144,14 @@ def make_plan(
     """
     refuse_foreign(names, where)
     spelling = find_spelling(slots, names, prefix, *others)
-    fresh = [s for s in slots if new_head and not s.base and not (s.tied_to and tied)]
-    read = tuple(s for s in slots if s.base or not new_head)
+    made_new = [s for s in slots if new_head and _is_new(s, names, spelling)]
+    fresh = [s for s in made_new if not (s.tied_to and tied)]
+    read = tuple(s for s in slots if s not in made_new)
     bound, missing = _bind_all(read, spelling, set(names), tied=tied, same=same)
     absent = tuple(slot.memory for slot in missing if slot.optional)
     lacking = [slot for slot in missing if not slot.optional]
     if new_head:
-        fresh += [slot for slot in lacking if slot.memory.startswith("pooler.")]
+        fresh += [slot for slot in lacking if slot.memory.startswith("head.pooler.")]
         lacking = [slot for slot in lacking if slot not in fresh]
     used = {name for disks in bound.values() for name in disks}
     carried = tuple(name for name in names if name not in used)
@@ -149,6 +168,14 @@ def make_plan(
         tied_output=not any(s.tied_to and (s.memory in bound or s in fresh) for s in slots),
         respelt={} if own_head else _respelt(slots, bound, spelling, prefix),
     )
+
+
+def _is_new(slot: Slot, names: Collection[str], spelling: Spelling) -> bool:
+    """Whether a parameter of a new head is made anew: the output always, what is before it unless the file
+    has it under the same name, as HF finds it (ModernBERT's heads share their dense layer).
+    """
+    output = slot.memory.startswith(("head.out.", "head.decoder."))
+    return not slot.base and (output or spelling.name(slot) not in names)
 
 
 def _respelt(slots: Slots, bound: Mapping[str, list[str]], spelling: Spelling, prefix: str) -> dict[str, str]:

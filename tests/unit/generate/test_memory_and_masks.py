@@ -6,10 +6,10 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from biject.nn.memory import Memory
 
 from biject.nn.attend import causal_mask
 from biject.nn.decode import Decoding
-from biject.nn.memory import Memory
 
 GROUPS, WIDTH = 2, 4
 

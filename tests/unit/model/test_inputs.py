@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from biject.errors import BijectError, ConfigError, InputError, WeightsError
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 from biject.verify.reference import make_reference
 
 IDS = torch.tensor([[5, 6, 7, 8]])

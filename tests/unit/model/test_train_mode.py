@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from biject.model import load
+from biject.pretrained import load
 from biject.verify.reference import make_reference
 
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-
-from biject.model import Model, load
-from biject.nn import exact
 from biject.nn.choose import Choice
+
+from biject.model import Model
+from biject.nn import exact
 from biject.nn.kernels import grouped, keys_to_16
 from biject.nn.layout import Packed, Padded
+from biject.pretrained import load
 from biject.verify.reference import make_reference
 
 WIDE = {"hidden_size": 64, "intermediate_size": 128, "num_attention_heads": 4, "max_position_embeddings": 64}

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from biject.errors import CheckpointError, ConfigError, InputError
-from biject.model import load
+from biject.pretrained import load
 from biject.train import checkpoints
 from biject.train.plain import from_plain, to_plain
 from biject.train.state import JSON_FILE, TENSOR_FILE

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from biject.errors import ConfigError, InputError
-from biject.model import load
+from biject.pretrained import load
 from biject.train.loop import Engine
 from biject.train.trainer import Trainer
 from biject.train.weights import num_rows

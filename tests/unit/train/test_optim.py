@@ -13,7 +13,7 @@ from torch import nn
 from biject.config.recipe import TrainConfig
 from biject.errors import ConfigError
 from biject.families import families
-from biject.model import load
+from biject.pretrained import load
 from biject.train.optim import freeze, make_optimizer, make_schedule, no_decay_names, parameter_groups
 from biject.train.trainer import Trainer
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from biject.verify.compare import Pair, first_difference, hf_parameter, pairs_by_name, pairs_from_bindings
+from biject.verify.compare import Pair, first_difference, hf_parameter, pairs_by_name, pairs_from_names
 
 
 class Toy(nn.Module):
@@ -37,9 +37,7 @@ def twins() -> tuple[Toy, Toy]:
 
 
 def where(one: nn.Module, other: nn.Module) -> str:
-    return first_difference(
-        one, other, pairs_by_name(one, other), lambda model: model(torch.tensor([[1, 2]]))
-    )
+    return first_difference(one, other, pairs_by_name(one, other), {"ids": torch.tensor([[1, 2]])})
 
 
 def test_equal_models_differ_after_everything(twins: tuple[Toy, Toy]) -> None:
@@ -68,7 +66,7 @@ def test_no_hooks_are_left(twins: tuple[Toy, Toy]) -> None:
 
 
 def test_no_pair_is_said_so(twins: tuple[Toy, Toy]) -> None:
-    assert "not located" in first_difference(*twins, [], lambda model: model(torch.tensor([[1]])))
+    assert "not located" in first_difference(*twins, [], {"ids": torch.tensor([[1]])})
 
 
 def test_old_names_and_prefixes_find_hfs_parameter() -> None:
@@ -85,9 +83,10 @@ def test_old_names_and_prefixes_find_hfs_parameter() -> None:
 
 def test_pairs_are_leaf_modules_only(twins: tuple[Toy, Toy]) -> None:
     ours, theirs = twins[0], nn.ModuleDict({"base": twins[1]})
-    bindings = [
-        ("layer.weight", ("layer.weight",)),
-        ("layer.bias", ("base.layer.bias",)),
-        ("head.weight", ("nowhere.weight",)),
-    ]
-    assert pairs_from_bindings(bindings, ours, theirs, "base") == [Pair("layer", "base.layer")]
+    names = {
+        "layer.weight": ("base.layer.weight", "nowhere.weight"),
+        "layer.bias": ("base.layer.bias",),
+        "head.weight": (),
+        "scale": ("base.scale",),
+    }
+    assert pairs_from_names(names, ours, theirs) == [Pair("layer", "base.layer")]

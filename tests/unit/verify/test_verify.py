@@ -39,7 +39,7 @@ def test_alone_some_levels_are_skipped_and_listed(source: Path) -> None:
 def test_levels_by_name(source: Path) -> None:
     report = verify_export(source, levels=["forward", "reload"])
     assert [level.name for level in report.levels] == ["reload", "forward"]
-    assert any("levels not asked for: names, bytes" in sentence for sentence in report.not_checked)
+    assert any("levels not requested: names, bytes" in sentence for sentence in report.not_checked)
     with pytest.raises(InputError, match="backward"):
         verify_export(source, levels=["backward"])
 

@@ -7,7 +7,7 @@ assumed. docs/packing.md has the tables that the shape of these questions comes 
 
 from biject.nn.probe.attention import attention_holds
 from biject.nn.probe.elementwise import rowwise_holds
-from biject.nn.probe.linear import Form, same_bits_from
+from biject.nn.probe.linear import same_bits_from
 from biject.nn.probe.summary import Probe, probe
 
-__all__ = ["Form", "Probe", "attention_holds", "probe", "rowwise_holds", "same_bits_from"]
+__all__ = ["Probe", "attention_holds", "probe", "rowwise_holds", "same_bits_from"]

@@ -11,7 +11,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from biject.config.layers import MaskKind
+from biject.nn.masks import attention_mask
 from biject.nn.probe import store
+from biject.nn.relative import attend_relative
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(queries, keys, values (B, H, L, E), mask or None) → (B, H, L, E)."""
@@ -31,15 +34,22 @@ _QUERIES = 16
 
 
 def attention_holds(
-    operation: str, keys: Callable[[int, int], int], head_dim: int, dtype: torch.dtype
+    operation: str,
+    keys: Callable[[int, int], int],
+    head_dim: int,
+    dtype: torch.dtype,
+    *,
+    window: int | None = None,
 ) -> bool:
     """Whether the kernel for `operation` with key counts by `keys` has equal bits in every trial."""
     question = f"{operation} {keys.__name__} {head_dim} {str(dtype).removeprefix('torch.')}"
+    question += "" if window is None else f" window {window}"
     known = store.recall(question)
     if known is None:
         attend = written_out if operation == "written-out attention" else fused
+        kind = MaskKind(causal=operation == "causal attention", window=window, mask_queries=False)
         with store.plainly():
-            known = all(_trials(attend, keys, head_dim, dtype, causal=operation == "causal attention"))
+            known = all(_trials(attend, keys, head_dim, dtype, kind))
         store.remember(question, known)
     return bool(known)
 
@@ -51,27 +61,24 @@ def fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 def written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Batched products, a filled mask and softmax."""
-    q_GLE, k_GLE, v_GLE = (x.reshape(-1, *x.shape[2:]) for x in (q, k, v))
-    scores = torch.bmm(q_GLE, k_GLE.transpose(-1, -2) / q.shape[-1] ** 0.5).view(*q.shape[:3], k.shape[2])
-    if mask is not None:
-        scores = scores.masked_fill(~mask, torch.finfo(q.dtype).min)
-    probs = scores.softmax(-1).view(-1, q.shape[2], k.shape[2])
-    return torch.bmm(probs, v_GLE).view(q.shape)
+    context, _ = attend_relative(
+        q, k, v, mask=mask, positions=(None, None), distances=None, span=0, terms=1, dropout=0.0
+    )
+    return context
 
 
 def _trials(
-    attend: Attend, keys: Callable[[int, int], int], head_dim: int, dtype: torch.dtype, *, causal: bool
+    attend: Attend, keys: Callable[[int, int], int], head_dim: int, dtype: torch.dtype, kind: MaskKind
 ) -> Iterator[bool]:
-    draw = torch.Generator().manual_seed(0)
+    rng = torch.Generator().manual_seed(0)
     for length, others in _BATCHES:
         tokens = torch.tensor([length, *others])
         q, k, v = (
-            torch.randn(len(tokens), length, _HEADS, head_dim, generator=draw).to(dtype).transpose(1, 2)
+            torch.randn(len(tokens), length, _HEADS, head_dim, generator=rng).to(dtype).transpose(1, 2)
             for _ in range(3)
         )
         real_BL = torch.arange(length) < tokens[:, None]
-        mask_BLL = real_BL[:, None].expand(-1, length, -1)
-        mask_BLL = mask_BLL.tril() if causal else mask_BLL
+        mask_BLL = _mask(kind, real_BL)
         whole = attend(q, k, v, mask_BLL[:, None])
         for text, count in enumerate(tokens.tolist()):
             if count == length:
@@ -84,6 +91,17 @@ def _trials(
                     for x, n in ((q, query), (k, key), (v, key))
                 )
                 few = mask_BLL[text, None, None, :query, :key]
-                mask = None if key == count and not causal else few
+                plain = not kind.causal and (kind.window is None or key < kind.window)
+                mask = None if key == count and plain else few
                 upto = min(count, query)
                 yield torch.equal(attend(few_q, few_k, few_v, mask)[0, :, :upto], whole[text, :, :upto])
+
+
+def _mask(kind: MaskKind, real_BL: Tensor) -> Tensor:
+    """(B, L, L) of HF's grid."""
+    batch, length = real_BL.shape
+    mask = attention_mask(
+        kind, real_BL, batch=batch, queries=length, keys=length, device=real_BL.device, always=True
+    )
+    assert mask is not None
+    return mask[:, 0]

@@ -7,13 +7,12 @@ another kernel (with AVX2 those of n mod 6 = 1, 2, 3): so neighbouring counts ar
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from biject.nn.probe import store
+from biject.nn.rowwise import Form
 
 FEWEST = 16
 """The smallest row count that is looked at."""
@@ -26,10 +25,6 @@ CLUSTERED = 256
 GROWTH = 1.25
 WIDEST = 4096
 """Wider outputs are measured at this width and the same remainder: blocks of outputs are narrower by far."""
-
-
-Form = Literal["bias", "plain", "in-out"]
-"""With a bias; without one; with one and the matrix stored (in, out)."""
 
 
 def same_bits_from(
@@ -94,12 +89,12 @@ def _measure(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, f
     x = torch.randn(points[-1], inputs, generator=draw).to(dtype)
     weight = (torch.randn(outputs, inputs, generator=draw) / inputs**0.5).to(dtype)
     bias = torch.randn(outputs, generator=draw).to(dtype)
-    stored = weight.t().contiguous() if form == "in-out" else weight
+    stored = weight.t().contiguous() if form == "transposed" else weight
     links, before = [], None
     for count in points:
         shift = points[-1] - count  # another place among the rows at every count
         rows = x[shift:].clone()
-        if form == "in-out":
+        if form == "transposed":
             here = torch.addmm(bias, rows, stored)
         else:
             here = F.linear(rows, weight, bias if form == "bias" else None)

@@ -1,1 +1,1 @@
-"""Faults to plant, in copies of an export and in our own run: a verifier that cannot fail proves nothing."""
+"""Level `faults`: damaged copies of an export, each of which has to be caught."""

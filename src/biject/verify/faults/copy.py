@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ class Copy:
         source: The copy as it was before anything was planted.
         family: The export's family.
         head: The export's head.
-        values: Its config by our field names, settled.
+        values: Its config by our field names, resolved.
         plan: Parameters and their tensors.
     """
 
@@ -49,17 +50,21 @@ class Copy:
         self.source = open_source(folder)
         self._reader = Reader(self.source)
 
-    def disk(self, memory: str) -> str:
-        """The tensor that is read as the parameter `memory`."""
-        for binding in self.plan.bindings:
-            if binding.memory == memory:
-                return binding.disk[0]
-        raise DoesNotApply(f"the model has no `{memory}`")
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """The tensor that is read as each parameter."""
+        return {binding.memory: binding.disk[0] for binding in self.plan.bindings}
+
+    def disk(self, *memories: str) -> str:
+        """The tensor of the first of these parameters that the model has."""
+        for memory in memories:
+            if memory in self.names:
+                return self.names[memory]
+        raise DoesNotApply(f"the model has no `{memories[0]}`")
 
     def layers(self) -> int:
         """How many layers have parameters of their own."""
-        numbers = {int(b.memory.split(".")[1]) for b in self.plan.bindings if b.memory.startswith("layers.")}
-        return len(numbers)
+        return len({memory.split(".")[1] for memory in self.names if memory.startswith("layers.")})
 
     def tensor(self, name: str) -> Tensor:
         """A tensor of the copy, in memory of its own."""
@@ -72,8 +77,8 @@ class Copy:
         for file in dict.fromkeys(home.get(name, first) for name in changes):
             kept = {name: self.tensor(name) for name, where in home.items() if where == file}
             own = {name: value for name, value in changes.items() if home.get(name, first) == file}
-            held = {name: value for name, value in {**kept, **own}.items() if value is not None}
-            self._write_weights(file, {name: value.contiguous() for name, value in held.items()})
+            stored = {name: value for name, value in {**kept, **own}.items() if value is not None}
+            self._write_weights(file, {name: value.contiguous() for name, value in stored.items()})
         if self.source.index_file is not None:
             index = json.loads((self.folder / self.source.index_file).read_bytes())
             for name, value in changes.items():

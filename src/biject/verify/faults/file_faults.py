@@ -9,7 +9,7 @@ from biject.verify.faults import folders, tensors
 from biject.verify.faults.copy import Copy
 
 OPENING = "opening"
-"""Stands for a folder that cannot be opened any more: unusable input, said in one clear message."""
+"""Stands for a folder that cannot be opened any more: unusable input, reported in one message."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +18,7 @@ class FileFault:
 
     Attributes:
         kind: Its name in reports.
-        plant: Does it, and says to what; raises `DoesNotApply` where it would change nothing.
+        plant: Does it, and returns what was changed; raises `DoesNotApply` where it would change nothing.
         levels: Each of these has to catch it, compared with the source.
         alone: Each of these has to catch it without any source; `lint:CODE` names the linter's finding.
         light: Cheap enough for models of any size.
@@ -59,7 +59,10 @@ FILE_FAULTS: tuple[FileFault, ...] = (
         alone=("lint:twins-differ",),
     ),
     FileFault(
-        kind="stranger-added", plant=tensors.add_stranger, levels=("names",), alone=("lint:unknown-tensors",)
+        kind="unknown-tensor-added",
+        plant=tensors.add_unknown,
+        levels=("names",),
+        alone=("lint:unknown-tensors",),
     ),
     FileFault(
         kind="head-dropped",

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 from biject.checkpoint.header import LENGTH_BYTES
 from biject.families import ALL_HEADS
+from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.verify.faults.copy import Copy
 from biject.verify.faults.outcome import DoesNotApply
-from biject.verify.lint.tokenizer import SERIALIZED, VOCABULARIES
 from biject.weights.plan import find_spelling
 
 
@@ -64,7 +63,7 @@ def permute_labels(copy: Copy) -> str:
 
 
 def wrong_class(copy: Copy) -> str:
-    """Another class of the family is named, whose head the file does not hold."""
+    """Another class of the family is named, whose head the file does not have."""
     has = set(copy.source.tensors)
     for name in reversed(ALL_HEADS):
         head = copy.family.heads.get(name)
@@ -76,7 +75,7 @@ def wrong_class(copy: Copy) -> str:
         if own and not any(spelling.name(slot) in has or slot.twin in has for slot in own):
             copy.write_config({**copy.config(), "architectures": [head.hf_class]})
             return head.hf_class
-    raise DoesNotApply("the file holds tensors of every head")
+    raise DoesNotApply("the file has tensors of every head")
 
 
 def unknown_class(copy: Copy) -> str:
@@ -88,8 +87,8 @@ def unknown_class(copy: Copy) -> str:
 
 def lie_about_dtype(copy: Copy) -> str:
     """config.json names a dtype that no tensor has."""
-    held = {info.dtype for info in copy.source.tensors.values()}
-    name = "float16" if "F16" not in held else "float64"
+    present = {info.dtype for info in copy.source.tensors.values()}
+    name = "float16" if "F16" not in present else "float64"
     config = {key: value for key, value in copy.config().items() if key != "torch_dtype"}
     copy.write_config({**config, "dtype": name})
     return f"dtype = {name}"
@@ -102,17 +101,17 @@ def break_config(copy: Copy) -> str:
     return "config.json"
 
 
-def _vocabulary(copy: Copy) -> str:
-    for name in VOCABULARIES:
-        if name in copy.source.assets:
-            return name
-    raise DoesNotApply("the export has no tokenizer")
+def _vocabularies(copy: Copy) -> list[str]:
+    found = [name for name in (SERIALIZED, *VOCABULARIES) if name in copy.source.assets]
+    if not found:
+        raise DoesNotApply("the export has no tokenizer")
+    return found
 
 
 def lose_tokenizer(copy: Copy) -> str:
     """The vocabulary files are gone."""
-    _vocabulary(copy)
-    gone = [name for name in (*VOCABULARIES, "merges.txt") if name in copy.source.assets]
+    merges = ["merges.txt"] if "merges.txt" in copy.source.assets else []
+    gone = _vocabularies(copy) + merges
     for name in gone:
         copy.delete(name)
     return ", ".join(gone)
@@ -120,32 +119,21 @@ def lose_tokenizer(copy: Copy) -> str:
 
 def change_tokenizer(copy: Copy) -> str:
     """Two tokens of the vocabulary change places."""
-    name = _vocabulary(copy)
-    if name == SERIALIZED:
-        value = json.loads(copy.read(name))
-        vocab = value["model"]["vocab"]
-        _swap_last_two(vocab)
-        copy.write(name, json.dumps(value, ensure_ascii=False).encode())
-    elif name == "vocab.json":
-        value = json.loads(copy.read(name))
-        _swap_last_two(value)
-        copy.write(name, json.dumps(value, ensure_ascii=False).encode())
-    else:
+    name = _vocabularies(copy)[0]
+    if not name.endswith(".json"):
         copy.write(name, copy.read(name)[::-1])
-    return name
-
-
-def _swap_last_two(vocab: Any) -> None:
-    if isinstance(vocab, list):
-        vocab[-1], vocab[-2] = vocab[-2], vocab[-1]
-        return
-    one, other = list(vocab)[-2:]
+        return name
+    value = json.loads(copy.read(name))
+    vocab = value["model"]["vocab"] if name == SERIALIZED else value
+    one, other = (-1, -2) if isinstance(vocab, list) else list(vocab)[-2:]
     vocab[one], vocab[other] = vocab[other], vocab[one]
+    copy.write(name, json.dumps(value, ensure_ascii=False).encode())
+    return name
 
 
 def enlarge_tokenizer(copy: Copy) -> str:
     """The tokenizer gets a token for which the embedding has no row."""
-    _vocabulary(copy)
+    _vocabularies(copy)
     rows = copy.source.tensors[copy.disk("embed.tokens.weight")].shape[0]
     if SERIALIZED in copy.source.assets:
         value = json.loads(copy.read(SERIALIZED))
@@ -166,7 +154,7 @@ def lose_shard(copy: Copy) -> str:
 
 
 def ghost_entry(copy: Copy) -> str:
-    """The index names a tensor that no file holds."""
+    """The index names a tensor that no file has."""
     shards = copy.reshard()
     name = "model.safetensors.index.json"
     index = json.loads(copy.read(name))

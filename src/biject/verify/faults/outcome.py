@@ -7,7 +7,7 @@ from typing import Literal
 
 
 class DoesNotApply(Exception):  # noqa: N818 - a reason, not an error
-    """A fault has no place in this model; the message says why."""
+    """A fault does not apply to this model; the message is the reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,15 +16,13 @@ class Outcome:
 
     Attributes:
         kind: E.g. `q-k-swapped`.
-        place: `file` or `code`.
-        status: Caught by every level that should; missed by one of them; or there is no place for it.
+        status: Caught by every level that should; missed by one of them; or not applicable.
         planted: What was done, e.g. names of tensors.
         levels: The levels that had to catch it; `opening` stands for not being able to open the folder.
-        detail: What was said about it, or why it does not apply.
+        detail: What the levels found, or why it does not apply.
     """
 
     kind: str
-    place: Literal["file", "code"]
     status: Literal["caught", "missed", "does not apply"]
     planted: str = ""
     levels: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Plant each file fault in a copy, run the levels that have to catch it, say what became of it."""
+"""Plant each file fault in a copy, run the levels that have to catch it, report the outcome."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from biject.verify.faults.file_faults import OPENING, FileFault
 from biject.verify.faults.outcome import DoesNotApply, Outcome
 from biject.verify.lint import lint, lint_unreadable
 from biject.verify.report import LevelResult
+from biject.verify.run import run_level
 from biject.verify.subject import Subject
 
 CASES = ("right-padded",)
@@ -32,14 +33,14 @@ def plant_files(faults: Iterable[FileFault], subject: Subject, against: Path) ->
     for fault in faults:
         if fault.alone and not fault.levels and already.issuperset(fault.alone):
             reason = "the export itself has this fault, or fails without a source"
-            yield Outcome(kind=fault.kind, place="file", status="does not apply", detail=reason)
+            yield Outcome(kind=fault.kind, status="does not apply", detail=reason)
             continue
         with tempfile.TemporaryDirectory(prefix="biject-fault-") as work:
             copy = _copy(subject, Path(work) / subject.folder.name)
             try:
                 planted = fault.plant(copy)
             except DoesNotApply as reason:
-                yield Outcome(kind=fault.kind, place="file", status="does not apply", detail=str(reason))
+                yield Outcome(kind=fault.kind, status="does not apply", detail=str(reason))
                 continue
             yield _judge(fault, copy, subject, against, planted, already)
 
@@ -63,7 +64,7 @@ def _judge(
     fault: FileFault, copy: Copy, subject: Subject, against: Path, planted: str, already: frozenset[str]
 ) -> Outcome:
     """Every level that has to catch it, one by one."""
-    said: list[str] = []
+    found: list[str] = []
     missed: list[str] = []
     compared = _open(copy.folder, subject, source=against)
     alone = _open(copy.folder, subject, source=None)
@@ -74,21 +75,20 @@ def _judge(
             if detail is None:
                 missed.append(level + words)
             else:
-                said.append(detail)
+                found.append(detail)
     names = (*fault.levels, *(f"{level} without a source" for level in by_itself))
     return Outcome(
         kind=fault.kind,
-        place="file",
         status="missed" if missed else "caught",
         planted=planted,
         levels=names,
-        detail=f"not caught by {', '.join(missed)}" if missed else _best(said, copy.folder),
+        detail=f"not caught by {', '.join(missed)}" if missed else _best(found, copy.folder),
     )
 
 
-def _best(said: list[str], folder: Path) -> str:
-    """The words that say where, if any do; the temporary folder has no place in a report."""
-    words = next((detail for detail in said if "first difference" in detail), said[0])
+def _best(found: list[str], folder: Path) -> str:
+    """The words with the place, if any; the temporary folder is left out of a report."""
+    words = next((detail for detail in found if "first difference" in detail), found[0])
     words = words.replace(str(folder), "the copy")
     return words if len(words) <= MOST_WORDS else f"{words[:MOST_WORDS]}…"
 
@@ -105,9 +105,7 @@ def _open(folder: Path, subject: Subject, *, source: Path | None) -> Subject | B
 
 
 def _caught(level: str, opened: Subject | BijectError, folder: Path) -> str | None:
-    """What was said by the level that caught it, or None."""
-    from biject.verify.export import run_level  # which knows this level, too
-
+    """What the level that caught it found, or None."""
     name, _, code = level.partition(":")
     if name == OPENING:
         return str(opened) if isinstance(opened, BijectError) else None

@@ -1,4 +1,4 @@
-"""Faults in the weights of a copy. Each changes something that shows, or says why it cannot."""
+"""Faults in the weights of a copy. Each changes outputs or bytes, or raises with the reason why it cannot."""
 
 from __future__ import annotations
 
@@ -18,20 +18,13 @@ def _different(old: Tensor, new: Tensor, what: str) -> Tensor:
     return new
 
 
-def _first(copy: Copy, *memories: str) -> str:
-    """The tensor of the first of these parameters that the model has."""
-    present = [memory for memory in memories if any(b.memory == memory for b in copy.plan.bindings)]
-    return copy.disk(present[0] if present else memories[0])
-
-
 def swap_query_and_key(copy: Copy) -> str:
     """Query and key projections of the last layer change places; key and value where queries have more
     heads.
     """
     layer = f"layers.{copy.layers() - 1}.attn"
-    memories = {binding.memory for binding in copy.plan.bindings}
     changes: dict[str, Tensor | None] = {}
-    if f"{layer}.qkv_proj.weight" in memories:
+    if f"{layer}.qkv_proj.weight" in copy.names:
         for leaf in ("weight", "bias"):
             name = copy.disk(f"{layer}.qkv_proj.{leaf}")
             q, k, v = copy.tensor(name).chunk(3, dim=-1)
@@ -41,7 +34,7 @@ def swap_query_and_key(copy: Copy) -> str:
     shapes = [copy.tensor(copy.disk(f"{layer}.{one}_proj.weight")).shape for one in "qk"]
     one, other = ("q_proj", "k_proj") if shapes[0] == shapes[1] else ("k_proj", "v_proj")
     for leaf in ("weight", "bias"):
-        if f"{layer}.{one}.{leaf}" in memories:
+        if f"{layer}.{one}.{leaf}" in copy.names:
             a, b = copy.disk(f"{layer}.{one}.{leaf}"), copy.disk(f"{layer}.{other}.{leaf}")
             changes |= {a: copy.tensor(b), b: copy.tensor(a)}
     if all(torch.equal(copy.tensor(name), value) for name, value in changes.items() if value is not None):
@@ -63,7 +56,7 @@ def transpose(copy: Copy) -> str:
 def zero_bias(copy: Copy) -> str:
     """A bias is zeroed."""
     layer = f"layers.{copy.layers() - 1}"
-    name = _first(copy, f"{layer}.attn.v_proj.bias", f"{layer}.attn.qkv_proj.bias")
+    name = copy.disk(f"{layer}.attn.v_proj.bias", f"{layer}.attn.qkv_proj.bias")
     old = copy.tensor(name)
     copy.store({name: _different(old, torch.zeros_like(old), "zeroing a bias of zeros")})
     return name
@@ -71,7 +64,7 @@ def zero_bias(copy: Copy) -> str:
 
 def drop_bias(copy: Copy) -> str:
     """A bias is left out of the file."""
-    name = _first(copy, "layers.0.mlp.up_proj.bias", "layers.0.attn.q_proj.bias")
+    name = copy.disk("layers.0.mlp.up_proj.bias", "layers.0.attn.q_proj.bias")
     copy.store({name: None})
     return name
 
@@ -87,7 +80,7 @@ def flip_bit(copy: Copy) -> str:
 
 def flip_lowest_bit(copy: Copy) -> str:
     """The last bit of one number of one bias, or of a norm's scale."""
-    name = _first(copy, "layers.0.mlp.down_proj.bias", "layers.0.mlp_norm.weight")
+    name = copy.disk("layers.0.mlp.down_proj.bias", "layers.0.mlp_norm.weight")
     return _flip(copy, name, copy.tensor(name), bit=0)
 
 
@@ -113,8 +106,8 @@ def swap_layers(copy: Copy) -> str:
     """The first two layers change places."""
     if copy.layers() < 2:
         raise DoesNotApply("there is one layer only")
-    names = {b.memory: b.disk[0] for b in copy.plan.bindings}
-    pairs = [(names[m], names["layers.1." + m[9:]]) for m in names if m.startswith("layers.0.")]
+    own = [memory for memory in copy.names if memory.startswith("layers.0.")]
+    pairs = [(copy.disk(memory), copy.disk("layers.1." + memory[9:])) for memory in own]
     changes: dict[str, Tensor | None] = {one: copy.tensor(other) for one, other in pairs}
     copy.store(changes | {other: copy.tensor(one) for one, other in pairs})
     return "layers.0 <-> layers.1"
@@ -122,21 +115,17 @@ def swap_layers(copy: Copy) -> str:
 
 def roll_vocabulary(copy: Copy) -> str:
     """Every token gets its neighbour's row."""
-    name = copy.disk("embed.tokens.weight")
-    old = copy.tensor(name)
-    copy.store({name: _different(old, old.roll(1, 0), "permuting equal rows")})
-    return f"{name}, rows rolled by one"
+    return _rolled(copy, copy.disk("embed.tokens.weight"))
 
 
 def roll_positions(copy: Copy) -> str:
     """The table of positions, or of relative positions, is shifted by one row."""
-    memories = ("embed.positions.weight", "relative.table.weight")
-    present = [m for m in memories if any(b.memory == m for b in copy.plan.bindings)]
-    if not present:
-        raise DoesNotApply("the model has no table of positions")
-    name = copy.disk(present[0])
+    return _rolled(copy, copy.disk("embed.positions.weight", "relative.table.weight"))
+
+
+def _rolled(copy: Copy, name: str) -> str:
     old = copy.tensor(name)
-    copy.store({name: _different(old, old.roll(1, 0), "shifting equal rows")})
+    copy.store({name: _different(old, old.roll(1, 0), "rolling equal rows")})
     return f"{name}, rows rolled by one"
 
 
@@ -161,10 +150,10 @@ def write_twin(copy: Copy) -> str:
     return name
 
 
-def add_stranger(copy: Copy) -> str:
+def add_unknown(copy: Copy) -> str:
     """A tensor that no class knows."""
     name = f"{copy.family.prefix_of(copy.head)}.encoder.extra.weight"
-    copy.store({name: copy.tensor(_first(copy, "embed_norm.weight", "final_norm.weight"))})
+    copy.store({name: copy.tensor(copy.disk("embed_norm.weight", "final_norm.weight"))})
     return name
 
 
@@ -204,18 +193,17 @@ def _shared(copy: Copy) -> set[str]:
 
 def put_nan(copy: Copy) -> str:
     """One number becomes NaN."""
-    name = copy.disk("layers.0.mlp.up_proj.weight")
-    tensor = copy.tensor(name)
-    tensor.view(-1)[-1] = float("nan")
-    copy.store({name: tensor})
-    return name
+    return _put(copy, copy.disk("layers.0.mlp.up_proj.weight"), float("nan"))
 
 
 def put_infinity(copy: Copy) -> str:
     """One number becomes infinite."""
-    name = _first(copy, "embed_norm.bias", "final_norm.weight")
+    return _put(copy, copy.disk("embed_norm.bias", "final_norm.weight"), float("inf"))
+
+
+def _put(copy: Copy, name: str, value: float) -> str:
     tensor = copy.tensor(name)
-    tensor.view(-1)[0] = float("inf")
+    tensor.view(-1)[-1] = value
     copy.store({name: tensor})
     return name
 

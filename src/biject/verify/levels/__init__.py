@@ -1,1 +1,1 @@
-"""One file per level: each takes a `Subject` and gives checks, or says why it cannot be asked."""
+"""One file per level: each takes a `Subject` and returns checks, or raises `NothingToCompare`."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 
 from biject.checkpoint.bytes import DTYPES, tensor_bytes
+from biject.checkpoint.hub_content import sha256_of
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG, Source
 from biject.inspection import TOKENIZER_FILES
@@ -26,7 +25,7 @@ from biject.verify.subject import Subject
 
 
 def bytes_(subject: Subject) -> list[Check]:
-    """Compare everything that both folders hold; what was asked to change is listed."""
+    """Compare everything that both folders have; requested changes are listed."""
     assert subject.source is not None
     tensors, cast = _tensors(subject.source, subject.export, expected_names(subject).names)
     return [
@@ -38,7 +37,7 @@ def bytes_(subject: Subject) -> list[Check]:
 
 
 def _tensors(source: Source, export: Source, names: Mapping[str, str]) -> tuple[Check, bool]:
-    """The tensors that both hold; also whether the export is the source cast to another dtype.
+    """The tensors that both have; also whether the export is the source cast to another dtype.
 
     `names`: of the source's names those that the export spells otherwise, and how.
     """
@@ -112,7 +111,9 @@ def _assets(source: Source, export: Source, *, changed: bool) -> Check:
     missing = [name for name in gone if name not in left_out]
     extra = [name for name in export.assets if name not in source.assets]
     shared = [name for name in source.assets if name in export.assets]
-    different = [name for name in shared if _sha256(source.folder / name) != _sha256(export.folder / name)]
+    different = [
+        name for name in shared if sha256_of(source.folder / name) != sha256_of(export.folder / name)
+    ]
     new = [name for name in extra if name in TOKENIZER_FILES]  # a tokenizer reads what is there
     problems = [
         f"{what}: {some(names)}"
@@ -128,9 +129,9 @@ def _assets(source: Source, export: Source, *, changed: bool) -> Check:
 
 
 def _weight_files(source: Source, export: Source) -> Check:
-    """Whether the files themselves are the same: informative, since another layout can be asked for."""
+    """Whether the files themselves are the same: informative, since another layout can be requested."""
     files = [name for name in source.weight_files if name in export.weight_files]
-    same = [name for name in files if _sha256(source.folder / name) == _sha256(export.folder / name)]
+    same = [name for name in files if sha256_of(source.folder / name) == sha256_of(export.folder / name)]
     if same and len(same) == len(source.weight_files) == len(export.weight_files):
         detail = f"byte-identical: {some(same)}"
     else:
@@ -139,8 +140,3 @@ def _weight_files(source: Source, export: Source) -> Check:
     if left_out:
         detail += f"; other formats left out: {some(left_out)}"
     return Check(name="weight files", passed=True, detail=detail)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

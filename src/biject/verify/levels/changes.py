@@ -1,17 +1,15 @@
-"""Which differences between source and export were asked for."""
+"""Which differences between source and export were requested."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from biject.checkpoint.bytes import tensor_bytes
-from biject.checkpoint.reader import Reader
-from biject.checkpoint.source import Source
-from biject.identify import identify
+from biject.identify import architecture_of, identify
+from biject.pretrained import same_tensors
 from biject.verify.subject import Subject
 
-# Keys of config.json that an export may change, and only with the change that asks for it.
+# Keys of config.json that an export may change, and only with the change that needs it.
 HEAD_KEYS = frozenset({"architectures", "id2label", "label2id", "num_labels", "problem_type", "legacy"})
 DTYPE_KEYS = frozenset({"dtype", "torch_dtype"})
 # A card describes the weights that it came with.
@@ -20,7 +18,7 @@ CARDS = frozenset({"README.md"})
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """The tensors that an export should hold: the source's, and a new head's."""
+    """The tensors that an export should have: the source's, and a new head's."""
 
     kept: frozenset[str]
     new: frozenset[str]
@@ -32,13 +30,12 @@ def same_head(subject: Subject) -> bool:
     """Whether source and export name the same class; a source that names none is taken to be the same."""
     if subject.source is None:
         return True
-    named = subject.source.config.get("architectures")
-    return not (isinstance(named, list) and named) or str(named[0]) == subject.architecture
+    return architecture_of(subject.source.config) in (None, subject.architecture)
 
 
 def names_no_class(subject: Subject) -> bool:
     """Whether the source's config names no class, so that the export had to choose one."""
-    return subject.source is not None and not subject.source.config.get("architectures")
+    return subject.source is not None and architecture_of(subject.source.config) is None
 
 
 def expected_names(subject: Subject) -> Expected:
@@ -49,7 +46,7 @@ def expected_names(subject: Subject) -> Expected:
     plan = identify(
         subject.source.config,
         subject.source.tensors,
-        same=_Same(subject.source),
+        same=same_tensors(subject.source),
         head=subject.head,
         new_head={},
         where=str(subject.source.folder),
@@ -60,15 +57,3 @@ def expected_names(subject: Subject) -> Expected:
         new=frozenset(disk for binding in plan.fresh for disk in binding.disk),
         names=plan.respelt,
     )
-
-
-class _Same:
-    """Whether two tensors of a folder hold the same values."""
-
-    def __init__(self, source: Source) -> None:
-        self.source = source
-
-    def __call__(self, one: str, other: str) -> bool:
-        reader = Reader(self.source)
-        a, b = reader.tensor(one), reader.tensor(other)
-        return a.dtype == b.dtype and a.shape == b.shape and tensor_bytes(a) == tensor_bytes(b)

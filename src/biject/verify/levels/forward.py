@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-import torch
-from torch import Tensor, nn
-
-from biject.verify.compare import first_difference, pairs_from_bindings
+from biject.verify.compare import first_difference, hf_names, pairs_from_names, with_place
 from biject.verify.hf import HFModel, eager
 from biject.verify.inputs import Case, training_case
 from biject.verify.levels.packed import packed_forward
-from biject.verify.outputs import compare_outputs, run, settled
+from biject.verify.outputs import compare_outputs, run, without_random
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
 
@@ -34,22 +29,10 @@ def forward(subject: Subject) -> list[Check]:
 
 
 def compare(subject: Subject, theirs: HFModel, case: Case, **flags: bool) -> list[Check]:
-    """Run one case on both sides; where they differ, say where they part."""
+    """Run one case on both sides; where they differ, name the place."""
     ours = subject.ours
     inputs = inputs_for(theirs.model, case)
-    expected = settled(run(theirs.model, inputs, **flags), theirs.missing)
+    expected = without_random(run(theirs.model, inputs, **flags), theirs.missing)
     found = compare_outputs(run(ours, inputs, **flags), expected, case=case.name)
-    if all(check.passed for check in found):
-        return found
-    where = locate(subject, theirs.model, inputs, flags)
-    return [check if check.passed else check.at(where) for check in found]
-
-
-def locate(
-    subject: Subject, theirs: nn.Module, inputs: Mapping[str, Tensor], flags: Mapping[str, bool]
-) -> str:
-    """The first diverging layer and operation, between our model and HF's."""
-    bindings = [(binding.memory, binding.disk) for binding in subject.ours.provenance.plan.bindings]
-    pairs = pairs_from_bindings(bindings, subject.ours, theirs, subject.family.prefix_of(subject.head))
-    with torch.no_grad():
-        return first_difference(subject.ours, theirs, pairs, lambda model: model(**inputs, **flags))
+    pairs = pairs_from_names(hf_names(ours, theirs.model), ours, theirs.model)
+    return with_place(found, lambda: first_difference(ours, theirs.model, pairs, inputs, **flags))

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from biject.verify.compare import hf_parameter
+from biject.verify.compare import hf_names
 from biject.verify.hf import HFModel
 from biject.verify.inputs import training_case
-from biject.verify.levels.names import some
 from biject.verify.levels.packed import in_layout, real_only
 from biject.verify.numbers import distance
-from biject.verify.outputs import flatten, settled
-from biject.verify.report import Check
+from biject.verify.outputs import flatten, without_random
+from biject.verify.report import Check, agreement
 from biject.verify.subject import Subject, inputs_for
 
 Gradients = dict[str, Tensor | None]
@@ -60,7 +59,7 @@ def backward(
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(_SEED)
-            loss = loss_of(settled(flatten(model(**inputs)), missing), real)
+            loss = loss_of(without_random(flatten(model(**inputs)), missing), real)
             loss.backward()  # type: ignore[no-untyped-call]
         found = {name: parameter.grad for name, parameter in model.named_parameters(remove_duplicate=False)}
     finally:
@@ -105,19 +104,16 @@ def relative_distance(
     subject: Subject, theirs: HFModel, ours: Gradients, other: Gradients
 ) -> tuple[float, str]:
     """‖ours - HF's‖ / ‖HF's‖ over all parameters, and the parameter that differs most."""
-    parameters = dict(theirs.model.named_parameters(remove_duplicate=False))
-    prefix = subject.family.prefix_of(subject.head)
     difference, norm, worst = 0.0, 0.0, (0.0, "none")
-    for binding in subject.ours.provenance.plan.bindings:
-        names = (hf_parameter(disk, parameters, prefix) for disk in binding.disk)
-        mine, their = ours.get(binding.memory), other[next(name for name in names if name is not None)]
+    for memory, names in hf_names(subject.ours, theirs.model).items():
+        mine, their = ours.get(memory), other[names[0]]
         if mine is None or their is None:
             if mine is not their:
-                return float("inf"), binding.memory
+                return float("inf"), memory
             continue
         own = float((mine.double() - their.double()).norm())
         difference, norm = difference + own**2, norm + float(their.double().norm()) ** 2
-        worst = max(worst, (own, binding.memory))
+        worst = max(worst, (own, memory))
     return (difference / norm) ** 0.5 if norm else float("inf"), worst[1]
 
 
@@ -125,29 +121,22 @@ def _compare(subject: Subject, theirs: nn.Module, ours: Gradients, other: Gradie
     parameters = dict(theirs.named_parameters(remove_duplicate=False))
     seen: set[int] = set()
     wrong, worst, count = [], 0.0, 0
-    for binding in subject.ours.provenance.plan.bindings:
-        name = _first(
-            hf_parameter(disk, parameters, subject.family.prefix_of(subject.head)) for disk in binding.disk
-        )
-        if name is None:
-            wrong.append(f"{binding.memory} (HF has no {binding.disk[0]})")
+    for memory, names in hf_names(subject.ours, theirs).items():
+        if not names:
+            wrong.append(f"{memory} (HF has none)")
             continue
-        seen.add(id(parameters[name]))
+        seen.add(id(parameters[names[0]]))
         count += 1
-        difference = _difference(ours.get(binding.memory), other[name])
+        difference = _difference(ours.get(memory), other[names[0]])
         if difference is not None:
             worst = max(worst, difference)
-            wrong.append(f"{binding.memory} (max abs diff = {difference:.3g})")
+            wrong.append(f"{memory} (max abs diff = {difference:.3g})")
     missing = set(subject.theirs().missing)  # a pooler that the file lacks: random in HF, left out here
     alone = [name for name, value in parameters.items() if id(value) not in seen and name not in missing]
     wrong += [f"{name} (only HF computes with it)" for name in alone if other[name] is not None]
-    detail = f"differ: {some(wrong)}" if wrong else "bit-exact (max abs diff = 0)"
-    name = f"gradients ({count} parameters)"
-    return Check(name=name, passed=not wrong and count > 0, detail=detail, case=case, max_abs_diff=worst)
-
-
-def _first(names: Iterable[str | None]) -> str | None:
-    return next((name for name in names if name is not None), None)
+    passed = not wrong and count > 0
+    name, detail = f"gradients ({count} parameters)", agreement(wrong)
+    return Check(name=name, passed=passed, detail=detail, case=case, max_abs_diff=worst)
 
 
 def _difference(mine: Tensor | None, other: Tensor | None) -> float | None:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
-from biject.verify.compare import first_difference, pairs_by_name
-from biject.verify.outputs import compare_outputs, run, settled
+from biject.verify.compare import first_difference, pairs_by_name, with_place
+from biject.verify.outputs import compare_outputs, run, without_random
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
 
@@ -25,18 +24,14 @@ def hf_forward(subject: Subject) -> list[Check]:
     for case in subject.cases:
         inputs = inputs_for(after, case)
         found = compare_outputs(
-            settled(run(after, inputs, output_hidden_states=True), missing),
-            settled(run(before, inputs_for(before, case), output_hidden_states=True), missing),
+            without_random(run(after, inputs, output_hidden_states=True), missing),
+            without_random(run(before, inputs_for(before, case), output_hidden_states=True), missing),
             case=case.name,
         )
-        if not all(check.passed for check in found):
-            call = functools.partial(_call, inputs)
-            where = first_difference(after, before, pairs_by_name(after, before), call)
-            found = [check.at(where) if not check.passed else check for check in found]
-        checks += found
+        checks += with_place(found, functools.partial(_where, after, before, inputs))
     subject.release_source()
     return checks
 
 
-def _call(inputs: Mapping[str, Tensor], model: nn.Module) -> Any:
-    return model(**inputs)
+def _where(after: nn.Module, before: nn.Module, inputs: Mapping[str, Tensor]) -> str:
+    return first_difference(after, before, pairs_by_name(after, before), inputs)

@@ -1,4 +1,4 @@
-"""Level `lint`: what can be told of a folder without the one it was made from."""
+"""Level `lint`: what a folder shows without the one it was made from."""
 
 from __future__ import annotations
 

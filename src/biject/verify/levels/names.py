@@ -1,11 +1,11 @@
-"""Level `names`: the export holds the source's tensor names."""
+"""Level `names`: the export has the source's tensor names."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Set
 
 from biject.verify.levels.changes import expected_names
-from biject.verify.report import Check
+from biject.verify.report import Check, listed
 from biject.verify.subject import Subject
 
 
@@ -14,9 +14,9 @@ def names(subject: Subject) -> list[Check]:
     assert subject.source is not None
     source, export = set(subject.source.tensors), set(subject.export.tensors)
     expected = expected_names(subject)
-    wanted = expected.kept | expected.new
-    if export != wanted:
-        return [Check(name="tensor names", passed=False, detail=_listed(wanted - export, export - wanted))]
+    needed = expected.kept | expected.new
+    if export != needed:
+        return [Check(name="tensor names", passed=False, detail=_listed(needed - export, export - needed))]
     detail = f"equal ({len(export)} tensors)"
     if export != source:
         detail = f"head changed, as listed: {_listed(source - export, export - source)}"
@@ -29,8 +29,6 @@ def _listed(gone: Set[str], new: Set[str]) -> str:
     return "; ".join(parts)
 
 
-def some(values: Iterable[str], *, most: int = 6) -> str:
-    """The first few names, and how many more there are."""
-    ordered = sorted(values)
-    more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(ordered[:most]) + more
+def some(values: Iterable[str]) -> str:
+    """The first few names in alphabetical order, and how many more there are."""
+    return listed(sorted(values))

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from biject.model import Model
-from biject.nn.choose import LayoutName
-from biject.nn.inputs import padded_layout
+from biject.nn.batch import Batch, HeadRequest
 from biject.nn.layout import Packed
+from biject.nn.planner import LayoutName
 from biject.verify.hf import HFModel
 from biject.verify.inputs import labels, mixed_cases
-from biject.verify.outputs import compare_outputs, run, settled
+from biject.verify.outputs import compare_outputs, run, without_random
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
 
@@ -30,7 +30,7 @@ def packed_forward(subject: Subject, theirs: HFModel) -> list[Check]:
         inputs = inputs_for(theirs.model, case)
         mask = inputs["attention_mask"].bool()
         for hidden in (False, True):
-            expected = settled(run(theirs.model, inputs, output_hidden_states=hidden), theirs.missing)
+            expected = without_random(run(theirs.model, inputs, output_hidden_states=hidden), theirs.missing)
             with in_layout(subject.ours, "packed"):
                 found = run(subject.ours, inputs, output_hidden_states=hidden)
                 rows = _rows(subject.ours, mask)
@@ -49,7 +49,7 @@ def _loss(
     given = labels(subject.config, subject.head, mask.long())
     if not given:
         return []
-    expected = settled(run(theirs.model, {**inputs, **given}), theirs.missing)
+    expected = without_random(run(theirs.model, {**inputs, **given}), theirs.missing)
     with in_layout(subject.ours, "packed"):
         found = run(subject.ours, {**inputs, **given})
     only = {name: value for name, value in expected.items() if name == "loss"}
@@ -73,21 +73,21 @@ def _no_leak(subject: Subject, inputs: Mapping[str, Tensor], mask: Tensor, case:
 @contextmanager
 def in_layout(model: Model, layout: LayoutName) -> Iterator[None]:
     """The model in this layout for a while."""
-    before = model.chooser.layout
-    model.chooser.layout = layout
+    before = model.planner.layout
+    model.planner.layout = layout
     try:
         yield
     finally:
-        model.chooser.layout = before
+        model.planner.layout = before
 
 
 def _rows(model: Model, mask: Tensor) -> str:
     """How many rows the layers compute, in words."""
-    grid = padded_layout(mask.long(), None, mask)
-    choice = model.chooser.choose(grid, weight=model.embed.tokens.weight, training=False)
-    if isinstance(choice.layout, Packed):
-        return f"packed: {choice.layout.num_rows} of {grid.num_rows} rows"
-    return f"packing withdrawn: {grid.num_rows} rows"
+    batch = Batch(input_ids=mask.long(), attention_mask=mask)
+    plan = model.planner(model, batch, HeadRequest())
+    if isinstance(plan.layout, Packed):
+        return f"packed: {plan.layout.num_rows} of {plan.total} rows"
+    return f"packing withdrawn: {plan.total} rows"
 
 
 def real_only(outputs: Mapping[str, Any], mask: Tensor, head: str) -> dict[str, tuple[Tensor, ...]]:

@@ -8,7 +8,7 @@ from biject.verify.hf import HFModel
 from biject.verify.levels.changes import same_head
 from biject.verify.levels.names import some
 from biject.verify.report import Check
-from biject.verify.subject import Subject, settled_by_tensors
+from biject.verify.subject import Subject, resolved_by_tensors
 
 
 def reload(subject: Subject) -> list[Check]:
@@ -37,15 +37,15 @@ def _as(loaded: HFModel) -> str:
 
 
 def _arguments(subject: Subject) -> list[Check]:
-    """Arguments that HF needs beside the folder, where config.json says otherwise than the tensors."""
+    """Arguments that HF needs beside the folder, where config.json and tensors disagree."""
     if subject.head != "mlm":
         return []
-    settled = settled_by_tensors(subject.export)
-    needed = [f"{key}={value}" for key, value in settled.items() if subject.config.get(key, True) != value]
+    resolved = resolved_by_tensors(subject.export)
+    needed = [f"{key}={value}" for key, value in resolved.items() if subject.config.get(key, True) != value]
     if not needed:
         return []
     detail = (
-        f"{', '.join(needed)} has to be given to from_pretrained: the tensors say so, config.json does not"
+        f"{', '.join(needed)} has to be given to from_pretrained: the tensors need it, config.json disagrees"
     )
     return [Check(name="arguments", passed=True, detail=detail)]
 
@@ -60,7 +60,7 @@ def _equal(what: str, before: tuple[str, ...], after: tuple[str, ...]) -> Check:
 
 
 def _alone(subject: Subject, loaded: HFModel) -> list[Check]:
-    """Without a source: a pooler may be missing, and carried tensors may be unexpected; both are listed."""
+    """Without a source: a pooler may be missing, passthrough tensors may be unexpected; both are listed."""
     missing = [name for name in loaded.missing if ".pooler." not in f".{name}"]
     plan = subject.ours.provenance.plan if loaded.unexpected else None
     known = set(plan.carried) - set(plan.unknown) if plan else set()

@@ -8,18 +8,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from biject.model import Model, load
+from biject.model import Model
+from biject.pretrained import load
 from biject.train.generators import kept
 from biject.train.trainer import Trainer
-from biject.verify.compare import hf_parameter
+from biject.verify.compare import hf_names
 from biject.verify.hf import load_hf
 from biject.verify.inputs import training_case
 from biject.verify.levels.gradients import loss_of
-from biject.verify.levels.names import some
 from biject.verify.numbers import distance
-from biject.verify.outputs import flatten, settled
-from biject.verify.report import Check
-from biject.verify.subject import Subject, inputs_for, settled_by_tensors
+from biject.verify.outputs import flatten, without_random
+from biject.verify.report import Check, agreement
+from biject.verify.subject import Subject, inputs_for, resolved_by_tensors
 
 Batch = Mapping[str, Tensor]
 Objective = Callable[[nn.Module, Any], Tensor]
@@ -34,7 +34,7 @@ def steps(subject: Subject) -> list[Check]:
     count = 20 if sum(p.numel() for p in ours.parameters()) < _SMALL else 5
     cases = [training_case(subject.config, subject.head, seed=seed) for seed in range(count)]
     batches = [inputs_for(theirs, case) for case in cases]
-    names = _paired_names(subject, ours, theirs)
+    names = _paired_names(ours, theirs)
     before = {name: theirs.get_parameter(name).detach().clone() for name in names.values()}
     with kept():
         own_losses = train(ours, batches, _objective(subject.head, ()))
@@ -95,45 +95,36 @@ def plain_loop(
 def _pair(subject: Subject) -> tuple[Model, nn.Module, tuple[str, ...]]:
     """Copies of their own, since they change; of half precision, copies in float32, as one trains them."""
     dtype = subject.dtype if torch.finfo(subject.dtype).bits >= 32 else torch.float32
-    settled = settled_by_tensors(subject.export)
+    resolved = resolved_by_tensors(subject.export)
     loaded = load_hf(
         subject.folder,
         class_name=subject.hf_class,
         attention=subject.family.backend(subject.config),
         dtype=dtype,
-        overrides=settled,
+        overrides=resolved,
     )
-    ours = load(subject.folder, dtype=dtype, layout="padded", legacy=settled.get("legacy"))
+    ours = load(subject.folder, dtype=dtype, layout="padded", legacy=resolved.get("legacy"))
     return ours, loaded.model, loaded.missing
 
 
 def _objective(head: str, missing: Sequence[str]) -> Objective | None:
     if head != "base":
         return None
-    return lambda model, batch: loss_of(settled(flatten(model(**batch)), missing))
+    return lambda model, batch: loss_of(without_random(flatten(model(**batch)), missing))
 
 
 def _in_norm(model: nn.Module, name: str) -> bool:
     return "norm" in type(model.get_submodule(name.rpartition(".")[0])).__name__.lower()
 
 
-def _paired_names(subject: Subject, ours: Model, theirs: nn.Module) -> dict[str, str]:
-    """Our names to HF's, in our optimizer's order."""
+def _paired_names(ours: Model, theirs: nn.Module) -> dict[str, str]:
+    """Our names to HF's (its first name of a tied parameter), in our optimizer's order."""
     parameters = dict(theirs.named_parameters(remove_duplicate=False))
-    known = {}
-    for binding in ours.provenance.plan.bindings:
-        found = (
-            hf_parameter(disk, parameters, subject.family.prefix_of(subject.head)) for disk in binding.disk
-        )
-        name = next((name for name in found if name is not None), None)
-        if name is not None:
-            known[binding.memory] = _first_name(theirs, parameters[name])
-    return {name: known[name] for name, _ in ours.named_parameters() if name in known}
-
-
-def _first_name(model: nn.Module, parameter: nn.Parameter) -> str:
-    """Of the names of a tied parameter the one that `named_parameters` gives."""
-    return next(name for name, other in model.named_parameters() if other is parameter)
+    first = {id(parameter): name for name, parameter in theirs.named_parameters()}
+    found = hf_names(ours, theirs)
+    return {
+        name: first[id(parameters[found[name][0]])] for name, _ in ours.named_parameters() if found.get(name)
+    }
 
 
 def _compare_losses(ours: Sequence[float], theirs: Sequence[float], case: str) -> Check:
@@ -159,8 +150,6 @@ def _compare_weights(
             worst = max(worst, found.max_abs)
             wrong.append(f"{memory} (max abs diff = {found.max_abs:.3g})")
     wrong += [f"{name} (HF has none)" for name, _ in ours.named_parameters() if name not in names]
-    detail = f"differ: {some(wrong)}" if wrong else "bit-exact (max abs diff = 0)"
-    if not moved:
-        detail = "no step changed any of them"
+    detail = agreement(wrong) if moved else "no step changed any of them"
     name = f"weights ({len(names)} parameters, {moved} moved)"
     return Check(name=name, passed=not wrong and moved > 0, detail=detail, case=case, max_abs_diff=worst)

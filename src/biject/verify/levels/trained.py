@@ -5,19 +5,17 @@ from __future__ import annotations
 import copy
 import functools
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from biject.model import Model
-from biject.verify.compare import first_difference, hf_parameter, pairs_from_bindings
+from biject.verify.compare import first_difference, hf_names, pairs_from_names, with_place
 from biject.verify.inputs import Case
-from biject.verify.levels.names import some
 from biject.verify.levels.packed import in_layout, real_only
 from biject.verify.numbers import same_bits
-from biject.verify.outputs import compare_outputs, run, settled
-from biject.verify.report import Check
+from biject.verify.outputs import compare_outputs, run, without_random
+from biject.verify.report import Check, agreement
 from biject.verify.subject import Subject, inputs_for
 
 LABELS = ("labels", "start_positions", "end_positions")
@@ -36,22 +34,14 @@ def trained(subject: Subject) -> list[Check]:
         checks = [_compare_weights(ours, loaded.model)]
         for case in subject.cases:
             inputs = inputs_for(loaded.model, case)
-            theirs = settled(run(loaded.model, inputs, output_hidden_states=True), loaded.missing)
+            theirs = without_random(run(loaded.model, inputs, output_hidden_states=True), loaded.missing)
             with in_layout(ours, "padded"):
                 mine = run(ours, inputs, output_hidden_states=True)
             found = compare_outputs(mine, theirs, case=case.name) + _packed(
                 ours, inputs, theirs, subject, case
             )
             found = [check if check.max_abs_diff == 0 else _failed(check) for check in found]
-            if not all(check.passed for check in found):
-                bindings = [(b.memory, b.disk) for b in _bindings(ours)]
-                pairs = pairs_from_bindings(
-                    bindings, ours, loaded.model, subject.family.prefix_of(subject.head)
-                )
-                with in_layout(ours, "padded"):
-                    where = first_difference(ours, loaded.model, pairs, functools.partial(_call, inputs))
-                found = [check if check.passed else check.at(where) for check in found]
-            checks += found
+            checks += with_place(found, functools.partial(_where, ours, loaded.model, inputs))
     return checks
 
 
@@ -94,23 +84,15 @@ class _as_exported:
         self.model.train(self.training)
 
 
-def _bindings(model: Model) -> list[Any]:
-    return [*model.provenance.plan.bindings, *model.provenance.plan.fresh]
-
-
 def _compare_weights(ours: Model, theirs: nn.Module) -> Check:
     parameters = dict(theirs.named_parameters(remove_duplicate=False))
-    wrong = []
-    for binding in _bindings(ours):
-        mine = ours.get_parameter(binding.memory)
-        names = [
-            hf_parameter(disk, parameters, ours.family.prefix_of(ours.head_name)) for disk in binding.disk
-        ]
-        found = [parameters[name] for name in names if name is not None]
-        if not found or not all(same_bits(mine, other) for other in found):
-            wrong.append(binding.memory)
-    detail = f"differ: {some(wrong)}" if wrong else "bit-exact (max abs diff = 0)"
-    return Check(name=f"weights ({len(_bindings(ours))} parameters)", passed=not wrong, detail=detail)
+    names = hf_names(ours, theirs)
+    wrong = [
+        memory
+        for memory, found in names.items()
+        if not found or not all(same_bits(ours.get_parameter(memory), parameters[name]) for name in found)
+    ]
+    return Check(name=f"weights ({len(names)} parameters)", passed=not wrong, detail=agreement(wrong))
 
 
 def _failed(check: Check) -> Check:
@@ -118,5 +100,7 @@ def _failed(check: Check) -> Check:
     return Check(**{**vars(check), "passed": False})
 
 
-def _call(inputs: Mapping[str, Tensor], model: nn.Module) -> Any:
-    return model(**inputs)
+def _where(ours: Model, theirs: nn.Module, inputs: Mapping[str, Tensor]) -> str:
+    with in_layout(ours, "padded"):
+        pairs = pairs_from_names(hf_names(ours, theirs), ours, theirs)
+        return first_difference(ours, theirs, pairs, inputs)

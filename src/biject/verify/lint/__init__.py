@@ -1,4 +1,4 @@
-"""The linter: what is wrong with a checkpoint folder that can be told without the one it was made from."""
+"""The linter: what is wrong with a checkpoint folder that shows without the one it was made from."""
 
 from __future__ import annotations
 

@@ -8,9 +8,8 @@ from typing import Any
 from biject.identify import architecture_of
 from biject.verify.lint.facts import Facts, error, warning
 from biject.verify.report import Finding
-from biject.verify.subject import settled_by_tensors
+from biject.verify.subject import FLOATS, resolved_by_tensors
 
-_FLOAT_NAMES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 _USED_IDS = ("pad_token_id", "mask_token_id", "cls_token_id", "sep_token_id", "unk_token_id")
 _OTHER_IDS = ("bos_token_id", "eos_token_id", "decoder_start_token_id")
 _OTHER_CLASSES = ("ForPreTraining", "ForNextSentencePrediction", "ForMultipleChoice", "LMHeadModel")
@@ -29,43 +28,43 @@ def architectures(facts: Facts) -> list[Finding]:
         return []
     stem = facts.family.heads["base"].hf_class.removesuffix("Model")
     if named in {stem + ending for ending in _OTHER_ENDINGS}:
-        meaning = f"Biject computes no `{named}`: its base is verified, its head's tensors are only carried"
+        meaning = f"Biject computes no `{named}`: its base is verified, its head's tensors only pass through"
         advice = "verify the head with transformers"
         return [warning("class-not-computed", "config.json: architectures", meaning, advice)]
     classes = ", ".join(head.hf_class for head in facts.family.heads.values())
-    meaning = f"`{named}` is no class of `{facts.family.model_type}`, so transformers cannot tell the head"
+    meaning = f"`{named}` is no class of `{facts.family.model_type}`, so the head is unknown to transformers"
     return [error("unknown-architectures", "config.json: architectures", meaning, f"name one of {classes}")]
 
 
 def dtypes(facts: Facts) -> list[Finding]:
     """The dtype that config.json names, against the tensors'."""
-    held = {info.dtype for info in facts.source.tensors.values() if info.dtype in _FLOAT_NAMES}
+    codes = {info.dtype for info in facts.source.tensors.values() if info.dtype in FLOATS}
+    present = sorted(str(FLOATS[code]).removeprefix("torch.") for code in codes)
+    names = ", ".join(present)
     found = []
-    if len(held) > 1:
-        names = ", ".join(sorted(_FLOAT_NAMES[code] for code in held))
+    if len(present) > 1:
         meaning = f"floating tensors are {names}; transformers casts all of them to one dtype on loading"
         found.append(warning("mixed-dtypes", "weights", meaning, "save all tensors in one dtype"))
     for key in ("dtype", "torch_dtype"):
-        said = facts.config.get(key)
-        said = said.removeprefix("torch.") if isinstance(said, str) else None
-        if said in (None, "auto") or not held or said in {_FLOAT_NAMES[code] for code in held}:
+        named = facts.config.get(key)
+        named = named.removeprefix("torch.") if isinstance(named, str) else None
+        if named in (None, "auto") or not present or named in present:
             continue
-        names = ", ".join(sorted(_FLOAT_NAMES[code] for code in held))
-        meaning = f"config.json says {said}, the tensors are {names}: transformers computes in {said}"
+        meaning = f"config.json has {named}, the tensors are {names}: transformers computes in {named}"
         found.append(warning("dtype-differs", f"config.json: {key}", meaning, f"set it to {names}"))
     return found
 
 
 def legacy(facts: Facts) -> list[Finding]:
     """Which of DeBERTa's masked-LM heads: the tensors decide here, config.json does in transformers."""
-    settled = settled_by_tensors(facts.source).get("legacy")
-    if facts.identity is None or facts.identity.head != "mlm" or settled is None:
+    resolved = resolved_by_tensors(facts.source).get("legacy")
+    if facts.identity is None or facts.identity.head != "mlm" or resolved is None:
         return []
-    if facts.config.get("legacy", True) == settled:
+    if facts.config.get("legacy", True) == resolved:
         return []
-    held = "legacy" if settled else "new"
-    meaning = f"the file holds the {held} masked-LM head, config.json says the other: HF makes one up"
-    advice = f"set `legacy` to {str(settled).lower()}"
+    kind = "legacy" if resolved else "new"
+    meaning = f"the file has the {kind} masked-LM head, config.json names the other: HF makes one up"
+    advice = f"set `legacy` to {str(resolved).lower()}"
     return [warning("legacy-differs", "config.json: legacy", meaning, advice)]
 
 
@@ -76,7 +75,7 @@ def vocabulary(facts: Facts) -> list[Finding]:
     size = facts.config.get("vocab_size")
     found = []
     if isinstance(size, int) and rows is not None and rows != size:
-        meaning = f"config.json says {size} tokens, the table has {rows} rows"
+        meaning = f"config.json has {size} tokens, the table has {rows} rows"
         advice = "set `vocab_size` to the rows, or resize the table to the tokenizer"
         found.append(error("vocab-size-differs", "config.json: vocab_size", meaning, advice))
     limit = min((n for n in (size, rows) if isinstance(n, int)), default=None)

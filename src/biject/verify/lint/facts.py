@@ -7,14 +7,15 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from biject.checkpoint.bytes import tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import Source
 from biject.errors import BijectError
 from biject.families import Family, family
 from biject.identify import Identity, identify
-from biject.verify.report import Finding
-from biject.verify.subject import settled_by_tensors
+from biject.pretrained import same_tensors
+from biject.verify.report import Finding, Severity, listed
+from biject.verify.subject import resolved_by_tensors
+from biject.weights.plan import Same
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +28,7 @@ class Facts:
         family: By `model_type`; None if Biject knows no such family.
         identity: Head and plan; None where config and tensors do not fit each other.
         problem: Why there is no identity.
+        same: Whether two tensors have the same bytes.
     """
 
     source: Source
@@ -34,6 +36,7 @@ class Facts:
     family: Family | None
     identity: Identity | None
     problem: str | None
+    same: Same
 
     @property
     def config(self) -> Mapping[str, Any]:
@@ -46,50 +49,39 @@ class Facts:
             return None
         return next((b.disk[0] for b in self.identity.plan.bindings if b.memory == memory), None)
 
-    def same(self, one: str, other: str) -> bool:
-        """Whether two tensors hold the same bytes."""
-        return _same(self.reader, one, other)
-
 
 def gather(source: Source) -> Facts:
     """Identify the folder as loading would; a problem is kept, not raised."""
-    reader = Reader(source)
+    same = same_tensors(source)
     known, identity, problem = None, None, None
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # notices: the rules say the same in their own words
+        warnings.simplefilter("ignore")  # notices: the rules report the same in their own words
         try:
             known = family(source.config.get("model_type"))
             identity = identify(
                 source.config,
                 source.tensors,
-                same=lambda one, other: _same(reader, one, other),
-                legacy=settled_by_tensors(source).get("legacy"),
+                same=same,
+                legacy=resolved_by_tensors(source).get("legacy"),
                 where=str(source.folder),
             )
         except BijectError as error:
             problem = str(error)
-    return Facts(source=source, reader=reader, family=known, identity=identity, problem=problem)
-
-
-def _same(reader: Reader, one: str, other: str) -> bool:
-    a, b = reader.tensor(one), reader.tensor(other)
-    return a.dtype == b.dtype and a.shape == b.shape and tensor_bytes(a) == tensor_bytes(b)
+    return Facts(
+        source=source, reader=Reader(source), same=same, family=known, identity=identity, problem=problem
+    )
 
 
 def error(code: str, where: str | Iterable[str], meaning: str, advice: str) -> Finding:
     """A finding that fails the gate."""
-    return Finding(code=code, severity="error", where=listed(where), meaning=meaning, advice=advice)
+    return _finding(code, "error", where, meaning, advice)
 
 
 def warning(code: str, where: str | Iterable[str], meaning: str, advice: str) -> Finding:
     """A finding that does not."""
-    return Finding(code=code, severity="warning", where=listed(where), meaning=meaning, advice=advice)
+    return _finding(code, "warning", where, meaning, advice)
 
 
-def listed(names: str | Iterable[str], *, most: int = 4) -> str:
-    """The first few names, and how many more there are."""
-    if isinstance(names, str):
-        return names
-    every = list(names)
-    more = f" and {len(every) - most} more" if len(every) > most else ""
-    return ", ".join(every[:most]) + more
+def _finding(code: str, severity: Severity, where: str | Iterable[str], meaning: str, advice: str) -> Finding:
+    place = where if isinstance(where, str) else listed(where, most=4)
+    return Finding(code=code, severity=severity, where=place, meaning=meaning, advice=advice)

@@ -21,12 +21,12 @@ def index_entries(folder: Path) -> list[Finding]:
     try:
         _, weight_map = read_index(path)
         present = {file for file in set(weight_map.values()) if (folder / file).is_file()}
-        held = {file: frozenset(read_header(folder / file).tensors) for file in present}
+        stored = {file: frozenset(read_header(folder / file).tensors) for file in present}
     except BijectError:
-        return []  # damaged beyond an index's entries: opening it says how
+        return []  # damaged beyond an index's entries: opening it reports that
     missing = sorted(set(weight_map.values()) - present)
-    ghosts = [name for name, file in weight_map.items() if file in held and name not in held[file]]
-    unnamed = [name for names in held.values() for name in sorted(names) if name not in weight_map]
+    ghosts = [name for name, file in weight_map.items() if file in stored and name not in stored[file]]
+    unnamed = [name for names in stored.values() for name in sorted(names) if name not in weight_map]
     advice = "fetch or export the whole folder again, index and shards of one export"
     found = []
     if missing:
@@ -34,10 +34,10 @@ def index_entries(folder: Path) -> list[Finding]:
         found.append(error("shard-missing", missing, meaning, advice))
     if ghosts:
         meaning = (
-            f"{INDEX} names tensors that are not in the file it says: readers fail, or start from random"
+            f"{INDEX} names tensors that are not in the file it names: readers fail, or start from random"
         )
         found.append(error("ghost-index-entry", ghosts, meaning, advice))
     if unnamed:
-        meaning = f"weight files hold tensors that {INDEX} does not name: readers do not find them"
+        meaning = f"weight files have tensors that {INDEX} does not name: readers do not find them"
         found.append(error("tensor-not-indexed", unnamed, meaning, advice))
     return found

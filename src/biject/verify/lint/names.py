@@ -1,4 +1,4 @@
-"""Rules about tensor names: wrappers, adapters, twins, tensors that nobody reads or that are missing."""
+"""Rules about tensor names: wrappers, adapters, twins, tensors that no class reads or that are missing."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def wrapper_prefixes(facts: Facts) -> list[Finding]:
             names = [name for name in names if name not in right and name.removeprefix(wrapper) in right]
         if names:
             meaning = (
-                f"names carry `{wrapper}`, which {maker} puts there; transformers matches none of them and "
+                f"names have `{wrapper}`, which {maker} puts there; transformers matches none of them and "
                 "starts from random weights without an error"
             )
             advice = "save the unwrapped model (model.module, model._orig_mod, merge_and_unload), or rename"
@@ -79,7 +79,7 @@ def loadable(facts: Facts) -> list[Finding]:
     return [error(code, facts.source.folder.name, facts.problem.rstrip("."), advice)]
 
 
-def strangers(facts: Facts) -> list[Finding]:
+def unknown_tensors(facts: Facts) -> list[Finding]:
     """Tensors that no head of the family reads."""
     if facts.identity is None or not facts.identity.plan.unknown:
         return []
@@ -105,13 +105,13 @@ def twins(facts: Facts) -> list[Finding]:
             continue
         if not facts.same(name, other):
             meaning = (
-                "config.json ties them, the file holds two different values: transformers 4 used one, "
+                "config.json ties them, the file has two different values: transformers 4 used one, "
                 "transformers 5 uses both, so the model's outputs depend on the version"
             )
             advice = "write the value it was trained with once, or set `tie_word_embeddings` to false"
             found.append(error("twins-differ", (name, other), meaning, advice))
         elif slot.tied_to and facts.source.format == "safetensors":
-            meaning = "one parameter is stored twice; whoever changes one of the two unties them"
+            meaning = "one parameter is stored twice; changing one of the two unties them"
             advice = "write it once, as save_pretrained does"
             found.append(warning("twin-stored-twice", (name, other), meaning, advice))
     return found + _embedding_missing(facts, {plan.spelling.name(slot) for slot in slots if slot.tied_to})

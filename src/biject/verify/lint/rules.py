@@ -17,7 +17,7 @@ RULES: tuple[Rule, ...] = (
     names.loadable,
     names.wrapper_prefixes,
     names.adapter_keys,
-    names.strangers,
+    names.unknown_tensors,
     names.twins,
     config.architectures,
     config.dtypes,
@@ -38,5 +38,5 @@ def lint(source: Source) -> list[Finding]:
 
 
 def lint_unreadable(folder: Path) -> list[Finding]:
-    """What can be said of a folder that could not be opened; empty where opening it says it best."""
+    """Findings in a folder that could not be opened; empty where the error of opening it is enough."""
     return index_entries(folder)

@@ -8,13 +8,11 @@ from typing import Any
 
 from biject.checkpoint.strict_json import parse_object, read_small_file
 from biject.errors import BijectError
+from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.verify.lint.facts import Facts, error, warning
 from biject.verify.report import Finding
 
-SERIALIZED = "tokenizer.json"
 _WORDPIECE, _BPE = ("vocab.txt",), ("vocab.json", "merges.txt")
-_SENTENCEPIECE = ("spiece.model", "spm.model", "sentencepiece.bpe.model", "tokenizer.model")
-VOCABULARIES = (SERIALIZED, *_WORDPIECE, "vocab.json", *_SENTENCEPIECE)
 # Vocabulary files that transformers 5.23 reads for a family whose folder has no tokenizer.json.
 _READ_BY = {
     "bert": _WORDPIECE,
@@ -30,10 +28,10 @@ _READ_BY = {
 
 def tokenizer(facts: Facts) -> list[Finding]:
     """A missing tokenizer, one that the family's class does not read, one that is too large or unreadable."""
-    present = [name for name in VOCABULARIES if name in facts.source.assets]
+    present = [name for name in (SERIALIZED, *VOCABULARIES) if name in facts.source.assets]
     if not present:
         advice = f"copy the tokenizer's files ({SERIALIZED} …) from the checkpoint that was fine-tuned"
-        meaning = "no vocabulary file is there, so nobody can turn text into this model's ids"
+        meaning = "no vocabulary file is there, so text cannot be turned into this model's ids"
         return [error("no-tokenizer", facts.source.folder.name, meaning, advice)]
     found = _wrong_kind(facts, present)
     try:
@@ -48,14 +46,14 @@ def tokenizer(facts: Facts) -> list[Finding]:
 def _wrong_kind(facts: Facts, present: list[str]) -> list[Finding]:
     """Only vocabulary files that HF's tokenizer class of this family does not look for."""
     model_type = str(facts.config.get("model_type"))
-    wanted = _READ_BY.get(model_type)
-    if wanted is None or SERIALIZED in present or set(wanted) & set(present):
+    expected = _READ_BY.get(model_type)
+    if expected is None or SERIALIZED in present or set(expected) & set(present):
         return []
     if facts.config.get("tokenizer_class") or _settings(facts).get("tokenizer_class"):
         return []  # another class is named, and reads what is there
     meaning = (
-        f"transformers looks for {' and '.join(wanted)} beside a `{model_type}`; not finding it, it builds a "
-        "tokenizer of a few special tokens without an error"
+        f"transformers looks for {' and '.join(expected)} beside a `{model_type}`; not finding it, it builds "
+        "a tokenizer of a few special tokens without an error"
     )
     advice = f"add {SERIALIZED}, or name the right `tokenizer_class` in tokenizer_config.json"
     return [error("tokenizer-not-found", present, meaning, advice)]

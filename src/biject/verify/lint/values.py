@@ -99,9 +99,7 @@ def untrained(facts: Facts) -> list[Finding]:
         )
     if any("norm" not in memory for memory in body):  # norms alone may have been frozen
         meaning = f"layers as initialisation leaves them (standard deviation {std:g}, biases 0, scales 1)"
-        advice = (
-            "the tensors were not found under the names that were asked for when it was loaded to be saved"
-        )
+        advice = "the tensors were not found under the requested names when it was loaded to be saved"
         found.append(error("fresh-layers", _names(body), meaning, advice))
     return found + (_zero_bias(facts) if not head else [])
 
@@ -111,7 +109,7 @@ def _head(head: Mapping[str, Mapping[str, str]], std: float, recorded: frozenset
         return []
     names = _names(head)
     if recorded.issuperset(names):
-        meaning = f"the head is new and random, as {RECORD} says"
+        meaning = f"the head is new and random, as {RECORD} records"
         return [warning("fresh-head", names, meaning, "train it before use")]
     meaning = (
         f"the head looks freshly initialised (standard deviation {std:g} or torch's default, biases 0, norm "
@@ -147,7 +145,7 @@ def _names(modules: Mapping[str, Mapping[str, str]]) -> list[str]:
 
 
 def _recorded(facts: Facts) -> frozenset[str]:
-    """Tensors that the folder itself says are new."""
+    """Tensors that the folder itself records as new."""
     if RECORD not in facts.source.assets:
         return frozenset()
     try:

@@ -1,4 +1,4 @@
-"""Faults injected into our own model: `forward` or `gradients` catches each and says where."""
+"""Mistakes in our own model: `forward` or `gradients` catches each and names the place."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ from pathlib import Path
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from biject.verify.export import run_level
+from biject.model import Model
 from biject.verify.reference import make_reference
 from biject.verify.report import LevelResult
+from biject.verify.run import run_level
 from biject.verify.subject import Subject
-from faults.plant import after, before
+from mutants import adapter
+from mutants.configs import CONFIGS
+from mutants.modules import MODULES
+from mutants.mutant import after, before, part
 
+KINDS = {mutant.kind: mutant.mutate for mutant in (*CONFIGS, *MODULES)}
 CELLS = (
     ("bert", "mlm"),
     ("albert", "seqcls"),
@@ -38,9 +42,10 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, str], Pa
     return folder
 
 
-def level(name: str, folder: Path, fault: Callable[[nn.Module], None]) -> LevelResult:
+def level(name: str, folder: Path, fault: Callable[[Model], object]) -> LevelResult:
     subject = Subject(folder)
-    fault(subject.ours)
+    changed = fault(subject.ours)
+    subject.ours = changed if isinstance(changed, Model) else subject.ours
     return run_level(name, subject)
 
 
@@ -48,30 +53,22 @@ def places(result: LevelResult) -> set[str]:
     return {check.where for check in result.failures if check.where}
 
 
-def tanh_gelu(model: nn.Module) -> None:
-    for layer in model.layers:
-        layer.mlp.act = lambda x: F.gelu(x, approximate="tanh")
-
-
 @pytest.mark.parametrize(("model_type", "head"), [cell for cell in CELLS if cell[0] != "albert"])
 def test_tanh_for_erf_gelu(folders, model_type: str, head: str) -> None:
-    result = level("forward", folders(model_type, head), tanh_gelu)
+    result = level("forward", folders(model_type, head), KINDS["other-gelu"])
     assert result.status == "fail"
     assert all("layers.0.mlp.down_proj" in place and "the activation" in place for place in places(result))
 
 
 def test_position_plus_one(folders) -> None:
-    def fault(model: nn.Module) -> None:
-        before(model.embed.positions, lambda ids: (ids + 1) % model.embed.positions.num_embeddings)
-
-    result = level("forward", folders("bert", "mlm"), fault)
+    result = level("forward", folders("bert", "mlm"), KINDS["position-plus-one"])
     assert result.status == "fail"
     assert all("embed.positions" in place and "the position ids" in place for place in places(result))
 
 
 def test_scale_left_out(folders) -> None:
-    def fault(model: nn.Module) -> None:
-        model.layers[1].attn.scale = 1.0
+    def fault(model: Model) -> None:
+        adapter.leave_out_scale(model, layers=slice(1, 2))
 
     result = level("forward", folders("roberta", "qa"), fault)
     assert result.status == "fail"
@@ -81,8 +78,8 @@ def test_scale_left_out(folders) -> None:
 
 
 def test_residual_left_out(folders) -> None:
-    def fault(model: nn.Module) -> None:
-        before(model.layers[1].mlp_norm, lambda x: x * 1.001)
+    def fault(model: Model) -> None:
+        before(part(model, "layers.1.mlp_norm"), lambda x: x * 1.001)
 
     result = level("forward", folders("bert", "mlm"), fault)
     assert all(
@@ -94,8 +91,9 @@ def test_residual_left_out(folders) -> None:
 def test_one_operation_off_by_one_ulp(folders, model_type: str, head: str) -> None:
     """The smallest fault there is, in one linear of the last layer."""
 
-    def fault(model: nn.Module) -> None:
-        after(model.layers[-1].mlp.up_proj, lambda y: torch.nextafter(y, y + 1))
+    def fault(model: Model) -> None:
+        last = adapter.axes(model).layer_order[-1]
+        after(part(model, f"layers.{last}.mlp.up_proj"), lambda _, y: torch.nextafter(y, y + 1))
 
     result = level("forward", folders(model_type, head), fault)
     assert result.status == "fail"
@@ -106,16 +104,16 @@ def test_one_operation_off_by_one_ulp(folders, model_type: str, head: str) -> No
 
 
 def test_eps_times_ten(folders) -> None:
-    def fault(model: nn.Module) -> None:
-        model.layers[0].attn_norm.eps = 1e-4
+    def fault(model: Model) -> None:
+        part(model, "layers.0.attn_norm").eps = 1e-4
 
     result = level("forward", folders("bert", "mlm"), fault)
     assert all("layers.0.attn_norm" in place and "itself" in place for place in places(result))
 
 
 def test_head_patched(folders) -> None:
-    def fault(model: nn.Module) -> None:
-        after(model.head.out, lambda y: -y)
+    def fault(model: Model) -> None:
+        after(part(model, "head.out"), lambda _, y: -y)
 
     result = level("forward", folders("albert", "seqcls"), fault)
     assert all("head.out" in place for place in places(result))
@@ -124,13 +122,9 @@ def test_head_patched(folders) -> None:
 @pytest.mark.parametrize(("model_type", "head"), CELLS)
 def test_a_gradient_that_is_lost(folders, model_type: str, head: str) -> None:
     """Outputs stay the same, one parameter no longer learns."""
-
-    def fault(model: nn.Module) -> None:
-        model.layers[0].attn.v_proj.weight.requires_grad_(False)
-
     folder = folders(model_type, head)
-    assert level("forward", folder, fault).status == "pass"
-    result = level("gradients", folder, fault)
+    assert level("forward", folder, KINDS["gradient-lost"]).status == "pass"
+    result = level("gradients", folder, KINDS["gradient-lost"])
     assert result.status == "fail"
     assert "layers.0.attn.v_proj.weight (max abs diff = inf)" in "\n".join(result.lines())
 
@@ -139,8 +133,9 @@ def test_a_gradient_that_is_lost(folders, model_type: str, head: str) -> None:
 def test_another_dropout(folders, model_type: str, head: str) -> None:
     """Only the backward with dropout sees it."""
 
-    def fault(model: nn.Module) -> None:
-        model.layers[0].mlp_dropout.p = 0.3
+    def fault(model: Model) -> None:
+        dropouts = [m for m in part(model, "layers.0").modules() if isinstance(m, nn.Dropout)]
+        dropouts[-1].p = 0.3
 
     result = level("gradients", folders(model_type, head), fault)
     assert {check.case for check in result.failures} == {"dropout on, same seed"}

@@ -1,8 +1,9 @@
-"""What causal attention needs to know: heads, windows, scales, rotary positions. Part of `ModelConfig`."""
+"""Rotary positions, as `AttentionConfig` holds them."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Literal
 
 RopeType = Literal["default", "linear", "dynamic", "yarn", "longrope", "by-wavelength", "proportional"]
@@ -37,29 +38,13 @@ class RopeConfig:
     high_freq_factor: float | None = None
     proportion: float = 1.0
     """`proportional`: how much of the head is turned."""
+    float32: bool = False
+    """Queries and keys are rotated in float32 and cast back, each twice on the way in (ModernBERT)."""
 
+    def __hash__(self) -> int:
+        return self._hash
 
-@dataclass(frozen=True, kw_only=True)
-class CausalConfig:
-    """Self-attention that looks at earlier tokens only."""
-
-    num_key_value_heads: int
-    """Each serves `num_attention_heads / num_key_value_heads` query heads that stand side by side."""
-    head_dim: int
-    scales: tuple[float, ...]
-    """What scores are multiplied by, a layer each."""
-    windows: tuple[int | None, ...]
-    """How many tokens a token sees, itself included, a layer each; None for all."""
-    rope: RopeConfig | None = None
-    fused: bool = False
-    """One `qkv_proj` instead of three projections."""
-    qkv_bias: bool = False
-    out_bias: bool = False
-    qk_norm: bool = False
-    """Queries and keys are normalised over the width of a head."""
-    softmax: Literal["own", "float32"] = "float32"
-    """The dtype of a softmax that is written out: the scores' own, or float32."""
-    split_at_jumps: bool = False
-    """Without a mask, jumps in `position_ids` are the ends of texts packed into one row."""
-    upcast: bool = False
-    """Scores are always written out and computed in float32, scaled inside the product."""
+    @cached_property
+    def _hash(self) -> int:
+        """Made once: layers look their angles up by it."""
+        return hash(tuple(getattr(self, field.name) for field in fields(self)))

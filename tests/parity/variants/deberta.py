@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from biject.families import HEADS
-from biject.verify.variant import Variant, variants_of
+from parity.variants.variant import Variant, variants_of
 
 _OWN: dict[str, Any] = {"share_att_key": False}
 _POSITION_TYPES: dict[str, Any] = {

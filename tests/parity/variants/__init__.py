@@ -1,41 +1,25 @@
-"""The configuration variants that parity is shown for, beside the families × heads grid of tiny models."""
+"""Configuration variants that parity is shown for, beside the families × heads grid of tiny models."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from biject.config.activations import ACTIVATIONS
 from biject.families import HEADS
-from biject.verify.variant import Variant, variants_of
-from biject.verify.variants_deberta import deberta_variants
-from biject.verify.variants_decoders import decoder_variants
+from parity.variants.deberta import deberta_variants
+from parity.variants.decoders import decoder_variants
+from parity.variants.modernbert import modernbert_variants
+from parity.variants.variant import Variant, variants_of
 
-__all__ = ["ACTIVATIONS", "KNOWN_HF_CRASHES", "VARIANTS", "Crash", "Variant"]
+__all__ = ["KNOWN_HF_CRASHES", "VARIANTS", "Crash", "Variant"]
 
 ROBERTAS = ("roberta", "xlm-roberta", "camembert")
 BERT_LIKE = ("bert", "roberta", "xlm-roberta", "camembert", "albert", "electra", "deberta-v2")
-# transformers 5.23 ACT2FN, without `prelu` and `xielu`, whose parameters have no place in these families'
-# files.
-ACTIVATIONS = (
-    *("gelu", "gelu_10", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "gelu_python_tanh"),
-    *(
-        "gelu_accurate",
-        "hardswish",
-        "laplace",
-        "leaky_relu",
-        "linear",
-        "mish",
-        "quick_gelu",
-        "relu",
-        "relu2",
-        "relu6",
-    ),
-    *("sigmoid", "silu", "sqrtsoftplus", "swish", "tanh"),
-)
 
 
 def _activations() -> list[Variant]:
     all_of_them = (("bert", "hidden_act"), ("distilbert", "activation"), ("albert", "hidden_act"))
-    pairs = [(model_type, key, act) for model_type, key in all_of_them for act in ACTIVATIONS]
+    pairs = [(model_type, key, act) for model_type, key in all_of_them for act in sorted(ACTIVATIONS)]
     for model_type in (*ROBERTAS, "electra", "deberta-v2"):  # the same module, so a few will do
         pairs += [(model_type, "hidden_act", act) for act in ("relu", "gelu_new", "silu")]
     return [
@@ -133,6 +117,7 @@ VARIANTS: tuple[Variant, ...] = (
     *_distilbert(),
     *deberta_variants(),
     *decoder_variants(),
+    *modernbert_variants(),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from biject.families import CAUSAL_HEADS
-from biject.verify.variant import Variant, variants_of
+from parity.variants.variant import Variant, variants_of
 
 _LLAMAS = ("llama", "mistral", "qwen2", "qwen3")
 _LM = ("causal",)

@@ -1,4 +1,4 @@
-"""What a configuration variant is; `variants` and `variants_deberta` list them."""
+"""What a configuration variant is; the other files of this package list them."""
 
 from __future__ import annotations
 

@@ -1,57 +1,65 @@
-"""The memory of a text that grows: keys and values of earlier tokens, in buffers made once."""
+"""Keys and values of a text that grows, in buffers made once."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor
 
-from biject.config.model import ModelConfig
+from biject.nn.plan import AttentionModule
 
 _ROOM = 2
 """A buffer with a window holds this many windows, so that it is seldom moved."""
 
 
-class Memory:
-    """Keys and values of every layer; what `CausalCall.memory` is while a text is generated.
+class KVCache:
+    """Keys and values of every layer; what `BatchPlan.cache` is while a text is generated.
 
     A layer with a window of W tokens keeps the last W − 1 only, as no later token sees more; its buffer does
     not grow with the text. What `update` gives has the lengths of HF's `DynamicCache` (transformers 5.23,
     cache_utils.py), since the bits of attention depend on them.
 
     Args:
-        config: the model's; it is causal.
+        attentions: the layers' attention modules, all causal.
         batch: how many texts.
-        length: the most tokens that are ever remembered.
+        length: the most tokens that are ever kept.
         dtype: of keys and values.
         device: where the buffers are.
     """
 
     def __init__(
-        self, config: ModelConfig, *, batch: int, length: int, dtype: torch.dtype, device: torch.device
+        self,
+        attentions: Iterable[AttentionModule],
+        *,
+        batch: int,
+        length: int,
+        dtype: torch.dtype,
+        device: torch.device,
     ) -> None:
-        assert config.causal is not None
         self.length = length
-        self._layers = []
-        for window in config.causal.windows:
-            room = length if window is None else min(length, _ROOM * window)
-            shape = (2, batch, config.causal.num_key_value_heads, room, config.causal.head_dim)
-            self._layers.append(_Buffer(torch.empty(shape, dtype=dtype, device=device), window))
+        self._buffers: dict[AttentionModule, _Buffer] = {}
+        for attention in attentions:
+            spec = attention.spec
+            room = length if spec.window is None else min(length, _ROOM * spec.window)
+            shape = (2, batch, spec.num_key_value_heads, room, spec.head_dim)
+            self._buffers[attention] = _Buffer(torch.empty(shape, dtype=dtype, device=device), spec.window)
 
     @property
     def num_bytes(self) -> int:
         """What the buffers take."""
-        return sum(layer.both.nbytes for layer in self._layers)
+        return sum(buffer.both.nbytes for buffer in self._buffers.values())
 
-    def update(self, layer: int, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
-        """Remember those of this call; give all that this layer looks at, (B, G, S, E) each.
+    def update(self, attention: AttentionModule, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep those of this call; give all that this layer looks at, (B, G, S, E) each.
 
         Views of the buffers: good until the next update.
         """
-        return self._layers[layer].update(k_BGLE, v_BGLE)
+        return self._buffers[attention].update(k_BGLE, v_BGLE)
 
 
 class _Buffer:
-    """One layer's keys and values: (2, B, G, room, E), of which `begin` to `end` are remembered."""
+    """One layer's keys and values: (2, B, G, room, E), of which `begin` to `end` are kept."""
 
     def __init__(self, both: Tensor, window: int | None) -> None:
         self.both, self.begin, self.end = both, 0, 0
@@ -61,7 +69,7 @@ class _Buffer:
         new, room = k_BGLE.shape[2], self.both.shape[3]
         if self.end + new > room:
             if self.keep is None:
-                raise IndexError(f"{self.end} + {new} tokens do not fit a memory of {room}")
+                raise IndexError(f"{self.end} + {new} tokens do not fit a cache of {room}")
             if self.end - self.begin + new > room:
                 return self._outgrown(k_BGLE, v_BGLE, self.keep)
             kept = self.both[:, :, :, self.begin : self.end].clone()  # may overlap with where it goes

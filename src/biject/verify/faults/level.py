@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from biject.checkpoint.source import Source
-from biject.verify.faults.code_faults import CODE_FAULTS, inject_code
 from biject.verify.faults.file_faults import FILE_FAULTS
 from biject.verify.faults.outcome import Outcome
 from biject.verify.faults.plant_files import CASES, plant_files
 from biject.verify.levels.changes import same_head
 from biject.verify.report import Check
+from biject.verify.run import run_level
 from biject.verify.subject import Subject
 
 LIGHT_BYTES = 256 * 2**20
@@ -26,9 +26,7 @@ def faults(subject: Subject) -> list[Check]:
         f"{outcome.kind} ({outcome.detail})" for outcome in outcomes if outcome.status == "does not apply"
     ]
     if left:
-        checks.append(
-            Check(name=f"{len(left)} faults have no place here:", passed=True, detail="; ".join(left))
-        )
+        checks.append(Check(name=f"{len(left)} faults do not apply:", passed=True, detail="; ".join(left)))
     return checks + _note(subject)
 
 
@@ -39,10 +37,7 @@ def run_faults(subject: Subject) -> tuple[Check, list[Outcome]]:
     if not control.passed:
         return control, []
     kinds = FILE_FAULTS if not _is_large(subject) else tuple(fault for fault in FILE_FAULTS if fault.light)
-    own = Subject(subject.folder)
-    own.loaded, own.ours = subject.loaded, subject.ours
-    own.cases = [case for case in subject.cases if case.name in CASES]
-    return control, [*plant_files(kinds, subject, against), *inject_code(CODE_FAULTS, own)]
+    return control, list(plant_files(kinds, subject, against))
 
 
 def _against(subject: Subject) -> Path:
@@ -62,13 +57,11 @@ def _differs(source: Source, export: Source) -> bool:
 
 def _control(subject: Subject, against: Path) -> Check:
     """The levels that catch faults have nothing to catch in the undamaged export."""
-    from biject.verify.export import run_level  # which knows this level, too
-
     good = Subject(subject.folder, source=against)
-    good.loaded, good.ours = subject.loaded, subject.ours
+    good.loaded = subject.loaded
     good.cases = [case for case in subject.cases if case.name in CASES]
     good.their_source(class_name=good.named_class)
-    results = [run_level(name, good) for name in (*CONTROLS, "forward", "gradients")]
+    results = [run_level(name, good) for name in CONTROLS]
     if against != subject.folder:
         good.their_source(class_name=good.named_class)  # every damaged copy is compared with it
     failed = [result.name for result in results if result.status != "pass"]
@@ -84,7 +77,7 @@ def _check(outcome: Outcome) -> Check:
     detail = f"({outcome.planted}) {word} by {', '.join(outcome.levels)}: {outcome.detail}"
     if outcome.status != "caught":
         detail = f"({outcome.planted}) {outcome.detail}"
-    return Check(name=f"{outcome.place} {outcome.kind}", passed=outcome.status == "caught", detail=detail)
+    return Check(name=outcome.kind, passed=outcome.status == "caught", detail=detail)
 
 
 def _is_large(subject: Subject) -> bool:

@@ -1,0 +1,146 @@
+"""What a layer is built from: norms, attention, MLP. Each config type has its module in `nn/registry.py`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from biject.config.rope import RopeConfig
+
+NormKind = Literal["layer", "rms", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class NormConfig:
+    """A norm over the last dimension; `none` is the identity."""
+
+    kind: NormKind
+    eps: float = 0.0
+    bias: bool = True
+    """`layer`: a bias is added."""
+
+
+class MaskKind(NamedTuple):
+    """Which keys a query may see, beside those that are padding: layers of one kind share their masks."""
+
+    causal: bool
+    window: int | None
+    mask_queries: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionSpec:
+    """What an attention kernel has to know."""
+
+    num_heads: int
+    num_key_value_heads: int
+    """Each serves `num_heads / num_key_value_heads` query heads that stand side by side."""
+    head_dim: int
+    scale: float
+    """What scores are multiplied by."""
+    causal: bool = False
+    window: int | None = None
+    """Causal: how many tokens a token sees, itself included. Else: how far it sees, to each side."""
+    mask_queries: bool = False
+    """Padding tokens see nothing either (DeBERTa)."""
+    dropout: float = 0.0
+    softmax: Literal["own", "float32"] = "own"
+    """The dtype of a softmax that is written out: the scores' own, or float32."""
+    upcast: bool = False
+    """Scores are always written out and computed in float32, scaled inside the product."""
+
+    @property
+    def mask_kind(self) -> MaskKind:
+        """What its masks depend on."""
+        return MaskKind(self.causal, self.window, self.mask_queries)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RelativeConfig:
+    """Disentangled attention's relative positions (He et al. 2021, arXiv:2006.03654, section 3)."""
+
+    content_to_position: bool
+    position_to_content: bool
+    enabled: bool
+    """False: the terms only change the scale of the scores, there is no table."""
+    share_keys: bool
+    """Position terms use the content's query and key projections."""
+    buckets: int
+    """Log buckets, or ≤ 0 for none."""
+    max_distance: int
+    norm: NormConfig
+    """Over the table."""
+    dropout: float
+
+    @property
+    def span(self) -> int:
+        """Half the rows of the table."""
+        return self.buckets if self.buckets > 0 else self.max_distance
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionConfig:
+    """Multi-head self-attention; the parts that a model lacks are None or False."""
+
+    hidden_size: int
+    spec: AttentionSpec
+    fused: bool = False
+    """One `qkv_proj` instead of three projections."""
+    qkv_bias: bool = True
+    out_bias: bool = True
+    transposed: bool = False
+    """Matrices are stored (in, out)."""
+    qk_norm: NormConfig | None = None
+    """Queries and keys are normalised over the width of a head."""
+    rope: RopeConfig | None = None
+    relative: RelativeConfig | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MLPConfig:
+    """Up, activation, down; with a gate, the activated gate multiplies the way up."""
+
+    hidden_size: int
+    intermediate_size: int
+    act: str
+    gate: Literal["none", "separate", "fused"] = "none"
+    """`fused`: one `gate_up_proj`, the gate first."""
+    bias: bool = True
+    transposed: bool = False
+    """Matrices are stored (in, out)."""
+    dropout: float = 0.0
+    """Before the way down."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvConfig:
+    """A convolution over a layer's input, added to its output (DeBERTa-v2 xlarge, first layer)."""
+
+    kernel_size: int
+    groups: int
+    act: str
+    dropout: float
+    norm: NormConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerConfig:
+    """Attention and MLP, each with its norm, dropout and residual.
+
+    `attention` and `mlp` are configs of any type that has a module in `nn/registry.py`.
+    """
+
+    hidden_size: int
+    attention: Any
+    mlp: Any
+    attn_norm: NormConfig
+    mlp_norm: NormConfig
+    placement: Literal["pre", "post"]
+    """Norms stand before attention and MLP, or after each one's residual."""
+    attn_dropout: float = 0.0
+    mlp_dropout: float = 0.0
+    mlp_chunk_size: int = 0
+    """HF's `chunk_size_feed_forward`: columns given to the MLP at a time, 0 for all."""
+    mlp_chunk_norm: bool = False
+    """Whether residual and norm after the MLP are computed chunk by chunk, too."""
+    conv: ConvConfig | None = None

@@ -1,0 +1,240 @@
+"""ModernBERT (Warner et al. 2024). Source: transformers 5.23, models/modernbert/modeling_modernbert.py.
+
+Pre-norm layers with fused matrices, rotary positions computed in float32, and two kinds of attention in turn:
+over all tokens, and over a window to both sides with a rotary base of its own. The first layer's attention
+has no norm, every head but the base has a dense layer and a norm before its output.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from biject.config.checks import activation, anything, boolean, choice, integer, number, probability
+from biject.config.common import COMMON
+from biject.config.heads import DenseConfig, VocabHeadConfig
+from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, MLPConfig, NormConfig
+from biject.config.model import EmbeddingConfig, ModelConfig
+from biject.config.rope import RopeConfig
+from biject.config.table import ConfigTable, Const, Inert, Key
+from biject.errors import ConfigError
+from biject.families._encoder import Values, check_sizes, encoder
+from biject.families._encoder_heads import encoder_head, encoder_heads
+from biject.families._family import Family
+from biject.families._rope import rope
+from biject.weights.rules import Slots, embed, head, join, layers, linear, norm, output_matrix, rms, tensor
+
+_BASES = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
+"""Kinds of attention, and what older files call each one's rotary base."""
+
+
+def _norm(v: Values, memory: str, disk: str) -> Slots:
+    return norm(memory, disk) if v["norm_bias"] else rms(memory, disk)
+
+
+def backbone(v: Values) -> Slots:
+    """The transformer."""
+    count, bias, mlp_bias = v["num_hidden_layers"], v["attention_bias"], v["mlp_bias"]
+    return join(
+        embed("embed.tokens", "embeddings.tok_embeddings"),
+        _norm(v, "embed_norm", "embeddings.norm"),
+        *(_norm(v, f"layers.{i}.attn_norm", f"layers.{i}.attn_norm") for i in range(1, count)),
+        layers(
+            [f"layers.{i}" for i in range(count)],
+            linear("attn.qkv_proj", "attn.Wqkv", bias=bias),
+            linear("attn.o_proj", "attn.Wo", bias=bias),
+            _norm(v, "mlp_norm", "mlp_norm"),
+            linear("mlp.gate_up_proj", "mlp.Wi", bias=mlp_bias),
+            linear("mlp.down_proj", "mlp.Wo", bias=mlp_bias),
+        ),
+        _norm(v, "final_norm", "final_norm"),
+    )
+
+
+def dense(v: Values) -> Slots:
+    """What every head has before its output."""
+    bias = v["classifier_bias"]
+    return head(linear("head.dense", "head.dense", bias=bias), _norm(v, "head.norm", "head.norm"))
+
+
+def mlm(v: Values) -> Slots:
+    """The masked-LM head."""
+    return join(
+        dense(v),
+        output_matrix("head.decoder.weight", "decoder.weight", tied_to="embed.tokens.weight"),
+        head(tensor("head.decoder.bias", "decoder.bias")) if v["decoder_bias"] else (),
+    )
+
+
+def layer_types(v: Values) -> list[str]:
+    """The kind of attention of each layer: as listed, else every n-th one over all tokens."""
+    count, listed, every = v["num_hidden_layers"], v["layer_types"], v["global_attn_every_n_layers"]
+    if listed is None:
+        return ["sliding_attention" if i % every else "full_attention" for i in range(count)]
+    if not isinstance(listed, list | tuple) or len(listed) != count or not set(listed) <= set(_BASES):
+        raise ConfigError(
+            f"config.json: `layer_types` should name {' or '.join(_BASES)} for each of {count} layers."
+        )
+    return list(listed)
+
+
+def rope_of(v: Values, kind: str) -> RopeConfig:
+    """Rotary positions of one kind of attention; `rope_scaling` is for both."""
+    nested = v["rope_parameters"] or {}
+    given = (nested.get(kind) if isinstance(nested, dict) else nested) or {"rope_type": "default"}
+    if not isinstance(given, dict):
+        raise ConfigError(
+            "config.json: `rope_parameters` should be an object by kind of attention: "
+            + ", ".join(_BASES)
+            + "."
+        )
+    flat = {"rope_theta": v[_BASES[kind]], **given, **(v["rope_scaling"] or {})}
+    values = {**v, "rope_parameters": flat, "rope_scaling": None, "rope_theta": flat["rope_theta"]}
+    return replace(rope(values, head_dim=v["hidden_size"] // v["num_attention_heads"]), float32=True)
+
+
+def _layer(v: Values, kind: str, attn_norm: NormConfig, mlp_norm: NormConfig) -> LayerConfig:
+    width, heads = v["hidden_size"], v["num_attention_heads"]
+    spec = AttentionSpec(
+        num_heads=heads,
+        num_key_value_heads=heads,
+        head_dim=width // heads,
+        scale=(width // heads) ** -0.5,
+        window=v["local_attention"] // 2 if kind == "sliding_attention" else None,
+        dropout=v["attention_dropout"],
+        softmax="float32",
+    )
+    bias: dict[str, Any] = {"qkv_bias": v["attention_bias"], "out_bias": v["attention_bias"]}
+    return LayerConfig(
+        hidden_size=width,
+        attention=AttentionConfig(hidden_size=width, spec=spec, fused=True, rope=rope_of(v, kind), **bias),
+        mlp=MLPConfig(
+            hidden_size=width,
+            intermediate_size=v["intermediate_size"],
+            act=v["hidden_act"],
+            gate="fused",
+            bias=v["mlp_bias"],
+            dropout=v["mlp_dropout"],
+        ),
+        attn_norm=attn_norm,
+        mlp_norm=mlp_norm,
+        placement="pre",
+        attn_dropout=v["attention_dropout"],
+    )
+
+
+def build(v: Values, name: str) -> ModelConfig:
+    """The modules' config."""
+    check_sizes(v)
+    one = NormConfig(kind="layer", eps=v["norm_eps"], bias=v["norm_bias"])
+    first = [NormConfig(kind="none")] + [one] * (v["num_hidden_layers"] - 1)
+    before = DenseConfig(
+        size=v["hidden_size"], act=v["classifier_activation"], bias=v["classifier_bias"], norm=one
+    )
+    return encoder(
+        v,
+        layers=[_layer(v, kind, norm, one) for kind, norm in zip(layer_types(v), first, strict=True)],
+        embedding=EmbeddingConfig(
+            size=v["hidden_size"],
+            max_position_embeddings=v["max_position_embeddings"],
+            norm=one,
+            dropout=v["embedding_dropout"],
+        ),
+        final_norm=one,
+        head=encoder_head(
+            v,
+            name,
+            dropout=v["classifier_dropout"],
+            mlm=VocabHeadConfig(
+                num_labels=v["vocab_size"], dense=before, out_bias=v["decoder_bias"], float32_loss=True
+            ),
+            qa_dropout=v["classifier_dropout"],
+            row_dense=before,
+            dense=before,
+            pooling="first" if v["classifier_pooling"] == "cls" else "mean",
+        ),
+    )
+
+
+FAMILY = Family(
+    model_type="modernbert",
+    prefix="model",
+    config=ConfigTable(
+        COMMON,
+        Key("vocab_size", "vocab_size", integer(1), 50368),
+        Key("hidden_size", "hidden_size", integer(1), 768),
+        Key("intermediate_size", "intermediate_size", integer(1), 1152),
+        Key("num_hidden_layers", "num_hidden_layers", integer(1), 22),
+        Key("num_attention_heads", "num_attention_heads", integer(1), 12),
+        Key("hidden_activation", "hidden_act", activation, "gelu"),
+        Key("max_position_embeddings", "max_position_embeddings", integer(1), 8192),
+        Key("norm_eps", "norm_eps", number(0.0), 1e-5),
+        Key("norm_bias", "norm_bias", boolean, False),
+        Key("pad_token_id", "pad_token_id", integer(0, none=True), 50283),
+        Key("attention_bias", "attention_bias", boolean, False),
+        Key("attention_dropout", "attention_dropout", probability(), 0.0),
+        Key("layer_types", "layer_types", anything, None),
+        Key("global_attn_every_n_layers", "global_attn_every_n_layers", integer(1), 3),
+        Key("local_attention", "local_attention", integer(0), 128),
+        Key("rope_parameters", "rope_parameters", anything, None),
+        Key("rope_scaling", "rope_scaling", anything, None),
+        Key("global_rope_theta", "global_rope_theta", number(0.0), 160000.0),
+        Key("local_rope_theta", "local_rope_theta", number(0.0), 10000.0),
+        Key("partial_rotary_factor", "partial_rotary_factor", number(0.0, 1.0, none=True), None),
+        Key("original_max_position_embeddings", "original_positions", integer(1, none=True), None),
+        Key("embedding_dropout", "embedding_dropout", probability(), 0.0),
+        Key("mlp_bias", "mlp_bias", boolean, False),
+        Key("mlp_dropout", "mlp_dropout", probability(), 0.0),
+        Key("decoder_bias", "decoder_bias", boolean, True),
+        Key("classifier_pooling", "classifier_pooling", choice("cls", "mean"), "cls"),
+        Key("classifier_dropout", "classifier_dropout", probability(), 0.0),
+        Key("classifier_bias", "classifier_bias", boolean, False),
+        Key("classifier_activation", "classifier_activation", activation, "gelu"),
+        Const("sparse_prediction", (False, None), "logits of masked tokens only are not computed"),
+        Inert(
+            (
+                "initializer_cutoff_factor",
+                "deterministic_flash_attn",
+                "sparse_pred_ignore_index",
+                "reference_compile",
+                "repad_logits_with_grad",
+                "layer_norm_eps",
+                "chunk_size_feed_forward",
+            )
+        ),
+    ),
+    build=build,
+    heads=encoder_heads(
+        "ModernBert",
+        backbone,
+        mlm=mlm,
+        dense=dense,
+        qa="classifier",
+    ),
+    tiny={
+        "vocab_size": 384,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 4,
+        "max_position_embeddings": 64,
+        "local_attention": 8,
+        "pad_token_id": 0,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "cls_token_id": 1,
+        "sep_token_id": 2,
+        "attention_dropout": 0.1,
+        "embedding_dropout": 0.1,
+        "mlp_dropout": 0.1,
+        "classifier_dropout": 0.1,
+    },
+    base={
+        "vocab_size": 50368,
+        "hidden_size": 768,
+        "intermediate_size": 1152,
+        "num_hidden_layers": 22,
+        "num_attention_heads": 12,
+        "max_position_embeddings": 8192,
+    },
+)

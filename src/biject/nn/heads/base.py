@@ -1,0 +1,101 @@
+"""What all heads have, and the base model's: no head."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from biject.config.heads import BaseHeadConfig, DenseConfig, HeadConfig
+from biject.config.model import ModelConfig
+from biject.errors import InputError
+from biject.nn.activations import activation
+from biject.nn.batch import Batch, HeadRequest, HeadRows
+from biject.nn.layout import Layout
+from biject.nn.modules import Linear, make_norm
+from biject.nn.output import ModelOutput
+from biject.nn.plan import BatchPlan
+from biject.nn.rowwise import RowOp, row_ops
+
+IGNORED = -100
+"""Labels with this value take no part in a loss."""
+
+
+class Head(nn.Module):
+    """The last module: rows of the last layer in, a `ModelOutput` out.
+
+    Subclasses say which rows they read (`rows`) before the layers run, and compute them afterwards.
+    """
+
+    output_matrix: nn.Linear | None = None
+    """The linear over the vocabulary of a language model: it may hold the token table."""
+
+    def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
+        super().__init__()
+        self.config, self.pad_token_id = head, config.pad_token_id
+
+    def rows(self, batch: Batch, request: HeadRequest, *, packed: bool) -> HeadRows:
+        """Which rows of the grid are read; `packed`: leaving out the others saves something.
+
+        Raises:
+            InputError: the request is not for this head.
+        """
+        if request.logits_at is not None:
+            raise InputError("`logits_at` is for heads over a vocabulary; this one gives all its logits.")
+        return HeadRows()
+
+    def row_kernels(self) -> frozenset[RowOp] | None:
+        """What packed rows go through here; None if that is not known.
+
+        Nothing, where a head gives its linears HF's own rows.
+        """
+        return frozenset()
+
+    def forward(self, x_TD: Tensor, plan: BatchPlan) -> ModelOutput:
+        raise NotImplementedError
+
+
+class Dense(nn.Module):
+    """Mix-in: the linear, activation and norm before the output, as `dense` and `norm` of the head itself."""
+
+    def add_dense(self, hidden_size: int, config: DenseConfig | None) -> int:
+        """Make them, and give the width of what comes out."""
+        self.dense_config = config
+        if config is None:
+            return hidden_size
+        self.dense = Linear(hidden_size, config.size, bias=config.bias)
+        self.act = activation(config.act)
+        self.norm = make_norm(config.norm, config.size)
+        return config.size
+
+    def features(self, x: Tensor) -> Tensor:
+        """The output's inputs: (…, D) → (…, width)."""
+        if self.dense_config is None:
+            return x
+        out: Tensor = self.norm(self.act(self.dense(x)))
+        return out
+
+    def dense_ops(self, *more: nn.Module) -> frozenset[RowOp] | None:
+        """What rows go through, here and in further modules."""
+        if self.dense_config is None:
+            return row_ops(more)
+        ops = row_ops((self.dense, self.norm, *more))
+        act = RowOp("activation", self.dense_config.act, self.dense_config.size)
+        return None if ops is None else ops | {act}
+
+
+class BaseHead(Head):
+    """Hidden states, and the first row through the pooler where the file has one."""
+
+    def __init__(self, config: ModelConfig, head: BaseHeadConfig) -> None:
+        super().__init__(config, head)
+        self.pooler = Linear(config.hidden_size, config.hidden_size) if head.pooler else None
+
+    def forward(self, x_TD: Tensor, plan: BatchPlan) -> ModelOutput:
+        pooled = None if self.pooler is None else pool(self.pooler, x_TD, plan.layout)
+        return ModelOutput(last_hidden_state=plan.layout.grid(x_TD), pooler_output=pooled)
+
+
+def pool(pooler: nn.Module | None, x_TD: Tensor, layout: Layout) -> Tensor:
+    """The first row of each text, through BERT's pooler where there is one: (T, D) → (B, D)."""
+    first_BD = layout.first(x_TD)
+    return first_BD if pooler is None else torch.tanh(pooler(first_BD))

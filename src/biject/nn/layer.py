@@ -1,0 +1,68 @@
+"""A layer: attention and MLP, each with norm, dropout and residual."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from biject.config.layers import LayerConfig
+from biject.nn.conv import ConvLayer
+from biject.nn.mlp import in_chunks
+from biject.nn.modules import make_norm
+from biject.nn.plan import BatchPlan
+from biject.nn.registry import build
+from biject.nn.rowwise import RowOp
+
+
+class Layer(nn.Module):
+    """Norms stand before attention and MLP, or after each one's residual.
+
+    Shape: (T, D) → (T, D), or the rows that the plan's layout needs.
+    Source: transformers 5.23, modeling_bert.py (BertLayer), modeling_llama.py (LlamaDecoderLayer),
+    modeling_gpt2.py (GPT2Block).
+    """
+
+    attn: nn.Module
+    attn_norm: nn.Module
+    mlp: nn.Module
+    mlp_norm: nn.Module
+
+    def __init__(self, config: LayerConfig) -> None:
+        super().__init__()
+        pre = config.placement == "pre"
+        self.pre, self.chunk_size, self.chunk_norm = pre, config.mlp_chunk_size, config.mlp_chunk_norm
+        parts = {
+            "attn": build(config.attention),
+            "attn_norm": make_norm(config.attn_norm, config.hidden_size),
+            "mlp": build(config.mlp),
+            "mlp_norm": make_norm(config.mlp_norm, config.hidden_size),
+        }
+        for name in ("attn_norm", "attn", "mlp_norm", "mlp") if pre else parts:  # in the order they run
+            self.add_module(name, parts[name])
+        self.attn_dropout = nn.Dropout(config.attn_dropout)
+        self.mlp_dropout = nn.Dropout(config.mlp_dropout)
+        self.conv = ConvLayer(config.conv, config.hidden_size) if config.conv else None
+
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """Only those of its parts."""
+        return ()
+
+    def forward(self, x_TD: Tensor, plan: BatchPlan) -> Tensor:
+        if self.pre:
+            attended_TD = self.attn_dropout(self.attn(self.attn_norm(x_TD), plan))
+            x_TD = plan.layout.queries(x_TD) + attended_TD
+            return x_TD + self._mlp(self.mlp_norm(x_TD))
+        attended_TD = self.attn_dropout(self.attn(x_TD, plan))
+        input_TD, x_TD = x_TD, self.attn_norm(attended_TD + plan.layout.queries(x_TD))
+        if self.chunk_norm:
+            x_TD = in_chunks(self._mlp_block, x_TD, plan.layout, self.chunk_size)
+        else:
+            x_TD = self.mlp_norm(in_chunks(self._mlp, x_TD, plan.layout, self.chunk_size) + x_TD)
+        return x_TD if self.conv is None else self.conv(input_TD, x_TD, plan.layout)
+
+    def _mlp(self, x_TD: Tensor) -> Tensor:
+        out_TD: Tensor = self.mlp_dropout(self.mlp(x_TD))
+        return out_TD
+
+    def _mlp_block(self, x_TD: Tensor) -> Tensor:
+        out_TD: Tensor = self.mlp_norm(self._mlp(x_TD) + x_TD)
+        return out_TD

@@ -1,0 +1,125 @@
+"""What a model holds against what its weight plan and declared adapters know: nothing is lost in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from biject.errors import BijectError, CheckpointError, WeightsError
+from biject.model import Model
+
+T = TypeVar("T")
+_LISTED = 8
+_COMPILED = "_orig_mod."
+"""What `torch.compile(layer)` puts before the names of a layer's parameters."""
+
+
+def bound_parameters(model: Model) -> dict[str, Tensor]:
+    """Every tensor of the weight plan by its memory name, and every declared one of an adapter.
+
+    Raises:
+        WeightsError: the model holds a parameter or persistent buffer that neither of them knows, so that a
+            checkpoint would lose it; or a module that the plan names has gone.
+    """
+    plan = model.provenance.plan
+    held = {name.replace(_COMPILED, ""): value for name, value in model.state_dict(keep_vars=True).items()}
+    known = {binding.memory for binding in (*plan.bindings, *plan.fresh)}
+    known |= {binding.memory for bindings in plan.adapters.values() for binding in bindings}
+    missing = sorted(known - held.keys())
+    if missing:
+        raise WeightsError(
+            f"The checkpoint's {_names(missing)} cannot be written: the model no longer has them. A module "
+            "was replaced or wrapped: keep its parameters' names, as a subclass does, or unwrap it."
+        )
+    tied = {id(held[name]) for name in known}
+    strange = [name for name, tensor in held.items() if name not in known and id(tensor) not in tied]
+    if strange:
+        raise WeightsError(
+            f"{_names(strange)}: neither the checkpoint nor a declared adapter knows such a tensor, so that "
+            "saving would lose it. Declare it with model.declare_adapter(name, [its names]), or remove it."
+        )
+    return {name: tensor for name, tensor in held.items() if name in known}
+
+
+def is_sharded(model: Model) -> bool:
+    """Whether parameters are spread over ranks (`fully_shard`)."""
+    return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
+
+
+def full_tensor(tensor: Tensor) -> Tensor:
+    """The whole of a tensor; of one that is spread over ranks, gathered: all ranks have to call this."""
+    tensor = tensor.detach()
+    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole
+
+
+def on_first_rank(model: Model, action: Callable[[], T]) -> T:
+    """`action()`, of a sharded model on the first rank alone; all get its result, or fail if it fails.
+
+    Raises:
+        CheckpointError: what went wrong there.
+    """
+    if not is_sharded(model):
+        return action()
+    import torch.distributed as dist
+
+    found: list[T | BijectError | None] = [None]
+    if dist.get_rank() == 0:
+        try:
+            found = [action()]
+        except BijectError as error:
+            found = [error]
+    dist.broadcast_object_list(found)
+    if isinstance(found[0], BijectError):
+        raise found[0]
+    return found[0]  # type: ignore[return-value]
+
+
+def adapter_file(name: str) -> str:
+    """Where in a folder the declared parameters of an adapter stand."""
+    return f"adapters/{name}/adapter_model.safetensors"
+
+
+def adapter_files(model: Model, values: Mapping[str, Tensor]) -> dict[str, bytes]:
+    """The files of all declared adapters, from their parameters' values by memory name."""
+    return {
+        adapter_file(name): save({b.disk[0]: values[b.memory].cpu().contiguous() for b in bindings})
+        for name, bindings in model.provenance.plan.adapters.items()
+        if bindings
+    }
+
+
+def read_adapters(model: Model, folder: Path) -> None:
+    """Put the values that a folder holds into the parameters of all declared adapters.
+
+    Raises:
+        CheckpointError: a file, a tensor or a shape is not what the model declares.
+    """
+    for name, bindings in model.provenance.plan.adapters.items():
+        path = folder / adapter_file(name)
+        if not path.is_file():
+            raise CheckpointError(f"{folder} has no {adapter_file(name)}, which the adapter {name!r} needs.")
+        try:
+            stored = load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is damaged: {error}.") from error
+        for binding in bindings:
+            found, parameter = stored.get(binding.disk[0]), model.get_parameter(binding.memory)
+            if found is None or found.shape != parameter.shape:
+                raise CheckpointError(
+                    f"{path}: `{binding.disk[0]}` should be {tuple(parameter.shape)}, found "
+                    f"{'nothing' if found is None else tuple(found.shape)}."
+                )
+            with torch.no_grad():
+                parameter.copy_(found)
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _LISTED} more" if len(names) > _LISTED else ""
+    return ", ".join(f"`{name}`" for name in names[:_LISTED]) + more

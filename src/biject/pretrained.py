@@ -1,0 +1,263 @@
+"""Load, save, resize, generate: what `from_pretrained` returns, above the model itself.
+
+Loading builds the model on the meta device and then places the file's tensors, mapped and not copied,
+checking each shape; nothing is ever initialised that the file should hold.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Unpack, get_args
+
+import torch
+from torch import Tensor, nn
+
+from biject.checkpoint.bytes import DTYPES, tensor_bytes
+from biject.checkpoint.hub import resolve_folder
+from biject.checkpoint.reader import Reader
+from biject.checkpoint.source import Source, open_source
+from biject.errors import ConfigError, WeightsError
+from biject.events import notice
+from biject.identify import Identity, NewHead, identify
+from biject.model import Model, Vocabulary
+from biject.nn.init import initialise
+from biject.nn.kernels import Numerics
+from biject.nn.planner import LayoutName
+from biject.weights.plan import Same
+
+if TYPE_CHECKING:
+    from biject.generate.loop import Streamer
+    from biject.generate.settings import Arguments
+    from biject.generate.stopping import VocabularyLike
+
+
+class PretrainedModel(Model):
+    """What `from_pretrained` returns."""
+
+    def resize_token_embeddings(
+        self, tokens: int | Vocabulary, *, pad_to_multiple_of: int | None = None, mean_resizing: bool = True
+    ) -> None:
+        """Make room for added tokens: `tokens` rows, or as many as a tokenizer needs (it never shrinks then).
+
+        New rows start as HF's do: around the mean of the old ones, or with `mean_resizing=False` from
+        `initializer_range`. Parameters are new objects: build optimizers afterwards. A tokenizer that is
+        given here is what `save_pretrained` writes.
+
+        Raises:
+            InputError: too few rows for the padding token.
+        """
+        from biject.resize import resize
+
+        resize(self, tokens, pad_to_multiple_of=pad_to_multiple_of, mean_resizing=mean_resizing)
+        if not isinstance(tokens, int):
+            self.tokenizer = tokens
+
+    def generate(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        *,
+        tokenizer: VocabularyLike | None = None,
+        seed: int | None = None,
+        generator: torch.Generator | None = None,
+        streamer: Streamer | None = None,
+        **arguments: Unpack[Arguments],
+    ) -> Tensor:
+        """Continue prompts: (B, L) → (B, L + new), the prompts first, texts that ended early filled up.
+
+        What is not given is as generation_config.json says, else as in Hugging Face: 20 tokens, the likeliest
+        each. Greedy texts are HF's; sampled ones, too, on the CPU in float32 with the same seed.
+
+        Args:
+            input_ids: the prompts' ids, padded on the left where their lengths differ.
+            attention_mask: (B, L), nonzero where a token is real; None where all are, or where padding shows
+                by its id.
+            tokenizer: the model's, for `stop_strings`.
+            seed: what draws begin with, as `torch.manual_seed` says; the global generator where left out.
+            generator: one to draw with, instead of `seed`.
+            streamer: told of every token as it comes; HF's streamers will do.
+            arguments: see `biject.generate.settings.Arguments`.
+
+        Raises:
+            InputError: the model has no head for it; a prompt is empty, padded on the right or too long; an
+                argument is unknown, out of range or not supported; logits are NaN.
+        """
+        from biject.generate.loop import generate
+
+        return generate(
+            self,
+            input_ids,
+            attention_mask,
+            arguments,
+            tokenizer=tokenizer,
+            seed=seed,
+            generator=generator,
+            streamer=streamer,
+        )
+
+    def save_pretrained(
+        self, folder: str | Path, *, tokenizer: Vocabulary | None = None, force: bool = False
+    ) -> None:
+        """Write a complete Hugging Face folder: weights, config, tokenizer and assets.
+
+        The tokenizer is the source's, byte for byte, unless tokens were added to `tokenizer` (or to the one
+        that `resize_token_embeddings` was given).
+
+        Raises:
+            CheckpointError: the folder exists (and not `force`), or cannot be written; nothing is
+                left half-done.
+        """
+        from biject.save import save_model
+
+        changed = tokenizer if tokenizer is not None else self.tokenizer
+        files = {} if changed is None else changed.changed_files()
+        save_model(self, Path(folder), force=force, extra=files)
+
+
+def load(
+    path: str | Path,
+    *,
+    head: str = "auto",
+    revision: str | None = None,
+    token: str | None = None,
+    dtype: str | torch.dtype = "auto",
+    device: str | torch.device = "cpu",
+    layout: LayoutName = "packed",
+    numerics: Numerics | None = None,
+    new_head: NewHead | None = None,
+    legacy: bool | None = None,
+) -> PretrainedModel:
+    """Load a checkpoint from a folder or the Hub, in eval mode.
+
+    Args:
+        path: a folder, or a repository on the Hub.
+        head: `auto` (the file's own), `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `rtd`.
+        revision: branch, tag or commit of a repository.
+        token: of the Hub; else `HF_TOKEN` or the one of `hf auth login`.
+        dtype: `auto` keeps the file's; else a torch dtype or its name.
+        device: where the parameters go; on the CPU they stay mapped until touched.
+        layout: `packed` leaves padding out; `padded` computes exactly HF's rows, pads too, so that training
+            with dropout draws HF's random numbers.
+        numerics: `exact` leaves out only what keeps HF's bits; `fast` also what changes rounding. Exact on
+            the CPU and fast elsewhere where left out.
+        new_head: build the head new and random instead of reading it: ``dict(labels=["no", "yes"])``.
+        legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
+
+    Raises:
+        CheckpointError, ConfigError, WeightsError: what is wrong, where, and what to do.
+    """
+    if layout not in get_args(LayoutName):
+        raise ConfigError(f"layout: expected 'packed' or 'padded', found {layout!r}.")
+    if numerics is not None and numerics not in get_args(Numerics):
+        raise ConfigError(f"numerics: expected 'exact' or 'fast', found {numerics!r}.")
+    source = open_source(resolve_folder(path, revision=revision, token=token))
+    reader = Reader(source)
+    identity = identify(
+        source.config,
+        source.tensors,
+        same=_same_in(reader),
+        head=head,
+        legacy=legacy,
+        new_head=new_head,
+        num_elements=sum(info.numel for info in source.tensors.values()),
+        where=str(source.folder),
+    )
+    identity.family.config.warn_unknown(source.config)
+    _tell_carried(identity)
+    model = PretrainedModel(identity, source, _file_dtype(identity, source))
+    model.planner.layout, model.planner.numerics = layout, numerics
+    _place(model, reader, _asked_dtype(dtype) or model.file_dtype, torch.device(device))
+    return model.eval()
+
+
+def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.device) -> None:
+    """Give every parameter its tensor.
+
+    Raises:
+        WeightsError: tensors whose shape or kind the config contradicts; all of them in one message.
+    """
+    faults, plan = [], model.provenance.plan
+    for binding in plan.bindings:
+        tensor, meta = reader.tensor(binding.disk[0]), model.get_parameter(binding.memory)
+        if tensor.shape != meta.shape or not tensor.is_floating_point():
+            faults.append(
+                f"`{binding.disk[0]}` should be floating of shape {tuple(meta.shape)} by config.json, found "
+                f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+            )
+        else:
+            set_parameter(model, binding.memory, tensor.to(device=device, dtype=dtype))
+    if faults:
+        more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
+        raise WeightsError(f"{model.source.folder}: " + "; ".join(faults[:8]) + more + ".")
+    for binding in plan.fresh:
+        made = torch.empty_like(model.get_parameter(binding.memory), dtype=torch.float32, device="cpu")
+        initialise(binding.memory, made, std=model.config.initializer_range)
+        set_parameter(model, binding.memory, made.to(device=device, dtype=dtype))
+    model.tie_weights()
+    left = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    assert not left, f"no tensor for {left}"
+
+
+def set_parameter(model: nn.Module, name: str, value: Tensor) -> None:
+    """Give the module that holds the parameter `name` a new one."""
+    module, _, leaf = name.rpartition(".")
+    model.get_submodule(module)._parameters[leaf] = nn.Parameter(value)
+
+
+def _asked_dtype(asked: str | torch.dtype) -> torch.dtype | None:
+    """The dtype that the caller wants, or None for the file's."""
+    if isinstance(asked, torch.dtype):
+        return asked
+    if asked == "auto":
+        return None
+    found = getattr(torch, asked, None)
+    if not isinstance(found, torch.dtype) or not found.is_floating_point:
+        raise ConfigError(f"dtype: expected 'auto' or a floating torch dtype, found {asked!r}.")
+    return found
+
+
+def _file_dtype(identity: Identity, source: Source) -> torch.dtype:
+    """The dtype of the tensors that the head uses; a file of several is held in the widest, with a
+    notice.
+    """
+    used = {DTYPES[source.tensors[binding.disk[0]].dtype] for binding in identity.plan.bindings}
+    floating = sorted((dtype for dtype in used if dtype.is_floating_point), key=str)
+    if not floating:
+        return torch.float32
+    widest = floating[0]
+    for other in floating[1:]:
+        widest = torch.promote_types(widest, other)
+    if len(floating) > 1:
+        notice(
+            "mixed-dtypes",
+            f"The file mixes {', '.join(map(str, floating))}; parameters are held as {widest}.",
+        )
+    return widest
+
+
+def same_tensors(source: Source) -> Same:
+    """Compares two tensors of a folder, as `identify` asks."""
+    return _same_in(Reader(source))
+
+
+def _same_in(reader: Reader) -> Same:
+    def same(one: str, other: str) -> bool:
+        a, b = reader.tensor(one), reader.tensor(other)
+        return a.dtype == b.dtype and a.shape == b.shape and tensor_bytes(a) == tensor_bytes(b)
+
+    return same
+
+
+def _tell_carried(identity: Identity) -> None:
+    plan = identity.plan
+    if plan.unknown:
+        listed = ", ".join(f"`{name}`" for name in plan.unknown[:8])
+        more = f" and {len(plan.unknown) - 8} more" if len(plan.unknown) > 8 else ""
+        notice(
+            "unknown-tensors",
+            f"Tensors that no head of `{identity.family.model_type}` uses are carried, not computed: "
+            f"{listed}{more}.",
+        )
+    if plan.fresh:
+        listed = ", ".join(f"`{binding.memory}`" for binding in plan.fresh)
+        notice("new-head", f"New, randomly initialised parameters: {listed}.")

@@ -1,0 +1,85 @@
+"""FSDP2: every layer, the embeddings and the head sharded over two Gloo processes, against one process."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from biject.pretrained import load
+from biject.verify.reference import make_reference
+from distributed.sharded_worker import run
+
+OFF = {
+    "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "deberta-v2": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
+    "llama": {"attention_dropout": 0.0},
+}
+CELLS = {
+    "bert-seqcls": ("bert", "seqcls", {"classifier_dropout": 0.0}),
+    "bert-mlm-tied": ("bert", "mlm", {}),
+    "bert-mlm-own": ("bert", "mlm", {"tie_word_embeddings": False}),
+    "deberta-mlm": ("deberta-v2", "mlm", {}),
+    "llama-causal": ("llama", "causal", {"tie_word_embeddings": False}),
+    "llama-causal-tied": ("llama", "causal", {"tie_word_embeddings": True}),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """`one` and `two`: what one process and what two made of each source."""
+    root = tmp_path_factory.mktemp("sharded")
+    for name, (family, head, overrides) in CELLS.items():
+        make_reference(family, head, root / "source" / name, overrides={**OFF[family], **overrides})
+    worker = Path(__file__).with_name("sharded_worker.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*command, str(worker), str(root / "source"), str(root / "two")],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for name in CELLS:
+        found = run(load(root / "source" / name), root / "one" / name)
+        (root / "one" / name / "rank-0.json").write_text(json.dumps(found))
+    torch.set_num_threads(before)
+    return {"one": root / "one", "two": root / "two", "source": root / "source"}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_export_of_a_sharded_model_has_the_same_bytes(name: str, folders: dict[str, Path]) -> None:
+    for file in ("model.safetensors", "config.json"):
+        expected = (folders["one"] / name / "before" / file).read_bytes()
+        assert (folders["two"] / name / "before" / file).read_bytes() == expected
+        assert (folders["source"] / name / file).read_bytes() == expected
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_forward_is_one_process_s(name: str, folders: dict[str, Path]) -> None:
+    """To the bit: each rank computes with the whole of a gathered layer."""
+    one = json.loads((folders["one"] / name / "rank-0.json").read_text())
+    for rank in range(2):
+        assert json.loads((folders["two"] / name / f"rank-{rank}.json").read_text()) == one
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_one_step_is_one_process_s(name: str, folders: dict[str, Path]) -> None:
+    """Both ranks have the same batch, so that the mean of two equal gradients is theirs, to the bit:
+    (g + g) / 2 is exact in binary floating point.
+    """
+    one, two = (load_file(folders[key] / name / "after" / "model.safetensors") for key in ("one", "two"))
+    before = load_file(folders["source"] / name / "model.safetensors")
+    assert one.keys() == two.keys()
+    for tensor in one:
+        assert torch.equal(one[tensor], two[tensor]), tensor
+    assert any(not torch.equal(one[tensor], before[tensor]) for tensor in one)
