@@ -28,7 +28,7 @@ class NoCircles(Contract):
 
     def check(self, graph: ImportGraph, verbose: bool) -> ContractCheck:
         """Build the whole graph anew and look for circles in it."""
-        whole = grimp.build_graph(str(self.package), exclude_type_checking_imports=False)
+        whole = grimp.build_graph(str(self.package), exclude_type_checking_imports=False, cache_dir=None)
         removed = contract_utils.remove_ignored_imports_and_report(
             graph=whole,
             ignore_imports=self.ignore_imports,  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
 """The one family of errors that users see.
 
-Each message says what was expected, what was found, where (file, tensor, key, row) and what to do.
+Each message states what was expected, what was found, where (file, tensor, key, row) and what to do.
 The command line prints the message alone and exits with 2; nothing has been written by then.
 """
 

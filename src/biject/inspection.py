@@ -138,7 +138,7 @@ def identify_source(source: Source) -> Identity:
     """Which family, head and sizes a folder has; no weight is read but stored twins.
 
     Raises:
-        ConfigError, WeightsError: the config or the tensors cannot be used; the message says why.
+        ConfigError, WeightsError: the config or the tensors cannot be used; the message gives the reason.
     """
     return identify(
         source.config,

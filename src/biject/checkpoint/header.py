@@ -22,7 +22,7 @@ LENGTH_BYTES = 8
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """What a safetensors file says about itself, and its own words for it.
+    """A safetensors file's description of itself, and its bytes.
 
     Attributes:
         file: Name relative to the folder.
@@ -49,7 +49,7 @@ def read_header(path: Path) -> Header:
     """Read and check the header of one safetensors file; no tensor data is touched.
 
     Raises:
-        CheckpointError: The file is missing, cut short or longer than its header says, or the header is
+        CheckpointError: The file is missing, cut short or longer than its header describes, or the header is
             damaged, names something twice, or describes tensors that overlap, leave holes or do not fit their
             shape.
     """
@@ -81,12 +81,12 @@ def _read_raw(path: Path, file: str, file_bytes: int) -> bytes:
             num_bytes = int.from_bytes(length, "little")
             if num_bytes > MAX_HEADER_BYTES:
                 raise CheckpointError(
-                    f"{file} says that its header has {num_bytes} bytes; at most {MAX_HEADER_BYTES} are "
+                    f"{file} declares a header of {num_bytes} bytes; at most {MAX_HEADER_BYTES} are "
                     f"allowed. {again}"
                 )
             if num_bytes > file_bytes - LENGTH_BYTES:
                 raise CheckpointError(
-                    f"{file} says that its header has {num_bytes} bytes, but only "
+                    f"{file} declares a header of {num_bytes} bytes, but only "
                     f"{file_bytes - LENGTH_BYTES} bytes follow the length. {again}"
                 )
             raw = stream.read(num_bytes)

@@ -124,11 +124,11 @@ def _check_cover(tensors: Mapping[str, TensorInfo], file: str, data_start: int, 
             kind = "overlaps" if info.start < position else "leaves a hole after"
             raise CheckpointError(
                 f"{file}: tensor {shown(info.name)} {kind} {before}: its data should start at byte "
-                f"{position} of the file, its data_offsets say {info.start}. {AGAIN}"
+                f"{position} of the file, its data_offsets give {info.start}. {AGAIN}"
             )
         position, last = info.end, info.name
     if position != file_bytes:
-        kind = "cut short" if position > file_bytes else "longer than its header says"
+        kind = "cut short" if position > file_bytes else "longer than its header describes"
         raise CheckpointError(
             f"{file} is {kind}: the header describes {position} bytes, the file has {file_bytes}. Fetch it "
             "again."

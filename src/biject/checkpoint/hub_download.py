@@ -1,7 +1,7 @@
 """Downloads from the Hub: only what a checkpoint folder needs, into `huggingface_hub`'s cache.
 
 The revision is resolved to a commit once, and everything comes from that commit. What is already in the
-cache is not fetched again; without a network the cache alone answers, and a notice says so. Whatever goes
+cache is not fetched again; without a network the cache alone answers, with a notice. Whatever goes
 wrong ends in one `CheckpointError` of a few lines.
 """
 

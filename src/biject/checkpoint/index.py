@@ -70,7 +70,7 @@ def check_index(
                 )
             if weight_map[name] != shard:
                 raise CheckpointError(
-                    f"tensor {shown(name)} is in two shards, {weight_map[name]} (as {file} says) and "
+                    f"tensor {shown(name)} is in two shards, {weight_map[name]} (by {file}) and "
                     f"{shard}. {advice}"
                 )
 

@@ -18,7 +18,7 @@ from biject.checkpoint.tensor_info import TensorInfo
 from biject.errors import CheckpointError
 
 CONVERT = "Load it with the program that wrote it and save the plain state dict, best as safetensors."
-ZIP_START = b"PK\x03\x04"  # by which torch tells an archive from an older file
+ZIP_START = b"PK\x03\x04"  # by which torch distinguishes an archive from an older file
 
 
 def read_bin_infos(path: Path) -> dict[str, TensorInfo]:
@@ -91,7 +91,7 @@ def _reason(error: Exception) -> str:
 
 
 def _is_mappable(path: Path) -> bool:
-    """Whether the file is an archive whose records lie as they do in memory; older files are not archives.
+    """Whether the file is an archive whose records are laid out as in memory; older files are not archives.
 
     Raises:
         CheckpointError: Records are compressed, so that a small file could need any amount of memory.

@@ -44,8 +44,8 @@ def parse_object(data: bytes, *, where: str) -> dict[str, Any]:
 
     def fail(what: str) -> NoReturn:
         raise CheckpointError(
-            f"{where} must be one JSON object in UTF-8, but {what}. The file is damaged or not what its name "
-            "says: fetch it again or write it anew."
+            f"{where} must be one JSON object in UTF-8, but {what}. The file is damaged or another file "
+            "than its name suggests: fetch it again or write it again."
         )
 
     brackets = _brackets(data)

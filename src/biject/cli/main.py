@@ -68,7 +68,7 @@ def ready_text(arguments: Sequence[str]) -> str | None:
     if arguments and not {"--help", "-h"}.intersection(before_dashes):
         return None
     if _terminal_columns() < HELP_COLUMNS:
-        return None  # cyclopts lays it out anew for a narrow terminal
+        return None  # cyclopts lays it out again for a narrow terminal
     name = arguments[0] if arguments and arguments[0] in COMMANDS else "biject"
     return (HELP_FOLDER / f"{name}.txt").read_text(encoding="utf-8")
 

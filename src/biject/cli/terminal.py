@@ -15,7 +15,7 @@ _PLAIN_COLUMNS = 120  # where stdout is a file or a pipe, tables are not squeeze
 
 class _Console(Console):
     def on_broken_pipe(self) -> None:
-        """Leave the exit code to `main`: rich's own, 1, would say that a gate failed."""
+        """Leave the exit code to `main`: rich's own, 1, would mean that a gate failed."""
         raise BrokenPipeError
 
 

@@ -25,8 +25,8 @@ def verify_resume(
 ) -> int:
     """Prove that an interrupted run ends where an uninterrupted one does, to the bit.
 
-    Trains the recipe for N steps; again until it is interrupted after the checkpoint at N/2; and goes
-    on from there with everything made anew. The exit code is 1 where sha256 of the weights, the
+    Trains the recipe for N steps; then again, interrupted after the checkpoint at N/2 and resumed
+    from there with everything built again. The exit code is 1 where sha256 of the weights, the
     optimizer's state or the random generators differ. Nothing of the run itself is touched.
 
     Args:

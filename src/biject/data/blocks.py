@@ -2,7 +2,7 @@
 
 A block is only a way to fill batches evenly. Its documents stay documents: each has its own positions from 0
 and sees nothing of the others, because what the model is given is either one row a document (`documents`,
-which `Collator` does) or the row of tokens with positions that start anew (`flatten`).
+which `Collator` does) or the row of tokens with positions that restart (`flatten`).
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class PackedDataset(CausalDataset):
         self.rows = [pieces.rows[group.start] for group in groups]
 
     def sample(self, index: int) -> Sample:
-        """One block: ids and labels end to end, positions that start anew, and where documents end."""
+        """One block: ids and labels end to end, positions that restart, and where documents end."""
         found = [self.pieces.sample(i) for i in self.groups[index]]
         return {
             "input_ids": [token for piece in found for token in piece["input_ids"]],

@@ -21,9 +21,13 @@ from biject.tokenization.tokenizer import Tokenizer
 
 @dataclass(frozen=True, kw_only=True)
 class Collator:
-    """Pads samples to a batch; the arguments are those of `collate`. Blocks become one row a document.
+    """Pads samples to a batch; blocks become one row a document.
 
     Attributes:
+        pad_token_id: What `input_ids` are padded with; None where there is no padding token, which samples
+            of one length do without.
+        padding_side: The side of the padding.
+        pad_to_multiple_of: Round the length up.
         segments: Give `token_type_ids` where the samples have them.
     """
 
@@ -50,64 +54,51 @@ class Collator:
         return cls(pad_token_id=pad, **options)
 
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
-        batch = collate(
-            documents(samples),
-            pad_token_id=self.pad_token_id,
-            padding_side=self.padding_side,
-            pad_to_multiple_of=self.pad_to_multiple_of,
-        )
-        if not self.segments:
-            batch.pop("token_type_ids", None)
+        """A batch of tensors.
+
+        Args:
+            samples: With `input_ids`; lists as long as these are padded (labels with -100, anything else
+                with 0), other numbers and lists of numbers are stacked. Floats become float32, integers
+                int64.
+
+        Returns:
+            The samples' names, and `attention_mask`.
+
+        Raises:
+            InputError: The samples do not fit together, or there is no padding token and one is needed.
+        """
+        samples = documents(samples)
+        if not samples:
+            raise InputError("A batch needs samples, found none.")
+        lengths = [len(sample["input_ids"]) for sample in samples]
+        total, left = self._total(lengths), self.padding_side == "left"
+        batch: dict[str, Tensor] = {}
+        for name in samples[0]:
+            if name == "token_type_ids" and not self.segments:
+                continue
+            values = [sample[name] for sample in samples]
+            if _is_by_token(name, values, lengths):
+                fill = {"input_ids": self.pad_token_id or 0, "labels": IGNORED}.get(name, 0)
+                batch[name] = _padded(values, total, fill, left)
+            else:
+                batch[name] = _stacked(name, values)
+                if left and name in ("start_positions", "end_positions"):
+                    batch[name] += torch.tensor([total - length for length in lengths])
+        if "attention_mask" not in batch:
+            batch["attention_mask"] = _padded([[1] * length for length in lengths], total, 0, left)
         return batch
 
-
-def collate(
-    samples: Sequence[Mapping[str, Any]],
-    *,
-    pad_token_id: int | None,
-    padding_side: Literal["right", "left"] = "right",
-    pad_to_multiple_of: int | None = None,
-) -> dict[str, Tensor]:
-    """A batch of tensors.
-
-    Args:
-        samples: With `input_ids`; lists as long as these are padded (labels with -100, anything else with 0),
-            other numbers and lists of numbers are stacked. Floats become float32, integers int64.
-        pad_token_id: What `input_ids` are padded with; None where there is no padding token, which samples
-            of one length do without.
-        padding_side: Where the padding goes.
-        pad_to_multiple_of: Round the length up.
-
-    Returns:
-        The samples' names, and `attention_mask`.
-
-    Raises:
-        InputError: The samples do not fit together, or there is no padding token and one is needed.
-    """
-    if not samples:
-        raise InputError("A batch needs samples, found none.")
-    lengths = [len(sample["input_ids"]) for sample in samples]
-    longest, multiple = max(lengths), pad_to_multiple_of or 1
-    total = -(-longest // multiple) * multiple
-    if pad_token_id is None and min(lengths) < total:
-        raise InputError(
-            f"Samples of {min(lengths)} to {longest} tokens need a padding token to share a batch, and the "
-            "tokenizer has none. Name one as `pad_token` in tokenizer_config.json, or use batches of 1."
-        )
-    left = padding_side == "left"
-    batch: dict[str, Tensor] = {}
-    for name in samples[0]:
-        values = [sample[name] for sample in samples]
-        if _is_by_token(name, values, lengths):
-            fill = {"input_ids": pad_token_id or 0, "labels": IGNORED}.get(name, 0)
-            batch[name] = _padded(values, total, fill, left)
-        else:
-            batch[name] = _stacked(name, values)
-            if left and name in ("start_positions", "end_positions"):
-                batch[name] += torch.tensor([total - length for length in lengths])
-    if "attention_mask" not in batch:
-        batch["attention_mask"] = _padded([[1] * length for length in lengths], total, 0, left)
-    return batch
+    def _total(self, lengths: Sequence[int]) -> int:
+        """Columns of a batch."""
+        multiple = self.pad_to_multiple_of or 1
+        total = -(-max(lengths) // multiple) * multiple
+        if self.pad_token_id is None and min(lengths) < total:
+            raise InputError(
+                f"Samples of {min(lengths)} to {max(lengths)} tokens need a padding token to share a batch, "
+                "and the tokenizer has none. Name one as `pad_token` in tokenizer_config.json, or use "
+                "batches of 1."
+            )
+        return total
 
 
 def _is_by_token(name: str, values: Sequence[Any], lengths: Sequence[int]) -> bool:

@@ -1,4 +1,4 @@
-"""Which tokens a masked language model has to find: drawn anew each epoch, the same for the same seed.
+"""Which tokens a masked language model has to predict: drawn again each epoch, the same for the same seed.
 
 Source: Devlin et al. 2018 (arXiv:1810.04805), section 3.1 and appendix A.1; transformers 5.23,
 data/data_collator.py (DataCollatorForLanguageModeling).

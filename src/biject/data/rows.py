@@ -38,7 +38,7 @@ def load_rows(
         streaming: Read a Hub data set as it comes instead of downloading it first; with `limit`, no more
             than is needed.
         limit: Take the first rows only.
-        sample_by: What is one row of a `.txt` file: a `line`, a `paragraph` (blank lines lie between them) or
+        sample_by: What is one row of a `.txt` file: a `line`, a `paragraph` (blank lines between them) or
             the whole `document`.
 
     Raises:

@@ -112,7 +112,7 @@ class Renderer:
         return Rendered(text=text, spans=tuple(spans), way="generation blocks")
 
     def _prompt(self, text: str, messages: Messages, turn: int, tools: Sequence[Any] | None) -> int | None:
-        """Where a turn starts by the generation prompt; None where that is not how the text goes on."""
+        """Where a turn starts by the generation prompt; None where the text continues otherwise."""
         prompt = self._attempt(messages[:turn], tools, add_generation_prompt=True)
         if prompt is None or not text.startswith(prompt):
             return None
@@ -194,7 +194,7 @@ def learned_tokens(offsets: Sequence[Span], spans: Sequence[Span]) -> tuple[list
 
     Args:
         offsets: Of each token in the text. An empty one (white space that a tokenizer trims) stands for what
-            lies between the token before it and itself.
+            is between the token before it and itself.
         spans: In order.
     """
     learned = [False] * len(offsets)

@@ -119,7 +119,7 @@ class _Aligned:
 
 
 def _needs_spaces(tokenizer: Tokenizer) -> bool:
-    """Whether words must carry the space before them to be cut as they are in running text.
+    """Whether words need the space before them to be cut as they are in running text.
 
     A byte-level pre-tokenizer that adds no space itself would else glue them together (HF's RoBERTa refuses
     words then).

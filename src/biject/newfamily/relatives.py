@@ -46,8 +46,8 @@ def nearest_relative(source: Source) -> Relative:
 
 
 def _rank(relative: Relative, config: Mapping[str, Any]) -> tuple[float, int, bool, bool]:
-    """Names first; then how many keys, sizes aside, hold the family's default (`pad_token_id` tells RoBERTa
-    from BERT).
+    """Names first; then how many keys, sizes aside, have the family's default (`pad_token_id` separates
+    RoBERTa from BERT).
     """
     keys = [key for key in relative.family.config.keys.values() if key.name not in bert.TINY]
     defaults = sum(key.name in config and config[key.name] == key.default for key in keys)

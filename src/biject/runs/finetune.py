@@ -111,7 +111,7 @@ def finetune(
 
 
 def _check_folder(run: RunFolder, recipe: FinetuneRecipe, *, resume: bool) -> bool:
-    """Whether there is a run to go on with; only rank 0 looks, before it writes."""
+    """Whether there is a run to resume; only rank 0 looks, before it writes."""
     if not resume:
         ranks.on_first(run.check_free)
         return False

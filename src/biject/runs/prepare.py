@@ -10,7 +10,6 @@ import torch
 
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import Source, open_source
-from biject.checkpoint.strict_json import parse_object, read_small_file
 from biject.config.recipe import FinetuneRecipe, FinetuneTask
 from biject.data.collate import Collator
 from biject.data.qa import QaDataset
@@ -22,14 +21,14 @@ from biject.pretrained import load
 from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.metrics import metric_names, metrics_for
+from biject.tasks.sentence import MODULES, read_modules
 from biject.tokenization.files import TEMPLATE
 from biject.tokenization.fit import check_fits
 from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from biject.train import ranks
 from biject.train.trainer import Trainer
 
-_MODULES = "modules.json"
-_EMBEDDER = {_MODULES, "config_sentence_transformers.json", "sentence_bert_config.json", "data_config.json"}
+_EMBEDDER = {MODULES, "config_sentence_transformers.json", "sentence_bert_config.json", "data_config.json"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +72,7 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a recipe names, read: the folder and what its config says it is, tokenizer and samples."""
+    """What a recipe names, read: the folder and its identity by config, tokenizer and samples."""
 
     source: Source
     identity: Identity
@@ -239,10 +238,8 @@ def _with_head(recipe: FinetuneRecipe, material: Material) -> tuple[Model, str]:
 
 def embedder_files(source: Source) -> tuple[str, ...]:
     """A folder's files of sentence-transformers, which would make an embedder of what is written."""
-    if _MODULES not in source.assets:
+    if MODULES not in source.assets:
         return ()
-    text = read_small_file(source.folder / _MODULES, what=_MODULES)
-    modules = parse_object(b'{"modules": %b}' % text, where=_MODULES)["modules"]  # the file is a list
-    entries = [entry for entry in modules if isinstance(entry, dict)] if isinstance(modules, list) else []
+    entries = [entry for entry in read_modules(source.folder) if isinstance(entry, dict)]
     folders = tuple(f"{entry['path']}/" for entry in entries if entry.get("path"))
     return tuple(name for name in source.assets if name in _EMBEDDER or name.startswith(folders))

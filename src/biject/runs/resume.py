@@ -1,4 +1,4 @@
-"""`verify_resume` for a recipe: its model, data and settings, made anew for each of the runs."""
+"""`verify_resume` for a recipe: its model, data and settings, built again for each of the runs."""
 
 from __future__ import annotations
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from biject.checkpoint.strict_json import parse_object, read_small_file
 from biject.errors import ConfigError
 
+MODULES = "modules.json"
 Mode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 _KEYS: dict[str, Mode] = {
     "pooling_mode_cls_token": "cls",
@@ -32,7 +33,7 @@ class Sentence:
     """How a folder's rows become one vector a text."""
 
     folder: str
-    """Where the transformer lies in it; empty for the folder itself."""
+    """The transformer's place in it; empty for the folder itself."""
     modes: tuple[Mode, ...]
     normalize: bool
     max_tokens: int | None
@@ -48,13 +49,11 @@ def read_sentence(folder: Path) -> Sentence | None:
         CheckpointError: a file is damaged.
         ConfigError: it needs a module or a way of pooling that Biject does not compute.
     """
-    path = folder / "modules.json"
+    path = folder / MODULES
     if not path.is_file():
         return None
-    data = read_small_file(path, what="modules.json")
-    modules = parse_object(b'{"modules": %b}' % data, where=str(path))["modules"]  # the file is a list
     places: dict[str, str] = {}
-    for entry in modules if isinstance(modules, list) else [None]:
+    for entry in read_modules(folder):
         module = entry if isinstance(entry, dict) else {}
         kind = str(module.get("type")).rpartition(".")[2]
         if kind not in ("Transformer", "Pooling", "Normalize") or kind in places:
@@ -63,6 +62,18 @@ def read_sentence(folder: Path) -> Sentence | None:
             )
         places[kind] = _inside(module.get("path"), path)
     return _read(folder, places, path)
+
+
+def read_modules(folder: Path) -> list[Any]:
+    """The entries of modules.json; `[None]` where it is no list.
+
+    Raises:
+        CheckpointError: the file is damaged.
+    """
+    path = folder / MODULES
+    data = read_small_file(path, what=MODULES)
+    modules = parse_object(b'{"modules": %b}' % data, where=str(path))["modules"]  # the file is a list
+    return modules if isinstance(modules, list) else [None]
 
 
 def _read(folder: Path, places: dict[str, str], path: Path) -> Sentence:

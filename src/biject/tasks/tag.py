@@ -121,7 +121,7 @@ class Tag(Task):
         if aggregation in ("first", "average", "max") and not self._prefixed():
             notice(
                 "guessed-words",
-                "The tokenizer does not mark where words continue: words are told apart by the spaces "
+                "The tokenizer does not mark where words continue: words are separated by the spaces "
                 "between them, and punctuation belongs to the word before it (as in transformers).",
             )
 

@@ -86,7 +86,7 @@ def from_serialized(serialized: Mapping[str, Any], *, unigram: bool, where: str)
 
 def highest_serialized(serialized: Mapping[str, Any]) -> int | None:
     """The highest id in the vocabulary of a tokenizer.json that is used as it is; None where it has no
-    vocabulary that says so.
+    vocabulary that declares it.
     """
     model = serialized.get("model")
     entries = model.get("vocab") if isinstance(model, dict) else None

@@ -1,4 +1,4 @@
-"""`TrainState`: all that a run must remember to go on as if it had never stopped; written without pickle."""
+"""`TrainState`: all that a run needs to resume as if it had never stopped; written without pickle."""
 
 from __future__ import annotations
 

@@ -144,7 +144,7 @@ class Trainer:
             max_steps: optimizer steps, instead of `epochs`.
             eval_dataset: samples to evaluate on, every `evaluate_every` steps or each epoch.
             out: the run's folder, for checkpoints.
-            resume: True goes on from the latest checkpoint in `out`, if any; or a checkpoint's folder.
+            resume: True continues from the latest checkpoint in `out`, if any; or a checkpoint's folder.
 
         Raises:
             BijectError: what cannot be trained with, and why; a checkpoint on disk stays good.

@@ -97,8 +97,8 @@ LIES: list[tuple[object, bytes, str]] = [
     ({"a": entry(), "b": entry(offsets=(6, 10))}, b"\0" * 10, "'b' leaves a hole after tensor 'a'"),
     ({"a": entry(offsets=(1, 5))}, b"\0" * 5, "leaves a hole after the header"),
     ({"a": entry()}, b"\0" * 3, "cut short"),
-    ({"a": entry()}, b"\0" * 5, "longer than its header says"),
-    ("{}", b"\0", "longer than its header says"),
+    ({"a": entry()}, b"\0" * 5, "longer than its header describes"),
+    ("{}", b"\0", "longer than its header describes"),
 ]
 
 

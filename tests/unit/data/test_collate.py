@@ -13,13 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biject.data.blocks import flatten
-from biject.data.collate import Collator, collate
+from biject.data.collate import Collator
 from biject.errors import InputError
 from biject.tasks.metrics import metric_names, metrics_for
 from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from biject.train.weights import num_items
 
 from .conftest import write_letters, write_wordpiece
+
+
+def collate(samples: Any, **options: Any) -> Any:
+    return Collator(**options)(samples)
 
 
 def ids(*lengths: int, **more: Any) -> list[dict[str, Any]]:

@@ -26,7 +26,7 @@ def task(*, pad: int | None = 0, batch_size: int = 3, segments: int = 2, **sizes
     made: Any = object.__new__(Task)
     made.model = SimpleNamespace(
         config=SimpleNamespace(embedding=embedding, pad_token_id=pad),
-        embed=SimpleNamespace(tokens=SimpleNamespace(weight=torch.zeros(1))),
+        device=torch.device("cpu"),
     )
     made.tokenizer = SimpleNamespace(pad_token_id=pad, model_max_length=sizes.get("longest"))
     made.batch_size = batch_size
