@@ -17,7 +17,7 @@ PLUGIN = Path(__file__).parents[1] / "plugin"
 def biject(*arguments: str, plugin: bool = True) -> subprocess.CompletedProcess[str]:
     path = os.pathsep.join([*([str(PLUGIN)] if plugin else []), os.environ.get("PYTHONPATH", "")])
     return subprocess.run(
-        [sys.executable, "-c", "from biject.cli.main import main; main()", *arguments],
+        [sys.executable, "-c", "from biject.cli.main import main; raise SystemExit(main())", *arguments],
         env={**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"},
         capture_output=True,
         text=True,

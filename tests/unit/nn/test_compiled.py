@@ -1,4 +1,4 @@
-"""`torch.compile(layer)`: no graph break, few compilations over batches of all kinds, and the eager results."""
+"""`torch.compile(layer)`: no graph break, few compilations over all kinds of batches, the eager results."""
 
 from __future__ import annotations
 
