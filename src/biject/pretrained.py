@@ -191,7 +191,7 @@ def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.devic
         raise WeightsError(f"{model.source.folder}: " + "; ".join(faults[:8]) + more + ".")
     for binding in plan.fresh:
         made = torch.empty_like(model.get_parameter(binding.memory), dtype=torch.float32, device="cpu")
-        initialise(binding.memory, made, std=model.config.initializer_range)
+        initialise(binding.memory, made, **model.family.init(model.settled, binding.memory)._asdict())
         set_parameter(model, binding.memory, made.to(device=device, dtype=dtype))
     model.tie_weights()
     left = [name for name, parameter in model.named_parameters() if parameter.is_meta]

@@ -68,12 +68,16 @@ def no_place(subject: Subject) -> set[str]:
             "layers-swapped": "layers.1.attn.o_proj.weight" in disk,
             "label-map-lost": subject.head in ("seqcls", "tokcls"),
             "label-map-permuted": subject.head in ("seqcls", "tokcls"),
-            "head-dropped": any(memory.startswith("head.") for memory in disk),
-            "head-new": any(memory.startswith("head.") for memory in disk),
+            "head-dropped": any(_is_head(memory) for memory in disk),
+            "head-new": any(_is_head(memory) for memory in disk),
             "eps-times-ten": "norm_eps" in subject.family.config.keys,
         }.items()
         if not applies
     }
+
+
+def _is_head(memory: str) -> bool:
+    return memory.startswith("head.") and not memory.startswith("head.pooler.")
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
-
 from biject.config.checks import activation, anything, boolean, integer, number, probability
 from biject.config.common import causal_rows
 from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, MLPConfig, NormConfig
 from biject.config.model import EmbeddingConfig, ModelConfig
 from biject.config.table import Inert, Key, Row
 from biject.errors import ConfigError
-from biject.families._decoder_heads import DROPOUTS, Values, check_pad, head_config, heads
+from biject.families._decoder_heads import DROPOUTS, Values, check_pad, decoder, head_config, heads, with_spec
 from biject.families._rope import ROPE_ROWS, rope
 from biject.weights.rules import Slots, embed, join, layers, linear, rms
 
@@ -140,29 +136,6 @@ def build(
         final_norm=norm,
         head=head_config(v, name),
     )
-
-
-def decoder(v: Values, *, layers: Sequence[LayerConfig], **parts: Any) -> ModelConfig:
-    """The config of a causal model that runs its layers in order."""
-    return ModelConfig(
-        vocab_size=v["vocab_size"],
-        hidden_size=v["hidden_size"],
-        pad_token_id=v["pad_token_id"],
-        layers=tuple(layers),
-        layer_order=tuple(range(len(layers))),
-        split_at_jumps=not v["use_cache"],
-        tied_output=v["tie_word_embeddings"],
-        initializer_range=v["initializer_range"],
-        output_hidden_states=bool(v["output_hidden_states"]),
-        output_attentions=bool(v["output_attentions"]),
-        **parts,
-    )
-
-
-def with_spec(layer: LayerConfig, **changes: Any) -> LayerConfig:
-    """The layer with other values in its attention's spec."""
-    attention = layer.attention
-    return replace(layer, attention=replace(attention, spec=replace(attention.spec, **changes)))
 
 
 def check_heads(v: Values, width: int, groups: int) -> None:

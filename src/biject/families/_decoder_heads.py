@@ -1,8 +1,11 @@
-"""Heads of decoders: names and settings, as transformers 5.23 shares them (modeling_layers.py)."""
+"""What all decoders share: heads by name and config, as in transformers 5.23 (modeling_layers.py), and how a
+model is put together from its layers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from biject.config.checks import probability
@@ -15,6 +18,8 @@ from biject.config.heads import (
     TokenHeadConfig,
     VocabHeadConfig,
 )
+from biject.config.layers import LayerConfig
+from biject.config.model import ModelConfig
 from biject.config.table import Key
 from biject.errors import ConfigError
 from biject.families._encoder_heads import first_set
@@ -98,3 +103,26 @@ def head_config(v: Values, name: str, *, float32_tokens: bool = True) -> HeadCon
         case "causal":
             return VocabHeadConfig(num_labels=v["vocab_size"], out_bias=False, causal=True, float32_loss=True)
     return BaseHeadConfig()
+
+
+def decoder(v: Values, *, layers: Sequence[LayerConfig], **parts: Any) -> ModelConfig:
+    """The config of a causal model that runs its layers in order."""
+    return ModelConfig(
+        vocab_size=v["vocab_size"],
+        hidden_size=v["hidden_size"],
+        pad_token_id=v["pad_token_id"],
+        layers=tuple(layers),
+        layer_order=tuple(range(len(layers))),
+        split_at_jumps=not v["use_cache"],
+        tied_output=v["tie_word_embeddings"],
+        initializer_range=v["initializer_range"],
+        output_hidden_states=bool(v["output_hidden_states"]),
+        output_attentions=bool(v["output_attentions"]),
+        **parts,
+    )
+
+
+def with_spec(layer: LayerConfig, **changes: Any) -> LayerConfig:
+    """The layer with other values in its attention's spec."""
+    attention = layer.attention
+    return replace(layer, attention=replace(attention, spec=replace(attention.spec, **changes)))

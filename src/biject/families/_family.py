@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable
@@ -32,6 +32,17 @@ class Head:
     """Other HF classes whose files this head reads (their further tensors are carried)."""
     prefix: str | None = None
     """Name of the base model inside this class, where it is not the family's."""
+
+
+class Init(NamedTuple):
+    """How HF draws a matrix at first: normal, cut off at so many standard deviations."""
+
+    std: float
+    cutoff: float | None = None
+
+
+def _init(values: Mapping[str, Any], memory: str) -> Init:
+    return Init(float(values["initializer_range"]))
 
 
 def _depth(values: Mapping[str, Any]) -> tuple[int, int]:
@@ -66,6 +77,8 @@ class Family:
     """
     depth: Callable[[Mapping[str, Any]], tuple[int, int]] = _depth
     """How many layers have tensors of their own, and how many run; they differ where layers are shared."""
+    init: Callable[[Mapping[str, Any], str], Init] = _init
+    """How a parameter (by its name in memory) is drawn where it is new."""
     tiny: Mapping[str, Any] = field(default_factory=dict)
     """config.json of a tiny model, for tests and `verify-matrix --weights tiny`."""
     base: Mapping[str, Any] = field(default_factory=dict)

@@ -12,8 +12,7 @@ from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, ML
 from biject.config.model import EmbeddingConfig, ModelConfig
 from biject.config.table import ConfigTable, Inert, Key
 from biject.errors import ConfigError
-from biject.families._decoder import decoder, with_spec
-from biject.families._decoder_heads import DROPOUTS, Values, check_pad, head_config, heads
+from biject.families._decoder_heads import DROPOUTS, Values, check_pad, decoder, head_config, heads, with_spec
 from biject.families._family import Family
 from biject.weights.rules import Slots, embed, join, layers, linear
 from biject.weights.rules import norm as norm_names

@@ -7,25 +7,24 @@ has no norm, every head but the base has a dense layer and a norm before its out
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
-from biject.config.checks import activation, anything, boolean, choice, integer, number, probability
+from biject.config.checks import activation, boolean, choice, integer, number, probability
 from biject.config.common import COMMON
 from biject.config.heads import DenseConfig, VocabHeadConfig
 from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, MLPConfig, NormConfig
 from biject.config.model import EmbeddingConfig, ModelConfig
-from biject.config.rope import RopeConfig
 from biject.config.table import ConfigTable, Const, Inert, Key
-from biject.errors import ConfigError
 from biject.families._encoder import Values, check_sizes, encoder
 from biject.families._encoder_heads import encoder_head, encoder_heads
-from biject.families._family import Family
-from biject.families._rope import rope
+from biject.families._family import Family, Init
+from biject.families._layer_types import layer_type_rows, layer_types, rope_by_type
 from biject.weights.rules import Slots, embed, head, join, layers, linear, norm, output_matrix, rms, tensor
 
-_BASES = {"full_attention": "global_rope_theta", "sliding_attention": "local_rope_theta"}
-"""Kinds of attention, and what older files call each one's rotary base."""
+_DROPOUTS = ("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout")
+_BIASES = ("norm_bias", "attention_bias", "mlp_bias", "classifier_bias", "decoder_bias")
 
 
 def _norm(v: Values, memory: str, disk: str) -> Slots:
@@ -66,33 +65,6 @@ def mlm(v: Values) -> Slots:
     )
 
 
-def layer_types(v: Values) -> list[str]:
-    """The kind of attention of each layer: as listed, else every n-th one over all tokens."""
-    count, listed, every = v["num_hidden_layers"], v["layer_types"], v["global_attn_every_n_layers"]
-    if listed is None:
-        return ["sliding_attention" if i % every else "full_attention" for i in range(count)]
-    if not isinstance(listed, list | tuple) or len(listed) != count or not set(listed) <= set(_BASES):
-        raise ConfigError(
-            f"config.json: `layer_types` should name {' or '.join(_BASES)} for each of {count} layers."
-        )
-    return list(listed)
-
-
-def rope_of(v: Values, kind: str) -> RopeConfig:
-    """Rotary positions of one kind of attention; `rope_scaling` is for both."""
-    nested = v["rope_parameters"] or {}
-    given = (nested.get(kind) if isinstance(nested, dict) else nested) or {"rope_type": "default"}
-    if not isinstance(given, dict):
-        raise ConfigError(
-            "config.json: `rope_parameters` should be an object by kind of attention: "
-            + ", ".join(_BASES)
-            + "."
-        )
-    flat = {"rope_theta": v[_BASES[kind]], **given, **(v["rope_scaling"] or {})}
-    values = {**v, "rope_parameters": flat, "rope_scaling": None, "rope_theta": flat["rope_theta"]}
-    return replace(rope(values, head_dim=v["hidden_size"] // v["num_attention_heads"]), float32=True)
-
-
 def _layer(v: Values, kind: str, attn_norm: NormConfig, mlp_norm: NormConfig) -> LayerConfig:
     width, heads = v["hidden_size"], v["num_attention_heads"]
     spec = AttentionSpec(
@@ -104,10 +76,11 @@ def _layer(v: Values, kind: str, attn_norm: NormConfig, mlp_norm: NormConfig) ->
         dropout=v["attention_dropout"],
         softmax="float32",
     )
+    rope = replace(rope_by_type(v, kind, head_dim=width // heads), float32=True)
     bias: dict[str, Any] = {"qkv_bias": v["attention_bias"], "out_bias": v["attention_bias"]}
     return LayerConfig(
         hidden_size=width,
-        attention=AttentionConfig(hidden_size=width, spec=spec, fused=True, rope=rope_of(v, kind), **bias),
+        attention=AttentionConfig(hidden_size=width, spec=spec, fused=True, rope=rope, **bias),
         mlp=MLPConfig(
             hidden_size=width,
             intermediate_size=v["intermediate_size"],
@@ -156,11 +129,22 @@ def build(v: Values, name: str) -> ModelConfig:
     )
 
 
+def init(v: Values, memory: str) -> Init:
+    """HF's standard deviations by role, cut off on both sides (`_init_weights`)."""
+    std, cutoff = v["initializer_range"], v["initializer_cutoff_factor"]
+    if memory.startswith("head.out"):
+        std = v["hidden_size"] ** -0.5
+    elif memory.startswith("head.") or ".o_proj" in memory or ".down_proj" in memory:
+        std /= math.sqrt(2.0 * v["num_hidden_layers"])
+    return Init(std, 3.0 if cutoff is None else cutoff)
+
+
 FAMILY = Family(
     model_type="modernbert",
     prefix="model",
     config=ConfigTable(
         COMMON,
+        layer_type_rows(global_base=160000.0, local_base=10000.0, every=3),
         Key("vocab_size", "vocab_size", integer(1), 50368),
         Key("hidden_size", "hidden_size", integer(1), 768),
         Key("intermediate_size", "intermediate_size", integer(1), 1152),
@@ -168,42 +152,20 @@ FAMILY = Family(
         Key("num_attention_heads", "num_attention_heads", integer(1), 12),
         Key("hidden_activation", "hidden_act", activation, "gelu"),
         Key("max_position_embeddings", "max_position_embeddings", integer(1), 8192),
-        Key("norm_eps", "norm_eps", number(0.0), 1e-5),
-        Key("norm_bias", "norm_bias", boolean, False),
-        Key("pad_token_id", "pad_token_id", integer(0, none=True), 50283),
-        Key("attention_bias", "attention_bias", boolean, False),
-        Key("attention_dropout", "attention_dropout", probability(), 0.0),
-        Key("layer_types", "layer_types", anything, None),
-        Key("global_attn_every_n_layers", "global_attn_every_n_layers", integer(1), 3),
         Key("local_attention", "local_attention", integer(0), 128),
-        Key("rope_parameters", "rope_parameters", anything, None),
-        Key("rope_scaling", "rope_scaling", anything, None),
-        Key("global_rope_theta", "global_rope_theta", number(0.0), 160000.0),
-        Key("local_rope_theta", "local_rope_theta", number(0.0), 10000.0),
-        Key("partial_rotary_factor", "partial_rotary_factor", number(0.0, 1.0, none=True), None),
-        Key("original_max_position_embeddings", "original_positions", integer(1, none=True), None),
-        Key("embedding_dropout", "embedding_dropout", probability(), 0.0),
-        Key("mlp_bias", "mlp_bias", boolean, False),
-        Key("mlp_dropout", "mlp_dropout", probability(), 0.0),
-        Key("decoder_bias", "decoder_bias", boolean, True),
+        Key("norm_eps", "norm_eps", number(0.0), 1e-5),
+        Key("pad_token_id", "pad_token_id", integer(0, none=True), 50283),
+        [Key(name, name, probability(), 0.0) for name in _DROPOUTS],
+        [Key(name, name, boolean, name == "decoder_bias") for name in _BIASES],
+        Key("initializer_cutoff_factor", "initializer_cutoff_factor", number(0.0, none=True), 2.0),
         Key("classifier_pooling", "classifier_pooling", choice("cls", "mean"), "cls"),
-        Key("classifier_dropout", "classifier_dropout", probability(), 0.0),
-        Key("classifier_bias", "classifier_bias", boolean, False),
         Key("classifier_activation", "classifier_activation", activation, "gelu"),
         Const("sparse_prediction", (False, None), "logits of masked tokens only are not computed"),
-        Inert(
-            (
-                "initializer_cutoff_factor",
-                "deterministic_flash_attn",
-                "sparse_pred_ignore_index",
-                "reference_compile",
-                "repad_logits_with_grad",
-                "layer_norm_eps",
-                "chunk_size_feed_forward",
-            )
-        ),
+        Inert(("sparse_pred_ignore_index", "deterministic_flash_attn", "reference_compile")),
+        Inert(("repad_logits_with_grad", "layer_norm_eps", "chunk_size_feed_forward")),
     ),
     build=build,
+    init=init,
     heads=encoder_heads(
         "ModernBert",
         backbone,
@@ -224,10 +186,7 @@ FAMILY = Family(
         "eos_token_id": 2,
         "cls_token_id": 1,
         "sep_token_id": 2,
-        "attention_dropout": 0.1,
-        "embedding_dropout": 0.1,
-        "mlp_dropout": 0.1,
-        "classifier_dropout": 0.1,
+        **dict.fromkeys(_DROPOUTS, 0.1),
     },
     base={
         "vocab_size": 50368,

@@ -25,6 +25,7 @@ def other(key: Key, value: Any) -> Any:
         0.5,
         "relu",
         "gelu",
+        "mean",
         "regression",
         "layer_norm",
         {"0": "a"},

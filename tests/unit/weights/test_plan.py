@@ -10,7 +10,7 @@ from biject.weights.rules import Slots, embed, head, join, linear, norm, optiona
 SLOTS = join(
     embed("embed.tokens", "embeddings.words"),
     norm("embed_norm", "embeddings.LayerNorm"),
-    optional(linear("pooler", "pooler.dense")),
+    optional(linear("head.pooler", "pooler.dense")),
     head(linear("head.dense", "lm.dense")),
     output_matrix("head.decoder.weight", "lm.decoder.weight", tied_to="embed.tokens.weight"),
     output_bias("head.decoder.bias", "lm.decoder.bias", twin="lm.bias"),
@@ -75,7 +75,7 @@ def test_foreign_maths_is_refused(name: str) -> None:
 
 def test_optional_parts_may_be_absent() -> None:
     made = plan(tuple(name for name in FILE if "pooler" not in name))
-    assert made.absent == ("pooler.weight", "pooler.bias")
+    assert made.absent == ("head.pooler.weight", "head.pooler.bias")
 
 
 def test_twins() -> None:
@@ -101,12 +101,15 @@ def test_untied_needs_its_own_matrix_and_bias() -> None:
     assert made.carried == ("lm.bias",)
 
 
-def test_new_head_replaces_all_of_the_head() -> None:
+def test_a_new_head_has_a_new_output_and_keeps_what_the_file_has_before_it() -> None:
     made = plan(new_head=True)
-    assert [b.memory for b in made.fresh] == ["head.dense.weight", "head.dense.bias", "head.decoder.bias"]
+    assert [b.memory for b in made.fresh] == ["head.decoder.bias"]
     assert made.fresh[-1].disk == ("lm.bias",)
-    assert made.carried == ("lm.dense.weight", "lm.dense.bias", "lm.bias")
+    assert disk(made)["head.dense.weight"] == ("lm.dense.weight",)
+    assert made.carried == ("lm.bias",)
     assert made.tied_output
+    lacking = plan(tuple(name for name in FILE if "lm.dense" not in name), new_head=True)
+    assert [b.memory for b in lacking.fresh] == ["head.dense.weight", "head.dense.bias", "head.decoder.bias"]
 
 
 @pytest.mark.parametrize("model_type", list(families()))

@@ -72,7 +72,7 @@ def wrong_class(copy: Copy) -> str:
         slots = head.slots(copy.values)
         spelling = find_spelling(slots, has, copy.family.prefix_of(name), *copy.family.prefixes)
         own = [slot for slot in slots if not slot.base and not slot.tied_to]
-        if own and not any(spelling.name(slot) in has or slot.twin in has for slot in own):
+        if own and not all(spelling.name(slot) in has or slot.twin in has for slot in own):
             copy.write_config({**copy.config(), "architectures": [head.hf_class]})
             return head.hf_class
     raise DoesNotApply("the file has tensors of every head")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from biject.nn.init import initialise
 from biject.verify.faults.copy import Copy
 from biject.verify.faults.outcome import DoesNotApply
 
@@ -26,9 +27,13 @@ def swap_query_and_key(copy: Copy) -> str:
     changes: dict[str, Tensor | None] = {}
     if f"{layer}.qkv_proj.weight" in copy.names:
         for leaf in ("weight", "bias"):
+            if f"{layer}.qkv_proj.{leaf}" not in copy.names:
+                continue
             name = copy.disk(f"{layer}.qkv_proj.{leaf}")
-            q, k, v = copy.tensor(name).chunk(3, dim=-1)
-            changes[name] = _different(torch.cat((q, k, v), -1), torch.cat((k, q, v), -1), "swapping")
+            old = copy.tensor(name)
+            dim = 0 if old.shape[0] > old.shape[-1] else -1  # stored (out, in), or (in, out)
+            q, k, v = old.chunk(3, dim=dim)
+            changes[name] = _different(old, torch.cat((k, q, v), dim), "swapping")
         copy.store(changes)
         return f"{layer}.qkv_proj: queries <-> keys"
     shapes = [copy.tensor(copy.disk(f"{layer}.{one}_proj.weight")).shape for one in "qk"]
@@ -158,7 +163,8 @@ def add_unknown(copy: Copy) -> str:
 
 
 def _head_tensors(copy: Copy) -> list[str]:
-    names = [name for b in copy.plan.bindings if b.memory.startswith("head.") for name in b.disk]
+    own = [b for b in copy.plan.bindings if b.memory.startswith("head.")]
+    names = [name for b in own if not b.memory.startswith("head.pooler.") for name in b.disk]
     if not names:
         raise DoesNotApply("there is no head")
     return names
@@ -174,15 +180,14 @@ def drop_head(copy: Copy) -> str:
 def renew_head(copy: Copy) -> str:
     """The head is initialised again, as when it was not found on loading."""
     names = [name for name in _head_tensors(copy) if name not in _shared(copy)]
-    std = float(copy.values["initializer_range"])
-    draw = torch.Generator().manual_seed(0)
+    memory = {name: b.memory for b in copy.plan.bindings for name in b.disk}
     changes: dict[str, Tensor | None] = {}
-    for name in names:
-        old = copy.tensor(name)
-        fresh = torch.zeros_like(old) if name.endswith("bias") else torch.ones_like(old)
-        if old.dim() > 1:
-            fresh = (torch.randn(old.shape, generator=draw) * std).to(old.dtype)
-        changes[name] = fresh
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        for name in names:
+            drawn = copy.tensor(name)
+            initialise(memory[name], drawn, **copy.family.init(copy.values, memory[name])._asdict())
+            changes[name] = drawn
     copy.store(changes)
     return ", ".join(names)
 
@@ -193,7 +198,9 @@ def _shared(copy: Copy) -> set[str]:
 
 def put_nan(copy: Copy) -> str:
     """One number becomes NaN."""
-    return _put(copy, copy.disk("layers.0.mlp.up_proj.weight"), float("nan"))
+    return _put(
+        copy, copy.disk("layers.0.mlp.up_proj.weight", "layers.0.mlp.gate_up_proj.weight"), float("nan")
+    )
 
 
 def put_infinity(copy: Copy) -> str:

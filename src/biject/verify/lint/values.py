@@ -9,6 +9,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from biject.families._family import Init
 from biject.save import RECORD
 from biject.verify.lint.facts import Facts, error, warning
 from biject.verify.report import Finding
@@ -79,17 +80,17 @@ def untrained(facts: Facts) -> list[Finding]:
     """Modules as initialisation leaves them: weights normal with `initializer_range`, biases exactly 0."""
     if facts.identity is None:
         return []
-    std = float(facts.identity.config.initializer_range)
-    modules = _modules(facts)
-    fresh = {
-        memory: disk
-        for memory, disk in modules.items()
-        if _is_fresh({leaf: facts.reader.tensor(name) for leaf, name in disk.items()}, memory, std)
-    }
+    identity, modules = facts.identity, _modules(facts)
+    std = float(identity.config.initializer_range)
+
+    def is_fresh(memory: str, disk: Mapping[str, str]) -> bool:
+        leaves = {leaf: facts.reader.tensor(name) for leaf, name in disk.items()}
+        return _is_fresh(leaves, memory, identity.family.init(identity.values, memory))
+
+    fresh = {memory: disk for memory, disk in modules.items() if is_fresh(memory, disk)}
     recorded = _recorded(facts)
-    head_parts = ("head.", "pooler") if facts.identity.head != "base" else ("head.",)
-    head = {m: d for m, d in fresh.items() if m.startswith(head_parts)}
-    pooler = {m: d for m, d in fresh.items() if m == "pooler" and m not in head}
+    pooler = {m: d for m, d in fresh.items() if m == "head.pooler" and identity.head == "base"}
+    head = {m: d for m, d in fresh.items() if m.startswith("head.") and m not in pooler}
     body = {m: d for m, d in fresh.items() if m not in head and m not in pooler}
     found = _head(head, std, recorded)
     if pooler:
@@ -155,7 +156,7 @@ def _recorded(facts: Facts) -> frozenset[str]:
         return frozenset()
 
 
-def _is_fresh(leaves: Mapping[str, Tensor], memory: str, std: float) -> bool:
+def _is_fresh(leaves: Mapping[str, Tensor], memory: str, init: Init) -> bool:
     weight, bias = leaves.get("weight"), leaves.get("bias")
     if weight is None or not weight.is_floating_point() or weight.numel() < LEAST_NUMBERS // 4:
         return False
@@ -165,25 +166,30 @@ def _is_fresh(leaves: Mapping[str, Tensor], memory: str, std: float) -> bool:
         return False
     if bias is None:
         rows = weight[weight.flatten(1).any(dim=1)]  # a padding row is set to 0
-        return rows.numel() >= LEAST_NUMBERS and looks_normal(rows, std)
+        return rows.numel() >= LEAST_NUMBERS and looks_normal(rows, *init)
     if not bool(bias.any()):
-        return looks_normal(weight, std)
+        return looks_normal(weight, *init)
     return memory.startswith("head.") and _looks_torch_default(weight, bias)
 
 
-def looks_normal(tensor: Tensor, std: float) -> bool:
+def looks_normal(tensor: Tensor, std: float, cutoff: float | None = None) -> bool:
     """Whether numbers are a sample of N(0, std²): deviation, mean, kurtosis within `SIGMAS` standard errors.
 
-    Standard errors of n numbers: std/√(2n), std/√n and √(24/n).
+    Standard errors of n numbers: std/√(2n), std/√n and √(24/n); with the tails cut off at `cutoff` standard
+    deviations they are smaller, and variance and kurtosis those of the truncated normal distribution.
     """
-    n = tensor.numel()
+    n, expected = tensor.numel(), 3.0
+    if cutoff is not None:
+        density = math.exp(-(cutoff**2) / 2) / math.sqrt(2 * math.pi)
+        share = 2 * cutoff * density / math.erf(cutoff / math.sqrt(2))
+        std, expected = std * math.sqrt(1 - share), (3 - share * (cutoff**2 + 3)) / (1 - share) ** 2
     found = float(tensor.float().std(correction=0))
     if std <= 0 or abs(found / std - 1) > SIGMAS / math.sqrt(2 * n):
         return False
     values = tensor.double()
     mean = float(values.mean())
     kurtosis = float(((values - mean) ** 4).mean()) / found**4
-    return abs(mean) < SIGMAS * std / math.sqrt(n) and abs(kurtosis - 3) < SIGMAS * math.sqrt(24 / n)
+    return abs(mean) < SIGMAS * std / math.sqrt(n) and abs(kurtosis - expected) < SIGMAS * math.sqrt(24 / n)
 
 
 def _looks_torch_default(weight: Tensor, bias: Tensor) -> bool:
