@@ -51,9 +51,9 @@ def peak_growth(call: Callable[[], Any]) -> int:
 def cell(dtype: str, threads: int, runs: int) -> bool:
     """Measure one cell of the table; True if the target is met."""
     import transformers
-    from biject.nn.memory import Memory
 
     import biject
+    from biject.nn.kv_cache import KVCache
 
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
@@ -80,8 +80,12 @@ def cell(dtype: str, threads: int, runs: int) -> bool:
         wide = torch.randint(0, 50000, (MEMORY_BATCH, PROMPT))
         many = {"max_new_tokens": MEMORY_NEW, "min_new_tokens": MEMORY_NEW}
         place = torch.device("cpu")
-        cache = Memory(
-            ours.config, batch=MEMORY_BATCH, length=PROMPT + MEMORY_NEW - 1, dtype=theirs.dtype, device=place
+        cache = KVCache(
+            ours.attentions,
+            batch=MEMORY_BATCH,
+            length=PROMPT + MEMORY_NEW - 1,
+            dtype=theirs.dtype,
+            device=place,
         ).num_bytes
         ours.generate(wide, torch.ones_like(wide), max_new_tokens=2)
         grown = peak_growth(lambda: ours.generate(wide, torch.ones_like(wide), **many))

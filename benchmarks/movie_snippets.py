@@ -19,10 +19,10 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
-from biject.nn.choose import LayoutName
 from torch import Tensor
 
 from biject.events import Notice, Progress, listening
+from biject.nn.planner import LayoutName
 from biject.pretrained import load
 from biject.tokenization.tokenizer import load_tokenizer
 from biject.train.trainer import Trainer

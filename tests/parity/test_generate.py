@@ -183,18 +183,18 @@ def test_logits_in_narrow_dtypes(model_type: str, dtype: torch.dtype, reference:
 
 
 def test_a_window_that_is_one_too_short_is_seen(reference: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The planted fault: a memory that keeps W − 2 tokens."""
-    from biject.nn import memory
+    """The planted fault: a cache that keeps W − 2 tokens."""
+    from biject.nn import kv_cache
 
     ours, theirs = models(reference, "mistral")
     ids = ids_of(1, 24)
-    plain = memory._Buffer.__init__
+    plain = kv_cache._Buffer.__init__
 
     def shorter(self: Any, both: torch.Tensor, window: int | None) -> None:
         plain(self, both, window)
         self.keep -= 1
 
-    monkeypatch.setattr(memory._Buffer, "__init__", shorter)
+    monkeypatch.setattr(kv_cache._Buffer, "__init__", shorter)
     monkeypatch.setattr(Decoding, "_mask_of_one", lambda *_: None)
     with pytest.raises(AssertionError):
         assert_same_bits(logits_of(ours, theirs, ids, torch.ones_like(ids), 12))

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from biject.nn.inputs import padded_layout
 from torch import Tensor, nn
 
 from biject.families import families, family
 from biject.model import Model
+from biject.nn.batch import Batch, HeadRequest
 from biject.nn.layout import Packed
 from biject.verify.inputs import labels, limits
 from parity.harness import equal
@@ -61,9 +61,9 @@ def labelled(model: Model, batch: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def is_packed(model: Model, batch: dict[str, Tensor]) -> bool:
     """Whether the model leaves padding out of this batch."""
-    grid = padded_layout(batch["input_ids"], None, batch["attention_mask"])
-    weight = model.embed.tokens.weight
-    return isinstance(model.chooser.choose(grid, weight=weight, training=model.training).layout, Packed)
+    names = ("input_ids", "attention_mask", "token_type_ids", "position_ids")
+    plan = model.planner(model, Batch(**{name: batch.get(name) for name in names}), HeadRequest())
+    return isinstance(plan.layout, Packed)
 
 
 def real_differences(ours: Model, theirs: nn.Module, batch: dict[str, Any], **flags: Any) -> list[str]:

@@ -10,22 +10,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from biject.nn import kernels
-from biject.nn.kernels import TABLE, Numerics, Operation, grouped, grouped_math, kernel, keys_to_16, varlen
+from biject.config.layers import AttentionSpec
+from biject.nn.attend import attend_math
+from biject.nn.kernels import TABLE, Kernel, Numerics, Operation, kernel, keys_to_16, varlen, window_size
 from biject.nn.layout import Packed, Padded
 from biject.nn.packing import pack, spans
+
+from .grouping import grouped, spec_of
 
 HEADS, EACH = 2, 8
 
 
-def test_the_table_names_every_operation_and_numerics_on_the_cpu() -> None:
+def test_the_table_names_every_operation_and_numerics_on_each_device() -> None:
     for operation, numerics in itertools.product(get_args(Operation), get_args(Numerics)):
         assert (operation, "cpu", numerics) in TABLE
+        assert (operation, "cuda", numerics) in TABLE
         for device in ("cpu", "cuda", "mps"):
             found = kernel(operation, torch.device(device), numerics)
             assert found.operation == operation
             assert found.bound
-            assert (found.attend is not None) == (operation == "attention")
+            flash = device == "cuda" and numerics == "fast" and operation != "written-out attention"
+            assert (found.attend_rows is varlen) == flash
             assert [found.keys(tokens, 700) >= tokens for tokens in (1, 17, 177, 600, 700)] == [True] * 5
             assert found.keys(700, 700) == 700
 
@@ -50,20 +55,26 @@ def reference_varlen(
     max_k: int,
     **options: Any,
 ) -> Tensor:
-    """What `torch.nn.attention.varlen.varlen_attn` promises: (T, H, E) in and out, each text by itself.
+    """What `torch.nn.attention.varlen.varlen_attn` promises: (T, H, E) in and out, each text by itself;
+    windows as (left, right), -1 for all; keys shared by groups of heads where `enable_gqa` says so.
 
     Source: the docstring of torch 2.13.
     """
-    assert set(options) == {"scale"}
+    assert set(options) == {"scale", "window_size", "enable_gqa"}
     assert cu_seq_q.dtype == cu_seq_k.dtype == torch.int32
     assert query.dim() == 3
     assert query.dtype in (torch.float16, torch.bfloat16)
     assert max_q == max_k == int((cu_seq_q[1:] - cu_seq_q[:-1]).max())
     assert int(cu_seq_q[-1]) == query.shape[0]
-    out = torch.empty_like(query)
+    assert options["enable_gqa"] or query.shape[1] == key.shape[1]
+    out, (left, right) = torch.empty_like(query), options["window_size"]
     for start, stop in itertools.pairwise(cu_seq_q.tolist()):
         q, k, v = (x[start:stop].transpose(0, 1).float() for x in (query, key, value))
-        found = F.scaled_dot_product_attention(q, k, v, scale=options["scale"])
+        k, v = (x.repeat_interleave(q.shape[0] // x.shape[0], dim=0) for x in (k, v))
+        at = torch.arange(stop - start)
+        behind = at[:, None] - at[None, :]
+        seen = ((behind <= left) | (left < 0)) & ((-behind <= right) | (right < 0))
+        found = F.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=options["scale"])
         out[start:stop] = found.transpose(0, 1).to(out.dtype)
     return out
 
@@ -91,45 +102,59 @@ def test_the_reference_has_the_signature_of_torch() -> None:
     theirs = inspect.signature(varlen_attn).parameters
     mine = [name for name in inspect.signature(reference_varlen).parameters if name != "options"]
     assert list(theirs)[: len(mine)] == mine
-    assert "scale" in theirs
+    assert {"scale", "window_size", "enable_gqa"} <= set(theirs)
 
 
-def test_varlen_is_grouped_attention(calls: list[int]) -> None:
+SPECS = {
+    "all": spec_of(HEADS, HEADS * EACH),
+    "window": spec_of(HEADS, HEADS * EACH, window=4),
+    "causal": spec_of(HEADS, HEADS * EACH, causal=True),
+    "causal window": spec_of(HEADS, HEADS * EACH, causal=True, window=5),
+    "shared keys": spec_of(4 * HEADS, 4 * HEADS * EACH, groups=HEADS, causal=True),
+}
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+def test_varlen_is_attention_in_buckets(spec: AttentionSpec, calls: list[int]) -> None:
     layout, _ = packed([20, 3, 17, 9])
-    q, k, v = rows(layout)
-    found = varlen(q, k, v, layout, HEADS, 0.3, 0.0)
-    expected = grouped(q, k, v, layout, HEADS, 0.3, 0.0)
-    torch.testing.assert_close(found, expected, rtol=2**-7, atol=2**-8)  # bfloat16 has 8 bits
+    draw = torch.Generator().manual_seed(0)
+    q, k, v = (
+        torch.randn(layout.num_rows, heads * EACH, generator=draw).to(torch.bfloat16)
+        for heads in (spec.num_heads, spec.num_key_value_heads, spec.num_key_value_heads)
+    )
+    found = varlen(*(x.view(x.shape[0], -1, EACH) for x in (q, k, v)), layout, spec)
+    expected = grouped(q, k, v, layout, spec)
+    torch.testing.assert_close(found, expected, rtol=2**-7, atol=2**-7)  # bfloat16 has 8 bits
     assert found.shape == q.shape
     assert calls == [1]
 
 
-def test_varlen_leaves_what_it_cannot_do(calls: list[int]) -> None:
-    """Dropout, float32, rows that fill up, masked columns and HF's grid are done in groups."""
+def test_windows_as_flash_attention_counts_them() -> None:
+    assert window_size(SPECS["all"]) == (-1, -1)
+    assert window_size(SPECS["window"]) == (4, 4)
+    assert window_size(SPECS["causal"]) == (-1, 0)
+    assert window_size(SPECS["causal window"]) == (4, 0)
+
+
+def test_what_varlen_cannot_do_is_done_in_buckets() -> None:
+    """Dropout, float32, rows that fill up, masked columns and HF's grid."""
+    flash: Kernel = TABLE["attention", "cuda", "fast"]
     layout, mask = packed([20, 3, 17, 9])
-    q, k, v = rows(layout, torch.float32)
-    assert torch.equal(varlen(q, k, v, layout, HEADS, 0.3, 0.0), grouped(q, k, v, layout, HEADS, 0.3, 0.0))
-    filled, _ = packed([20, 3, 17, 9], fill=64)
-    q, k, v = rows(filled)
-    assert torch.equal(varlen(q, k, v, filled, HEADS, 0.3, 0.0), grouped(q, k, v, filled, HEADS, 0.3, 0.0))
+    q = rows(layout)[0]
+    assert flash.takes_rows(layout, q, 0.0)
+    assert not flash.takes_rows(layout, q, 0.5)
+    assert not flash.takes_rows(layout, q.float(), 0.0)
+    assert not flash.takes_rows(packed([20, 3, 17, 9], fill=64)[0], q, 0.0)
     mask[0, 4] = False
-    holes = pack(mask, spans(mask), keys_to_16)
-    q, k, v = rows(holes)
-    assert torch.equal(varlen(q, k, v, holes, HEADS, 0.3, 0.0), grouped(q, k, v, holes, HEADS, 0.3, 0.0))
-    grid = Padded(batch=4, length=20, mask_BL=mask)
-    x = torch.randn(80, HEADS * EACH).to(torch.bfloat16)
-    assert torch.equal(varlen(x, x, x, grid, HEADS, 0.3, 0.0), grouped(x, x, x, grid, HEADS, 0.3, 0.0))
-    q, k, v = rows(layout)
-    torch.manual_seed(0)
-    expected = grouped(q, k, v, layout, HEADS, 0.3, 0.5)
-    torch.manual_seed(0)
-    assert torch.equal(varlen(q, k, v, layout, HEADS, 0.3, 0.5), expected)
-    assert calls == []
+    assert not flash.takes_rows(pack(mask, spans(mask), keys_to_16), q, 0.0)
+    assert not flash.takes_rows(Padded(batch=4, length=20, mask_BL=mask), q, 0.0)
+    assert not TABLE["attention", "cpu", "fast"].takes_rows(layout, q, 0.0)
 
 
 def test_the_unfused_kernel_agrees() -> None:
     layout, _ = packed([20, 3, 17, 9])
     q, k, v = rows(layout, torch.float32)
+    spec = SPECS["window"]
     torch.testing.assert_close(
-        grouped_math(q, k, v, layout, HEADS, 0.3, 0.0), kernels.grouped(q, k, v, layout, HEADS, 0.3, 0.0)
+        grouped(q, k, v, layout, spec, kernel=attend_math), grouped(q, k, v, layout, spec)
     )
