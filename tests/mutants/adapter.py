@@ -13,10 +13,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from biject.config.heads import (
+    LastHeadConfig,
+    PooledHeadConfig,
+    SpanHeadConfig,
+    TokenHeadConfig,
+    VocabHeadConfig,
+)
+from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, NormConfig, RelativeConfig
 from biject.config.model import ModelConfig
+from biject.config.rope import RopeConfig
 from biject.model import Model
-from biject.nn.attend import causal_mask
-from biject.nn.layout import Padded
+from biject.nn.masks import attention_mask
+from biject.nn.plan import BatchPlan
 from biject.nn.transformer import Transformer
 
 COLUMNS = 13
@@ -24,19 +33,29 @@ COLUMNS = 13
 
 
 def module(model: nn.Module, name: str) -> Any:
-    """The module of this name, or None."""
-    return dict(model.named_modules()).get(name)
+    """The module of this name, or None; an identity is none."""
+    found = dict(model.named_modules()).get(name)
+    return None if isinstance(found, nn.Identity) else found
 
 
 def rebuilt(model: Model, config: ModelConfig) -> Model:
     """The model built anew from another config, on the same parameters."""
-    new = Model.__new__(Model)
+    new = type(model).__new__(type(model))
     new.__dict__.update(model.__dict__)
     Transformer.__init__(new, config)
-    found = new.load_state_dict(dict(model.named_parameters()), strict=False, assign=True)
+    found = new.load_state_dict(model.state_dict(keep_vars=True), strict=False, assign=True)
     assert not found.missing_keys, found.missing_keys
-    new.chooser.layout, new.chooser.numerics = model.chooser.layout, model.chooser.numerics
+    new.planner.layout, new.planner.numerics = model.planner.layout, model.planner.numerics
     return new.train(model.training)
+
+
+_HEAD_KINDS = {
+    PooledHeadConfig: "pooled",
+    LastHeadConfig: "last",
+    TokenHeadConfig: "tokens",
+    SpanHeadConfig: "spans",
+    VocabHeadConfig: "vocab",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,28 +65,38 @@ class Axes:
     config: ModelConfig
 
     @property
+    def first(self) -> LayerConfig:
+        return self.config.layers[0]
+
+    @property
+    def spec(self) -> AttentionSpec:
+        spec: AttentionSpec = self.first.attention.spec
+        return spec
+
+    @property
     def layer_order(self) -> tuple[int, ...]:
         return self.config.layer_order
 
     @property
     def activation(self) -> str:
-        return self.config.hidden_act
+        act: str = self.first.mlp.act
+        return act
 
     @property
     def eps(self) -> float:
-        return self.config.norm_eps
+        return self.first.mlp_norm.eps
 
     @property
     def rms(self) -> bool:
-        return self.config.norm == "rms"
+        return self.first.attn_norm.kind == "rms"
 
     @property
     def pre_norm(self) -> bool:
-        return self.config.norm_place == "pre"
+        return self.first.placement == "pre"
 
     @property
     def embedding_norm(self) -> bool:
-        return self.config.embedding.norm
+        return self.config.embedding.norm.kind != "none"
 
     @property
     def embedding_zeroed(self) -> bool:
@@ -83,80 +112,92 @@ class Axes:
 
     @property
     def num_heads(self) -> int:
-        return self.config.num_attention_heads
+        return self.spec.num_heads
 
     @property
     def num_key_heads(self) -> int:
-        return self.config.causal.num_key_value_heads if self.config.causal else self.num_heads
+        return self.spec.num_key_value_heads
 
     @property
     def head_dim(self) -> int:
-        return self.config.head_dim
+        return self.spec.head_dim
 
     @property
     def causal(self) -> bool:
-        return self.config.causal is not None
+        return self.spec.causal
 
     @property
     def windows(self) -> set[int]:
-        return {w for w in self.config.causal.windows if w is not None} if self.config.causal else set()
+        windows = {layer.attention.spec.window for layer in self.config.layers}
+        return {window for window in windows if window is not None}
+
+    @property
+    def rope(self) -> RopeConfig | None:
+        rope: RopeConfig | None = self.first.attention.rope
+        return rope
 
     @property
     def rope_base(self) -> float | None:
-        rope = self.config.causal.rope if self.config.causal else None
-        return rope.theta if rope else None
+        return self.rope.theta if self.rope else None
 
     @property
     def qk_norm(self) -> bool:
-        return self.config.causal is not None and self.config.causal.qk_norm
+        return self.first.attention.qk_norm is not None
+
+    @property
+    def relative_config(self) -> RelativeConfig | None:
+        relative: RelativeConfig | None = self.first.attention.relative
+        return relative
 
     @property
     def relative(self) -> bool:
-        return self.config.relative is not None and self.config.relative.enabled
+        return self.relative_config is not None and self.relative_config.enabled
 
     @property
     def relative_terms(self) -> int:
-        relative = self.config.relative
+        relative = self.relative_config
         return relative.content_to_position + relative.position_to_content if relative else 0
 
     @property
     def relative_norm(self) -> bool:
-        return self.relative and self.config.relative is not None and self.config.relative.norm
+        relative = self.relative_config
+        return relative is not None and relative.enabled and relative.norm.kind != "none"
 
     @property
     def near_buckets(self) -> int | None:
         """From which distance on buckets are shared; None where none is."""
-        relative = self.config.relative
+        relative = self.relative_config
         return relative.buckets // 2 if relative is not None and relative.buckets > 0 else None
 
     @property
     def convolution(self) -> bool:
-        return self.config.conv is not None
+        return self.first.conv is not None
 
     @property
     def gated(self) -> bool:
-        return self.config.gated
+        return bool(self.first.mlp.gate != "none")
 
     @property
     def stored_in_out(self) -> bool:
-        return self.config.weights_in_out
+        return bool(self.first.attention.transposed)
 
     @property
     def attention_dropout(self) -> float:
-        return self.config.attention_dropout
+        return self.spec.dropout
 
     @property
     def pooler(self) -> bool:
-        return self.config.pooler
+        return bool(getattr(self.config.head, "pooler", False))
 
     @property
     def head_kind(self) -> str:
-        return self.config.head.kind if self.config.head else "none"
+        kind = _HEAD_KINDS.get(type(self.config.head), "none")
+        return "causal" if getattr(self.config.head, "causal", False) else kind
 
     @property
     def head_activation(self) -> str | None:
-        head = self.config.head
-        return head.act if head is not None and head.dense_size and head.act != "linear" else None
+        dense = getattr(self.config.head, "dense", None)
+        return dense.act if dense is not None and dense.act != "linear" else None
 
     @property
     def pads(self) -> bool:
@@ -168,12 +209,24 @@ def axes(model: Model) -> Axes:
     return Axes(config=model.config)
 
 
+def _with_layers(config: ModelConfig, change: Callable[[LayerConfig], LayerConfig]) -> ModelConfig:
+    return replace(config, layers=tuple(map(change, config.layers)))
+
+
+def _with_attention(config: ModelConfig, change: Callable[[AttentionConfig], AttentionConfig]) -> ModelConfig:
+    return _with_layers(config, lambda layer: replace(layer, attention=change(layer.attention)))
+
+
+def _with_spec(config: ModelConfig, change: Callable[[AttentionSpec], AttentionSpec]) -> ModelConfig:
+    return _with_attention(config, lambda attention: replace(attention, spec=change(attention.spec)))
+
+
 def with_positions_by_column(config: ModelConfig) -> ModelConfig:
     return replace(config, embedding=replace(config.embedding, position_rule="arange"))
 
 
 def without_embedding_norm(config: ModelConfig) -> ModelConfig:
-    return replace(config, embedding=replace(config.embedding, norm=False))
+    return replace(config, embedding=replace(config.embedding, norm=NormConfig(kind="none")))
 
 
 def without_zeroed_padding(config: ModelConfig) -> ModelConfig:
@@ -181,11 +234,18 @@ def without_zeroed_padding(config: ModelConfig) -> ModelConfig:
 
 
 def with_activation(config: ModelConfig, name: str) -> ModelConfig:
-    return replace(config, hidden_act=name)
+    return _with_layers(config, lambda layer: replace(layer, mlp=replace(layer.mlp, act=name)))
 
 
 def with_eps(config: ModelConfig, eps: float) -> ModelConfig:
-    return replace(config, norm_eps=eps)
+    def layer(one: LayerConfig) -> LayerConfig:
+        return replace(
+            one, attn_norm=replace(one.attn_norm, eps=eps), mlp_norm=replace(one.mlp_norm, eps=eps)
+        )
+
+    config = _with_layers(config, layer)
+    embedding = replace(config.embedding, norm=replace(config.embedding.norm, eps=eps))
+    return replace(config, embedding=embedding, final_norm=replace(config.final_norm, eps=eps))
 
 
 def with_layer_order(config: ModelConfig, order: tuple[int, ...]) -> ModelConfig:
@@ -193,33 +253,33 @@ def with_layer_order(config: ModelConfig, order: tuple[int, ...]) -> ModelConfig
 
 
 def without_head_activation(config: ModelConfig) -> ModelConfig:
-    assert config.head is not None
-    return replace(config, head=replace(config.head, act="linear"))
+    head: Any = config.head
+    return replace(config, head=replace(head, dense=replace(head.dense, act="linear")))
 
 
 def without_attention_dropout(config: ModelConfig) -> ModelConfig:
-    return replace(config, attention_dropout=0.0)
+    return _with_spec(config, lambda spec: replace(spec, dropout=0.0))
 
 
 def without_relative_norm(config: ModelConfig) -> ModelConfig:
-    assert config.relative is not None
-    return replace(config, relative=replace(config.relative, norm=False))
+    assert config.relative_table is not None
+    return replace(config, relative_table=replace(config.relative_table, norm=NormConfig(kind="none")))
 
 
 def without_convolution(config: ModelConfig) -> ModelConfig:
-    return replace(config, conv=None)
+    return _with_layers(config, lambda layer: replace(layer, conv=None))
 
 
 def with_rope_base(config: ModelConfig, theta: float) -> ModelConfig:
-    assert config.causal is not None
-    assert config.causal.rope is not None
-    return replace(config, causal=replace(config.causal, rope=replace(config.causal.rope, theta=theta)))
+    return _with_attention(
+        config, lambda attention: replace(attention, rope=replace(attention.rope, theta=theta))
+    )
 
 
 def with_wider_windows(config: ModelConfig, by: int) -> ModelConfig:
-    assert config.causal is not None
-    windows = tuple(None if window is None else window + by for window in config.causal.windows)
-    return replace(config, causal=replace(config.causal, windows=windows))
+    return _with_spec(
+        config, lambda spec: replace(spec, window=None if spec.window is None else spec.window + by)
+    )
 
 
 def attentions(model: Model) -> list[Any]:
@@ -231,59 +291,68 @@ def leave_out_scale(model: Model, *, layers: slice = slice(None)) -> bool:
     """Give scores the scale 1; whether that changed anything."""
     changed = False
     for attention in attentions(model)[layers]:
-        if hasattr(attention, "factor"):  # disentangled: divided by √(width of a head · terms)
-            attention.factor = model.config.num_attention_heads / model.config.hidden_size
+        if attention.relative is not None:  # disentangled: divided by √(width of a head · terms)
+            attention.relative.terms = 1 / attention.spec.head_dim
             changed = True
-        elif attention.scale != 1.0:
-            attention.scale, changed = 1.0, True
+        elif attention.spec.scale != 1.0:
+            attention.spec, changed = replace(attention.spec, scale=1.0), True
     return changed
 
 
-def _rearrange(model: Model, change: Callable[[Any, dict[str, Any]], tuple[Any, dict[str, Any]]]) -> None:
-    """Give every layer's attention another layout and other arguments, where the layout is padded."""
-
-    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        x_TD, layout = args
-        if isinstance(layout, Padded):
-            layout, kwargs = change(layout, kwargs)
-        return (x_TD, layout), kwargs
-
+def _with_plan(model: Model, change: Callable[[BatchPlan], BatchPlan]) -> None:
+    """Give every layer's attention another plan."""
     for attention in attentions(model):
-        attention.register_forward_pre_hook(hook, with_kwargs=True)
+        attention.register_forward_pre_hook(lambda _, args: (args[0], change(args[1])))
 
 
 def drop_causal_mask(model: Model) -> None:
     """Let tokens look ahead; padding stays masked."""
 
-    def change(layout: Padded, kwargs: dict[str, Any]) -> tuple[Padded, dict[str, Any]]:
-        shape = (layout.batch, 1, layout.length, layout.length)
-        real = layout.mask_BL
-        opened = torch.ones(shape, dtype=torch.bool) if real is None else real[:, None, None].expand(shape)
-        masks = dict.fromkeys(kwargs["call"].masks, opened)
-        return layout, {**kwargs, "call": replace(kwargs["call"], masks=masks)}
+    def change(plan: BatchPlan) -> BatchPlan:
+        opened = []
+        for bucket in plan.layout.buckets:
+            shape = (bucket.batch, 1, bucket.queries, bucket.keys)
+            real = bucket.real_BK
+            opened.append(
+                torch.ones(shape, dtype=torch.bool) if real is None else real[:, None, None].expand(shape)
+            )
+        return replace(plan, masks=dict.fromkeys(plan.masks, tuple(opened)))
 
-    _rearrange(model, change)
+    _with_plan(model, change)
 
 
 def drop_padding_mask(model: Model) -> None:
     """Let attention see padding; tokens still look back only, and nothing else loses the mask."""
 
-    def change(layout: Padded, kwargs: dict[str, Any]) -> tuple[Padded, dict[str, Any]]:
-        if "call" in kwargs:
-            sizes = {"batch": layout.batch, "queries": layout.length, "keys": layout.length}
-            masks = {
-                window: causal_mask(None, **sizes, window=window, device=torch.device("cpu"), always=True)
-                for window in kwargs["call"].masks
-            }
-            kwargs = {**kwargs, "call": replace(kwargs["call"], masks=masks)}
-        return replace(layout, mask_BL=None), kwargs
+    def change(plan: BatchPlan) -> BatchPlan:
+        masks = {
+            kind: tuple(
+                attention_mask(
+                    kind,
+                    None,
+                    batch=bucket.batch,
+                    queries=bucket.queries,
+                    keys=bucket.keys,
+                    device=torch.device("cpu"),
+                    always=True,
+                )
+                for bucket in plan.layout.buckets
+            )
+            for kind in plan.masks
+        }
+        return replace(plan, masks=masks)
 
-    _rearrange(model, change)
+    _with_plan(model, change)
 
 
 def change_distances(model: Model, change: Callable[[Tensor], Tensor]) -> None:
     """Give attention other relative distances, (1, L, L)."""
-    _rearrange(model, lambda layout, given: (layout, {**given, "distances": change(given["distances"])}))
+
+    def changed(plan: BatchPlan) -> BatchPlan:
+        assert plan.distances is not None
+        return replace(plan, distances=change(plan.distances))
+
+    _with_plan(model, changed)
 
 
 def swap_position_terms(model: Model) -> None:
@@ -291,8 +360,8 @@ def swap_position_terms(model: Model) -> None:
     table = model.relative
     assert table is not None
     for attention in attentions(model):
-        keys = getattr(attention, "pos_k_proj", attention.k_proj)
-        queries = getattr(attention, "pos_q_proj", attention.q_proj)
+        keys = attention.relative.k_proj or attention.k_proj
+        queries = attention.relative.q_proj or attention.q_proj
         for own, other in ((keys, queries), (queries, keys)):
             own.register_forward_hook(_of_table(table, other))
 
@@ -321,18 +390,40 @@ def columns(model: Model, part: str, *, layer: int = 0) -> tuple[str, nn.Module,
     return name, module(model, name), slice(bounds[0] * size, bounds[1] * size)
 
 
-def gate_and_up(model: Model) -> tuple[nn.Linear, nn.Linear]:
-    """The two projections of the first layer's gated MLP."""
+def swap_gate_and_up(model: Model) -> None:
+    """Have the first layer's activation on the wrong projection, or the wrong half of one."""
     mlp: Any = module(model, "layers.0.mlp")
-    return mlp.gate_proj, mlp.up_proj
+    if axes(model).first.mlp.gate == "fused":
+        mlp.gate_up_proj.register_forward_hook(
+            lambda _, __, out: torch.cat(out.chunk(2, dim=-1)[::-1], dim=-1)
+        )
+        return
+    gate, up = mlp.gate_proj, mlp.up_proj
+    gate.register_forward_hook(lambda _, inputs, __: up.forward(*inputs))
+    up.register_forward_hook(lambda _, inputs, __: gate.forward(*inputs))
 
 
 def last_hidden(model: Model) -> nn.Module:
     """What gives the rows that poolers and heads read."""
-    return model.final_norm if model.final_norm is not None else model.layers[model.config.layer_order[-1]]
+    return module(model, "final_norm") or model.layers[model.config.layer_order[-1]]
+
+
+def pooled_entrance(model: Model) -> nn.Module:
+    """What is given the rows that are pooled, (B, D)."""
+    head: Any = model.head
+    if axes(model).pooler:
+        return head.pooler
+    return head.dropout if head.dense_config is None else head.dropout_in
 
 
 def classify_last_column(model: Model) -> None:
     """Let a head that classifies each text's last token take the last column, padding or not."""
-    assert model.head is not None
-    model.head.register_forward_pre_hook(lambda _, inputs: (*inputs[:2], -1))
+
+    def hook(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        x_TD, plan = args
+        if plan.batch.input_ids is None:
+            return args
+        ids = torch.full_like(plan.batch.input_ids, (model.config.pad_token_id or 0) + 1)
+        return x_TD, replace(plan, batch=replace(plan.batch, input_ids=ids))
+
+    model.head.register_forward_pre_hook(hook)

@@ -49,7 +49,8 @@ def _residual(model: Model, name: str, *, pre_norm: bool, times: int) -> None:
     def added(_: Tensor, out: Tensor) -> Tensor:
         return out + times * entering[0] if out.shape == entering[0].shape else out  # fewer rows are read
 
-    before(part(model, f"{name}_norm" if pre_norm else name), keep)
+    normed = pre_norm and adapter.module(model, f"{name}_norm") is not None
+    before(part(model, f"{name}_norm" if normed else name), keep)
     after(part(model, name), added)
 
 
@@ -69,9 +70,7 @@ def final_norm_left_out(model: Model, at: Axes) -> None:
 def gate_and_up_swapped(model: Model, at: Axes) -> None:
     """The activation is on the wrong one of two projections."""
     require(at.gated, "the MLP has no gate")
-    gate, up = adapter.gate_and_up(model)
-    after(gate, lambda x, _: up.forward(x))
-    after(up, lambda x, _: gate.forward(x))
+    adapter.swap_gate_and_up(model)
 
 
 def transposed_in_out(model: Model, at: Axes) -> None:
@@ -93,7 +92,7 @@ def pools_last_column(model: Model, at: Axes) -> None:
         whole = out.numel() % x_BD.numel() == 0 and out.shape[0] > x_BD.shape[0]
         return out.reshape(x_BD.shape[0], -1, x_BD.shape[-1])[:, -1] if whole else x_BD
 
-    before(part(model, "pooler" if at.pooler else "head"), last)
+    before(adapter.pooled_entrance(model), last)
 
 
 def last_column_classified(model: Model, at: Axes) -> None:
