@@ -25,7 +25,7 @@ class Identity:
 
     family: Family
     values: Mapping[str, Any]
-    """The config by our field names, settled."""
+    """The config by our field names, resolved."""
     config: ModelConfig
     """What the modules are built from."""
     hf_config: Mapping[str, Any]
@@ -78,13 +78,13 @@ def identify(
         values = known.resolve(read, frozenset(names), chosen, legacy)
     built = known.build(values, chosen)
     plan = make_plan(
-        hf_head.slots(values),
+        hf_head.specs(values),
         names,
         prefix=known.prefix_of(chosen),
         tied=built.tied_output,
         same=same,
-        known=lambda: known.all_slots(values),
-        carry=known.carried(values),
+        known=lambda: known.all_specs(values),
+        buffers=known.all_passthrough(values),
         new_head=new_head is not None and chosen != "base",
         others=known.prefixes,
         own_head=chosen == file_head and new_head is None,
@@ -119,19 +119,19 @@ def _file_head(
         notice(
             "unsupported-class",
             f"config.json: `architectures` names {architecture[:100]}, a head that Biject does not compute "
-            f"for `{known.model_type}`: its base model is used, the head's tensors are carried.",
+            f"for `{known.model_type}`: its base model is used, the head's tensors are passed through.",
         )
         return "base"
     has = set(names)
     for name in (*(h for h in ALL_HEADS if h not in ("base", "tokcls")), "tokcls"):
-        slots = known.heads[name].slots(values) if name in known.heads else ()
-        spelling = find_spelling(slots, has, known.prefix_of(name), *known.prefixes)
+        specs = known.heads[name].specs(values) if name in known.heads else ()
+        spelling = find_spelling(specs, has, known.prefix_of(name), *known.prefixes)
         own = [
-            slot
-            for slot in slots
-            if not slot.tied_to and (not slot.base or slot.memory.startswith("head.pooler."))
+            spec
+            for spec in specs
+            if not spec.tied_to and (not spec.base or spec.memory.startswith("head.pooler."))
         ]
-        if own and all(spelling.name(slot) in has or slot.twin in has for slot in own):
+        if own and all(spelling.name(spec) in has or spec.alias in has for spec in own):
             return name
     return "base"
 

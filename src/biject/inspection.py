@@ -122,7 +122,7 @@ def inspect_folder(path: str | Path) -> Inspection:
         dtypes=dict(Counter(info.dtype for info in infos)),
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in source.assets),
         other_weights=source.other_weights,
-        carried=plan.carried if plan else (),
+        carried=plan.passthrough if plan else (),
         unknown=plan.unknown if plan else (),
         oddities=tuple(
             _folder_oddities(source)
@@ -221,8 +221,8 @@ def _plan_oddities(plan: Plan | None, head: str | None) -> list[str]:
     found += [f"one parameter is stored twice: {' = '.join(names)}" for names in twins]
     if plan.absent:
         found.append(f"optional parts are not there: {_some(plan.absent)}")
-    if plan.carried:
-        found.append(f"passed through, as the head does not use them: {_some(plan.carried)}")
+    if plan.passthrough:
+        found.append(f"passed through, as the head does not use them: {_some(plan.passthrough)}")
     if plan.unknown:
         found.append(f"of those, no head of this family uses: {_some(plan.unknown)}")
     return found

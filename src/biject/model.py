@@ -39,12 +39,12 @@ class Model(Transformer):
     Attributes:
         config: sizes and axes of variation (`ModelConfig`).
         hf_config: config.json as read, with a new head's labels.
-        settled: its values by our field names, with what the tensors decided.
+        resolved: its values by our field names, with what the tensors decided.
         file_dtype: the dtype in which the file's tensors are held unless another was asked for.
         family: the family's declarations.
         head_name: `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `rtd`.
         tokenizer: one with added tokens that belongs to this model, or None for the source's.
-        provenance: names on disk, what is carried, what was made new.
+        provenance: names on disk, what is passed through, what was made new.
     """
 
     def __init__(self, identity: Identity, source: Source, file_dtype: torch.dtype) -> None:
@@ -54,7 +54,7 @@ class Model(Transformer):
         self.family: Family = identity.family
         self.head_name = identity.head
         self.hf_config: Mapping[str, Any] = identity.hf_config
-        self.settled: Mapping[str, Any] = identity.values
+        self.resolved_config: Mapping[str, Any] = identity.values
         self.source = source
         self.tokenizer: Vocabulary | None = None
         self.file_dtype = file_dtype
@@ -66,7 +66,7 @@ class Model(Transformer):
             file_head=identity.file_head,
             architecture=identity.architecture,
             dtypes={name: info.dtype for name, info in source.tensors.items()},
-            fresh=tuple(binding.memory for binding in plan.fresh),
+            initialized=tuple(binding.memory for binding in plan.initialized),
         )
 
     def forward(  # type: ignore[override]  # Hugging Face's argument names
@@ -129,7 +129,9 @@ class Model(Transformer):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         """A copy with parameters of its own; where it came from does not change, and is shared."""
-        memo.update({id(part): part for part in (self.family, self.source, self.provenance, self.settled)})
+        memo.update(
+            {id(part): part for part in (self.family, self.source, self.provenance, self.resolved_config)}
+        )
         new = type(self).__new__(type(self))
         memo[id(self)] = new
         new.__dict__.update(copy.deepcopy(self.__dict__, memo))

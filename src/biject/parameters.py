@@ -29,7 +29,7 @@ def bound_parameters(model: Model) -> dict[str, Tensor]:
     """
     plan = model.provenance.plan
     held = {name.replace(_COMPILED, ""): value for name, value in model.state_dict(keep_vars=True).items()}
-    known = {binding.memory for binding in (*plan.bindings, *plan.fresh)}
+    known = {binding.memory for binding in (*plan.bindings, *plan.initialized)}
     known |= {binding.memory for bindings in plan.adapters.values() for binding in bindings}
     missing = sorted(known - held.keys())
     if missing:

@@ -189,9 +189,9 @@ def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.devic
     if faults:
         more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise WeightsError(f"{model.source.folder}: " + "; ".join(faults[:8]) + more + ".")
-    for binding in plan.fresh:
+    for binding in plan.initialized:
         made = torch.empty_like(model.get_parameter(binding.memory), dtype=torch.float32, device="cpu")
-        initialise(binding.memory, made, **model.family.init(model.settled, binding.memory)._asdict())
+        initialise(binding.memory, made, **model.family.init(model.resolved_config, binding.memory)._asdict())
         set_parameter(model, binding.memory, made.to(device=device, dtype=dtype))
     model.tie_weights()
     left = [name for name, parameter in model.named_parameters() if parameter.is_meta]
@@ -255,9 +255,9 @@ def _tell_carried(identity: Identity) -> None:
         more = f" and {len(plan.unknown) - 8} more" if len(plan.unknown) > 8 else ""
         notice(
             "unknown-tensors",
-            f"Tensors that no head of `{identity.family.model_type}` uses are carried, not computed: "
+            f"Tensors that no head of `{identity.family.model_type}` uses are passed through, not computed: "
             f"{listed}{more}.",
         )
-    if plan.fresh:
-        listed = ", ".join(f"`{binding.memory}`" for binding in plan.fresh)
+    if plan.initialized:
+        listed = ", ".join(f"`{binding.memory}`" for binding in plan.initialized)
         notice("new-head", f"New, randomly initialised parameters: {listed}.")

@@ -57,7 +57,7 @@ def resize(
     model.tie_weights()
     model.config = replace(model.config, vocab_size=count)
     model.hf_config = {**model.hf_config, "vocab_size": count}
-    model.settled = {**model.settled, "vocab_size": count}
+    model.resolved_config = {**model.resolved_config, "vocab_size": count}
 
 
 def _resize_output(output: nn.Linear, count: int, std: float | None, *, tied: bool) -> None:

@@ -100,7 +100,7 @@ def _write(
     kept, left_out = _assets(model, changed_weights)
     kept = [name for name in kept if name not in without]
     files.update({name: model.source.folder / name for name in kept})
-    if model.provenance.fresh:
+    if model.provenance.initialized:
         files[RECORD] = _record(model)
     files.update(adapter_files(model, values))
     files.update(extra)
@@ -129,19 +129,19 @@ def _tensors(
     held = model.dtype
     as_read = held == model.file_dtype
     out: dict[str, torch.Tensor] = {}
-    for binding in (*plan.bindings, *plan.fresh):
+    for binding in (*plan.bindings, *plan.initialized):
         parameter = values[binding.memory]
         for name in binding.disk:
             own = DTYPES[dtypes[name]] if as_read and name in dtypes and binding in plan.bindings else held
             out[name] = parameter.to(dtype or own)
     changes = []
     if model.provenance.keeps_head:
-        for name in plan.carried:
+        for name in plan.passthrough:
             tensor = _carried(model, reader, name)
             out[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
     else:
-        changes += [f"left out: {name}" for name in plan.carried if name not in out]
-    changes += [f"new, random: {name}" for binding in plan.fresh for name in binding.disk]
+        changes += [f"left out: {name}" for name in plan.passthrough if name not in out]
+    changes += [f"new, random: {name}" for binding in plan.initialized for name in binding.disk]
     ordered = {name: out[name] for name in model.source.tensors if name in out}
     ordered.update(out)
     changes += [
@@ -222,8 +222,8 @@ def _config_bytes(model: Model, tensors: Mapping[str, torch.Tensor]) -> tuple[by
     for key in ("id2label", "label2id", "problem_type", "num_labels", "vocab_size"):
         if model.hf_config.get(key) != source.config.get(key):
             changes[key] = model.hf_config.get(key)
-    if not model.provenance.keeps_head and model.head_name == "mlm" and "legacy" in model.settled:
-        changes |= {"legacy": model.settled["legacy"]} if not model.settled["legacy"] else {}
+    if not model.provenance.keeps_head and model.head_name == "mlm" and "legacy" in model.resolved_config:
+        changes |= {"legacy": model.resolved_config["legacy"]} if not model.resolved_config["legacy"] else {}
     changes = {key: value for key, value in changes.items() if source.config.get(key, _ABSENT) != value}
     if not changes:
         return source.config_bytes, []
@@ -257,7 +257,7 @@ def _dump_like(config: Mapping[str, Any], original: bytes) -> bytes:
 
 
 def _record(model: Model) -> bytes:
-    names = [name for binding in model.provenance.plan.fresh for name in binding.disk]
+    names = [name for binding in model.provenance.plan.initialized for name in binding.disk]
     record = {
         "biject_version": __version__,
         "head": model.head_name,

@@ -59,6 +59,6 @@ def tiny(tmp_path: Path) -> Path:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{index}" for index in range(94))]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     spelling = Spelling(prefix="bert.", old_norms=False)
-    slots = bert.heads["seqcls"].slots(bert.config.read(config))
-    write_safetensors(folder / "model.safetensors", {spelling.name(slot): (2, 3) for slot in slots})
+    specs = bert.heads["seqcls"].specs(bert.config.read(config))
+    write_safetensors(folder / "model.safetensors", {spelling.name(spec): (2, 3) for spec in specs})
     return folder

@@ -55,11 +55,11 @@ def no_place(subject: Subject) -> set[str]:
     disk = {binding.memory: binding.disk[0] for binding in plan.bindings}
     output = tensors[disk["layers.0.attn.o_proj.weight"]].shape
     fused = "layers.0.attn.qkv_proj.bias" in disk
-    head = subject.ours.family.heads[subject.head]
+    specs = subject.ours.family.heads[subject.head].specs(subject.ours.resolved_config)
     return {
         kind
         for kind, applies in {
-            "twin-differs": plan.tied_output and any(s.tied_to for s in head.slots(subject.ours.settled)),
+            "twin-differs": plan.tied_output and any(spec.tied_to for spec in specs),
             "bias-zeroed": fused or "layers.0.attn.v_proj.bias" in disk,
             "bias-dropped": "layers.0.mlp.up_proj.bias" in disk or "layers.0.attn.q_proj.bias" in disk,
             "square-weight-transposed": output[0] == output[1],

@@ -43,11 +43,11 @@ def tensors(config: Mapping[str, Any] = CONFIG, head: str = "seqcls") -> dict[st
     shapes = {name: tuple(parameter.shape) for name, parameter in model.named_parameters()}
     generator = np.random.default_rng(0)
     return {
-        f"{own.prefix}.{slot.disk}" if slot.base else slot.disk: generator.normal(
-            size=shapes[slot.memory]
+        f"{own.prefix}.{spec.disk}" if spec.base else spec.disk: generator.normal(
+            size=shapes[spec.memory]
         ).astype(np.float32)
-        for slot in own.heads[head].slots(values)
-        if slot.memory in shapes
+        for spec in own.heads[head].specs(values)
+        if spec.memory in shapes
     }
 
 

@@ -29,7 +29,7 @@ def hf_model(
 
     known = family(ours.hf_config["model_type"])
     cls = getattr(transformers, known.heads[ours.head_name].hf_class)
-    extra = {"legacy": ours.settled["legacy"]} if "legacy" in ours.settled else {}
+    extra = {"legacy": ours.resolved_config["legacy"]} if "legacy" in ours.resolved_config else {}
     model = cls.from_pretrained(
         folder,
         attn_implementation=attention or known.backend(ours.hf_config),

@@ -40,7 +40,7 @@ def test_gpt2_as_openai_stored_it(reference: Make, tmp_path: Path) -> None:
     save_file(old, path, metadata={"format": "pt"})
     ours, theirs = pair(folder)
     assert ours.provenance.plan.unknown == ()
-    assert len(ours.provenance.plan.carried) == 4
+    assert len(ours.provenance.plan.passthrough) == 4
     assert compare_forward(ours, theirs, Case(name="", inputs={"input_ids": ids_of(2, 9)})) == []
     saved = save_model(ours, tmp_path / "export")
     assert saved.changes == ()
@@ -202,7 +202,7 @@ def test_published_sizes_on_the_meta_device(size: str) -> None:
     model = Transformer(known.build(values, "causal"))
     assert all(parameter.is_meta for parameter in model.parameters())
     assert sum(parameter.numel() for parameter in model.parameters()) == count
-    names = [slot.disk for slot in known.heads["causal"].slots(values) if not slot.tied_to]
+    names = [spec.disk for spec in known.heads["causal"].specs(values) if not spec.tied_to]
     assert len(names) == len(list(model.parameters())) == 12 * sizes["n_layer"] + 4
 
 

@@ -72,6 +72,6 @@ def test_published_files_are_mapped(size: str, tmp_path: Path) -> None:
     model = load(tmp_path / size)
     assert model.head_name == "causal"
     assert sum(parameter.numel() for parameter in model.parameters()) == parameters
-    assert len(model.provenance.plan.carried) == layers
+    assert len(model.provenance.plan.passthrough) == layers
     grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
     assert grown < 64 * 2**20 < own

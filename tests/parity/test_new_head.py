@@ -30,8 +30,8 @@ def test_a_lacking_head_is_an_error(model_type: str, head: str, reference: Make)
     folder = reference(model_type, "base", overrides=untied)
     with pytest.raises(WeightsError, match="`head") as caught:
         load(folder, head=head)
-    needed = families()[model_type].heads[head].slots(_values(model_type))
-    names = [slot.disk for slot in needed if not slot.base and not slot.tied_to and not slot.twin]
+    needed = families()[model_type].heads[head].specs(_values(model_type))
+    names = [spec.disk for spec in needed if not spec.base and not spec.tied_to and not spec.alias]
     assert all(f"`{name}`" in str(caught.value) for name in names)
     assert "new_head" in str(caught.value)
 
@@ -59,7 +59,7 @@ def test_a_new_head_is_said_and_recorded(
         model = load(folder, head=head, new_head=LABELS if head in ("seqcls", "tokcls") else {})
     saved = save_model(model, tmp_path / "export")
     record = json.loads((tmp_path / "export" / RECORD).read_text())
-    made = {name for binding in model.provenance.plan.fresh for name in binding.disk}
+    made = {name for binding in model.provenance.plan.initialized for name in binding.disk}
     assert made
     assert set(record["new_parameters"]) == made
     assert {f"new, random: {name}" for name in made} <= set(saved.changes)

@@ -105,7 +105,7 @@ def test_what_is_carried_follows(reference: Callable[..., Path], tmp_path: Path)
     config["architectures"] = ["BertForSequenceClassification"]
     (folder / "config.json").write_text(json.dumps(config))
     model = load(folder)
-    assert "cls.predictions.bias" in model.provenance.plan.carried
+    assert "cls.predictions.bias" in model.provenance.plan.passthrough
     model.resize_token_embeddings(120)
     model.save_pretrained(tmp_path / "out")
     again = load(tmp_path / "out", head="mlm")

@@ -116,7 +116,7 @@ def test_prefix_the_other_way(model_type: str, head: str, reference: Make) -> No
 def test_old_buffers(model_type: str, reference: Make) -> None:
     folder = reference(model_type, "base")
     known = families()[model_type]
-    names = known.carried(known.config.read(known.tiny))
+    names = known.all_passthrough(known.config.read(known.tiny))
     rewrite(folder, lambda t: t | {name: torch.arange(64)[None] for name in names})
     with listening(silent := Silent()):
         load(folder)

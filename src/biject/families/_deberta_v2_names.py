@@ -8,7 +8,7 @@ from typing import Any
 from biject.errors import ConfigError
 from biject.families._encoder import Values
 from biject.weights.rules import (
-    Slots,
+    ParamSpecs,
     embed,
     head,
     join,
@@ -43,7 +43,7 @@ def norms_positions(v: Values) -> bool:
     return "layer_norm" in [part.strip() for part in v["norm_rel_ebd"].lower().split("|")]
 
 
-def _layer(v: Values, terms: tuple[str, ...]) -> Slots:
+def _layer(v: Values, terms: tuple[str, ...]) -> ParamSpecs:
     own_position_projections = v["relative_attention"] and not v["share_att_key"]
     return join(
         linear("attn.q_proj", "attention.self.query_proj"),
@@ -63,7 +63,7 @@ def _layer(v: Values, terms: tuple[str, ...]) -> Slots:
     )
 
 
-def backbone(v: Values) -> Slots:
+def backbone(v: Values) -> ParamSpecs:
     """The transformer (which has no pooler of its own)."""
     return join(
         embed("embed.tokens", "embeddings.word_embeddings"),
@@ -88,7 +88,7 @@ def backbone(v: Values) -> Slots:
     )
 
 
-def mlm(v: Values) -> Slots:
+def mlm(v: Values) -> ParamSpecs:
     """The masked-LM head that `legacy` says."""
     if v["legacy"] is False:
         return head(
@@ -102,7 +102,7 @@ def mlm(v: Values) -> Slots:
             norm("head.norm", "cls.predictions.transform.LayerNorm"),
         ),
         output_matrix("head.decoder.weight", "cls.predictions.decoder.weight", tied_to="embed.tokens.weight"),
-        output_bias("head.decoder.bias", "cls.predictions.decoder.bias", twin="cls.predictions.bias"),
+        output_bias("head.decoder.bias", "cls.predictions.decoder.bias", alias="cls.predictions.bias"),
     )
 
 

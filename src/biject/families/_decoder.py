@@ -10,7 +10,7 @@ from biject.config.table import Inert, Key, Row
 from biject.errors import ConfigError
 from biject.families._decoder_heads import DROPOUTS, Values, check_pad, decoder, head_config, heads, with_spec
 from biject.families._rope import ROPE_ROWS, rope
-from biject.weights.rules import Slots, embed, join, layers, linear, rms
+from biject.weights.rules import ParamSpecs, embed, join, layers, linear, rms
 
 WINDOW_ROWS = (
     Key("use_sliding_window", "use_sliding_window", boolean, False),
@@ -53,7 +53,7 @@ def llama_rows(
     )
 
 
-def backbone(v: Values, *, qkv_bias: bool, out_bias: bool, mlp_bias: bool, qk_norm: bool) -> Slots:
+def backbone(v: Values, *, qkv_bias: bool, out_bias: bool, mlp_bias: bool, qk_norm: bool) -> ParamSpecs:
     """The transformer."""
     inner = join(
         rms("attn_norm", "input_layernorm"),

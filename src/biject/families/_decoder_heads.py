@@ -24,7 +24,7 @@ from biject.config.table import Key
 from biject.errors import ConfigError
 from biject.families._encoder_heads import first_set
 from biject.families._family import Head
-from biject.weights.rules import Slots, head, join, linear, output_matrix
+from biject.weights.rules import ParamSpecs, head, join, linear, output_matrix
 
 Values = Mapping[str, Any]
 
@@ -37,7 +37,7 @@ DROPOUTS = (
 
 def heads(
     stem: str,
-    base: Callable[[Values], Slots],
+    base: Callable[[Values], ParamSpecs],
     *,
     qa_prefix: str | None = None,
     tokens: str = "score",
@@ -47,29 +47,29 @@ def heads(
 
     Args:
         stem: What their names begin with.
-        base: The transformer's slots.
+        base: The transformer's specs.
         qa_prefix: What the question answerer calls the base model, if otherwise than the others.
         tokens: What token classification calls its output.
         causal: The name of the class for causal LM, where it is not `…ForCausalLM`.
     """
     return {
-        "base": Head(hf_class=f"{stem}Model", slots=base),
+        "base": Head(hf_class=f"{stem}Model", specs=base),
         "seqcls": Head(
             hf_class=f"{stem}ForSequenceClassification",
-            slots=lambda v: join(base(v), head(linear("head.out", "score", bias=False))),
+            specs=lambda v: join(base(v), head(linear("head.out", "score", bias=False))),
         ),
         "tokcls": Head(
             hf_class=f"{stem}ForTokenClassification",
-            slots=lambda v: join(base(v), head(linear("head.out", tokens, bias=v.get("token_bias", True)))),
+            specs=lambda v: join(base(v), head(linear("head.out", tokens, bias=v.get("token_bias", True)))),
         ),
         "qa": Head(
             hf_class=f"{stem}ForQuestionAnswering",
-            slots=lambda v: join(base(v), head(linear("head.out", "qa_outputs"))),
+            specs=lambda v: join(base(v), head(linear("head.out", "qa_outputs"))),
             prefix=qa_prefix,
         ),
         "causal": Head(
             hf_class=causal or f"{stem}ForCausalLM",
-            slots=lambda v: join(
+            specs=lambda v: join(
                 base(v), output_matrix("head.decoder.weight", "lm_head.weight", tied_to="embed.tokens.weight")
             ),
         ),

@@ -19,7 +19,7 @@ from biject.config.layers import (
 from biject.config.model import EmbeddingConfig, ModelConfig, Table
 from biject.config.table import Key, Row
 from biject.errors import ConfigError
-from biject.weights.rules import Slots, join, linear, norm
+from biject.weights.rules import ParamSpecs, join, linear, norm
 
 Values = Mapping[str, Any]
 
@@ -59,7 +59,7 @@ CHUNKED = Key("chunk_size_feed_forward", "feed_forward_chunk_size", integer(0), 
 CLASSIFIER_DROPOUT = Key("classifier_dropout", "classifier_dropout", probability(none=True), None)
 
 
-def bert_layer() -> Slots:
+def bert_layer() -> ParamSpecs:
     """Names inside one BERT layer, relative to it."""
     return join(
         linear("attn.q_proj", "attention.self.query"),

@@ -18,10 +18,10 @@ from biject.config.heads import (
 from biject.config.layers import NormConfig
 from biject.errors import ConfigError
 from biject.families._family import Head
-from biject.weights.rules import Slots, head, join, linear, optional
+from biject.weights.rules import ParamSpecs, head, join, linear, optional
 
 Values = Mapping[str, Any]
-Names = Callable[[Values], Slots]
+Names = Callable[[Values], ParamSpecs]
 
 
 def encoder_heads(
@@ -29,7 +29,7 @@ def encoder_heads(
     backbone: Names,
     *,
     mlm: Names,
-    seqcls: Slots | None = None,
+    seqcls: ParamSpecs | None = None,
     dense: Names = lambda _: (),
     pooler: str | None = None,
     qa: str = "qa_outputs",
@@ -50,21 +50,21 @@ def encoder_heads(
     pooled = () if pooler is None else linear("head.pooler", pooler)
     classify = linear("head.out", "classifier") if seqcls is None else seqcls
     # Where sequence classification has a dense layer of its own, it does not use the base model's pooler.
-    own_dense = any(slot.memory.startswith("head.dense.") for slot in classify)
+    own_dense = any(spec.memory.startswith("head.dense.") for spec in classify)
 
-    def output(*rules: Slots) -> Names:
+    def output(*rules: ParamSpecs) -> Names:
         return lambda v: join(backbone(v), *rules[:-1], dense(v), head(rules[-1]))
 
     return {
-        "base": Head(hf_class=f"{stem}Model", slots=lambda v: join(backbone(v), optional(pooled))),
+        "base": Head(hf_class=f"{stem}Model", specs=lambda v: join(backbone(v), optional(pooled))),
         "seqcls": Head(
-            hf_class=f"{stem}ForSequenceClassification", slots=output(() if own_dense else pooled, classify)
+            hf_class=f"{stem}ForSequenceClassification", specs=output(() if own_dense else pooled, classify)
         ),
         "tokcls": Head(
-            hf_class=f"{stem}ForTokenClassification", slots=output(linear("head.out", "classifier"))
+            hf_class=f"{stem}ForTokenClassification", specs=output(linear("head.out", "classifier"))
         ),
-        "qa": Head(hf_class=f"{stem}ForQuestionAnswering", slots=output(linear("head.out", qa))),
-        "mlm": Head(hf_class=f"{stem}ForMaskedLM", slots=lambda v: join(backbone(v), mlm(v)), also=also_mlm),
+        "qa": Head(hf_class=f"{stem}ForQuestionAnswering", specs=output(linear("head.out", qa))),
+        "mlm": Head(hf_class=f"{stem}ForMaskedLM", specs=lambda v: join(backbone(v), mlm(v)), also=also_mlm),
     }
 
 

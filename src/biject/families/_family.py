@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable
 from biject.errors import ConfigError
-from biject.weights.rules import Slots
+from biject.weights.rules import ParamSpecs
 
 HEADS = ("base", "seqcls", "tokcls", "qa", "mlm")
 """Heads that every encoder family has, in the order of tables."""
@@ -23,13 +23,13 @@ ALL_HEADS = (*HEADS, "causal", "rtd")
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """One head of a family: HF's class for it, and the slots it adds to the base model's."""
+    """One head of a family: HF's class for it, and the specs it adds to the base model's."""
 
     hf_class: str
-    slots: Callable[[Mapping[str, Any]], Slots]
-    """From the config's values to all slots of the model with this head."""
+    specs: Callable[[Mapping[str, Any]], ParamSpecs]
+    """From the config's values to all specs of the model with this head."""
     also: tuple[str, ...] = ()
-    """Other HF classes whose files this head reads (their further tensors are carried)."""
+    """Other HF classes whose files this head reads (their further tensors are passed through)."""
     prefix: str | None = None
     """Name of the base model inside this class, where it is not the family's."""
 
@@ -63,7 +63,7 @@ class Family:
     maths that HF has
     no answer to either."""
     heads: Mapping[str, Head]
-    carry: tuple[str, ...] = ()
+    passthrough: tuple[str, ...] = ()
     """Names, relative to the base, of tensors that old files hold beside the parameters."""
     buffers: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     """More such names, of every layer, from the config's values."""
@@ -105,9 +105,9 @@ class Family:
         """All names that HF's classes of this family have for the base model."""
         return tuple(dict.fromkeys(self.prefix_of(head) for head in ("base", *self.heads)))
 
-    def carried(self, values: Mapping[str, Any]) -> tuple[str, ...]:
-        """Names, relative to the base, of tensors that are carried without a word."""
-        return self.carry + (self.buffers(values) if self.buffers is not None else ())
+    def all_passthrough(self, values: Mapping[str, Any]) -> tuple[str, ...]:
+        """Names, relative to the base, of tensors that are passed through without a notice."""
+        return self.passthrough + (self.buffers(values) if self.buffers is not None else ())
 
     def require_head(self, name: str) -> Head:
         """The head called `name`.
@@ -119,6 +119,6 @@ class Family:
             raise ConfigError(f"`{self.model_type}` has no head `{name}`; it has {', '.join(self.heads)}.")
         return self.heads[name]
 
-    def all_slots(self, values: Mapping[str, Any]) -> Slots:
-        """Slots of every head, to tell a known tensor from a stranger."""
-        return tuple(slot for head in self.heads.values() for slot in head.slots(values))
+    def all_specs(self, values: Mapping[str, Any]) -> ParamSpecs:
+        """ParamSpecs of every head, to tell a known tensor from a stranger."""
+        return tuple(spec for head in self.heads.values() for spec in head.specs(values))

@@ -23,7 +23,7 @@ from biject.families._encoder_heads import encoder_head, encoder_heads, mlm_head
 from biject.families._family import Family
 from biject.families.bert import TINY
 from biject.weights.rules import (
-    Slots,
+    ParamSpecs,
     embed,
     head,
     join,
@@ -35,7 +35,7 @@ from biject.weights.rules import (
 )
 
 
-def backbone(v: Values) -> Slots:
+def backbone(v: Values) -> ParamSpecs:
     """The transformer without pooler."""
     groups = [(g, k) for g in range(v["num_hidden_groups"]) for k in range(v["inner_group_num"])]
     return join(
@@ -91,12 +91,12 @@ def build(v: Values, name: str) -> ModelConfig:
     )
 
 
-def mlm(v: Values) -> Slots:
+def mlm(v: Values) -> ParamSpecs:
     """The masked-LM head."""
     return join(
         head(linear("head.dense", "predictions.dense"), norm("head.norm", "predictions.LayerNorm")),
         output_matrix("head.decoder.weight", "predictions.decoder.weight", tied_to="embed.tokens.weight"),
-        output_bias("head.decoder.bias", "predictions.decoder.bias", twin="predictions.bias"),
+        output_bias("head.decoder.bias", "predictions.decoder.bias", alias="predictions.bias"),
     )
 
 
@@ -127,7 +127,7 @@ FAMILY = Family(
     build=build,
     depth=depth,
     heads=encoder_heads("Albert", backbone, mlm=mlm, pooler="pooler", also_mlm=("AlbertForPreTraining",)),
-    carry=(
+    passthrough=(
         "embeddings.position_ids",
         "embeddings.token_type_ids",
         "sop_classifier.classifier.weight",

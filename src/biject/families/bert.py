@@ -19,7 +19,7 @@ from biject.families._encoder import (
 from biject.families._encoder_heads import encoder_head, encoder_heads, first_set, mlm_head
 from biject.families._family import Family
 from biject.weights.rules import (
-    Slots,
+    ParamSpecs,
     embed,
     head,
     join,
@@ -31,7 +31,7 @@ from biject.weights.rules import (
 )
 
 
-def backbone(v: Values) -> Slots:
+def backbone(v: Values) -> ParamSpecs:
     """The transformer without pooler; cousins share it."""
     return join(
         embed("embed.tokens", "embeddings.word_embeddings"),
@@ -42,7 +42,7 @@ def backbone(v: Values) -> Slots:
     )
 
 
-def mlm(v: Values) -> Slots:
+def mlm(v: Values) -> ParamSpecs:
     """The masked-LM head."""
     return join(
         head(
@@ -50,7 +50,7 @@ def mlm(v: Values) -> Slots:
             norm("head.norm", "cls.predictions.transform.LayerNorm"),
         ),
         output_matrix("head.decoder.weight", "cls.predictions.decoder.weight", tied_to="embed.tokens.weight"),
-        output_bias("head.decoder.bias", "cls.predictions.decoder.bias", twin="cls.predictions.bias"),
+        output_bias("head.decoder.bias", "cls.predictions.decoder.bias", alias="cls.predictions.bias"),
     )
 
 
@@ -105,7 +105,7 @@ FAMILY = Family(
     ),
     build=build,
     heads=encoder_heads("Bert", backbone, mlm=mlm, pooler="pooler.dense", also_mlm=("BertForPreTraining",)),
-    carry=(
+    passthrough=(
         "embeddings.position_ids",
         "embeddings.token_type_ids",
         "cls.seq_relationship.weight",

@@ -67,7 +67,7 @@ FAMILY = Family(
         mlm=mlm,
         seqcls=join(linear("head.dense", "pooler.dense"), linear("head.out", "classifier")),
     ),
-    carry=("embeddings.position_ids", "embeddings.position_embeddings.weight", *CARRY),
+    passthrough=("embeddings.position_ids", "embeddings.position_embeddings.weight", *CARRY),
     attention="eager",
     resolve=resolve,
     tiny={

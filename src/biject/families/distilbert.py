@@ -15,10 +15,10 @@ from biject.config.table import ConfigTable, Inert, Key
 from biject.families._encoder import CHUNKED, Values, check_sizes, embedding, encoder, layer
 from biject.families._encoder_heads import encoder_head, encoder_heads, mlm_head
 from biject.families._family import Family
-from biject.weights.rules import Slots, embed, head, join, layers, linear, norm, output_matrix
+from biject.weights.rules import ParamSpecs, embed, head, join, layers, linear, norm, output_matrix
 
 
-def backbone(v: Values) -> Slots:
+def backbone(v: Values) -> ParamSpecs:
     """The transformer."""
     return join(
         embed("embed.tokens", "embeddings.word_embeddings"),
@@ -38,7 +38,7 @@ def backbone(v: Values) -> Slots:
     )
 
 
-def mlm(v: Values) -> Slots:
+def mlm(v: Values) -> ParamSpecs:
     """The masked-LM head."""
     return join(
         head(linear("head.dense", "vocab_transform"), norm("head.norm", "vocab_layer_norm")),
@@ -95,7 +95,7 @@ FAMILY = Family(
         mlm=mlm,
         seqcls=join(linear("head.dense", "pre_classifier"), linear("head.out", "classifier")),
     ),
-    carry=("embeddings.position_ids",),
+    passthrough=("embeddings.position_ids",),
     tiny={
         "vocab_size": 99,
         "dim": 32,

@@ -17,16 +17,16 @@ from biject.families import bert
 from biject.families._encoder import CHUNKED, CLASSIFIER_DROPOUT, Values, bert_rows
 from biject.families._encoder_heads import encoder_head, encoder_heads, first_set, mlm_head
 from biject.families._family import Family, Head
-from biject.weights.rules import Slots, head, join, linear, norm, output_matrix
+from biject.weights.rules import ParamSpecs, head, join, linear, norm, output_matrix
 
 
-def backbone(v: Values) -> Slots:
+def backbone(v: Values) -> ParamSpecs:
     """BERT's, and the linear after the embedding where there is one."""
     lifted = v["embedding_size"] != v["hidden_size"]
     return join(bert.backbone(v), linear("embed_proj", "embeddings_project") if lifted else ())
 
 
-def mlm(v: Values) -> Slots:
+def mlm(v: Values) -> ParamSpecs:
     """The masked-LM head (the generator's)."""
     return join(
         head(
@@ -38,7 +38,7 @@ def mlm(v: Values) -> Slots:
     )
 
 
-def detection(v: Values) -> Slots:
+def detection(v: Values) -> ParamSpecs:
     """The discriminator's own head."""
     return head(
         linear("head.dense", "discriminator_predictions.dense"),
@@ -95,9 +95,9 @@ FAMILY = Family(
             mlm=mlm,
             seqcls=join(linear("head.dense", "classifier.dense"), linear("head.out", "classifier.out_proj")),
         ),
-        "rtd": Head(hf_class="ElectraForPreTraining", slots=lambda v: join(backbone(v), detection(v))),
+        "rtd": Head(hf_class="ElectraForPreTraining", specs=lambda v: join(backbone(v), detection(v))),
     },
-    carry=("embeddings.position_ids", "embeddings.token_type_ids"),
+    passthrough=("embeddings.position_ids", "embeddings.token_type_ids"),
     tiny={**bert.TINY, "embedding_size": 16},
     base={
         "vocab_size": 30522,

@@ -14,7 +14,7 @@ from biject.config.table import ConfigTable, Inert, Key
 from biject.errors import ConfigError
 from biject.families._decoder_heads import DROPOUTS, Values, check_pad, decoder, head_config, heads, with_spec
 from biject.families._family import Family
-from biject.weights.rules import Slots, embed, join, layers, linear
+from biject.weights.rules import ParamSpecs, embed, join, layers, linear
 from biject.weights.rules import norm as norm_names
 
 _ALIASES = {
@@ -26,7 +26,7 @@ _ALIASES = {
 """Sizes that HF reads under two names (`attribute_map`)."""
 
 
-def backbone(v: Values) -> Slots:
+def backbone(v: Values) -> ParamSpecs:
     """The transformer."""
     inner = join(
         norm_names("attn_norm", "ln_1"),

@@ -9,10 +9,10 @@ from biject.errors import ConfigError
 from biject.families import _decoder
 from biject.families._decoder import TINY, Values, buffers, heads, llama_rows
 from biject.families._family import Family
-from biject.weights.rules import Slots
+from biject.weights.rules import ParamSpecs
 
 
-def backbone(v: Values) -> Slots:
+def backbone(v: Values) -> ParamSpecs:
     """The transformer."""
     bias = v["attention_bias"]
     return _decoder.backbone(v, qkv_bias=bias, out_bias=bias, mlp_bias=v["mlp_bias"], qk_norm=False)

@@ -10,10 +10,10 @@ from biject.config.table import ConfigTable, Inert, Key
 from biject.families import _decoder
 from biject.families._decoder import TINY, Values, buffers, heads, llama_rows
 from biject.families._family import Family
-from biject.weights.rules import Slots
+from biject.weights.rules import ParamSpecs
 
 
-def backbone(v: Values) -> Slots:
+def backbone(v: Values) -> ParamSpecs:
     """The transformer."""
     return _decoder.backbone(v, qkv_bias=False, out_bias=False, mlp_bias=False, qk_norm=False)
 

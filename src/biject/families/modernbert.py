@@ -21,17 +21,28 @@ from biject.families._encoder import Values, check_sizes, encoder
 from biject.families._encoder_heads import encoder_head, encoder_heads
 from biject.families._family import Family, Init
 from biject.families._layer_types import layer_type_rows, layer_types, rope_by_type
-from biject.weights.rules import Slots, embed, head, join, layers, linear, norm, output_matrix, rms, tensor
+from biject.weights.rules import (
+    ParamSpecs,
+    embed,
+    head,
+    join,
+    layers,
+    linear,
+    norm,
+    output_matrix,
+    rms,
+    tensor,
+)
 
 _DROPOUTS = ("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout")
 _BIASES = ("norm_bias", "attention_bias", "mlp_bias", "classifier_bias", "decoder_bias")
 
 
-def _norm(v: Values, memory: str, disk: str) -> Slots:
+def _norm(v: Values, memory: str, disk: str) -> ParamSpecs:
     return norm(memory, disk) if v["norm_bias"] else rms(memory, disk)
 
 
-def backbone(v: Values) -> Slots:
+def backbone(v: Values) -> ParamSpecs:
     """The transformer."""
     count, bias, mlp_bias = v["num_hidden_layers"], v["attention_bias"], v["mlp_bias"]
     return join(
@@ -50,13 +61,13 @@ def backbone(v: Values) -> Slots:
     )
 
 
-def dense(v: Values) -> Slots:
+def dense(v: Values) -> ParamSpecs:
     """What every head has before its output."""
     bias = v["classifier_bias"]
     return head(linear("head.dense", "head.dense", bias=bias), _norm(v, "head.norm", "head.norm"))
 
 
-def mlm(v: Values) -> Slots:
+def mlm(v: Values) -> ParamSpecs:
     """The masked-LM head."""
     return join(
         dense(v),

@@ -10,10 +10,10 @@ from biject.config.table import ConfigTable, Key
 from biject.families import _decoder
 from biject.families._decoder import TINY, WINDOW_ROWS, Values, buffers, heads, llama_rows, window_layers
 from biject.families._family import Family
-from biject.weights.rules import Slots
+from biject.weights.rules import ParamSpecs
 
 
-def backbone(v: Values) -> Slots:
+def backbone(v: Values) -> ParamSpecs:
     """The transformer."""
     bias = v["attention_bias"]
     return _decoder.backbone(v, qkv_bias=bias, out_bias=bias, mlp_bias=False, qk_norm=True)

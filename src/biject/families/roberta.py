@@ -26,7 +26,7 @@ from biject.families._encoder import (
 from biject.families._encoder_heads import encoder_head, encoder_heads, first_set, mlm_head
 from biject.families._family import Family, Head
 from biject.families.bert import TINY, backbone
-from biject.weights.rules import Slots, head, join, linear, norm, output_bias, output_matrix
+from biject.weights.rules import ParamSpecs, head, join, linear, norm, output_bias, output_matrix
 
 
 def build(v: Values, name: str) -> ModelConfig:
@@ -61,12 +61,12 @@ def build(v: Values, name: str) -> ModelConfig:
     )
 
 
-def mlm(v: Values) -> Slots:
+def mlm(v: Values) -> ParamSpecs:
     """The masked-LM head."""
     return join(
         head(linear("head.dense", "lm_head.dense"), norm("head.norm", "lm_head.layer_norm")),
         output_matrix("head.decoder.weight", "lm_head.decoder.weight", tied_to="embed.tokens.weight"),
-        output_bias("head.decoder.bias", "lm_head.decoder.bias", twin="lm_head.bias"),
+        output_bias("head.decoder.bias", "lm_head.decoder.bias", alias="lm_head.bias"),
     )
 
 
@@ -86,7 +86,7 @@ FAMILY = Family(
     config=_table(vocab_size=50265),
     build=build,
     heads=_classes("Roberta"),
-    carry=("embeddings.position_ids", "embeddings.token_type_ids"),
+    passthrough=("embeddings.position_ids", "embeddings.token_type_ids"),
     tiny={**TINY, "pad_token_id": 1, "type_vocab_size": 1},
     base={
         "hidden_size": 768,

@@ -121,7 +121,7 @@ def _names(source: Source) -> Gate:
     return Gate(
         name="names",
         passed=True,
-        detail=f"{len(plan.bindings)} parameters bound, {len(plan.carried)} passed through",
+        detail=f"{len(plan.bindings)} parameters bound, {len(plan.passthrough)} passed through",
     )
 
 

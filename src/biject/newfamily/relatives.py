@@ -10,7 +10,7 @@ from biject.checkpoint.source import Source
 from biject.errors import BijectError
 from biject.families import Family, bert, families
 from biject.weights.plan import spellings
-from biject.weights.rules import Slots
+from biject.weights.rules import ParamSpecs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,15 +66,15 @@ def _prefixes(known: Family, source: Source) -> list[str]:
 
 
 def _fit(known: Family, prefix: str, source: Source) -> Relative:
-    slots = _slots(known, source.config)
+    specs = _slots(known, source.config)
     named = {
-        spelling.name(slot)
+        spelling.name(spec)
         for spelling in spellings(prefix)
-        for slot in slots
-        if slot.base or not spelling.old_norms or slot.old
+        for spec in specs
+        if spec.base or not spelling.old_norms or spec.old
     }
-    named |= {slot.twin for slot in slots if slot.twin}
-    named |= {name for carried in known.carry for name in (carried, f"{prefix}.{carried}")}
+    named |= {spec.alias for spec in specs if spec.alias}
+    named |= {name for one in known.passthrough for name in (one, f"{prefix}.{one}")}
     return Relative(
         family=known,
         prefix=prefix,
@@ -84,8 +84,8 @@ def _fit(known: Family, prefix: str, source: Source) -> Relative:
     )
 
 
-def _slots(known: Family, config: Mapping[str, Any]) -> Slots:
-    """The family's slots under this config, or under its tiny one with this config's layers."""
+def _slots(known: Family, config: Mapping[str, Any]) -> ParamSpecs:
+    """The family's specs under this config, or under its tiny one with this config's layers."""
     layers = known.config.keys["num_hidden_layers"].name
     fallback = {**known.tiny, **({layers: config[layers]} if layers in config else {})}
     for candidate in (config, fallback, known.tiny):
@@ -95,5 +95,5 @@ def _slots(known: Family, config: Mapping[str, Any]) -> Slots:
             continue
         if known.resolve is not None:
             values = known.resolve(values, frozenset(), "base", None)
-        return known.all_slots(values)
+        return known.all_specs(values)
     return ()

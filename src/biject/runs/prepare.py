@@ -230,7 +230,7 @@ def _with_head(recipe: FinetuneRecipe, material: Material) -> tuple[Model, str]:
     if samples.problem_type is not None:
         new["problem_type"] = samples.problem_type
     model = load(folder, head=recipe.task, dtype=torch.float32, new_head=new)
-    names = ", ".join(model.provenance.fresh)
+    names = ", ".join(model.provenance.initialized)
     labels = f"; labels {', '.join(samples.labels[:20])}" if samples.labels else ""
     more = f" and {len(samples.labels) - 20} more" if len(samples.labels) > 20 else ""
     return model, f"HEAD new, random at first: {names}{labels}{more}"

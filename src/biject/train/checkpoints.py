@@ -71,7 +71,7 @@ def read(model: nn.Module, folder: Path) -> None:
     reader = Reader(source)
     if isinstance(model, Model):
         plan = model.provenance.plan
-        names = {b.memory: b.disk[0] for b in (*plan.bindings, *plan.fresh)}
+        names = {b.memory: b.disk[0] for b in (*plan.bindings, *plan.initialized)}
         found = bound_parameters(model)
         targets: dict[str, torch.Tensor] = {name: found[name] for name in names}
         read_adapters(model, folder)

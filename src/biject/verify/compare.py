@@ -59,7 +59,7 @@ def hf_names(ours: Model, theirs: nn.Module) -> dict[str, tuple[str, ...]]:
     plan, prefix = ours.provenance.plan, ours.family.prefix_of(ours.head_name)
     found = {
         binding.memory: [hf_parameter(disk, parameters, prefix) for disk in binding.disk]
-        for binding in (*plan.bindings, *plan.fresh)
+        for binding in (*plan.bindings, *plan.initialized)
     }
     return {memory: tuple(name for name in names if name is not None) for memory, names in found.items()}
 

@@ -133,4 +133,4 @@ def _not_checked(subject: Subject, results: Sequence[LevelResult]) -> tuple[str,
 
 def _passthrough(subject: Subject) -> int:
     """How many tensors the export passes through, if the model was loaded."""
-    return len(subject.ours.provenance.plan.carried) if "ours" in vars(subject) else 0
+    return len(subject.ours.provenance.plan.passthrough) if "ours" in vars(subject) else 0

@@ -1,1 +1,1 @@
-"""Names on disk ↔ names in memory: rules, their expansion into slots, and the plan for one file."""
+"""Names on disk ↔ names in memory: rules, their expansion into specs, and the plan for one file."""

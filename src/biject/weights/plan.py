@@ -1,4 +1,4 @@
-"""From slots and the names in a file to a `Plan`: which tensor is which parameter, and what is carried.
+"""From specs and the names in a file to a `Plan`: which tensor is which parameter, and what is passed through.
 
 Expand, never match: each spelling (with or without the base prefix, new or old norm names) is a
 whole set of concrete names; the file's spelling is the one that is complete, and it is remembered.
@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from biject.errors import WeightsError
 from biject.weights.diagnose import missing_message, refuse_foreign
-from biject.weights.rules import Slot, Slots
+from biject.weights.rules import ParamSpec, ParamSpecs
 
 Same = Callable[[str, str], bool]
 """Whether two tensors of the file hold the same values."""
@@ -24,10 +24,10 @@ class Spelling:
     prefix: str
     old_norms: bool
 
-    def name(self, slot: Slot) -> str:
-        """The slot's name on disk."""
-        local = slot.old if self.old_norms and slot.old else slot.disk
-        return self.prefix + local if slot.base else local
+    def name(self, spec: ParamSpec) -> str:
+        """The spec's name on disk."""
+        local = spec.old if self.old_norms and spec.old else spec.disk
+        return self.prefix + local if spec.base else local
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,15 +43,15 @@ class Plan:
     """The bijection for one file and one head, plus the tensors that stay outside the module."""
 
     bindings: tuple[Binding, ...]
-    carried: tuple[str, ...]
+    passthrough: tuple[str, ...]
     """Tensors of the file that this head does not use, in file order."""
     unknown: tuple[str, ...]
-    """The carried ones that no head of the family uses either."""
+    """The passthrough ones that no head of the family uses either."""
     absent: tuple[str, ...]
     """Optional parameters (memory names) that the file does not have; the module is built without
     them.
     """
-    fresh: tuple[Binding, ...]
+    initialized: tuple[Binding, ...]
     """Parameters that the caller asked to have made new, and the names they are written under."""
     spelling: Spelling
     tied_output: bool
@@ -72,7 +72,7 @@ class Plan:
         """
         bindings = tuple(Binding(memory=memory, disk=(memory,)) for memory in memory_names)
         others = {key: found for key, found in self.adapters.items() if key != name}
-        taken = {b.memory for b in (*self.bindings, *self.fresh)}
+        taken = {b.memory for b in (*self.bindings, *self.initialized)}
         taken |= {b.memory for found in others.values() for b in found}
         for binding in bindings:
             if binding.memory in taken:
@@ -86,7 +86,7 @@ class Plan:
     def describe(self) -> list[tuple[str, str]]:
         """Rows (memory, disk) of the mapping, for tables."""
         rows = [(b.memory, " = ".join(b.disk)) for b in self.bindings]
-        return rows + [("(carried)", name) for name in self.carried]
+        return rows + [("(passthrough)", name) for name in self.passthrough]
 
 
 def spellings(prefix: str, *others: str) -> tuple[Spelling, ...]:
@@ -96,44 +96,44 @@ def spellings(prefix: str, *others: str) -> tuple[Spelling, ...]:
     return tuple(Spelling(prefix=p, old_norms=old) for old in (False, True) for p in prefixes)
 
 
-def find_spelling(slots: Slots, names: Collection[str], prefix: str, *others: str) -> Spelling:
+def find_spelling(specs: ParamSpecs, names: Collection[str], prefix: str, *others: str) -> Spelling:
     """The alternative of which the file has most; ties go to the first."""
     best, most = None, -1
     for spelling in spellings(prefix, *others):
-        found = sum(spelling.name(slot) in names for slot in slots)
+        found = sum(spelling.name(spec) in names for spec in specs)
         if found > most:
             best, most = spelling, found
-        if found == len(slots):
+        if found == len(specs):
             break  # none has more
     assert best is not None
     return best
 
 
 def make_plan(
-    slots: Slots,
+    specs: ParamSpecs,
     names: Collection[str],
     *,
     prefix: str,
     tied: bool,
     same: Same,
-    known: Callable[[], Slots] = tuple,
-    carry: Iterable[str] = (),
+    known: Callable[[], ParamSpecs] = tuple,
+    buffers: Iterable[str] = (),
     new_head: bool = False,
     others: Iterable[str] = (),
     own_head: bool = True,
     where: str = "the checkpoint",
 ) -> Plan:
-    """Bind every slot to tensors of the file.
+    """Bind every spec to tensors of the file.
 
     Args:
-        slots: what the model with the asked head needs.
+        specs: what the model with the asked head needs.
         names: the tensors in the file, in file order.
         prefix: what the head's class calls the base model, without the dot.
         tied: `tie_word_embeddings` of the config.
         same: compares two tensors of the file (only asked about twins that are both there).
-        known: gives the slots of all heads; tensors under their names are carried without a word.
-        carry: other names, relative to the base, that are carried without a word (old buffers).
-        new_head: the head's output is `fresh`, and so is what the file lacks before it, a pooler too.
+        known: gives the specs of all heads; tensors under their names are passed through without a notice.
+        buffers: other names, relative to the base, that are passed through without a notice (old buffers).
+        new_head: the head's output is `initialized`, and so is what the file lacks before it, a pooler too.
         others: what other classes of the family call it.
         own_head: the file's names are kept as they are; else one of `others` becomes `prefix`.
         where: the file or folder, for messages.
@@ -143,108 +143,116 @@ def make_plan(
             weights) whose maths is not computed.
     """
     refuse_foreign(names, where)
-    spelling = find_spelling(slots, names, prefix, *others)
-    made_new = [s for s in slots if new_head and _is_new(s, names, spelling)]
+    spelling = find_spelling(specs, names, prefix, *others)
+    made_new = [s for s in specs if new_head and _is_new(s, names, spelling)]
     fresh = [s for s in made_new if not (s.tied_to and tied)]
-    read = tuple(s for s in slots if s not in made_new)
+    read = tuple(s for s in specs if s not in made_new)
     bound, missing = _bind_all(read, spelling, set(names), tied=tied, same=same)
-    absent = tuple(slot.memory for slot in missing if slot.optional)
-    lacking = [slot for slot in missing if not slot.optional]
+    absent = tuple(spec.memory for spec in missing if spec.optional)
+    lacking = [spec for spec in missing if not spec.optional]
     if new_head:
-        fresh += [slot for slot in lacking if slot.memory.startswith("head.pooler.")]
-        lacking = [slot for slot in lacking if slot not in fresh]
+        fresh += [spec for spec in lacking if spec.memory.startswith("head.pooler.")]
+        lacking = [spec for spec in lacking if spec not in fresh]
     used = {name for disks in bound.values() for name in disks}
-    carried = tuple(name for name in names if name not in used)
+    passthrough = tuple(name for name in names if name not in used)
     if lacking:
-        wanted = [(slot.memory, spelling.name(slot)) for slot in lacking]
-        raise WeightsError(missing_message(wanted, carried, where))
+        wanted = [(spec.memory, spelling.name(spec)) for spec in lacking]
+        raise WeightsError(missing_message(wanted, passthrough, where))
     return Plan(
         bindings=tuple(Binding(memory=memory, disk=tuple(disks)) for memory, disks in bound.items()),
-        carried=carried,
-        unknown=_unknown(carried, spelling, known, {*carry, *(f"{prefix}.{name}" for name in carry)}),
+        passthrough=passthrough,
+        unknown=_unknown(passthrough, spelling, known, {*buffers, *(f"{prefix}.{name}" for name in buffers)}),
         absent=absent,
-        fresh=tuple(Binding(memory=s.memory, disk=(_written_as(s, spelling, tied),)) for s in fresh),
+        initialized=tuple(Binding(memory=s.memory, disk=(_written_as(s, spelling, tied),)) for s in fresh),
         spelling=spelling,
-        tied_output=not any(s.tied_to and (s.memory in bound or s in fresh) for s in slots),
-        respelt={} if own_head else _respelt(slots, bound, spelling, prefix),
+        tied_output=not any(s.tied_to and (s.memory in bound or s in fresh) for s in specs),
+        respelt={} if own_head else _respelt(specs, bound, spelling, prefix),
     )
 
 
-def _is_new(slot: Slot, names: Collection[str], spelling: Spelling) -> bool:
+def _is_new(spec: ParamSpec, names: Collection[str], spelling: Spelling) -> bool:
     """Whether a parameter of a new head is made anew: the output always, what is before it unless the file
     has it under the same name, as HF finds it (ModernBERT's heads share their dense layer).
     """
-    output = slot.memory.startswith(("head.out.", "head.decoder."))
-    return not slot.base and (output or spelling.name(slot) not in names)
+    output = spec.memory.startswith(("head.out.", "head.decoder."))
+    return not spec.base and (output or spelling.name(spec) not in names)
 
 
-def _respelt(slots: Slots, bound: Mapping[str, list[str]], spelling: Spelling, prefix: str) -> dict[str, str]:
+def _respelt(
+    specs: ParamSpecs, bound: Mapping[str, list[str]], spelling: Spelling, prefix: str
+) -> dict[str, str]:
     """Names of the base model in a file whose class calls it otherwise than the one that is written."""
     if spelling.prefix in ("", f"{prefix}."):
         return {}
     right = replace(spelling, prefix=f"{prefix}.")
-    return {spelling.name(slot): right.name(slot) for slot in slots if slot.base and slot.memory in bound}
+    return {spelling.name(spec): right.name(spec) for spec in specs if spec.base and spec.memory in bound}
 
 
 def _unknown(
-    carried: tuple[str, ...], spelling: Spelling, known: Callable[[], Slots], buffers: set[str]
+    passthrough: tuple[str, ...], spelling: Spelling, known: Callable[[], ParamSpecs], buffers: set[str]
 ) -> tuple[str, ...]:
-    """Carried names that no head uses; other heads are expanded only where something is carried."""
-    left = [name for name in carried if name not in buffers]
-    slots = known() if left else ()
-    expected = {spelling.name(slot) for slot in slots} | {slot.twin for slot in slots}
+    """Names passed through that no head uses; other heads are expanded only where there are any."""
+    left = [name for name in passthrough if name not in buffers]
+    specs = known() if left else ()
+    expected = {spelling.name(spec) for spec in specs} | {spec.alias for spec in specs}
     return tuple(name for name in left if name not in expected)
 
 
-def _written_as(slot: Slot, spelling: Spelling, tied: bool) -> str:
+def _written_as(spec: ParamSpec, spelling: Spelling, tied: bool) -> str:
     """The name of a new tensor: of twins, the one that HF writes."""
-    return slot.twin if slot.twin and tied else spelling.name(slot)
+    return spec.alias if spec.alias and tied else spelling.name(spec)
 
 
 def _bind_all(
-    slots: Slots, spelling: Spelling, has: set[str], *, tied: bool, same: Same
-) -> tuple[dict[str, list[str]], list[Slot]]:
-    """Names on disk by memory name, and the slots for which the file has nothing."""
+    specs: ParamSpecs, spelling: Spelling, has: set[str], *, tied: bool, same: Same
+) -> tuple[dict[str, list[str]], list[ParamSpec]]:
+    """Names on disk by memory name, and the specs for which the file has nothing."""
     bound: dict[str, list[str]] = {}
-    missing: list[Slot] = []
-    for slot in slots:
-        disks = _bind(slot, spelling, has, tied=tied, same=same, bound=bound)
+    missing: list[ParamSpec] = []
+    for spec in specs:
+        disks = _bind(spec, spelling, has, tied=tied, same=same, bound=bound)
         if disks:
-            bound[slot.memory] = disks
+            bound[spec.memory] = disks
         elif disks is None:
-            missing.append(slot)
-    left = [slot for slot in missing if not _from_twin(slot, slots, spelling, has, tied=tied, bound=bound)]
+            missing.append(spec)
+    left = [spec for spec in missing if not _from_twin(spec, specs, spelling, has, tied=tied, bound=bound)]
     return bound, left
 
 
 def _bind(
-    slot: Slot, spelling: Spelling, has: set[str], *, tied: bool, same: Same, bound: dict[str, list[str]]
+    spec: ParamSpec, spelling: Spelling, has: set[str], *, tied: bool, same: Same, bound: dict[str, list[str]]
 ) -> list[str] | None:
-    """Names for one slot; [] where another parameter stands in for it; None where the file has
+    """Names for one spec; [] where another parameter stands in for it; None where the file has
     nothing.
     """
-    name = spelling.name(slot)
-    if slot.tied_to and tied:
-        owner = bound.get(slot.tied_to)
+    name = spelling.name(spec)
+    if spec.tied_to and tied:
+        owner = bound.get(spec.tied_to)
         if name not in has:
             return []
         if owner and same(owner[0], name):
             owner.append(name)
             return []
         return [name] if owner else []
-    if slot.twin and tied:
-        if name in has and slot.twin in has:
-            return [name, slot.twin] if same(name, slot.twin) else [name]
-        return [name] if name in has else [slot.twin] if slot.twin in has else None
+    if spec.alias and tied:
+        if name in has and spec.alias in has:
+            return [name, spec.alias] if same(name, spec.alias) else [name]
+        return [name] if name in has else [spec.alias] if spec.alias in has else None
     return [name] if name in has else None
 
 
 def _from_twin(
-    slot: Slot, slots: Slots, spelling: Spelling, has: set[str], *, tied: bool, bound: dict[str, list[str]]
+    spec: ParamSpec,
+    specs: ParamSpecs,
+    spelling: Spelling,
+    has: set[str],
+    *,
+    tied: bool,
+    bound: dict[str, list[str]],
 ) -> bool:
     """Bind a missing token table to the output matrix that is tied to it, as HF does."""
-    for other in slots:
-        if tied and other.tied_to == slot.memory and spelling.name(other) in has:
-            bound[slot.memory] = [spelling.name(other)]
+    for other in specs:
+        if tied and other.tied_to == spec.memory and spelling.name(other) in has:
+            bound[spec.memory] = [spelling.name(other)]
             return True
     return False

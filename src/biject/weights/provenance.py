@@ -24,10 +24,10 @@ class Provenance:
     """The class that config.json names, if any."""
     dtypes: Mapping[str, str] = field(default_factory=dict)
     """safetensors dtype of every tensor in the file, by its name on disk."""
-    fresh: tuple[str, ...] = ()
+    initialized: tuple[str, ...] = ()
     """Memory names of parameters that were made new."""
 
     @property
     def keeps_head(self) -> bool:
         """Whether the built head is the file's own, so that nothing needs to be normalised or left out."""
-        return self.head == self.file_head and not self.fresh
+        return self.head == self.file_head and not self.initialized

@@ -1,4 +1,4 @@
-"""Rules: what a family file writes down. Each expands to `Slot`s, one per tensor, with concrete
+"""Rules: what a family file writes down. Each expands to `ParamSpec`s, one per tensor, with concrete
 names; no patterns.
 
 A name in a *base* rule may stand on disk with or without the family's prefix (`bert.`); a *head*
@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 
-class Slot(NamedTuple):
+class ParamSpec(NamedTuple):
     """One parameter and the name of its tensor on disk."""
 
     memory: str
@@ -21,7 +21,7 @@ class Slot(NamedTuple):
     base: bool = True
     """The name on disk is relative to the base model."""
     optional: bool = False
-    twin: str = ""
+    alias: str = ""
     """A second name on disk (whole) that holds the same values where outputs are tied; `disk`
     decides if they differ.
     """
@@ -31,78 +31,80 @@ class Slot(NamedTuple):
     """
 
 
-Slots = tuple[Slot, ...]
+ParamSpecs = tuple[ParamSpec, ...]
 
 
-def tensor(memory: str, disk: str) -> Slots:
+def tensor(memory: str, disk: str) -> ParamSpecs:
     """One tensor."""
-    return (Slot(memory=memory, disk=disk),)
+    return (ParamSpec(memory=memory, disk=disk),)
 
 
-def linear(memory: str, disk: str, *, bias: bool = True) -> Slots:
+def linear(memory: str, disk: str, *, bias: bool = True) -> ParamSpecs:
     """A `weight`, stored `(out, in)`, and a `bias`."""
     names = ("weight", "bias") if bias else ("weight",)
-    return tuple(Slot(memory=f"{memory}.{n}", disk=f"{disk}.{n}") for n in names)
+    return tuple(ParamSpec(memory=f"{memory}.{n}", disk=f"{disk}.{n}") for n in names)
 
 
-def embed(memory: str, disk: str) -> Slots:
+def embed(memory: str, disk: str) -> ParamSpecs:
     """An embedding table."""
-    return (Slot(memory=f"{memory}.weight", disk=f"{disk}.weight"),)
+    return (ParamSpec(memory=f"{memory}.weight", disk=f"{disk}.weight"),)
 
 
-def norm(memory: str, disk: str) -> Slots:
+def norm(memory: str, disk: str) -> ParamSpecs:
     """A layer norm; files converted from TensorFlow call it `gamma` and `beta` where the module is
     a `LayerNorm`.
     """
     has_old = disk.rsplit(".", 1)[-1] == "LayerNorm"
     return tuple(
-        Slot(memory=f"{memory}.{new}", disk=f"{disk}.{new}", old=f"{disk}.{old}" if has_old else "")
+        ParamSpec(memory=f"{memory}.{new}", disk=f"{disk}.{new}", old=f"{disk}.{old}" if has_old else "")
         for new, old in (("weight", "gamma"), ("bias", "beta"))
     )
 
 
-def rms(memory: str, disk: str) -> Slots:
+def rms(memory: str, disk: str) -> ParamSpecs:
     """A norm with a scale only."""
-    return (Slot(memory=f"{memory}.weight", disk=f"{disk}.weight"),)
+    return (ParamSpec(memory=f"{memory}.weight", disk=f"{disk}.weight"),)
 
 
-def layers(disks: Sequence[str], *rules: Slots) -> Slots:
+def layers(disks: Sequence[str], *rules: ParamSpecs) -> ParamSpecs:
     """The same rules for every layer: `layers.{i}.` in memory, `disks[i].` on disk."""
     inner = join(*rules)
     return tuple(
-        Slot(f"layers.{i}.{slot.memory}", f"{disk}.{slot.disk}", slot.old and f"{disk}.{slot.old}", *slot[3:])
+        ParamSpec(
+            f"layers.{i}.{spec.memory}", f"{disk}.{spec.disk}", spec.old and f"{disk}.{spec.old}", *spec[3:]
+        )
         for i, disk in enumerate(disks)
-        for slot in inner
+        for spec in inner
     )
 
 
-def join(*rules: Slots) -> Slots:
+def join(*rules: ParamSpecs) -> ParamSpecs:
     """Rules one after another."""
-    return tuple(slot for rule in rules for slot in rule)
+    return tuple(spec for rule in rules for spec in rule)
 
 
-def optional(rule: Slots) -> Slots:
+def optional(rule: ParamSpecs) -> ParamSpecs:
     """Left out, not invented, where the file does not have it."""
-    return tuple(slot._replace(optional=True) for slot in rule)
+    return tuple(spec._replace(optional=True) for spec in rule)
 
 
-def head(*rules: Slots) -> Slots:
+def head(*rules: ParamSpecs) -> ParamSpecs:
     """Names that never carry the base prefix."""
-    return tuple(slot._replace(base=False) for slot in join(*rules))
+    return tuple(spec._replace(base=False) for spec in join(*rules))
 
 
-def output_matrix(memory: str, disk: str, *, tied_to: str) -> Slots:
+def output_matrix(memory: str, disk: str, *, tied_to: str) -> ParamSpecs:
     """A matrix over the vocabulary that is the token table where outputs are tied."""
-    return (Slot(memory=memory, disk=disk, base=False, tied_to=tied_to),)
+    return (ParamSpec(memory=memory, disk=disk, base=False, tied_to=tied_to),)
 
 
-def output_bias(memory: str, disk: str, *, twin: str) -> Slots:
+def output_bias(memory: str, disk: str, *, alias: str) -> ParamSpecs:
     """A bias over the vocabulary that HF keeps under two names; the computation uses the one called
     `disk`.
     """
-    return (Slot(memory=memory, disk=disk, base=False, twin=twin),)
+    return (ParamSpec(memory=memory, disk=disk, base=False, alias=alias),)
 
 
-def memory_names(slots: Iterable[Slot]) -> tuple[str, ...]:
+def memory_names(specs: Iterable[ParamSpec]) -> tuple[str, ...]:
     """Names in memory, in order."""
-    return tuple(slot.memory for slot in slots)
+    return tuple(spec.memory for spec in specs)

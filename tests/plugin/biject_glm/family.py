@@ -11,11 +11,11 @@ from biject.config.table import ConfigTable, Key
 from biject.families import _decoder
 from biject.families._decoder import TINY, Values, heads, llama_rows
 from biject.families._family import Family
-from biject.weights.rules import Slots, embed, join, layers, linear, rms
+from biject.weights.rules import ParamSpecs, embed, join, layers, linear, rms
 from biject_glm.config import InterleavedConfig
 
 
-def backbone(v: Values) -> Slots:
+def backbone(v: Values) -> ParamSpecs:
     """The transformer: LLaMA's names, the gate and the way up in one."""
     inner = join(
         rms("attn_norm", "input_layernorm"),

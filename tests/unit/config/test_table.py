@@ -139,5 +139,5 @@ def test_memory_names_are_the_modules_parameters(model_type: str) -> None:
         config = known.build(values, name)
         parameters = dict(Transformer(config).named_parameters())
         assert all(parameter.is_meta for parameter in parameters.values())
-        slots = [slot for slot in head.slots(values) if not (slot.tied_to and config.tied_output)]
-        assert set(memory_names(slots)) == set(parameters)
+        specs = [spec for spec in head.specs(values) if not (spec.tied_to and config.tied_output)]
+        assert set(memory_names(specs)) == set(parameters)

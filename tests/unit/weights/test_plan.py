@@ -5,7 +5,17 @@ import pytest
 from biject.errors import WeightsError
 from biject.families import families
 from biject.weights.plan import Plan, make_plan, spellings
-from biject.weights.rules import Slots, embed, head, join, linear, norm, optional, output_bias, output_matrix
+from biject.weights.rules import (
+    ParamSpecs,
+    embed,
+    head,
+    join,
+    linear,
+    norm,
+    optional,
+    output_bias,
+    output_matrix,
+)
 
 SLOTS = join(
     embed("embed.tokens", "embeddings.words"),
@@ -13,7 +23,7 @@ SLOTS = join(
     optional(linear("head.pooler", "pooler.dense")),
     head(linear("head.dense", "lm.dense")),
     output_matrix("head.decoder.weight", "lm.decoder.weight", tied_to="embed.tokens.weight"),
-    output_bias("head.decoder.bias", "lm.decoder.bias", twin="lm.bias"),
+    output_bias("head.decoder.bias", "lm.decoder.bias", alias="lm.bias"),
 )
 FILE = (
     "m.embeddings.words.weight", "m.embeddings.LayerNorm.weight", "m.embeddings.LayerNorm.bias",
@@ -36,10 +46,10 @@ def disk(made: Plan) -> dict[str, tuple[str, ...]]:
 @pytest.mark.parametrize("spelling", spellings("m"))
 def test_every_spelling_is_a_bijection(spelling: object) -> None:
     assert hasattr(spelling, "name")
-    names = tuple(spelling.name(slot) for slot in SLOTS if not slot.tied_to)
+    names = tuple(spelling.name(spec) for spec in SLOTS if not spec.tied_to)
     made = plan(names)
     assert made.spelling == spelling
-    assert made.carried == ()
+    assert made.passthrough == ()
     assert sorted(name for names in disk(made).values() for name in names) == sorted(names)
 
 
@@ -88,7 +98,7 @@ def test_twins() -> None:
     differ = plan(both, same=False)
     assert disk(differ)["head.decoder.weight"] == ("lm.decoder.weight",)
     assert not differ.tied_output
-    assert differ.carried == ("lm.bias",)
+    assert differ.passthrough == ("lm.bias",)
 
 
 def test_untied_needs_its_own_matrix_and_bias() -> None:
@@ -98,28 +108,32 @@ def test_untied_needs_its_own_matrix_and_bias() -> None:
     assert "`lm.decoder.bias`" in str(caught.value)
     made = plan((*FILE, "lm.decoder.weight", "lm.decoder.bias"), tied=False)
     assert not made.tied_output
-    assert made.carried == ("lm.bias",)
+    assert made.passthrough == ("lm.bias",)
 
 
 def test_a_new_head_has_a_new_output_and_keeps_what_the_file_has_before_it() -> None:
     made = plan(new_head=True)
-    assert [b.memory for b in made.fresh] == ["head.decoder.bias"]
-    assert made.fresh[-1].disk == ("lm.bias",)
+    assert [b.memory for b in made.initialized] == ["head.decoder.bias"]
+    assert made.initialized[-1].disk == ("lm.bias",)
     assert disk(made)["head.dense.weight"] == ("lm.dense.weight",)
-    assert made.carried == ("lm.bias",)
+    assert made.passthrough == ("lm.bias",)
     assert made.tied_output
     lacking = plan(tuple(name for name in FILE if "lm.dense" not in name), new_head=True)
-    assert [b.memory for b in lacking.fresh] == ["head.dense.weight", "head.dense.bias", "head.decoder.bias"]
+    assert [b.memory for b in lacking.initialized] == [
+        "head.dense.weight",
+        "head.dense.bias",
+        "head.decoder.bias",
+    ]
 
 
 @pytest.mark.parametrize("model_type", list(families()))
 def test_expanded_names_never_meet(model_type: str) -> None:
-    """No two slots of a head share a name, on either side, under any spelling."""
+    """No two specs of a head share a name, on either side, under any spelling."""
     known = families()[model_type]
     for name, one in known.heads.items():
         values = known.config.read(known.tiny)
-        settled = known.resolve(values, frozenset(), name, None) if known.resolve else values
-        slots: Slots = one.slots(settled)
-        assert len({slot.memory for slot in slots}) == len(slots)
+        resolved = known.resolve(values, frozenset(), name, None) if known.resolve else values
+        specs: ParamSpecs = one.specs(resolved)
+        assert len({spec.memory for spec in specs}) == len(specs)
         for spelling in spellings(known.prefix):
-            assert len({spelling.name(slot) for slot in slots}) == len(slots)
+            assert len({spelling.name(spec) for spec in specs}) == len(specs)

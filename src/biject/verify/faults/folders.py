@@ -69,10 +69,10 @@ def wrong_class(copy: Copy) -> str:
         head = copy.family.heads.get(name)
         if head is None or name == copy.head:
             continue
-        slots = head.slots(copy.values)
-        spelling = find_spelling(slots, has, copy.family.prefix_of(name), *copy.family.prefixes)
-        own = [slot for slot in slots if not slot.base and not slot.tied_to]
-        if own and not all(spelling.name(slot) in has or slot.twin in has for slot in own):
+        specs = head.specs(copy.values)
+        spelling = find_spelling(specs, has, copy.family.prefix_of(name), *copy.family.prefixes)
+        own = [spec for spec in specs if not spec.base and not spec.tied_to]
+        if own and not all(spelling.name(spec) in has or spec.alias in has for spec in own):
             copy.write_config({**copy.config(), "architectures": [head.hf_class]})
             return head.hf_class
     raise DoesNotApply("the file has tensors of every head")

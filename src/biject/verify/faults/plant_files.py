@@ -56,7 +56,12 @@ def _copy(subject: Subject, folder: Path) -> Copy:
     folder.mkdir()
     plan = ours.provenance.plan
     return Copy(
-        subject.export, folder, family=subject.family, head=subject.head, values=ours.settled, plan=plan
+        subject.export,
+        folder,
+        family=subject.family,
+        head=subject.head,
+        values=ours.resolved_config,
+        plan=plan,
     )
 
 

@@ -145,12 +145,12 @@ def change_dtype(copy: Copy) -> str:
 
 def write_twin(copy: Copy) -> str:
     """The output matrix that is the token table is written as well, with other values."""
-    slots = copy.family.heads[copy.head].slots(copy.values)
-    slot = next((slot for slot in slots if slot.tied_to), None)
-    if slot is None or not copy.plan.tied_output:
+    specs = copy.family.heads[copy.head].specs(copy.values)
+    spec = next((spec for spec in specs if spec.tied_to), None)
+    if spec is None or not copy.plan.tied_output:
         raise DoesNotApply("nothing is tied in this head")
-    name = copy.plan.spelling.name(slot)
-    table = copy.tensor(copy.disk(slot.tied_to))
+    name = copy.plan.spelling.name(spec)
+    table = copy.tensor(copy.disk(spec.tied_to))
     copy.store({name: _different(table, table.roll(1, 0), "a twin of equal rows")})
     return name
 

@@ -54,6 +54,6 @@ def expected_names(subject: Subject) -> Expected:
     kept = {plan.written(disk) for binding in plan.bindings for disk in binding.disk}
     return Expected(
         kept=frozenset(kept),
-        new=frozenset(disk for binding in plan.fresh for disk in binding.disk),
+        new=frozenset(disk for binding in plan.initialized for disk in binding.disk),
         names=plan.respelt,
     )

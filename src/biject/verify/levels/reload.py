@@ -63,7 +63,7 @@ def _alone(subject: Subject, loaded: HFModel) -> list[Check]:
     """Without a source: a pooler may be missing, passthrough tensors may be unexpected; both are listed."""
     missing = [name for name in loaded.missing if ".pooler." not in f".{name}"]
     plan = subject.ours.provenance.plan if loaded.unexpected else None
-    known = set(plan.carried) - set(plan.unknown) if plan else set()
+    known = set(plan.passthrough) - set(plan.unknown) if plan else set()
     unexpected = [name for name in loaded.unexpected if name not in known]
     return [
         _none("missing", missing, loaded.missing),

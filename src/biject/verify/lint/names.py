@@ -44,10 +44,10 @@ def _expected(facts: Facts) -> set[str]:
     if facts.family is None:
         return set()
     try:
-        slots = facts.family.all_slots(facts.family.config.read(facts.config))
+        specs = facts.family.all_specs(facts.family.config.read(facts.config))
     except Exception:  # a broken config is another rule's finding
         return set()
-    return {spelling.name(slot) for spelling in spellings(*facts.family.prefixes) for slot in slots}
+    return {spelling.name(spec) for spelling in spellings(*facts.family.prefixes) for spec in specs}
 
 
 def adapter_keys(facts: Facts) -> list[Finding]:
@@ -95,12 +95,12 @@ def twins(facts: Facts) -> list[Finding]:
     if facts.identity is None or facts.family is None:
         return []
     plan, has = facts.identity.plan, facts.source.tensors
-    slots = facts.family.heads[facts.identity.head].slots(facts.identity.values)
+    specs = facts.family.heads[facts.identity.head].specs(facts.identity.values)
     tied = facts.identity.config.tied_output
     found = []
-    for slot in slots:
-        name = plan.spelling.name(slot)
-        other = slot.twin or (facts.disk(slot.tied_to) if slot.tied_to else None)
+    for spec in specs:
+        name = plan.spelling.name(spec)
+        other = spec.alias or (facts.disk(spec.tied_to) if spec.tied_to else None)
         if not tied or not other or other == name or name not in has or other not in has:
             continue
         if not facts.same(name, other):
@@ -110,11 +110,11 @@ def twins(facts: Facts) -> list[Finding]:
             )
             advice = "write the value it was trained with once, or set `tie_word_embeddings` to false"
             found.append(error("twins-differ", (name, other), meaning, advice))
-        elif slot.tied_to and facts.source.format == "safetensors":
+        elif spec.tied_to and facts.source.format == "safetensors":
             meaning = "one parameter is stored twice; changing one of the two unties them"
             advice = "write it once, as save_pretrained does"
             found.append(warning("twin-stored-twice", (name, other), meaning, advice))
-    return found + _embedding_missing(facts, {plan.spelling.name(slot) for slot in slots if slot.tied_to})
+    return found + _embedding_missing(facts, {plan.spelling.name(spec) for spec in specs if spec.tied_to})
 
 
 def _embedding_missing(facts: Facts, outputs: set[str]) -> list[Finding]:
