@@ -40,7 +40,7 @@ class Model(Transformer):
         config: sizes and axes of variation (`ModelConfig`).
         hf_config: config.json as read, with a new head's labels.
         resolved: its values by our field names, with what the tensors decided.
-        file_dtype: the dtype in which the file's tensors are held unless another was asked for.
+        file_dtype: the dtype in which the file's tensors are loaded unless another was requested.
         family: the family's declarations.
         head_name: `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `rtd`.
         tokenizer: one with added tokens that belongs to this model, or None for the source's.

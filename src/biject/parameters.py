@@ -28,23 +28,23 @@ def bound_parameters(model: Model) -> dict[str, Tensor]:
             checkpoint would lose it; or a module that the plan names has gone.
     """
     plan = model.provenance.plan
-    held = {name.replace(_COMPILED, ""): value for name, value in model.state_dict(keep_vars=True).items()}
+    state = {name.replace(_COMPILED, ""): value for name, value in model.state_dict(keep_vars=True).items()}
     known = {binding.memory for binding in (*plan.bindings, *plan.initialized)}
     known |= {binding.memory for bindings in plan.adapters.values() for binding in bindings}
-    missing = sorted(known - held.keys())
+    missing = sorted(known - state.keys())
     if missing:
         raise WeightsError(
             f"The checkpoint's {_names(missing)} cannot be written: the model no longer has them. A module "
             "was replaced or wrapped: keep its parameters' names, as a subclass does, or unwrap it."
         )
-    tied = {id(held[name]) for name in known}
-    strange = [name for name, tensor in held.items() if name not in known and id(tensor) not in tied]
+    tied = {id(state[name]) for name in known}
+    strange = [name for name, tensor in state.items() if name not in known and id(tensor) not in tied]
     if strange:
         raise WeightsError(
             f"{_names(strange)}: neither the checkpoint nor a declared adapter knows such a tensor, so that "
             "saving would lose it. Declare it with model.declare_adapter(name, [its names]), or remove it."
         )
-    return {name: tensor for name, tensor in held.items() if name in known}
+    return {name: tensor for name, tensor in state.items() if name in known}
 
 
 def is_sharded(model: Model) -> bool:

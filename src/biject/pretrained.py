@@ -65,17 +65,17 @@ class PretrainedModel(Model):
     ) -> Tensor:
         """Continue prompts: (B, L) → (B, L + new), the prompts first, texts that ended early filled up.
 
-        What is not given is as generation_config.json says, else as in Hugging Face: 20 tokens, the likeliest
-        each. Greedy texts are HF's; sampled ones, too, on the CPU in float32 with the same seed.
+        What is not given is taken from generation_config.json, else as in Hugging Face: 20 tokens, the
+        likeliest each. Greedy texts are HF's; sampled ones, too, on the CPU in float32 with the same seed.
 
         Args:
             input_ids: the prompts' ids, padded on the left where their lengths differ.
             attention_mask: (B, L), nonzero where a token is real; None where all are, or where padding shows
                 by its id.
             tokenizer: the model's, for `stop_strings`.
-            seed: what draws begin with, as `torch.manual_seed` says; the global generator where left out.
+            seed: of the random numbers, as in `torch.manual_seed`; the global generator where left out.
             generator: one to draw with, instead of `seed`.
-            streamer: told of every token as it comes; HF's streamers will do.
+            streamer: called with every token as it comes; HF's streamers will do.
             arguments: see `biject.generate.settings.Arguments`.
 
         Raises:
@@ -163,10 +163,10 @@ def load(
         where=str(source.folder),
     )
     identity.family.config.warn_unknown(source.config)
-    _tell_carried(identity)
+    _report_passthrough(identity)
     model = PretrainedModel(identity, source, _file_dtype(identity, source))
     model.planner.layout, model.planner.numerics = layout, numerics
-    _place(model, reader, _asked_dtype(dtype) or model.file_dtype, torch.device(device))
+    _place(model, reader, _requested_dtype(dtype) or model.file_dtype, torch.device(device))
     return model.eval()
 
 
@@ -204,20 +204,20 @@ def set_parameter(model: nn.Module, name: str, value: Tensor) -> None:
     model.get_submodule(module)._parameters[leaf] = nn.Parameter(value)
 
 
-def _asked_dtype(asked: str | torch.dtype) -> torch.dtype | None:
+def _requested_dtype(requested: str | torch.dtype) -> torch.dtype | None:
     """The dtype that the caller wants, or None for the file's."""
-    if isinstance(asked, torch.dtype):
-        return asked
-    if asked == "auto":
+    if isinstance(requested, torch.dtype):
+        return requested
+    if requested == "auto":
         return None
-    found = getattr(torch, asked, None)
+    found = getattr(torch, requested, None)
     if not isinstance(found, torch.dtype) or not found.is_floating_point:
-        raise ConfigError(f"dtype: expected 'auto' or a floating torch dtype, found {asked!r}.")
+        raise ConfigError(f"dtype: expected 'auto' or a floating torch dtype, found {requested!r}.")
     return found
 
 
 def _file_dtype(identity: Identity, source: Source) -> torch.dtype:
-    """The dtype of the tensors that the head uses; a file of several is held in the widest, with a
+    """The dtype of the tensors that the head uses; a file of several is loaded in the widest, with a
     notice.
     """
     used = {DTYPES[source.tensors[binding.disk[0]].dtype] for binding in identity.plan.bindings}
@@ -230,13 +230,13 @@ def _file_dtype(identity: Identity, source: Source) -> torch.dtype:
     if len(floating) > 1:
         notice(
             "mixed-dtypes",
-            f"The file mixes {', '.join(map(str, floating))}; parameters are held as {widest}.",
+            f"The file mixes {', '.join(map(str, floating))}; parameters are loaded as {widest}.",
         )
     return widest
 
 
 def same_tensors(source: Source) -> Same:
-    """Compares two tensors of a folder, as `identify` asks."""
+    """Compares two tensors of a folder, as `identify` needs it."""
     return _same_in(Reader(source))
 
 
@@ -248,7 +248,7 @@ def _same_in(reader: Reader) -> Same:
     return same
 
 
-def _tell_carried(identity: Identity) -> None:
+def _report_passthrough(identity: Identity) -> None:
     plan = identity.plan
     if plan.unknown:
         listed = ", ".join(f"`{name}`" for name in plan.unknown[:8])

@@ -24,7 +24,7 @@ _SPREAD = 1e-9
 def resize(
     model: Model, tokens: int | Vocabulary, *, pad_to_multiple_of: int | None, mean_resizing: bool
 ) -> None:
-    """Give the model as many token embeddings as asked for.
+    """Give the model as many token embeddings as requested.
 
     Args:
         model: what to change; its old parameters are replaced by new ones.
@@ -41,7 +41,7 @@ def resize(
         count = -(-count // pad_to_multiple_of) * pad_to_multiple_of
     least = 1 + (model.embed.tokens.padding_idx or 0)
     if count < least:
-        raise InputError(f"a token table of {count} rows was asked for; at least {least} are needed.")
+        raise InputError(f"a token table of {count} rows was requested; at least {least} are needed.")
     if count == old:
         return
     std = None if mean_resizing else model.config.initializer_range

@@ -34,11 +34,11 @@ def check_sizes(
     """
     if layers > max(num_tensors, FREE_LAYERS):
         raise ConfigError(
-            f"config.json asks for {layers} layers, but the file has only {num_tensors} tensors. They "
+            f"config.json has {layers} layers, but the file has only {num_tensors} tensors. They "
             "are not of one model: fetch both again."
         )
     if steps > MAX_STEPS:
-        raise ConfigError(f"config.json asks for {steps} layers, one after another; at most {MAX_STEPS} run.")
+        raise ConfigError(f"config.json runs {steps} layers, one after another; at most {MAX_STEPS} run.")
     if num_elements is None:
         return
     sizes = {field: value for field, value in values.items() if type(value) is int}

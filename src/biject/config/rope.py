@@ -37,7 +37,7 @@ class RopeConfig:
     low_freq_factor: float | None = None
     high_freq_factor: float | None = None
     proportion: float = 1.0
-    """`proportional`: how much of the head is turned."""
+    """`proportional`: how much of the head is rotated."""
     float32: bool = False
     """Queries and keys are rotated in float32 and cast back, each twice on the way in (ModernBERT)."""
 

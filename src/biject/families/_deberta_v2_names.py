@@ -89,7 +89,7 @@ def backbone(v: Values) -> ParamSpecs:
 
 
 def mlm(v: Values) -> ParamSpecs:
-    """The masked-LM head that `legacy` says."""
+    """The masked-LM head that `legacy` selects."""
     if v["legacy"] is False:
         return head(
             linear("head.dense", "lm_predictions.lm_head.dense"),
@@ -106,23 +106,23 @@ def mlm(v: Values) -> ParamSpecs:
     )
 
 
-def resolve(v: Values, names: frozenset[str], head_name: str, asked: bool | None) -> Mapping[str, Any]:
-    """Settle `legacy`: as asked; else as the tensors say; the config may only confirm them.
+def resolve(v: Values, names: frozenset[str], head_name: str, requested: bool | None) -> Mapping[str, Any]:
+    """Resolve `legacy`: as requested; else by the tensors; the config may only confirm them.
 
     Raises:
-        ConfigError: masked LM is asked for, and the config's `legacy` names a head that the file
+        ConfigError: masked LM is requested, and the config's `legacy` names a head that the file
             does not have while
             the other one is there.
     """
-    if asked is not None:
-        return {**v, "legacy": asked}
+    if requested is not None:
+        return {**v, "legacy": requested}
     has_new, has_legacy = NEW_HEAD in names, LEGACY_HEAD in names
     if has_new == has_legacy:
         return {**v, "legacy": v["legacy"] is not False}
     if head_name == "mlm" and v["legacy"] is not None and v["legacy"] == has_new:
-        held, other = ("new", "legacy") if has_new else ("legacy", "new")
+        present, other = ("new", "legacy") if has_new else ("legacy", "new")
         raise ConfigError(
             f"config.json: `legacy` is {str(v['legacy']).lower()} ({other} masked-LM head), but the file "
-            f"holds the {held} head; pass legacy={has_legacy} to use it."
+            f"holds the {present} head; pass legacy={has_legacy} to use it."
         )
     return {**v, "legacy": has_legacy}

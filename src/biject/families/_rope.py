@@ -58,7 +58,7 @@ def rope(v: Mapping[str, Any], *, head_dim: int) -> RopeConfig:
     if part != 1.0 and kind not in ("default", "proportional"):
         raise ConfigError(
             f"config.json: `partial_rotary_factor` {part} with rotary positions of type `{kind}`: the heads "
-            "of this family are turned as a whole, and HF fails here, too."
+            "of this family are rotated as a whole, and HF fails here, too."
         )
     original = None
     if kind in _LENGTH_FROM_CONFIG:

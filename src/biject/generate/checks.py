@@ -86,11 +86,11 @@ def checked(name: str, value: Any, where: str) -> Any:
     Raises:
         InputError: it is of another kind or out of range.
     """
-    wanted, check = _CHECKS[name]
+    expected, check = _CHECKS[name]
     try:
         return check(value)
     except (TypeError, ValueError) as error:
-        raise InputError(f"`{name}`{where} must be {wanted}; found {shown(value)}.") from error
+        raise InputError(f"`{name}`{where} must be {expected}; found {shown(value)}.") from error
 
 
 def _whole(least: int) -> Callable[[Any], int]:

@@ -1,4 +1,4 @@
-"""What a checkpoint's folder says about generating."""
+"""A checkpoint folder's settings for generation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Prompts of one call: checked, with their positions, and repeated where several texts are wanted."""
+"""Prompts of one call: checked, with their positions, and repeated where several texts are requested."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _check_table(config: ModelConfig, settings: Settings, prompt: int, last: int
     if last + new > table:  # the last token is not looked up
         raise InputError(
             f"a prompt of {last + 1} tokens and {new} new ones do not fit the model's table of {table} "
-            f"positions: say max_new_tokens={table - last} or less, or shorten the prompt."
+            f"positions: use max_new_tokens={table - last} or less, or shorten the prompt."
         )
 
 

@@ -32,7 +32,7 @@ class Arguments(TypedDict, total=False):
     """Draw tokens; else the likeliest is taken."""
     temperature: float | None
     top_k: int | None
-    """50 where nothing is said and `do_sample` is on; 0 for all tokens."""
+    """50 where nothing is given and `do_sample` is on; 0 for all tokens."""
     top_p: float | None
     min_p: float | None
     repetition_penalty: float | None
@@ -87,7 +87,7 @@ def settings_of(
     do_sample = merged.get("do_sample", False)
     if merged.get("temperature") == 0 and (do_sample or "temperature" in given):
         raise InputError(
-            "`temperature` must be greater than 0, found 0; for the likeliest token say do_sample=False."
+            "`temperature` must be greater than 0, found 0; for the likeliest token use do_sample=False."
         )
     count = merged.get("num_return_sequences", 1)
     if count > 1 and not do_sample:

@@ -53,7 +53,7 @@ class TextStream:
         self._write(end=False)
 
     def end(self) -> None:
-        """Write what was held back."""
+        """Write what was kept back."""
         self._write(end=True)
 
     def _write(self, *, end: bool) -> None:

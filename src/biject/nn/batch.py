@@ -77,8 +77,8 @@ class HeadRequest:
     @property
     def trace_names(self) -> tuple[str, ...]:
         """What has to be recorded while the layers run."""
-        wanted = (("hidden", self.hidden_states), ("attentions", self.attentions))
-        return tuple(name for name, on in wanted if on)
+        traced = (("hidden", self.hidden_states), ("attentions", self.attentions))
+        return tuple(name for name, on in traced if on)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -59,9 +59,9 @@ def _dynamic(rope: RopeConfig) -> Frequencies:
 
 def _proportional(rope: RopeConfig) -> Frequencies:
     """Only a part of the head turns; the rest has frequency 0."""
-    turned = int(rope.proportion * rope.head_dim // 2)
-    steps = torch.arange(0, 2 * turned, 2, dtype=torch.int64, device="cpu").to(torch.float) / rope.head_dim
-    still = torch.zeros(rope.head_dim // 2 - turned, dtype=torch.float32, device="cpu")
+    rotated = int(rope.proportion * rope.head_dim // 2)
+    steps = torch.arange(0, 2 * rotated, 2, dtype=torch.int64, device="cpu").to(torch.float) / rope.head_dim
+    still = torch.zeros(rope.head_dim // 2 - rotated, dtype=torch.float32, device="cpu")
     return torch.cat((1.0 / (rope.theta**steps), still)) / (1.0 if rope.factor is None else rope.factor), 1.0
 
 

@@ -1,7 +1,7 @@
 """Traces: one mechanism by which any loop over layers hands out named values of each step, attached
 to autograd.
 
-A loop says `for layer in steps(layers): … emit("hidden", x)`; whoever wants the values opens
+A loop says `for layer in steps(layers): … emit("hidden", x)`; whoever needs the values opens
 `Traces(model, "hidden")` and calls the model. Values are cleared at each call of the model, and
 carry the step at which they were emitted. Nothing is kept, and almost nothing is spent, while no
 trace is open. Works with any `nn.Module`.
@@ -45,7 +45,7 @@ def steps(items: Iterable[Item]) -> Iterator[Item]:
 
 
 def emit(name: str, value: Tensor) -> None:
-    """Hand out one value; dropped unless an open trace asked for `name`."""
+    """Hand out one value; dropped unless an open trace records `name`."""
     for traces in _active.get():
         traces._receive(name, value)
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from biject.nn.modules import AddedBiasLinear, Linear
 
 LOGITS_BUDGET = 2**25
-"""Logits held at a time."""
+"""Logits in memory at a time."""
 _IGNORED = -100
 
 

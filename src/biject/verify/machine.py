@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from biject.nn.probe import probe
+from biject.nn.probe import measured
 
 
 def environment(*, dtype: torch.dtype | None = None, attention: str | None = None) -> dict[str, Any]:
@@ -27,5 +27,5 @@ def environment(*, dtype: torch.dtype | None = None, attention: str | None = Non
         "threads": torch.get_num_threads(),
         "dtype": None if dtype is None else str(dtype).removeprefix("torch."),
         "attention backend": attention,
-        "kernel probe": probe().as_dict(),
+        "kernel probe": measured(),
     }

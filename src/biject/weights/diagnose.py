@@ -47,26 +47,26 @@ def nearest(name: str, candidates: Sequence[str]) -> str | None:
     return found[0] if found else None
 
 
-def missing_message(wanted: Sequence[tuple[str, str]], unused: Sequence[str], where: str) -> str:
+def missing_message(needed: Sequence[tuple[str, str]], unused: Sequence[str], where: str) -> str:
     """One message for all missing tensors; at most eight are spelt out."""
     lines = []
-    for memory, disk in wanted[:8]:
+    for memory, disk in needed[:8]:
         near = nearest(disk, unused)
         hint = f" (nearest unused: `{near}`)" if near else ""
         lines.append(f"`{memory}` needs `{disk}`{hint}")
-    more = f"; and {len(wanted) - 8} more" if len(wanted) > 8 else ""
-    text = f"{where} lacks {len(wanted)} tensor(s): " + "; ".join(lines) + more + "."
-    wrapper = _wrapper(wanted, unused)
+    more = f"; and {len(needed) - 8} more" if len(needed) > 8 else ""
+    text = f"{where} lacks {len(needed)} tensor(s): " + "; ".join(lines) + more + "."
+    wrapper = _wrapper(needed, unused)
     if wrapper:
         return text + f" Its names carry a wrapper's prefix `{wrapper}`: save the unwrapped model."
-    if all(memory.startswith("head.") for memory, _ in wanted):
+    if all(memory.startswith("head.") for memory, _ in needed):
         text += " Ask for a head that the file has, or for a new, randomly initialised one (new_head)."
     return text
 
 
-def _wrapper(wanted: Sequence[tuple[str, str]], unused: Sequence[str]) -> str | None:
+def _wrapper(needed: Sequence[tuple[str, str]], unused: Sequence[str]) -> str | None:
     names = set(unused)
     for wrapper in _WRAPPERS:
-        if sum(wrapper + disk in names for _, disk in wanted) > len(wanted) / 2:
+        if sum(wrapper + disk in names for _, disk in needed) > len(needed) / 2:
             return wrapper
     return None

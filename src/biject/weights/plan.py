@@ -1,4 +1,4 @@
-"""From specs and the names in a file to a `Plan`: which tensor is which parameter, and what is passed through.
+"""From specs and the names in a file to a `Plan`: which tensor is which parameter, what is passed through.
 
 Expand, never match: each spelling (with or without the base prefix, new or old norm names) is a
 whole set of concrete names; the file's spelling is the one that is complete, and it is remembered.
@@ -52,7 +52,7 @@ class Plan:
     them.
     """
     initialized: tuple[Binding, ...]
-    """Parameters that the caller asked to have made new, and the names they are written under."""
+    """Parameters that the caller requested to be new, and the names they are written under."""
     spelling: Spelling
     tied_output: bool
     """A language model's output matrix is the token table itself."""
@@ -126,11 +126,11 @@ def make_plan(
     """Bind every spec to tensors of the file.
 
     Args:
-        specs: what the model with the asked head needs.
+        specs: what the model with the requested head needs.
         names: the tensors in the file, in file order.
         prefix: what the head's class calls the base model, without the dot.
         tied: `tie_word_embeddings` of the config.
-        same: compares two tensors of the file (only asked about twins that are both there).
+        same: compares two tensors of the file (only called for aliases that are both there).
         known: gives the specs of all heads; tensors under their names are passed through without a notice.
         buffers: other names, relative to the base, that are passed through without a notice (old buffers).
         new_head: the head's output is `initialized`, and so is what the file lacks before it, a pooler too.
@@ -156,8 +156,8 @@ def make_plan(
     used = {name for disks in bound.values() for name in disks}
     passthrough = tuple(name for name in names if name not in used)
     if lacking:
-        wanted = [(spec.memory, spelling.name(spec)) for spec in lacking]
-        raise WeightsError(missing_message(wanted, passthrough, where))
+        needed = [(spec.memory, spelling.name(spec)) for spec in lacking]
+        raise WeightsError(missing_message(needed, passthrough, where))
     return Plan(
         bindings=tuple(Binding(memory=memory, disk=tuple(disks)) for memory, disks in bound.items()),
         passthrough=passthrough,
@@ -199,7 +199,7 @@ def _unknown(
 
 
 def _written_as(spec: ParamSpec, spelling: Spelling, tied: bool) -> str:
-    """The name of a new tensor: of twins, the one that HF writes."""
+    """The name of a new tensor: of aliases, the one that HF writes."""
     return spec.alias if spec.alias and tied else spelling.name(spec)
 
 
@@ -215,7 +215,7 @@ def _bind_all(
             bound[spec.memory] = disks
         elif disks is None:
             missing.append(spec)
-    left = [spec for spec in missing if not _from_twin(spec, specs, spelling, has, tied=tied, bound=bound)]
+    left = [spec for spec in missing if not _from_alias(spec, specs, spelling, has, tied=tied, bound=bound)]
     return bound, left
 
 
@@ -241,7 +241,7 @@ def _bind(
     return [name] if name in has else None
 
 
-def _from_twin(
+def _from_alias(
     spec: ParamSpec,
     specs: ParamSpecs,
     spelling: Spelling,

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from biject.errors import BijectError, ConfigError, InputError
 from biject.export import export_checkpoint
-from biject.nn.probe import probe
 from biject.verify import LEVELS, verify_export, verify_matrix
 from biject.verify.reference import make_reference
 
@@ -30,7 +30,9 @@ def test_alone_some_levels_are_skipped_and_listed(source: Path) -> None:
         "hf-forward",
     ]
     assert any("no source was given" in sentence for sentence in report.not_checked)
-    assert report.environment["kernel probe"] == probe().as_dict()
+    probe = report.environment["kernel probe"]
+    assert probe["conditions"]["threads"] == str(torch.get_num_threads())
+    assert any(question.startswith("linear ") for question in probe["answers"])
     assert report.environment["attention backend"] == "sdpa"
     assert report.model["class"] == "BertForMaskedLM"
     json.loads(report.to_json())
@@ -145,12 +147,6 @@ def test_matrix_goes_on_after_failures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_matrix_arguments(options: dict) -> None:
     with pytest.raises(InputError):
         verify_matrix(**options)
-
-
-def test_probe_is_measured_once() -> None:
-    assert probe() is probe()
-    assert probe().linear_rows_from_16 in (True, False)
-    assert probe().seconds < 5
 
 
 @pytest.mark.parametrize("legacy", [True, False])

@@ -76,11 +76,11 @@ def _links(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, for
     """Whether each point's rows have the bits that they have at the next point."""
     question = f"linear {form} {inputs} {outputs} {str(dtype).removeprefix('torch.')}"
     links = list(store.recall(question) or [])
-    wanted = len(points) - 1
-    if len(links) < wanted:
+    needed = len(points) - 1
+    if len(links) < needed:
         links += _measure(inputs, outputs, points[len(links) :], dtype, form)
         store.remember(question, links)
-    return links[:wanted]
+    return links[:needed]
 
 
 @store.plainly()

@@ -56,7 +56,7 @@ def conditions() -> dict[str, str]:
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Measure on the CPU and in the dtypes that are asked for, whatever the caller's contexts say."""
+    """Measure on the CPU and in the dtypes that are requested, whatever the caller's contexts say."""
     with torch.no_grad(), torch.autocast("cpu", enabled=False), torch.device("cpu"):
         yield
 
@@ -64,6 +64,18 @@ def plainly() -> Iterator[None]:
 def recall(question: str) -> Any:
     """The answer to a question, or None where it was not measured yet."""
     return _answers(_key()).get(question)
+
+
+def measured() -> dict[str, Any]:
+    """For reports: what is known of this machine's kernels by now, and what that holds under.
+
+    A linear's answers are how many neighbouring row counts agree, of how many.
+    """
+    answers = {
+        question: answer if isinstance(answer, bool) else f"{sum(answer)} of {len(answer)}"
+        for question, answer in sorted(_answers(_key()).items())
+    }
+    return {"conditions": conditions(), "answers": answers}
 
 
 def remember(question: str, answer: Any) -> None:
@@ -77,7 +89,7 @@ def remember(question: str, answer: Any) -> None:
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
             file.write(text)
         Path(file.name).replace(path)
-    except (OSError, RuntimeError):  # the second: no home folder can be told
+    except (OSError, RuntimeError):  # the second: there is no home folder
         return
 
 
