@@ -20,12 +20,16 @@ OFF = {
     "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     "deberta-v2": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     "llama": {"attention_dropout": 0.0},
+    "modernbert": dict.fromkeys(
+        ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"), 0.0
+    ),
 }
 CELLS = {
     "bert-seqcls": ("bert", "seqcls", {"classifier_dropout": 0.0}),
     "bert-mlm-tied": ("bert", "mlm", {}),
     "bert-mlm-own": ("bert", "mlm", {"tie_word_embeddings": False}),
     "deberta-mlm": ("deberta-v2", "mlm", {}),
+    "modernbert-mlm": ("modernbert", "mlm", {}),
     "llama-causal": ("llama", "causal", {"tie_word_embeddings": False}),
     "llama-causal-tied": ("llama", "causal", {"tie_word_embeddings": True}),
 }
@@ -69,7 +73,15 @@ def test_forward_is_one_process_s(name: str, folders: dict[str, Path]) -> None:
     """To the bit: each rank computes with the whole of a gathered layer."""
     one = json.loads((folders["one"] / name / "rank-0.json").read_text())
     for rank in range(2):
-        assert json.loads((folders["two"] / name / f"rank-{rank}.json").read_text()) == one
+        two = json.loads((folders["two"] / name / f"rank-{rank}.json").read_text())
+        assert {key: two[key] for key in one} == one
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_the_trainer_refuses_what_it_would_sum_twice(name: str, folders: dict[str, Path]) -> None:
+    for rank in range(2):
+        found = json.loads((folders["two"] / name / f"rank-{rank}.json").read_text())
+        assert "is sharded" in found["trainer"]
 
 
 @pytest.mark.parametrize("name", CELLS)

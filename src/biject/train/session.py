@@ -90,6 +90,11 @@ class Session:
     def _start(self) -> None:
         """Ranks, seeds and frozen parameters, before anything is drawn or counted."""
         ranks.start()
+        if any(hasattr(parameter, "full_tensor") for parameter in self.model.parameters()):
+            raise InputError(
+                "The model is sharded (`fully_shard`): Trainer sums gradients over ranks itself and does not "
+                "train such models yet. Use a loop of your own; save_pretrained writes sharded models."
+            )
         if ranks.count() > 1:
             self.model.to(ranks.own_device(self.device))
         generators.seed_all(self.config.seed)
