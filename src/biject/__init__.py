@@ -19,14 +19,29 @@ if TYPE_CHECKING:
         AutoModelForQuestionAnswering,
         AutoModelForSequenceClassification,
         AutoModelForTokenClassification,
+        AutoTokenizer,
     )
+    from biject.config.model import ModelConfig
     from biject.config.recipe import FinetuneRecipe, TrainConfig
-    from biject.errors import BijectError
+    from biject.data.collate import Collator
+    from biject.data.features import build_dataset
+    from biject.errors import (
+        BijectError,
+        BijectWarning,
+        CheckpointError,
+        ConfigError,
+        InputError,
+        WeightsError,
+    )
+    from biject.export import export_checkpoint
+    from biject.nn.output import ModelOutput
     from biject.nn.traces import Traces
+    from biject.pretrained import PretrainedModel, load
     from biject.runs.finetune import finetune
+    from biject.tasks.metrics import metrics_for
     from biject.tasks.pipeline import pipeline
     from biject.train.trainer import Trainer
-    from biject.verify import verify_export
+    from biject.verify import verify_export, verify_trained
 
 __all__ = [
     "AutoModel",
@@ -35,15 +50,30 @@ __all__ = [
     "AutoModelForQuestionAnswering",
     "AutoModelForSequenceClassification",
     "AutoModelForTokenClassification",
+    "AutoTokenizer",
     "BijectError",
+    "BijectWarning",
+    "CheckpointError",
+    "Collator",
+    "ConfigError",
     "FinetuneRecipe",
+    "InputError",
+    "ModelConfig",
+    "ModelOutput",
+    "PretrainedModel",
     "Traces",
     "TrainConfig",
     "Trainer",
+    "WeightsError",
     "__version__",
+    "build_dataset",
+    "export_checkpoint",
     "finetune",
+    "load",
+    "metrics_for",
     "pipeline",
     "verify_export",
+    "verify_trained",
 ]
 
 _HOME = {
@@ -53,14 +83,29 @@ _HOME = {
     "AutoModelForQuestionAnswering": "biject.auto",
     "AutoModelForSequenceClassification": "biject.auto",
     "AutoModelForTokenClassification": "biject.auto",
+    "AutoTokenizer": "biject.auto",
     "BijectError": "biject.errors",
+    "BijectWarning": "biject.errors",
+    "CheckpointError": "biject.errors",
+    "Collator": "biject.data.collate",
+    "ConfigError": "biject.errors",
     "FinetuneRecipe": "biject.config.recipe",
+    "InputError": "biject.errors",
+    "ModelConfig": "biject.config.model",
+    "ModelOutput": "biject.nn.output",
+    "PretrainedModel": "biject.pretrained",
     "Traces": "biject.nn.traces",
     "TrainConfig": "biject.config.recipe",
     "Trainer": "biject.train.trainer",
+    "WeightsError": "biject.errors",
+    "build_dataset": "biject.data.features",
+    "export_checkpoint": "biject.export",
     "finetune": "biject.runs.finetune",
+    "load": "biject.pretrained",
+    "metrics_for": "biject.tasks.metrics",
     "pipeline": "biject.tasks.pipeline",
     "verify_export": "biject.verify",
+    "verify_trained": "biject.verify",
 }
 
 

@@ -1,28 +1,112 @@
-"""`AutoModel` and its kin: `from_pretrained` with the head in the class's name, as users know it."""
+"""`AutoModel` and its kin: `from_pretrained` with the head in the class's name, as in transformers."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
-from biject.model import Model
-from biject.pretrained import load
+import torch
+
+from biject.checkpoint.hub import resolve_folder
+from biject.errors import ConfigError
+from biject.identify import NewHead
+from biject.nn.kernels import Numerics
+from biject.nn.planner import LayoutName
+from biject.pretrained import PretrainedModel, load
+
+if TYPE_CHECKING:
+    from biject.tokenization.tokenizer import Tokenizer
 
 
-class AutoModel:
-    """Loads a checkpoint without a head: `AutoModel.from_pretrained(path, …)`; arguments as in
-    `biject.pretrained.load`.
-    """
-
-    head: ClassVar[str] = "base"
+class _Auto:
+    """Loaders are not instantiated."""
 
     def __new__(cls) -> Self:
         raise TypeError(f"{cls.__name__} is not instantiated; call {cls.__name__}.from_pretrained(path).")
 
+
+class AutoModel(_Auto):
+    """Loads a checkpoint without a head: `AutoModel.from_pretrained(path, …)`."""
+
+    head: ClassVar[str] = "base"
+
     @classmethod
-    def from_pretrained(cls, path: str | Path, **options: Any) -> Model:
-        """Load `path` with this class's head; see `biject.pretrained.load` for `options`."""
-        return load(path, head=cls.head, **options)
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        dtype: str | torch.dtype = "auto",
+        torch_dtype: str | torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+        layout: LayoutName = "packed",
+        numerics: Numerics | None = None,
+        new_head: NewHead | None = None,
+        num_labels: int | None = None,
+        id2label: Mapping[int, str] | None = None,
+        label2id: Mapping[str, int] | None = None,
+        legacy: bool | None = None,
+    ) -> PretrainedModel:
+        """Load `path` with this class's head, in eval mode.
+
+        Args:
+            path: a folder, or a repository on the Hub.
+            revision: branch, tag or commit of a repository.
+            token: of the Hub; else `HF_TOKEN` or the one of `hf auth login`.
+            dtype: `auto` keeps the file's; else a torch dtype or its name.
+            torch_dtype: another name of `dtype`.
+            device: where the parameters go.
+            layout: `packed` leaves padding out; `padded` computes exactly HF's rows, pads too.
+            numerics: `exact` leaves out only what keeps HF's bits; `fast` also what changes rounding.
+            new_head: build the head new and random: ``dict(labels=["no", "yes"])``.
+            num_labels: outputs of the head: the file's own head where it has as many, else a new one, which a
+                notice names.
+            id2label: the same with names.
+            label2id: the same the other way round; beside `id2label` it has to agree.
+            legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
+
+        Raises:
+            CheckpointError, ConfigError, WeightsError: what is wrong, where, and what to do.
+        """
+        return load(
+            path,
+            head=cls.head,
+            revision=revision,
+            token=token,
+            dtype=dtype if torch_dtype is None else torch_dtype,
+            device=device,
+            layout=layout,
+            numerics=numerics,
+            new_head=new_head,
+            labels=_labels(num_labels, id2label, label2id),
+            legacy=legacy,
+        )
+
+
+def _labels(
+    count: int | None, id2label: Mapping[int, str] | None, label2id: Mapping[str, int] | None
+) -> int | list[str] | None:
+    """One of three ways to name the outputs.
+
+    Raises:
+        ConfigError: they contradict each other, or ids are not 0, 1, 2, …
+    """
+    by_id = None if id2label is None else {int(index): name for index, name in id2label.items()}
+    if label2id is not None:
+        turned = {int(index): name for name, index in label2id.items()}
+        if by_id is not None and by_id != turned:
+            raise ConfigError("`id2label` and `label2id` contradict each other; give one of them.")
+        by_id = turned
+    if by_id is None:
+        return count
+    if sorted(by_id) != list(range(len(by_id))) or count not in (None, len(by_id)):
+        raise ConfigError(
+            f"`id2label` should name the outputs 0 to {(count or len(by_id)) - 1}, found ids "
+            f"{sorted(by_id)[:10]}."
+        )
+    return [by_id[index] for index in range(len(by_id))]
 
 
 class AutoModelForSequenceClassification(AutoModel):
@@ -53,3 +137,16 @@ class AutoModelForMaskedLM(AutoModel):
     """Loads a masked language model."""
 
     head = "mlm"
+
+
+class AutoTokenizer(_Auto):
+    """Loads a checkpoint's tokenizer, without transformers."""
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, revision: str | None = None, token: str | None = None
+    ) -> Tokenizer:
+        """The tokenizer of a folder, or of a repository on the Hub; see `Tokenizer` for its calls."""
+        from biject.tokenization.tokenizer import load_tokenizer
+
+        return load_tokenizer(resolve_folder(path, revision=revision, token=token))

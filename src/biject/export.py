@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biject.checkpoint.sizes import parse_bytes
 from biject.errors import InputError
 
 if TYPE_CHECKING:
@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 KEEP = "keep"
 DTYPES = ("float32", "float16", "bfloat16", "float64")
-_UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
-_UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 _LABELLED = ("seqcls", "tokcls", "qa")
 _UNLABELLED = ("mlm", "causal", "rtd")
 
@@ -73,20 +71,6 @@ def export_checkpoint(
     )
     changes = (*saved.changes, *(f"left out: {name} (no part of the model)" for name in left))
     return replace(saved, changes=changes)
-
-
-def parse_bytes(size: str) -> int:
-    """`5GB` as bytes: decimal units as the Hub has them, `GiB` and its like for powers of two.
-
-    Raises:
-        InputError: it is no such size, or below one byte.
-    """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", size)
-    factor = _UNITS.get(match[2].upper()) if match else None
-    num_bytes = int(float(match[1]) * factor) if match and factor else 0
-    if num_bytes < 1:
-        raise InputError(f"{size!r} is no size of a file; write it as 5GB, 500MB or 2GiB.")
-    return num_bytes
 
 
 def _new_head(labels: tuple[str, ...], head: str) -> dict[str, list[str]]:

@@ -4,7 +4,7 @@ names, no torch.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,6 +136,14 @@ def _file_head(
     return "base"
 
 
+def with_labels(config: Mapping[str, Any], labels: Sequence[str]) -> dict[str, Any]:
+    """The config with these names of the outputs."""
+    out = {key: value for key, value in config.items() if key != "num_labels"}
+    out["id2label"] = {str(i): label for i, label in enumerate(labels)}
+    out["label2id"] = {label: i for i, label in enumerate(labels)}
+    return out
+
+
 def _with_labels(config: Mapping[str, Any], new_head: NewHead | None, head: str) -> Mapping[str, Any]:
     """The config with a new head's labels; a new question answerer has the two that it needs."""
     if new_head is None:
@@ -153,9 +161,7 @@ def _with_labels(config: Mapping[str, Any], new_head: NewHead | None, head: str)
         listed = isinstance(labels, list | tuple) and all(isinstance(label, str) for label in labels)
         if not listed or not labels or len(set(labels)) < len(labels):
             raise ConfigError(f"new_head: `labels` must be different names, at least one; found {labels!r}.")
-        out["id2label"] = {str(i): label for i, label in enumerate(labels)}
-        out["label2id"] = {label: i for i, label in enumerate(labels)}
-        out.pop("num_labels", None)
+        out = with_labels(out, labels)
     if "problem_type" in new_head:
         out["problem_type"] = new_head["problem_type"]
     return out

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from biject.checkpoint.source import Source
 from biject.config.heads import HeadConfig
@@ -82,6 +82,7 @@ class Model(Transformer):
         output_hidden_states: bool | None = None,
         output_attentions: bool | None = None,
         logits_at: Tensor | None = None,
+        return_dict: bool | None = None,
     ) -> ModelOutput:
         """Compute every output of the head, and the loss where labels are given.
 
@@ -103,6 +104,7 @@ class Model(Transformer):
                 out, as HF's `eager` does, for the whole grid; by default as config.json says.
             logits_at: (B, L), True where a language model's logits are needed: they come as (K, V), in
                 the order of the grid.
+            return_dict: False for a plain tuple of the values, as in transformers.
 
         Raises:
             InputError: arguments contradict each other or the model's tables.
@@ -125,7 +127,8 @@ class Model(Transformer):
             else output_hidden_states,
             attentions=config.output_attentions if output_attentions is None else output_attentions,
         )
-        return super().forward(batch, request)
+        output = super().forward(batch, request)
+        return output if return_dict is not False else output.to_tuple()  # type: ignore[return-value]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         """A copy with parameters of its own; where it came from does not change, and is shared."""
@@ -159,6 +162,27 @@ class Model(Transformer):
         if given:
             return {int(index): label for index, label in given.items()}
         return {index: f"LABEL_{index}" for index in range(self.config.head.num_labels)}
+
+    def num_parameters(self, *, only_trainable: bool = False) -> int:
+        """How many numbers the parameters hold; tied ones count once."""
+        counted = (p for p in self.parameters() if p.requires_grad or not only_trainable)
+        return sum(parameter.numel() for parameter in counted)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """The token table."""
+        return self.embed.tokens
+
+    def get_output_embeddings(self) -> nn.Module | None:
+        """The linear over the vocabulary of a language model; None for other heads."""
+        return self.head.output_matrix
+
+    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
+        """Compute layers again in the backward pass instead of keeping what they made."""
+        self.gradient_checkpointing = True
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep what layers made."""
+        self.gradient_checkpointing = False
 
     def declare_adapter(self, name: str, parameters: Iterable[str]) -> None:
         """Have parameters that a module of yours brought be saved, resumed and restored.

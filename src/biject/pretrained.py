@@ -6,8 +6,9 @@ checking each shape; nothing is ever initialised that the file should hold.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Unpack, get_args
+from typing import TYPE_CHECKING, Any, Unpack, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +16,11 @@ from torch import Tensor, nn
 from biject.checkpoint.bytes import DTYPES, tensor_bytes
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.reader import Reader
+from biject.checkpoint.sizes import parse_bytes
 from biject.checkpoint.source import Source, open_source
 from biject.errors import ConfigError, WeightsError
 from biject.events import notice
-from biject.identify import Identity, NewHead, identify
+from biject.identify import Identity, NewHead, identify, with_labels
 from biject.model import Model, Vocabulary
 from biject.nn.init import initialise
 from biject.nn.kernels import Numerics
@@ -96,14 +98,26 @@ class PretrainedModel(Model):
         )
 
     def save_pretrained(
-        self, folder: str | Path, *, tokenizer: Vocabulary | None = None, force: bool = False
+        self,
+        folder: str | Path,
+        *,
+        max_shard_size: int | str | None = None,
+        tokenizer: Vocabulary | None = None,
+        force: bool = False,
     ) -> None:
         """Write a complete Hugging Face folder: weights, config, tokenizer and assets.
 
         The tokenizer is the source's, byte for byte, unless tokens were added to `tokenizer` (or to the one
         that `resize_token_embeddings` was given).
 
+        Args:
+            folder: one that does not exist yet, or with `force` an export that is replaced.
+            max_shard_size: of a weight file, in bytes or as `5GB`; the source's cuts where left out.
+            tokenizer: one with added tokens, to be written with the model.
+            force: replace the folder.
+
         Raises:
+            InputError: a size that cannot be read.
             CheckpointError: the folder exists (and not `force`), or cannot be written; nothing is
                 left half-done.
         """
@@ -111,7 +125,8 @@ class PretrainedModel(Model):
 
         changed = tokenizer if tokenizer is not None else self.tokenizer
         files = {} if changed is None else changed.changed_files()
-        save_model(self, Path(folder), force=force, extra=files)
+        size = parse_bytes(max_shard_size) if isinstance(max_shard_size, str) else max_shard_size
+        save_model(self, Path(folder), max_shard_bytes=size, force=force, extra=files)
 
 
 def load(
@@ -125,6 +140,7 @@ def load(
     layout: LayoutName = "packed",
     numerics: Numerics | None = None,
     new_head: NewHead | None = None,
+    labels: int | Sequence[str] | None = None,
     legacy: bool | None = None,
 ) -> PretrainedModel:
     """Load a checkpoint from a folder or the Hub, in eval mode.
@@ -141,6 +157,8 @@ def load(
         numerics: `exact` leaves out only what keeps HF's bits; `fast` also what changes rounding. Exact on
             the CPU and fast elsewhere where left out.
         new_head: build the head new and random instead of reading it: ``dict(labels=["no", "yes"])``.
+        labels: classes of the head, their number or their names: the file's own head where it has as many
+            (then called by these names), else a new one, as with `new_head`.
         legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
 
     Raises:
@@ -152,22 +170,50 @@ def load(
         raise ConfigError(f"numerics: expected 'exact' or 'fast', found {numerics!r}.")
     source = open_source(resolve_folder(path, revision=revision, token=token))
     reader = Reader(source)
-    identity = identify(
-        source.config,
-        source.tensors,
-        same=_same_in(reader),
-        head=head,
-        legacy=legacy,
-        new_head=new_head,
-        num_elements=sum(info.numel for info in source.tensors.values()),
-        where=str(source.folder),
-    )
+    identity = _identified(source, reader, head=head, legacy=legacy, new_head=new_head, labels=labels)
     identity.family.config.warn_unknown(source.config)
     _report_passthrough(identity)
     model = PretrainedModel(identity, source, _file_dtype(identity, source))
     model.planner.layout, model.planner.numerics = layout, numerics
     _place(model, reader, _requested_dtype(dtype) or model.file_dtype, torch.device(device))
     return model.eval()
+
+
+def _identified(
+    source: Source,
+    reader: Reader,
+    *,
+    head: str,
+    legacy: bool | None,
+    new_head: NewHead | None,
+    labels: int | Sequence[str] | None,
+) -> Identity:
+    """What the folder is with the requested head, which may be new."""
+
+    def found(new: NewHead | None, config: Mapping[str, Any]) -> Identity:
+        return identify(
+            config,
+            source.tensors,
+            same=_same_in(reader),
+            head=head,
+            legacy=legacy,
+            new_head=new,
+            num_elements=sum(info.numel for info in source.tensors.values()),
+            where=str(source.folder),
+        )
+
+    if labels is None:
+        return found(new_head, source.config)
+    if new_head is not None:
+        raise ConfigError("Give `new_head` or the head's labels (`num_labels`, `id2label`), not both.")
+    names = [f"LABEL_{index}" for index in range(labels)] if isinstance(labels, int) else list(labels)
+    try:
+        own = found(None, source.config)
+    except WeightsError:
+        return found({"labels": names}, source.config)
+    if own.head != own.file_head or own.config.head.num_labels != len(names):
+        return found({"labels": names}, source.config)
+    return own if isinstance(labels, int) else found(None, with_labels(source.config, names))
 
 
 def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.device) -> None:

@@ -49,6 +49,18 @@ class ModelOutput:
         """Names of the fields that are there."""
         return tuple(f.name for f in fields(self) if getattr(self, f.name) is not None)
 
+    def values(self) -> tuple[Any, ...]:
+        """The values that are there, in order."""
+        return self.to_tuple()
+
+    def items(self) -> tuple[tuple[str, Any], ...]:
+        """Names and values that are there, in order."""
+        return tuple(zip(self.keys(), self.to_tuple(), strict=True))
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The value called `key`, or `default` where it is not there."""
+        return getattr(self, key) if key in self.keys() else default
+
     def to_tuple(self) -> tuple[Any, ...]:
         """The values that are there, in order."""
         return tuple(getattr(self, key) for key in self.keys())

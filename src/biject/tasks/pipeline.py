@@ -23,8 +23,21 @@ TASKS: dict[str, type[Task]] = {task.name: task for task in (FillMask, Classify,
 _BY_HEAD = {task.head: task for task in TASKS.values()}
 
 
+_HF_NAMES = {
+    "text-classification": "classify",
+    "sentiment-analysis": "classify",
+    "token-classification": "tag",
+    "ner": "tag",
+    "question-answering": "answer",
+    "feature-extraction": "embed",
+    "fill-mask": "fill-mask",
+}
+"""Tasks as transformers calls them."""
+
+
 def pipeline(
     path: str | Path,
+    model: str | Path | None = None,
     *,
     task: str = "auto",
     revision: str | None = None,
@@ -35,8 +48,11 @@ def pipeline(
     """Load a checkpoint with its tokenizer for a task; the result is called with texts.
 
     Args:
-        path: a folder, or a repository on the Hub.
-        task: `fill-mask`, `classify`, `tag`, `answer` or `embed`; `auto` is what the head is for.
+        path: a folder, or a repository on the Hub; a task where `model` is given, as in transformers:
+            ``pipeline("text-classification", model=folder)``.
+        model: a folder, or a repository on the Hub.
+        task: `fill-mask`, `classify`, `tag`, `answer` or `embed`, or as transformers calls them; `auto` is
+            what the head is for.
         revision: branch, tag or commit of a repository.
         dtype: `auto` keeps the file's; else a torch dtype or its name.
         device: where the model runs.
@@ -46,31 +62,34 @@ def pipeline(
         CheckpointError, ConfigError, WeightsError: the model or its tokenizer cannot be used.
         InputError: an argument is out of range.
     """
+    if model is not None:
+        path, task = model, str(path)
+    task = _HF_NAMES.get(task, task)
     if task != "auto" and task not in TASKS:
-        raise InputError(f"`task` is auto or one of {', '.join(TASKS)}; found {task!r}.")
+        raise InputError(f"`task` is auto or one of {', '.join((*TASKS, *_HF_NAMES))}; found {task!r}.")
     place = usable_device(device)
     folder = resolve_folder(path, revision=revision)
     sentence = read_sentence(folder) if task in ("auto", "embed") else None
     if sentence is not None:
         folder = folder / sentence.folder
     head = "auto" if task == "auto" else TASKS[task].head
-    model = load(folder, head="base" if sentence is not None else head, dtype=dtype, device=place)
-    if head not in ("auto", "base", model.provenance.file_head):
+    loaded = load(folder, head="base" if sentence is not None else head, dtype=dtype, device=place)
+    if head not in ("auto", "base", loaded.provenance.file_head):
         raise InputError(
-            f"{folder}: the head is `{model.provenance.file_head}`; the task {task} needs `{head}`."
+            f"{folder}: the head is `{loaded.provenance.file_head}`; the task {task} needs `{head}`."
         )
-    tokenizer = load_tokenizer(folder, model.hf_config)
-    check_fits(tokenizer, {"vocab_size": model.config.vocab_size})
-    chosen = _BY_HEAD.get(model.head_name)
-    if chosen is None and model.head_name == "causal":
+    tokenizer = load_tokenizer(folder, loaded.hf_config)
+    check_fits(tokenizer, {"vocab_size": loaded.config.vocab_size})
+    chosen = _BY_HEAD.get(loaded.head_name)
+    if chosen is None and loaded.head_name == "causal":
         raise ConfigError(
             f"{folder}: a causal language model continues texts: `biject generate {folder} PROMPT`, or "
             "`generate` of AutoModelForCausalLM.from_pretrained(…). The task embed works with it, too."
         )
     if chosen is None:
         raise ConfigError(
-            f"{folder}: there is no task for the head `{model.head_name}`; the task embed works without it."
+            f"{folder}: there is no task for the head `{loaded.head_name}`; the task embed works without it."
         )
     if chosen is Embed:
-        return Embed(model, tokenizer, batch_size=batch_size, sentence=sentence)
-    return chosen(model, tokenizer, batch_size=batch_size)
+        return Embed(loaded, tokenizer, batch_size=batch_size, sentence=sentence)
+    return chosen(loaded, tokenizer, batch_size=batch_size)

@@ -1,0 +1,170 @@
+"""What users of transformers reach for first, on our models."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import biject
+from biject.errors import ConfigError, InputError, WeightsError
+from biject.pretrained import load
+from biject.verify.reference import make_reference
+
+IDS = torch.tensor([[5, 6, 7, 8]])
+FOUR = {"a": 0, "b": 1, "c": 2, "d": 3}
+Auto = biject.AutoModelForSequenceClassification
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_reference("bert", "base", tmp_path_factory.mktemp("surface") / "base")
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("surface") / "classifier"
+    return make_reference("bert", "seqcls", folder, overrides={"num_labels": 3})
+
+
+def test_every_public_name_is_there() -> None:
+    for name in biject.__all__:
+        assert getattr(biject, name) is not None
+    assert set(biject.__all__) <= set(dir(biject))
+
+
+def test_options_stand_in_the_signature() -> None:
+    names = set(inspect.signature(biject.AutoModel.from_pretrained).parameters)
+    assert {"dtype", "torch_dtype", "num_labels", "id2label", "new_head", "layout", "numerics"} <= names
+    with pytest.raises(TypeError, match="nonsense"):
+        biject.AutoModel.from_pretrained("x", nonsense=1)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [{"num_labels": 4}, {"id2label": dict(enumerate("abcd"))}, {"label2id": FOUR}],
+)
+def test_a_head_with_labels_is_new_where_the_file_has_none(given: dict[str, Any], base: Path) -> None:
+    with pytest.warns(UserWarning, match="New, randomly initialised"):
+        model = Auto.from_pretrained(base, **given)
+    assert model(IDS).logits.shape == (1, 4)
+    expected = list("abcd") if "num_labels" not in given else [f"LABEL_{i}" for i in range(4)]
+    assert list(model.id2label.values()) == expected
+
+
+def test_without_labels_a_missing_head_stays_an_error(base: Path) -> None:
+    with pytest.raises(WeightsError, match="new_head"):
+        Auto.from_pretrained(base)
+
+
+def test_a_head_that_fits_is_the_file_s_own(classifier: Path, tmp_path: Path) -> None:
+    plain = Auto.from_pretrained(classifier)
+    same = Auto.from_pretrained(classifier, num_labels=3)
+    named = Auto.from_pretrained(classifier, id2label=dict(enumerate("xyz")))
+    for model in (same, named):
+        assert torch.equal(model(IDS).logits, plain(IDS).logits)
+        assert not model.provenance.initialized
+    assert named.id2label == {0: "x", 1: "y", 2: "z"}
+    named.save_pretrained(tmp_path / "named")
+    assert json.loads((tmp_path / "named" / "config.json").read_text())["id2label"] == {
+        "0": "x",
+        "1": "y",
+        "2": "z",
+    }
+
+
+def test_another_number_of_labels_makes_the_output_new(classifier: Path) -> None:
+    with pytest.warns(UserWarning, match="New, randomly initialised"):
+        model = Auto.from_pretrained(classifier, num_labels=7)
+    assert model(IDS).logits.shape == (1, 7)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"id2label": {1: "a", 2: "b"}},
+        {"num_labels": 3, "id2label": {0: "a", 1: "b"}},
+        {"id2label": {0: "a", 1: "b"}, "label2id": {"a": 1, "b": 0}},
+        {"num_labels": 2, "new_head": {"labels": ["a", "b"]}},
+    ],
+    ids=str,
+)
+def test_labels_that_contradict_are_refused(given: dict[str, Any], base: Path) -> None:
+    with pytest.raises(ConfigError, match=r"id2label|new_head"):
+        Auto.from_pretrained(base, **given)
+
+
+def test_torch_dtype_is_dtype(base: Path) -> None:
+    model = biject.AutoModel.from_pretrained(base, torch_dtype=torch.bfloat16)
+    assert model.dtype == torch.bfloat16
+    assert model.device == torch.device("cpu")
+
+
+def test_counting_and_embeddings(classifier: Path, tmp_path: Path) -> None:
+    model = Auto.from_pretrained(classifier)
+    assert model.num_parameters() == sum(p.numel() for p in model.parameters())
+    model.embed.tokens.weight.requires_grad_(False)
+    left = model.num_parameters() - model.embed.tokens.weight.numel()
+    assert model.num_parameters(only_trainable=True) == left
+    assert model.get_input_embeddings() is model.embed.tokens
+    assert model.get_output_embeddings() is None
+    tied = load(make_reference("bert", "mlm", tmp_path / "mlm"))
+    output = tied.get_output_embeddings()
+    assert output is not None
+    assert output.weight is tied.embed.tokens.weight
+    assert tied.num_parameters() == sum(p.numel() for p in {id(p): p for p in tied.parameters()}.values())
+
+
+def test_checkpointing_changes_no_gradient(classifier: Path) -> None:
+    found = []
+    for enabled in (False, True):
+        model = load(classifier, layout="padded").train()
+        if enabled:
+            model.gradient_checkpointing_enable()
+        torch.manual_seed(0)
+        model(IDS, labels=torch.tensor([1])).loss.backward()
+        found.append([parameter.grad for parameter in model.parameters()])
+        model.gradient_checkpointing_disable()
+        assert not model.gradient_checkpointing
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def test_outputs_are_read_in_every_way(classifier: Path) -> None:
+    model = load(classifier)
+    out = model(IDS, labels=torch.tensor([1]))
+    assert out.keys() == ("loss", "logits")
+    assert dict(out.items()).keys() == {"loss", "logits"}
+    assert out.get("logits") is out.logits is out[1] is out["logits"]
+    assert out.get("attentions", 7) == 7
+    assert out[0] is out.loss is out.values()[0]
+    plain = model(IDS, labels=torch.tensor([1]), return_dict=False)
+    assert isinstance(plain, tuple)
+    assert torch.equal(plain[1], out.logits)
+
+
+def test_shards_of_a_requested_size(classifier: Path, tmp_path: Path) -> None:
+    model = load(classifier)
+    model.save_pretrained(tmp_path / "cut", max_shard_size="20KB")
+    assert len(list((tmp_path / "cut").glob("model-*.safetensors"))) > 1
+    assert torch.equal(load(tmp_path / "cut")(IDS).logits, model(IDS).logits)
+    with pytest.raises(InputError, match="20 shards"):
+        model.save_pretrained(tmp_path / "bad", max_shard_size="20 shards")
+
+
+def test_a_tokenizer_of_its_own(classifier: Path) -> None:
+    tokenizer = biject.AutoTokenizer.from_pretrained(classifier)
+    assert tokenizer.vocab
+    with pytest.raises(TypeError, match="from_pretrained"):
+        biject.AutoTokenizer()
+
+
+def test_tasks_as_transformers_calls_them(classifier: Path) -> None:
+    ours = biject.pipeline(classifier)("the quick fox")
+    assert biject.pipeline("text-classification", model=classifier)("the quick fox") == ours
+    assert biject.pipeline("sentiment-analysis", classifier)("the quick fox") == ours
+    with pytest.raises(InputError, match="text-classification"):
+        biject.pipeline("summarization", model=classifier)
