@@ -46,7 +46,9 @@ def run_gates(file: Path, source: Source) -> Iterator[Gate]:
     except BijectError as error:
         yield Gate(name="file", passed=False, detail=str(error))
         return
-    yield Gate(name="file", passed=True, detail=f"{file.name} declares {known.model_type}")
+    left = file.read_text(encoding="utf-8").count("# TODO")
+    detail = f"{file.name} declares {known.model_type}" + (f", {left} TODO left in it" if left else "")
+    yield Gate(name="file", passed=True, detail=detail)
     with trying(known):
         for gate in _steps(known, source):
             yield gate
@@ -90,6 +92,8 @@ def _guarded(name: str, step: Callable[[], Gate]) -> Gate:
         return step()
     except BijectError as error:
         return Gate(name=name, passed=False, detail=str(error))
+    except Exception as error:  # whatever the file being written does wrong
+        return Gate(name=name, passed=False, detail=f"{type(error).__name__}: {error}")
 
 
 def _config(known: Family, source: Source) -> Gate:
@@ -118,16 +122,27 @@ def _names(source: Source) -> Gate:
     if plan.unknown:
         detail = f"`{plan.unknown[0]}` is named by no rule of any head ({len(plan.unknown)} such tensors)"
         return Gate(name="names", passed=False, detail=detail)
-    return Gate(
-        name="names",
-        passed=True,
-        detail=f"{len(plan.bindings)} parameters bound, {len(plan.passthrough)} passed through",
-    )
+    detail = f"{len(plan.bindings)} parameters bound, {len(plan.passthrough)} passed through"
+    if plan.passthrough:
+        detail += f": {', '.join(plan.passthrough[:3])}" + (", …" if len(plan.passthrough) > 3 else "")
+    return Gate(name="names", passed=True, detail=detail)
 
 
 def _shapes(source: Source) -> Gate:
+    from biject.nn.transformer import Transformer
     from biject.pretrained import load
 
+    known = _identity(source)
+    named = {b.memory for b in known.plan.bindings} | set(known.plan.absent)
+    needed = dict(Transformer(known.config).named_parameters())
+    for memory, parameter in needed.items():
+        if memory not in named:
+            detail = f"no rule names the parameter `{memory}`, of shape {tuple(parameter.shape)}"
+            return Gate(name="shapes", passed=False, detail=detail)
+    strange = [b for b in known.plan.bindings if b.memory not in needed]
+    if strange and not (known.plan.tied_output and strange[0].memory == "head.decoder.weight"):
+        detail = f"`{strange[0].disk[0]}` is read as `{strange[0].memory}`, which the module does not have"
+        return Gate(name="shapes", passed=False, detail=detail)
     model = load(source.folder)
     parameters = sum(parameter.numel() for parameter in model.parameters())
     return Gate(
