@@ -1,4 +1,4 @@
-"""What config.json and the tensors' names and shapes say about a model: the ground of a draft from nothing."""
+"""What config.json and the tensors' names and shapes say about a model: what a draft is written from."""
 
 from __future__ import annotations
 

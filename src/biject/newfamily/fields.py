@@ -51,15 +51,18 @@ def find_fields(config: Mapping[str, Any]) -> dict[str, str]:
         if named is not None:
             found.setdefault(field, named)
     for name, value in config.items():
-        if name in found.values() or name.endswith("_alias"):
-            continue
-        if isinstance(value, bool) and "bias" in name.split("_"):
-            found.setdefault(name, name)
-        elif isinstance(value, int | float) and ("dropout" in name or "pdrop" in name):
-            found.setdefault(name, name)
-        elif isinstance(value, str) and value in ACTIVATIONS:
+        if name not in found.values() and _says_itself(name, value):
             found.setdefault(name, name)
     return found
+
+
+def _says_itself(name: str, value: Any) -> bool:
+    """Whether a key that no family knows is plainly a bias, a dropout or an activation."""
+    if isinstance(value, bool):
+        return "bias" in name.split("_")
+    if isinstance(value, int | float):
+        return "dropout" in name or "pdrop" in name
+    return isinstance(value, str) and value in ACTIVATIONS
 
 
 def _known_keys(config: Mapping[str, Any]) -> dict[str, list[Key]]:
@@ -88,7 +91,7 @@ def _literal(value: Any) -> str:
 
 def check_text(check: Check) -> str:
     """The source text of a check that `config/checks.py` made."""
-    made: Callable[..., Any] = check  # type: ignore[assignment]
+    made: Callable[..., Any] = check
     name = made.__qualname__.split(".")[0]
     given = dict(
         zip(made.__code__.co_freevars, (c.cell_contents for c in made.__closure__ or ()), strict=True)

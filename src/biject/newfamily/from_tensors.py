@@ -11,7 +11,7 @@ from biject.checkpoint.source import Source
 from biject.families import families
 from biject.newfamily.facts import HEADS, NEEDED, Facts, find_facts
 from biject.newfamily.fields import row, shared
-from biject.newfamily.source_text import block, call, imports
+from biject.newfamily.source_text import block, call, imports, listed
 from biject.newfamily.write_build import build, rope_kind
 from biject.newfamily.write_names import head_names, names, strays
 
@@ -88,10 +88,10 @@ def _rows(facts: Facts, computed: str) -> tuple[list[str], list[str]]:
     left = [name for name in config if name not in covered | {"pad_token_id"}]
     consts, inert = _constants(facts, left)
     undecided = [name for name in left if name not in inert and name not in consts]
-    rows += [*consts.values(), *([f"{call('Inert', [_tuple(inert)], indent=8)},"] if inert else [])]
+    rows += [*consts.values(), *([f"{call('Inert', [listed(inert)], indent=8)},"] if inert else [])]
     if undecided:
         rows += ["# TODO: say what each means (Key, Const or Inert)"]
-        rows += [f"{call('Inert', [_tuple(undecided)], indent=8)},"]
+        rows += [f"{call('Inert', [listed(undecided)], indent=8)},"]
     return rows, undecided
 
 
@@ -106,23 +106,16 @@ def _constants(facts: Facts, left: Iterable[str]) -> tuple[dict[str, str], list[
     """Keys that known families refuse at other values, and those that none computes with."""
     consts, inert = {}, []
     known = [one for one in families().values() if one.model_type != facts.config["model_type"]]
+    read = {key.name for one in known for key in one.config.keys.values()}
+    without_effect = {name for one in known for name in one.config.known} - read
     for name in left:
         same = [const for one in known for const in one.config.consts if const.name == name]
         if same and facts.config[name] in same[0].allowed:
             why = json.dumps(same[0].why, ensure_ascii=False)
             consts[name] = f"Const({json.dumps(name)}, {same[0].allowed!r}, {why}),"
-        elif not same and any(name in one.config.known for one in known):
-            if not any(name == key.name for one in known for key in one.config.keys.values()):
-                inert.append(name)
+        elif not same and name in without_effect:
+            inert.append(name)
     return consts, inert
-
-
-def _tuple(found: Iterable[str]) -> str:
-    listed = [json.dumps(name) for name in found]
-    text = ", ".join(listed) + ("," if len(listed) == 1 else "")
-    if len(text) < 85:
-        return f"({text})"
-    return f"(\n{block(f'{name},' for name in listed)}\n)"
 
 
 def _family(facts: Facts, rows: list[str]) -> str:
@@ -133,7 +126,8 @@ def _family(facts: Facts, rows: list[str]) -> str:
     specs = "lambda v: join(backbone(v), head_names(v))" if head_names(facts) else "backbone"
     heads = [f'"base": Head(hf_class="{facts.stem}Model", specs=backbone),']
     if facts.head != "base":
-        heads.append(f'"{facts.head}": Head(hf_class="{facts.stem}{suffix}", specs={specs}),')
+        made = call("Head", [f'hf_class="{facts.stem}{suffix}"', f"specs={specs}"], indent=18)
+        heads.append(f'"{facts.head}": {made},')
     prefix = facts.parts.prefix or str(facts.config["model_type"]).replace("-", "_")
     told = "" if facts.parts.prefix else "  # TODO: not in a base model's file"
     carried = _carried(facts)
@@ -142,9 +136,10 @@ def _family(facts: Facts, rows: list[str]) -> str:
         f"prefix={json.dumps(prefix)},{told}",
         f"config=ConfigTable(\n{block(rows)}\n),",
         "build=build,",
+        'attention="sdpa",  # TODO: the backend of HF to follow: `eager` where it has no other',
         "# TODO: the other heads",
         f"heads={{\n{block(heads)}\n}},",
-        *([f"# TODO: bind what should be computed with\npassthrough={_tuple(carried)},"] if carried else []),
+        *([f"# TODO: bind what should be computed with\npassthrough={listed(carried)},"] if carried else []),
         *(["buffers=unbound,"] if strays(facts) else []),
         f"tiny={{\n{block(_sizes(facts, tiny=True))}\n}},",
         f"base={{\n{block(_sizes(facts, tiny=False))}\n}},  # TODO: the published size",

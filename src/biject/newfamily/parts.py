@@ -133,6 +133,12 @@ def _layers(shapes: Mapping[str, Shape], container: str) -> tuple[tuple[Module, 
         usual = Counter(each.values()).most_common(1)[0][0]
         layers = tuple(sorted(i for i in each if each[i] == usual))
         merged.append(Module(path=path, leaves=usual, layers=layers))
-        strays += [f"{container}.{i}.{path}.{leaf}" for i in each if i not in layers for leaf, _ in each[i]]
+        strays += [
+            f"{container}.{i}.{name}"
+            for i in each
+            if i not in layers
+            for name in by_layer[i]
+            if name.rpartition(".")[0] == path
+        ]
     merged.sort(key=lambda module: -len(module.layers))
     return tuple(merged), tuple(strays)

@@ -4,6 +4,7 @@ named.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping
 
@@ -14,8 +15,8 @@ _EXPORTS: Mapping[str, str] = {
     "biject.config.checks": "activation anything boolean choice flag integer number probability text",
     "biject.config.common": "COMMON causal_rows num_labels",
     "biject.config.heads": (
-        "BaseHeadConfig DenseConfig HeadConfig LastHeadConfig PooledHeadConfig SpanHeadConfig TokenHeadConfig "
-        "VocabHeadConfig"
+        "BaseHeadConfig DenseConfig HeadConfig LastHeadConfig PooledHeadConfig SpanHeadConfig "
+        "TokenHeadConfig VocabHeadConfig"
     ),
     "biject.config.layers": "AttentionConfig AttentionSpec LayerConfig MLPConfig NormConfig",
     "biject.config.model": "EmbeddingConfig ModelConfig",
@@ -33,7 +34,7 @@ _EXPORTS: Mapping[str, str] = {
 
 def imports(body: str) -> str:
     """Lines for everything that `body` calls or names."""
-    code = re.sub(r'"(?:[^"\\]|\\.)*"', '""', body)
+    code = re.sub(r"#.*", "", re.sub(r'"(?:[^"\\]|\\.)*"', '""', body))
     lines = []
     for module, names in _EXPORTS.items():
         used = [name for name in names.split() if re.search(rf"(?<![.\w]){name}\b(?!\s*=[^=])", code)]
@@ -45,6 +46,13 @@ def imports(body: str) -> str:
 def _order(name: str) -> tuple[int, str]:
     """Constants, classes, functions, as isort sorts them."""
     return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
+
+
+def listed(found: Iterable[str]) -> str:
+    """A tuple of strings, one a line where there are many."""
+    names = [json.dumps(name) for name in found]
+    text = ", ".join(names) + ("," if len(names) == 1 else "")
+    return f"({text})" if len(text) < 80 else f"(\n{block(f'{name},' for name in names)}\n)"
 
 
 def call(name: str, arguments: Iterable[str], *, indent: int = 0, brackets: bool = True) -> str:

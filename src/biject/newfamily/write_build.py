@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from biject.families._layer_types import BASES
 from biject.newfamily.facts import Facts
 from biject.newfamily.source_text import call, function
-from biject.newfamily.write_names import COUNT, attention_biases, dense_bias, mlp_bias, norm_bias
+from biject.newfamily.write_head import activation, head
+from biject.newfamily.write_names import COUNT, attention_biases, mlp_bias, norm_bias
 
 NO_NORM = 'NormConfig(kind="none")'
 
@@ -24,7 +23,7 @@ def rope_kind(facts: Facts) -> str:
 
 def build(facts: Facts) -> str:
     """The functions that give the modules' config."""
-    return "\n\n\n".join([_norm(facts), _layer(facts), _head(facts), _build(facts)])
+    return "\n\n\n".join([_norm(facts), _layer(facts), head(facts), _build(facts)])
 
 
 def _norm(facts: Facts) -> str:
@@ -47,7 +46,7 @@ def _attention(facts: Facts) -> list[str]:
     out += [] if inside == "True" else [f"qkv_bias={inside}"]
     out += [] if outside == "True" else [f"out_bias={outside}"]
     out += ["transposed=True"] if facts.roles.transposed else []
-    out += ["qk_norm=norm"] if "attn.q_norm" in layer and "attn.k_norm" in layer else []
+    out += ["qk_norm=one"] if "attn.q_norm" in layer and "attn.k_norm" in layer else []
     rope = {"by layer": "rope_by_type(v, layer_types(v)[i], head_dim=head_dim)"}
     rope["one"] = "rope(v, head_dim=head_dim)"
     out += [f"rope={rope[kind]}" for kind in [rope_kind(facts)] if kind]
@@ -83,20 +82,15 @@ def _mlp(facts: Facts) -> list[str]:
     return out + ([f"dropout={dropout}"] if dropout else [])
 
 
-def activation(facts: Facts) -> str:
-    """The activation, as source text."""
-    return facts.value("hidden_act") or '"gelu"'
-
-
 def _norm_of(facts: Facts, role: str) -> str:
     module = facts.roles.layer.get(role)
     if module is None:
         return NO_NORM
     if len(module.layers) == facts.parts.num_layers:
-        return "norm"
+        return "one"
     first = module.layers[0]
     some = module.layers == tuple(range(first, facts.parts.num_layers))
-    return f"norm if i {f'>= {first}' if some else f'in {module.layers}'} else {NO_NORM}"
+    return f"one if i {f'>= {first}' if some else f'in {module.layers}'} else {NO_NORM}"
 
 
 def _layer(facts: Facts) -> str:
@@ -117,60 +111,13 @@ def _layer(facts: Facts) -> str:
         "Layer `i`.",
         [
             'width, heads = v["hidden_size"], v["num_attention_heads"]',
-            f"head_dim, norm = {width}, norm_config(v)",
-            "# TODO: scale, windows, dtype of the softmax; rotary positions in float32, of a part of the head?",
+            f"head_dim, one = {width}, norm_config(v)",
+            "# TODO: scale, windows, dtype of the softmax; are rotary positions as usual?",
             f"spec = {call('AttentionSpec', _spec(facts), indent=7)}",
             "# TODO: norms before attention and MLP, or after each one's residual? Where is dropout?",
             f"return {call('LayerConfig', parts, indent=11)}",
         ],
     )
-
-
-def _dense(facts: Facts) -> list[str]:
-    found = facts.roles.head
-    if "head.dense" not in found:
-        return []
-    act = "classifier_activation" if "classifier_activation" in facts.fields else "hidden_act"
-    bias = dense_bias(facts)
-    given = ['size=v["hidden_size"]', f"act={facts.value(act) or activation(facts)}"]
-    given += [] if bias == "True" else [f"bias={bias}"]
-    given += ["norm=norm_config(v)"] if "head.norm" in found else []
-    return [f"dense={call('DenseConfig', given, indent=8)}"]
-
-
-def _head(facts: Facts) -> str:
-    pooler, kind, given = "head.pooler" in facts.roles.base, *_head_config(facts)
-    lines = [f"return BaseHeadConfig({'pooler=True' if pooler else ''})"]
-    if kind:
-        lines.insert(0, f'if name == "{facts.head}":\n    return {call(kind, given, indent=15)}')
-        lines.insert(0, "# TODO: activations (fixed, or config.json's?), dropouts, pooling")
-    return function(
-        "head_config(v: Values, name: str) -> HeadConfig", "What sits on the transformer.", lines
-    )
-
-
-def _head_config(facts: Facts) -> tuple[str, list[str]]:
-    """The file's head: config type and arguments."""
-    found, dense = facts.roles.head, _dense(facts)
-    labels, problem = "num_labels=num_labels(v)", 'problem_type=v["problem_type"]'
-    dropout = facts.number("classifier_dropout", "hidden_dropout")
-    dropped = [f"dropout={dropout}"] if dropout else []
-    out = found.get("head.out")
-    no_bias = ["out_bias=False"] if out is not None and not out.has_bias else []
-    if facts.head in ("mlm", "causal"):
-        owner: Any = found.get("head.decoder.bias") or found.get("head.decoder")
-        bias = facts.bias([owner], "decoder_bias") if owner is not None else "False"
-        biased = [] if bias == "True" else [f"out_bias={bias}"]
-        loss = ["causal=True", "float32_loss=True"] if facts.head == "causal" else []
-        return "VocabHeadConfig", ['num_labels=v["vocab_size"]', *dense, *biased, *loss]
-    if facts.head == "seqcls" and facts.causal:
-        return "LastHeadConfig", [labels, problem]
-    if facts.head == "seqcls":
-        pooler = ["pooler=True"] if "head.pooler" in facts.roles.base else []
-        return "PooledHeadConfig", [labels, problem, *dropped, *pooler, *dense]
-    if facts.head == "tokcls":
-        return "TokenHeadConfig", [labels, *dropped, *dense, *no_bias]
-    return ("SpanHeadConfig", ["num_labels=2", *dense, *no_bias]) if facts.head == "qa" else ("", [])
 
 
 def _embedding(facts: Facts) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+
 from biject.newfamily.facts import Facts
 from biject.newfamily.parts import Module
-from biject.newfamily.source_text import call, function
+from biject.newfamily.source_text import WIDTH, call, function, listed
 
 COUNT = 'v["num_hidden_layers"]'
 _LAYER_ORDER = (
@@ -77,10 +78,9 @@ def _rule(facts: Facts, role: str, memory: str, disk: str) -> str:
 
 def backbone(facts: Facts) -> str:
     """The base model's names."""
-    base, rules = facts.roles.base, []
-    for role in ("embed.tokens", "embed.positions", "embed.segments"):
-        if role in base:
-            rules.append(f"embed({json.dumps(role)}, {json.dumps(base[role].path)})")
+    base = facts.roles.base
+    tables = [role for role in ("embed.tokens", "embed.positions", "embed.segments") if role in base]
+    rules = [f"embed({json.dumps(role)}, {json.dumps(base[role].path)})" for role in tables]
     if "embed_norm" in base:
         rules.append(_norm(facts, '"embed_norm"', json.dumps(base["embed_norm"].path)))
     rules += _layers(facts)
@@ -106,7 +106,9 @@ def _layers(facts: Facts) -> list[str]:
             everywhere.append(_rule(facts, role, json.dumps(role), json.dumps(module.path)))
         else:
             memory, disk = f'f"layers.{{i}}.{role}"', f'f"{container}.{{i}}.{module.path}"'
-            partly.append(f"*({_rule(facts, role, memory, disk)} for i in {_range(module, count)})")
+            rule, some = _rule(facts, role, memory, disk), f"for i in {_range(module, count)}"
+            line = f"*({rule} {some})"
+            partly.append(line if len(line) < WIDTH - 8 else f"*(\n    {rule}\n    {some}\n)")
     each = f'[f"{container}.{{i}}" for i in range({COUNT})]'
     return [*partly, call("layers", [each, *everywhere], indent=8)]
 
@@ -163,7 +165,7 @@ def _decoder(facts: Facts) -> list[str]:
 def strays(facts: Facts) -> str:
     """Names of every layer under no rule."""
     found = [
-        json.dumps(f"{module.path}.{leaf}")
+        f"{module.path}.{leaf}"
         for place, module in facts.roles.unknown
         if place == "layer" and len(module.layers) == facts.parts.num_layers
         for leaf, _ in module.leaves
@@ -176,7 +178,7 @@ def strays(facts: Facts) -> str:
         "Tensors of every layer that are read and written, but not computed with.",
         [
             "# TODO: give each a parameter, or say why none is needed",
-            call("names = ", [f"({', '.join(found)},)"], brackets=False),
+            f"names = {listed(found)}",
             f"return tuple({each} for i in range({COUNT}) for name in names)",
         ],
     )

@@ -1,4 +1,4 @@
-"""From specs and the names in a file to a `Plan`: which tensor is which parameter, and what is passed through.
+"""From specs and the names in a file to a `Plan`: which tensor is which parameter, what is passed through.
 
 Expand, never match: each spelling (with or without the base prefix, new or old norm names) is a
 whole set of concrete names; the file's spelling is the one that is complete, and it is remembered.
