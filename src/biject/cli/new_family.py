@@ -19,10 +19,11 @@ def new_family(
 ) -> int:
     """Draft a family's file from a checkpoint, or check the one you are writing.
 
-    Without an existing FILE the draft is written: the nearest relative with another name, and a list of what
-    is left to decide. Then the gates run in order (file, config, names, shapes, bytes, reload, forward,
-    gradients) and stop at the first that fails, which names the tensor or the operation that is wrong. Edit
-    the file and run the same command again.
+    Without an existing FILE a draft is written: the nearest relative under another name, or where none is
+    near, a whole file from config.json and the tensors' names and shapes, with a list of what is left to
+    decide. Then the gates run in order (file, config, names, shapes, bytes, reload, forward, gradients, todo)
+    and stop at the first that fails, which names the tensor or the operation that is wrong. Edit the file and
+    run the same command again.
 
     Args:
         folder: A checkpoint of the family, config.json and weights, that transformers can load.
@@ -30,19 +31,17 @@ def new_family(
     """
     from biject.checkpoint.source import open_source
     from biject.cli.console import print_json, print_lines
-    from biject.newfamily.draft import draft, module_name
+    from biject.newfamily.draft import first_draft, module_name
     from biject.newfamily.gates import ORDER, run_gates
-    from biject.newfamily.relatives import nearest_relative
 
     source = open_source(folder)
     target = file or Path(f"{module_name(source)}.py")
     drafted = not target.exists()
     if drafted:
-        relative = nearest_relative(source)
-        target.write_text(draft(source, relative), encoding="utf-8")
+        text, origin = first_draft(source)
+        target.write_text(text, encoding="utf-8")
         if not json:
-            share = f"{relative.share:.0%} of the tensors' names"
-            print_lines([f"DRAFT {target} from {relative.family.model_type} ({share})"])
+            print_lines([f"DRAFT {target} from {origin}"])
     gates = []
     for gate in run_gates(target, source):
         gates.append(gate)

@@ -8,8 +8,10 @@ from collections.abc import Iterable
 
 from biject.checkpoint.source import Source
 from biject.errors import ConfigError
+from biject.events import notice
 from biject.identify import architecture_of
-from biject.newfamily.relatives import Relative
+from biject.newfamily.from_tensors import draft_from_tensors
+from biject.newfamily.relatives import Relative, nearest_relative
 
 _TEMPLATE = '''\
 """{title}, drafted by `biject new-family` from {relative} ({share:.0%} of the tensors' names).
@@ -47,8 +49,24 @@ def module_name(source: Source) -> str:
     return model_type.replace("-", "_")
 
 
+ENOUGH = 0.95
+"""A relative that names a smaller share of the tensors helps less than the names and shapes themselves."""
+
+
+def first_draft(source: Source) -> tuple[str, str]:
+    """The text of a family file, and what it was drafted from: the nearest relative, or the tensors alone."""
+    relative = nearest_relative(source)
+    near = f"{relative.family.model_type} ({relative.share:.0%} of the tensors' names)"
+    if relative.share < ENOUGH:
+        try:
+            return draft_from_tensors(source), f"the tensors' names and shapes (nearest relative: {near})"
+        except ConfigError as error:
+            notice("draft-from-relative", f"{error} The draft follows the nearest relative.")
+    return draft(source, relative), near
+
+
 def draft(source: Source, relative: Relative) -> str:
-    """The text of a family file for the checkpoint."""
+    """The text of a family file for the checkpoint: the relative under another name."""
     module = module_name(source)
     old_stem = relative.family.heads["base"].hf_class.removesuffix("Model")
     return _TEMPLATE.format(
