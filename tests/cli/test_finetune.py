@@ -57,7 +57,7 @@ def test_every_task_end_to_end(run, base, write_data, tmp_path, task) -> None:
     assert any(line.startswith("PASS trained ") and "bit-exact (max abs diff = 0)" in line for line in lines)
     assert lines[-1].startswith("VERDICT PASS")
     assert {path.name for path in out.iterdir()} == {
-        "model", "checkpoints", "events.jsonl", "verify.json", "run.toml", "report.html",
+        "model", "events.jsonl", "verify.json", "run.toml", "report.html",
     }  # fmt: skip
     theirs = getattr(transformers, HF_CLASS[task]).from_pretrained(out / "model").eval()
     ours = load(out / "model")
@@ -177,7 +177,8 @@ def test_the_best_state_is_what_the_model_holds(run, base, write_data, tmp_path)
     )
     recipe = tmp_path / "recipe.toml"
     recipe.write_text(
-        '[train]\nevaluate_every = 1\nmax_steps = 10\nlr = 0.003\nschedule = "constant"\nkeep = 0\n'
+        "[train]\nevaluate_every = 1\ncheckpoint_every = 20\nmax_steps = 10\nlr = 0.003\n"
+        'schedule = "constant"\nkeep = 0\n'
     )
     out = tmp_path / "run"
     outcome = run(
@@ -206,6 +207,17 @@ def test_the_best_state_is_what_the_model_holds(run, base, write_data, tmp_path)
     assert min(entry["loss"] for entry in found["fit"]["history"]) == found["fit"]["best_value"]
 
 
+def test_without_checkpoints_a_complete_run_keeps_its_model_alone(run, base, write_data, tmp_path) -> None:
+    data, out = write_data(tmp_path, "seqcls"), tmp_path / "run"
+    flags = ("--model", base, "--data", data, "--task", "seqcls", *QUICK)
+    assert run("finetune", "--out", out, *flags).code == 0
+    assert not (out / "checkpoints").exists()
+    again = run("finetune", "--out", out, *flags, "--resume")
+    assert again.code == 2
+    assert "is complete" in again.err
+    assert "checkpoint_every is 0" in again.err
+
+
 def test_exports_of_runs_and_checkpoints(run, base, write_data, tmp_path) -> None:
     data, out = write_data(tmp_path, "seqcls"), tmp_path / "run"
     flags = ("--data", data, "--task", "seqcls", *QUICK, "--checkpoint-every", 3)
@@ -226,7 +238,7 @@ def test_exports_of_runs_and_checkpoints(run, base, write_data, tmp_path) -> Non
 
 def test_resuming_with_another_recipe_is_refused(run, base, write_data, tmp_path) -> None:
     data, out = write_data(tmp_path, "seqcls"), tmp_path / "run"
-    flags = ("--model", base, "--data", data, "--task", "seqcls", *QUICK)
+    flags = ("--model", base, "--data", data, "--task", "seqcls", *QUICK, "--checkpoint-every", 2)
     assert run("finetune", "--out", out, *flags).code == 0
     occupied = run("finetune", "--out", out, *flags)
     assert occupied.code == 2

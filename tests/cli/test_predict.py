@@ -13,7 +13,7 @@ import pytest
 
 pytest.importorskip("transformers")  # makes the reference checkpoints
 
-from biject.cli.texts import read_items
+from biject.cli.texts import read_inputs
 from biject.errors import InputError
 from biject.verify.reference import make_reference
 
@@ -105,6 +105,11 @@ def test_files(run, folder, tmp_path) -> None:
         ("yes", None),
         ("yes", None),
     ]
+    assert found[0]["row"] == {"id": 3}
+    complain(
+        run("predict", folder("seqcls"), "--file", objects, "--text-column", "question"),
+        "line 2 must be a JSON object",
+    )
 
 
 @pytest.mark.parametrize(
@@ -117,15 +122,15 @@ def test_files(run, folder, tmp_path) -> None:
 def test_standard_input(monkeypatch, typed, items) -> None:
     stdin = SimpleNamespace(buffer=io.BytesIO(typed), isatty=lambda: False)
     monkeypatch.setattr("sys.stdin", stdin)
-    assert read_items([], file=None, pair=None) == items
+    assert read_inputs([], file=None).items == items
     stdin.buffer.seek(0)
-    assert read_items([], file=Path("-"), pair="c")[0] == ("one", "c")
+    assert read_inputs([], file=Path("-"), pair="c").items[0] == ("one", "c")
 
 
 def test_a_terminal_is_not_waited_for(monkeypatch) -> None:
     monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
     with pytest.raises(InputError, match="There is no text"):
-        read_items([], file=None, pair=None)
+        read_inputs([], file=None)
 
 
 BAD_FILES = {
@@ -133,8 +138,8 @@ BAD_FILES = {
     "latin.txt": (b"sch\xf6n\n", "byte 3 is not"),
     "broken.jsonl": (b'{"text": "a"}\n{"text"\n', "line 2 must be a JSON object"),
     "number.jsonl": (b"3\n", "line 1 must have `text`"),
-    "keys.jsonl": (b'{"sentence": "a"}\n', "line 1 must have `text`"),
-    "half.jsonl": (b'{"text": "\\ud800"}\n', "half a character"),
+    "keys.jsonl": (b'{"sentence": 3}\n', "has no column of texts"),
+    "half.jsonl": (b'{"text": "\\ud800"}\n', "surrogate pair"),
     "deep.jsonl": (b"[" * 100_000, "line 1 must be a JSON object"),
 }
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from biject.cli.flags import Json, Switch
+from biject.cli.flags import Json, Switch, names
 from biject.errors import InputError
 
 
@@ -16,6 +16,8 @@ def predict(
     /,
     *texts: Annotated[str, Parameter(name="TEXT")],
     file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    text_column: Annotated[str | None, Parameter(metavar="A[,B]")] = None,
+    out: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     pair: Annotated[str | None, Parameter(name=["--pair", "--context"], metavar="TEXT")] = None,
     task: Literal["auto", "fill-mask", "classify", "tag", "answer", "embed"] = "auto",
     top_k: Annotated[int | None, Parameter(metavar="N")] = None,
@@ -35,7 +37,10 @@ def predict(
     Args:
         folder: A checkpoint folder, or a repository on the Hub.
         texts: Texts; for `answer`, questions.
-        file: One text a line; .jsonl files have objects with text (and text_pair) or question and context.
+        file: A table (.csv, .tsv, .jsonl, .json, .parquet), or one text a line (any other name).
+        text_column: Column of the text, two for pairs; left out, `text` (and `text_pair`), `question` and
+            `context`, or the column with the longest texts.
+        out: Write results there, beside the table's columns: .csv, .jsonl or .parquet; .npy for embeddings.
         pair: The second text of every pair: the context of every question, for `answer`.
         task: What to do; `auto` follows the head. Any checkpoint can `embed`.
         top_k: How many tokens (5), labels (1) or answers (1) to give.
@@ -47,9 +52,12 @@ def predict(
         batch_size: Texts that run together.
         device: Where the model runs, e.g. cpu or cuda.
     """
-    from biject.cli.texts import read_items
+    from biject.cli.prediction_files import check_out, check_results, write_predictions
+    from biject.cli.texts import read_inputs
 
-    items = read_items(texts, file=file, pair=pair)
+    inputs = read_inputs(texts, file=file, pair=pair, text_column=names(text_column, flag="--text-column"))
+    if out is not None:
+        check_out(out)
     options = {
         "top_k": top_k,
         "aggregation": aggregation,
@@ -60,13 +68,18 @@ def predict(
     }
     given = {name: value for name, value in options.items() if value is not None}
 
-    from biject.cli.predictions import print_predictions
+    from biject.cli.predictions import print_predictions, print_written
     from biject.tasks.pipeline import pipeline
 
     pipe = pipeline(folder, task=task, device=device, batch_size=batch_size)
     _check(given, pipe.takes, pipe.name)
-    results = pipe(items, **given)
-    print_predictions(folder, pipe.name, items, results, as_json=json)
+    layout = check_results(out, pipe.name, inputs, top_k=top_k) if out is not None else ()
+    results = pipe(inputs.items, **given)
+    if out is None:
+        print_predictions(folder, pipe.name, inputs, results, as_json=json)
+    else:
+        write_predictions(out, inputs, results, layout)
+        print_written(folder, pipe.name, out, len(results), as_json=json)
     return 0
 
 

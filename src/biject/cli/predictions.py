@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from biject.cli.console import print_json
 from biject.cli.terminal import stdout
-from biject.cli.texts import Item
+from biject.cli.text_columns import Item
+from biject.cli.texts import Inputs
 
 _COLUMNS = {
     "fill-mask": ("token_str", "score", "sequence"),
@@ -25,35 +28,45 @@ _MIN_CHARACTERS = 12
 
 
 def print_predictions(
-    folder: str, task: str, items: Sequence[Item], results: Sequence[Any], *, as_json: bool
+    folder: str, task: str, inputs: Inputs, results: Sequence[Any], *, as_json: bool
 ) -> None:
-    """`results` belong to `items`, one each."""
+    """`results` belong to the items, one each."""
     values = [result.tolist() if task == "embed" else result for result in results]
     if as_json:
-        for line in _json_lines(folder, task, items, values):
+        for line in _json_lines(folder, task, inputs, values):
             print(line)
         return
     table = Table("text", *(_TITLES.get(name, name) for name in _COLUMNS[task]))
     table.columns[0].min_width = _MIN_CHARACTERS
     for column in table.columns:
         column.overflow = "fold"
-    for item, value in zip(items, values, strict=True):
+    for item, value in zip(inputs.items, values, strict=True):
         for place, row in enumerate(_rows(task, value)):
             table.add_row(Text(_text(item) if place == 0 else ""), *map(Text, row))
         table.add_section()
     stdout().print(table)
 
 
-def _json_lines(folder: str, task: str, items: Sequence[Item], values: Sequence[Any]) -> Iterator[str]:
+def print_written(folder: str, task: str, out: Path, count: int, *, as_json: bool) -> None:
+    """What went to a file instead."""
+    if as_json:
+        print_json({"model": folder, "task": task, "out": str(out), "rows": count})
+    else:
+        print(f"WROTE {count} rows to {out}")
+
+
+def _json_lines(folder: str, task: str, inputs: Inputs, values: Sequence[Any]) -> Iterator[str]:
     """One document, with one text a line, so that it stays readable where vectors are long."""
     head = json.dumps({"model": folder, "task": task}, ensure_ascii=False)
     yield f'{head[:-1]}, "results": ['
-    for place, (item, value) in enumerate(zip(items, values, strict=True)):
+    for place, (item, value) in enumerate(zip(inputs.items, values, strict=True)):
         record: dict[str, Any] = {"text": item if isinstance(item, str) else item[0]}
         if isinstance(item, tuple):
             record["pair"] = item[1]
-        line = json.dumps({**record, "result": value}, ensure_ascii=False)
-        yield f"  {line}{',' if place + 1 < len(items) else ''}"
+        if others := inputs.others(place):
+            record["row"] = others
+        line = json.dumps({**record, "result": value}, ensure_ascii=False, default=str)
+        yield f"  {line}{',' if place + 1 < len(values) else ''}"
     yield "]}"
 
 

@@ -1,38 +1,106 @@
-"""Texts from arguments, a file or standard input."""
+"""Texts from arguments, a table, a file of lines, or standard input."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from biject.cli.text_columns import FIRST, SECOND, Item, items_of
+from biject.data.table import Rows
 from biject.errors import InputError
 
-Item = str | tuple[str, str]
-
-_FIRST = ("text", "question")
-_SECOND = ("text_pair", "context", "pair")
+_TABLES = (".csv", ".tsv", ".json", ".parquet")
+_JSON_LINES = (".jsonl", ".ndjson")
 
 
-def read_items(texts: Sequence[str], *, file: Path | None, pair: str | None) -> list[Item]:
-    """What to predict on: texts, or pairs where `pair` or a line of JSON gives the second text.
+@dataclass(frozen=True, kw_only=True)
+class Inputs:
+    """What to predict on.
+
+    Attributes:
+        items: Texts, or pairs of texts.
+        columns: Of the table that they come from, in its order; none for texts alone.
+        records: That table's rows, one for each item.
+        used: The columns that the texts stand in.
+    """
+
+    items: list[Item]
+    columns: tuple[str, ...] = ()
+    records: Sequence[Mapping[str, Any]] = ()
+    used: tuple[str, ...] = ()
+
+    def others(self, place: int) -> dict[str, Any]:
+        """What an item's row has beside the texts."""
+        record = self.records[place] if self.records else {}
+        return {name: value for name, value in record.items() if name not in self.used}
+
+
+def read_inputs(
+    texts: Sequence[str],
+    *,
+    file: Path | None,
+    pair: str | None = None,
+    text_column: Sequence[str] | None = None,
+) -> Inputs:
+    """What to predict on: texts, or pairs where `pair` or a row gives the second text.
 
     Raises:
         InputError: there is none, there are two sources, or a line cannot be read.
     """
     if texts and file is not None:
         raise InputError("Give texts as arguments or in --file, not both.")
-    items: list[Item] = list(texts)
-    if not texts:
-        name, data = _source(file)
-        lines = _lines(name, data)
-        as_json = _is_json(file, lines)
-        items = [_from_json(line, f"{name}, line {n}") if as_json else line for n, line in lines]
-        if not items:
-            raise InputError(f"{name} has no text.")
-    return items if pair is None else [(item, pair) if isinstance(item, str) else item for item in items]
+    found = Inputs(items=list(texts)) if texts else _read(file, text_column)
+    if text_column is not None and not found.columns:
+        raise InputError(
+            f"--text-column needs a table in --file: {', '.join((*_TABLES, *_JSON_LINES))}, or JSON objects "
+            "on standard input."
+        )
+    if pair is None:
+        return found
+    paired: list[Item] = [(item, pair) if isinstance(item, str) else item for item in found.items]
+    return Inputs(items=paired, columns=found.columns, records=found.records, used=found.used)
+
+
+def _read(file: Path | None, text_column: Sequence[str] | None) -> Inputs:
+    if file is not None and file.suffix.lower() in _TABLES:
+        return _from_table(_table(file), text_column)
+    name, data = _source(file)
+    lines = _lines(name, data)
+    if not lines:
+        raise InputError(f"{name} has no text.")
+    if not _is_json(file, lines):
+        return Inputs(items=[line for _, line in lines])
+    values = [_parsed(line, f"{name}, line {n}") for n, line in lines]
+    numbers = [n for n, _ in lines]
+    firsts = {next((key for key in FIRST if key in v), "") if isinstance(v, dict) else None for v in values}
+    if None in firsts and text_column is not None:
+        n = next(n for n, value in zip(numbers, values, strict=True) if not isinstance(value, dict))
+        raise InputError(f"{name}, line {n} must be a JSON object, as --text-column names one of its keys.")
+    if None in firsts or (len(firsts) > 1 and text_column is None):  # each line by itself
+        places = [f"{name}, line {n}" for n in numbers]
+        items = [_item(value, place) for value, place in zip(values, places, strict=True)]
+        records = [value if isinstance(value, dict) else {"text": value} for value in values]
+        names = tuple(dict.fromkeys(key for record in records for key in record))
+        return Inputs(items=items, columns=names, records=records, used=(*FIRST, *SECOND))
+    columns = tuple(dict.fromkeys(key for value in values for key in value))
+    rows = Rows(source=name, columns=columns, records=values, numbers=numbers, unit="line")
+    return _from_table(rows, text_column)
+
+
+def _table(file: Path) -> Rows:
+    from biject.data.parquet import read_parquet
+    from biject.data.rows import load_rows
+
+    return read_parquet(file) if file.suffix.lower() == ".parquet" else load_rows(file)
+
+
+def _from_table(rows: Rows, text_column: Sequence[str] | None) -> Inputs:
+    items, used = items_of(rows, text_column)
+    return Inputs(items=items, columns=rows.columns, records=rows.records, used=used)
 
 
 def _source(file: Path | None) -> tuple[str, bytes]:
@@ -59,20 +127,24 @@ def _lines(name: str, data: bytes) -> list[tuple[int, str]]:
 def _is_json(file: Path | None, lines: list[tuple[int, str]]) -> bool:
     """By a file's name; on standard input by its first character."""
     if file is not None and str(file) != "-":
-        return file.suffix in (".jsonl", ".ndjson")
+        return file.suffix.lower() in _JSON_LINES
     return bool(lines) and lines[0][1].lstrip().startswith("{")
 
 
-def _from_json(line: str, where: str) -> Item:
+def _parsed(line: str, where: str) -> Any:
     try:
-        value: Any = json.loads(line)
+        return json.loads(line)
     except (ValueError, RecursionError) as error:
         raise InputError(f"{where} must be a JSON object, as lines of JSONL are: {error}.") from error
+
+
+def _item(value: Any, where: str) -> Item:
+    """What a line means that is unlike others: a text, or an object with the usual names."""
     if isinstance(value, str):
         return value
     given = value if isinstance(value, dict) else {}
-    first = next((given[key] for key in _FIRST if key in given), None)
-    second = next((given[key] for key in _SECOND if given.get(key) is not None), None)
+    first = next((given[key] for key in FIRST if key in given), None)
+    second = next((given[key] for key in SECOND if given.get(key) is not None), None)
     if not isinstance(first, str) or not isinstance(second, str | None):
         raise InputError(
             f"{where} must have `text` (and `text_pair`), or `question` and `context`, as strings."

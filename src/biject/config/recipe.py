@@ -40,10 +40,11 @@ class TrainConfig:
         gradient_checkpointing: Recompute layers in the backward pass instead of keeping their values.
         compile: `torch.compile` the model.
         evaluate_every: Optimizer steps between evaluations; 0 for once an epoch.
-        checkpoint_every: Optimizer steps between checkpoints; 0 for none.
-        keep: Checkpoints kept beside the best and the latest.
-        metric: What decides which checkpoint is best; a leading `-` means smaller is better.
+        checkpoint_every: Optimizer steps between checkpoints; 0 for none but that of the best evaluation.
+        keep: Checkpoints kept, the latest among them; the best stays as well.
+        metric: What decides which evaluation is best; a leading `-` means smaller is better.
         patience: Evaluations without a better one before stopping; 0 for never.
+        load_best: End with the weights of the best evaluation; False ends with the last step's.
     """
 
     batch_size: int = 32
@@ -71,6 +72,7 @@ class TrainConfig:
     keep: int = 2
     metric: str = "-loss"
     patience: int = 0
+    load_best: bool = True
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for values that cannot be trained with, all in one message."""

@@ -90,7 +90,7 @@ def finetune(
     session = trainer.setup(prepared.samples.train)
     (run.reopen if goes_on else run.begin)(recipe, fingerprints=seen)
     fit = _train(run, trainer, session, prepared, resume=goes_on)
-    best = _take_best(run, prepared, fit, recipe.train.metric)
+    best = fit.model_state
     write_line(f"BEST {best}")
     saved, report = None, None
     if run.writes:
@@ -106,6 +106,8 @@ def finetune(
         write_line(f"MODEL {saved.architecture} in {run.model}")
         report = _prove(run, prepared, write_line)
         _finish(run, fit, best, saved, report)
+        if not recipe.train.checkpoint_every:  # that of the best state, which model/ has
+            run.drop_checkpoints()
     ranks.wait()
     return Finetuned(folder=run.folder, fit=fit, best=best, saved=saved, report=report)
 
@@ -121,6 +123,7 @@ def _check_folder(run: RunFolder, recipe: FinetuneRecipe, *, resume: bool) -> bo
         notice("nothing-to-resume", f"{run.folder} has no run yet: starting a new one.")
         return False
     check_same(stored, recipe, run.folder)
+    ranks.on_first(run.check_unfinished)
     return True
 
 
@@ -147,18 +150,6 @@ def _train(
         if last is None or "--resume" in str(error) or session.state.step == 0:
             raise
         raise CheckpointError(f"{error} {last} is intact: resume from there with --resume.") from error
-
-
-def _take_best(run: RunFolder, prepared: Prepared, fit: FitResult, metric: str) -> str:
-    """Put the best state's weights into the model, and name that state."""
-    if fit.best_step is None or fit.best_value is None:
-        return f"step {fit.steps} of {fit.steps}: the last, as nothing was evaluated"
-    if fit.best_step != fit.steps and run.writes:
-        checkpoints.read(prepared.model, run.checkpoints / checkpoints.folder_name(fit.best_step))
-    found = next(entry for entry in fit.history if entry["step"] == fit.best_step)
-    values = ", ".join(f"{name} {value:.4f}" for name, value in found.items() if name != "step")
-    way = "smallest" if metric.startswith("-") else "largest"
-    return f"step {fit.best_step} of {fit.steps}, by the {way} {metric.lstrip('-')}: {values}"
 
 
 def _prove(run: RunFolder, prepared: Prepared, log: Log) -> Report | None:

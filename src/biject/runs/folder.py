@@ -22,6 +22,7 @@ from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import dump_recipe, make_recipe, read_recipe
 from biject.errors import CheckpointError, InputError
 from biject.train import ranks
+from biject.train.checkpoints import existing
 from biject.train.state import JSON_FILE, TENSOR_FILE
 
 MODEL, CHECKPOINTS = "model", "checkpoints"
@@ -31,7 +32,9 @@ STATE_FILES = (JSON_FILE, TENSOR_FILE)
 """What a checkpoint has beside the model."""
 
 _LEFT_OVER = re.compile(r"\..*\.biject-\d+-(new|old)-[0-9a-f]+")
-_MAY_DIFFER = {"device", "train.checkpoint_every", "train.keep", "train.evaluate_every", "train.patience"}
+_MAY_DIFFER = {
+    "device", "train.checkpoint_every", "train.keep", "train.evaluate_every", "train.patience",
+    "train.load_best"}  # fmt: skip
 
 
 class RunFolder:
@@ -81,6 +84,24 @@ class RunFolder:
                 f"{self.folder} is no run's folder: it has no {RECIPE}. There is nothing to resume."
             )
         return None
+
+    def check_unfinished(self) -> None:
+        """Refuse to resume what is complete and left no checkpoint: it would be trained again from the start.
+
+        Raises:
+            InputError: it is.
+        """
+        done = any(event.get("event") == "end" for event in self.events())
+        if done and (self.model / "config.json").is_file() and not existing(self.checkpoints):
+            raise InputError(
+                f"The run in {self.folder} is complete: its result is {self.model}, and as checkpoint_every "
+                "is 0 it left no checkpoint to resume from. Choose another folder for --out to train anew."
+            )
+
+    def drop_checkpoints(self) -> None:
+        """Remove all checkpoints: the model is written."""
+        if self.writes:
+            shutil.rmtree(self.checkpoints, ignore_errors=True)
 
     def begin(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str]) -> None:
         """Make the folder with the recipe in it."""

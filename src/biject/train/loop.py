@@ -67,7 +67,7 @@ class Engine:
         (items,) = ranks.totals(sum(weights))
         lost, sum_items, num_sums = 0.0, 0.0, 0.0
         for batch, weight in zip(batches, weights, strict=True):
-            with self._autocast():
+            with autocast(self.model, self.autocast_dtype):
                 out = self.step(self.model, batch)
             if isinstance(out, tuple):  # a sum and its weight, known only now: divided at the end
                 loss, own = out
@@ -115,8 +115,9 @@ class Engine:
     def _scaled(self, loss: Tensor) -> Tensor:
         return loss if self.scaler is None else self.scaler.scale(loss)
 
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.autocast_dtype is None:
-            return nullcontext()
-        device = next(self.model.parameters()).device.type
-        return torch.autocast(device, dtype=self.autocast_dtype)
+
+def autocast(model: nn.Module, dtype: torch.dtype | None) -> AbstractContextManager[Any]:
+    """The precision that steps and evaluations are computed in; None for that of the weights."""
+    if dtype is None:
+        return nullcontext()
+    return torch.autocast(next(model.parameters()).device.type, dtype=dtype)

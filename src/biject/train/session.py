@@ -22,10 +22,12 @@ from biject.train.loop import Engine, Step, StepResult, Weigh
 from biject.train.optim import freeze, make_optimizer, make_schedule
 from biject.train.state import TrainState, pack, read_state, restore
 
-_AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "f16": torch.float16}
+AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "f16": torch.float16}
+"""What each precision computes in."""
+
 _MAY_DIFFER = {
     "evaluate_every", "checkpoint_every", "keep", "metric", "patience", "deterministic",
-    "gradient_checkpointing",
+    "gradient_checkpointing", "load_best",
 }  # fmt: skip
 """Settings that a resumed run may change: no weight depends on them."""
 
@@ -82,7 +84,7 @@ class Session:
             step=step,
             weigh=weigh,
             clip_norm=config.clip_norm,
-            autocast_dtype=_AUTOCAST[config.precision],
+            autocast_dtype=AUTOCAST[config.precision],
             scaler=self.scaler,
         )
         ranks.broadcast(tensor.detach() for tensor in (*self.model.parameters(), *self.model.buffers()))
@@ -146,7 +148,8 @@ class Session:
 
         def write() -> None:
             checkpoints.write(self.model, path, self._state_files(drawn), without=self.without)
-            checkpoints.prune(folder, keep=self.config.keep, best=self.state.best_step)
+            keep = self.config.keep if self.config.checkpoint_every else 1
+            checkpoints.prune(folder, keep=keep, best=self.state.best_step)
 
         ranks.on_first(write)
         return path

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,23 +24,12 @@ from biject.events import progress
 from biject.tasks.metrics import Metrics
 from biject.train import checkpoints, ranks
 from biject.train.batches import Collate
-from biject.train.evaluate import better, evaluate
+from biject.train.best import BestState
+from biject.train.evaluate import Evaluator, better
 from biject.train.loop import Step, StepResult, Weigh
-from biject.train.session import Session
+from biject.train.result import FitResult, state_in_words
+from biject.train.session import AUTOCAST, Session
 from biject.train.weights import head_step, num_items
-
-
-@dataclass(kw_only=True)
-class FitResult:
-    """What a run did."""
-
-    steps: int = 0
-    losses: list[float] = field(default_factory=list)
-    """Mean loss per optimizer step of this call."""
-    history: list[dict[str, float]] = field(default_factory=list)
-    best_value: float | None = None
-    best_step: int | None = None
-    stopped_early: bool = False
 
 
 class Trainer:
@@ -162,24 +151,30 @@ class Trainer:
     ) -> FitResult:
         """Train to the end from what `setup` gave; arguments as in `fit`."""
         folder = Path(out) / "checkpoints" if out is not None else None
-        if session.config.checkpoint_every and folder is None:
-            raise ConfigError("checkpoint_every needs a folder: fit(out=…).")
+        _check(session.config, folder, eval_dataset)
         start = _resume_from(resume, folder)
         if start is not None:
             session.resume(start)
+        best = BestState(self.model, [path for path in (folder, start and start.parent) if path])
         result = FitResult()
         try:
-            self._run(session, eval_dataset, folder, result)
+            self._run(session, eval_dataset, folder, result, best)
+            state = session.state
+            result.steps, result.history = state.step, state.history
+            result.best_value, result.best_step = state.best_value, state.best_step
+            result.stopped_early = state.stopped_early
+            self._take_best(session.config, result, best)
         finally:
             self.model.eval()
-        result.steps = session.state.step
-        result.history = session.state.history
-        result.best_value, result.best_step = session.state.best_value, session.state.best_step
-        result.stopped_early = session.state.stopped_early
         return result
 
     def _run(
-        self, session: Session, eval_dataset: Sequence[Any] | None, folder: Path | None, result: FitResult
+        self,
+        session: Session,
+        eval_dataset: Sequence[Any] | None,
+        folder: Path | None,
+        result: FitResult,
+        best: BestState,
     ) -> None:
         state, config = session.state, session.config
         started, tokens = time.monotonic(), 0.0
@@ -200,22 +195,15 @@ class Trainer:
             regular = config.checkpoint_every and state.step % config.checkpoint_every == 0
             if folder is not None and (regular or improved):
                 session.checkpoint(folder)
+            elif improved and config.load_best:
+                best.keep()
             if state.stopped_early:
                 return
 
     def _evaluate(self, session: Session, eval_dataset: Sequence[Any]) -> bool:
         """Evaluate, record it, and return whether it is the best so far."""
         state, config = session.state, session.config
-        found = evaluate(
-            self.model,
-            dataset=eval_dataset,
-            batch_size=config.batch_size,
-            device=session.device,
-            step=self.step,
-            weigh=self.weigh,
-            collate=self.collate,
-            metrics=self.metrics,
-        )
+        found = self._evaluator(config).evaluate(eval_dataset)
         state.history.append({"step": float(state.step), **found})
         if self.on_evaluation is not None:
             self.on_evaluation(state.step, found)
@@ -226,6 +214,33 @@ class Trainer:
         state.best_value, state.best_step = found[config.metric.lstrip("-")], state.step
         state.evaluations_without_better = 0
         return True
+
+    def _evaluator(self, config: TrainConfig) -> Evaluator:
+        return Evaluator(
+            model=self.model,
+            step=self.step,
+            weigh=self.weigh,
+            collate=self.collate,
+            batch_size=config.batch_size,
+            autocast_dtype=AUTOCAST[config.precision],
+            metrics=self.metrics,
+        )
+
+    def _take_best(self, config: TrainConfig, result: FitResult, best: BestState) -> None:
+        """Put the best state's weights into the model, and name the state that it is in."""
+        result.model_step, step = result.steps, result.best_step
+        if step is not None and (step == result.steps or (config.load_best and best.load(step))):
+            result.model_step = step
+        result.model_state = state_in_words(result, config.metric, load_best=config.load_best)
+
+
+def _check(config: TrainConfig, folder: Path | None, eval_dataset: Sequence[Any] | None) -> None:
+    if config.checkpoint_every and folder is None:
+        raise ConfigError("checkpoint_every needs a folder: fit(out=…).")
+    if config.patience and eval_dataset is None:
+        raise ConfigError("patience needs samples to evaluate on: fit(eval_dataset=…).")
+    if eval_dataset is not None and not len(eval_dataset):
+        raise InputError("The data set to evaluate on is empty.")
 
 
 def _override(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:

@@ -1,0 +1,183 @@
+"""What an evaluation computes: the trainer's own step, outputs for metrics, precision, and the best state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from biject.errors import InputError
+from biject.pretrained import load
+from biject.train.trainer import Trainer
+
+Make = Callable[[], nn.Module]
+
+
+class Seen:
+    """Keeps what it is given; the score is scripted."""
+
+    def __init__(self, kept: list[Any], values: list[float] | None = None) -> None:
+        self.kept, self.values = kept, values
+
+    def update(self, outputs: Any, batch: Any) -> None:
+        self.kept.append(outputs)
+
+    def result(self) -> dict[str, float]:
+        return {"score": self.values.pop(0) if self.values else 0.0}
+
+
+def offset(model: nn.Module, batch: Any) -> Tensor:
+    return 444 + model(**batch).loss
+
+
+@pytest.mark.parametrize("with_metrics", [False, True])
+def test_the_loss_is_that_of_the_users_step(bert: Path, texts: Any, with_metrics: bool) -> None:
+    metrics = (lambda: Seen([])) if with_metrics else None
+    trainer = Trainer(load(bert), step=offset, metrics=metrics)
+    found = trainer.fit(texts[:8], eval_dataset=texts[:6], max_steps=1)
+    assert found.history[0]["loss"] > 444
+    assert found.best_value == found.history[0]["loss"]
+
+
+def test_a_sum_with_its_weight_and_metrics(make: Make, data: Any) -> None:
+    kept: list[Any] = []
+
+    def step(model: nn.Module, batch: Any) -> tuple[Tensor, int]:
+        return nn.functional.cross_entropy(model(batch[0]), batch[1], reduction="sum"), len(batch[1])
+
+    trainer = Trainer(make(), step=step, metrics=lambda: Seen(kept), batch_size=16)
+    found = trainer.fit(data, eval_dataset=data[:20], max_steps=1)
+    whole = torch.utils.data.default_collate(data[:20])
+    with torch.no_grad():
+        expected = nn.functional.cross_entropy(trainer.model(whole[0]), whole[1])
+    assert found.history[0]["loss"] == pytest.approx(float(expected), rel=1e-6)
+    assert [tuple(logits.shape) for logits in kept] == [(16, 3), (4, 3)]
+
+
+def test_a_module_whose_outputs_are_a_tuple(data: Any) -> None:
+    class Two(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.line = nn.Linear(6, 3)
+
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return self.line(x), x
+
+    kept: list[Any] = []
+
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(model(batch[0])[0], batch[1])
+
+    Trainer(Two(), step=step, metrics=lambda: Seen(kept)).fit(data, eval_dataset=data, max_steps=1)
+    assert isinstance(kept[0], tuple)
+    assert kept[0][0].shape == (32, 3)
+
+
+def test_a_step_that_calls_the_model_twice_gives_metrics_both(make: Make, data: Any) -> None:
+    kept: list[Any] = []
+
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        return (model(batch[0]) - model(-batch[0])).square().mean()
+
+    Trainer(make(), step=step, metrics=lambda: Seen(kept)).fit(data, eval_dataset=data[:5], max_steps=1)
+    assert isinstance(kept[0], list)
+    assert len(kept[0]) == 2
+
+
+def test_a_step_that_does_not_call_the_model_is_named(make: Make, data: Any) -> None:
+    def step(model: Any, batch: Any) -> Tensor:
+        return nn.functional.cross_entropy(model.head(model.embed(batch[0])), batch[1])
+
+    trainer = Trainer(make(), step=step, metrics=lambda: Seen([]))
+    with pytest.raises(InputError, match="`step` did not call the model"):
+        trainer.fit(data, eval_dataset=data, max_steps=1)
+
+
+@pytest.mark.parametrize("with_metrics", [False, True])
+def test_evaluation_computes_in_the_precision_of_training(bert: Path, texts: Any, with_metrics: bool) -> None:
+    dtypes: list[Any] = []
+
+    def step(model: nn.Module, batch: Any) -> Tensor:
+        out = model(**batch)
+        dtypes.append((model.training, out.logits.dtype))
+        return out.loss
+
+    kept: list[Any] = []
+    metrics = (lambda: Seen(kept)) if with_metrics else None
+    trainer = Trainer(load(bert), step=step, metrics=metrics, precision="bf16", batch_size=8)
+    trainer.fit(texts[:8], eval_dataset=texts[:6], max_steps=1)
+    assert set(dtypes) == {(True, torch.bfloat16), (False, torch.bfloat16)}
+    assert all(out.logits.dtype == torch.float32 for out in kept)
+
+
+def weights(model: nn.Module) -> list[Tensor]:
+    return [tensor.clone() for tensor in model.state_dict().values()]
+
+
+def same(a: list[Tensor], b: list[Tensor]) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+@pytest.mark.parametrize("on_disk", [False, True])
+@pytest.mark.parametrize("load_best", [True, False])
+def test_the_model_is_the_best_state(
+    make: Make, data: Any, step: Any, tmp_path: Path, on_disk: bool, load_best: bool
+) -> None:
+    model, after = make(), {}
+    trainer = Trainer(
+        model, step=step, metrics=lambda: Seen([], values), metric="score", patience=2, evaluate_every=2,
+        load_best=load_best, lr=1e-2, on_step=lambda number, _: after.update({number: weights(model)}),
+    )  # fmt: skip
+    values = [0.1, 0.9, 0.2, 0.3, 0.4]
+    out = tmp_path if on_disk else None
+    found = trainer.fit(data, eval_dataset=data[:5], max_steps=20, batch_size=8, out=out)
+    assert found.stopped_early
+    assert (found.steps, found.best_step) == (8, 4)
+    assert found.model_step == (4 if load_best else 8)
+    assert same(weights(model), after[found.model_step])
+    best, last = "step 4 of 8, by the largest score: loss ", "step 8 of 8: the last, not the best, step 4"
+    assert found.model_state.startswith(best if load_best else last)
+
+
+def test_nothing_evaluated_is_the_last_state(make: Make, data: Any, step: Any) -> None:
+    found = Trainer(make(), step=step, max_steps=3).fit(data)
+    assert found.model_step == 3
+    assert found.model_state == "step 3 of 3: the last, as nothing was evaluated"
+
+
+def test_resumed_after_the_best(make: Make, data: Any, step: Any, tmp_path: Path) -> None:
+    values = [0.1, 0.9, 0.2]
+    options: dict[str, Any] = {
+        "step": step, "metric": "score", "evaluate_every": 2, "checkpoint_every": 6, "batch_size": 8,
+        "metrics": lambda: Seen([], values),
+    }  # fmt: skip
+    first = Trainer(make(), **options).fit(data, eval_dataset=data[:5], max_steps=8, out=tmp_path)
+    assert first.model_step == 4
+    values[:] = [0.3]
+    model = make()
+    found = Trainer(model, **options).fit(data, eval_dataset=data[:5], max_steps=8, out=tmp_path, resume=True)
+    assert found.model_step == 4
+    assert found.losses == first.losses[6:]
+    torch.testing.assert_close(model.state_dict()["head.weight"], weights_of(tmp_path, 4)["head.weight"])
+
+
+def weights_of(folder: Path, step: int) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "checkpoints" / f"step-{step:06d}" / "model.safetensors")
+
+
+@pytest.mark.parametrize(("every", "kept"), [(0, ["step-000004"]), (3, ["step-000004", "step-000006"])])
+def test_without_checkpoints_only_the_best_stays(
+    make: Make, data: Any, step: Any, tmp_path: Path, every: int, kept: list[str]
+) -> None:
+    values = [0.1, 0.9, 0.2, 0.3]
+    Trainer(
+        make(), step=step, metrics=lambda: Seen([], values), metric="score", evaluate_every=2,
+        checkpoint_every=every, keep=1,
+    ).fit(data, eval_dataset=data[:5], max_steps=8, batch_size=8, out=tmp_path)  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == kept
