@@ -223,31 +223,34 @@ def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.devic
         WeightsError: tensors whose shape or kind the config contradicts; all of them in one message.
     """
     faults, plan = [], model.provenance.plan
+    homes = {name: module._parameters for name, module in model.named_modules()}
     for binding in plan.bindings:
-        tensor, meta = reader.tensor(binding.disk[0]), model.get_parameter(binding.memory)
+        module, _, leaf = binding.memory.rpartition(".")
+        tensor, meta = reader.tensor(binding.disk[0]), homes[module][leaf]
+        assert meta is not None
         if tensor.shape != meta.shape or not tensor.is_floating_point():
             faults.append(
                 f"`{binding.disk[0]}` should be floating of shape {tuple(meta.shape)} by config.json, found "
                 f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
             )
         else:
-            set_parameter(model, binding.memory, tensor.to(device=device, dtype=dtype))
+            homes[module][leaf] = nn.Parameter(tensor.to(device=device, dtype=dtype))
     if faults:
         more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise WeightsError(f"{model.source.folder}: " + "; ".join(faults[:8]) + more + ".")
     for binding in plan.initialized:
         made = torch.empty_like(model.get_parameter(binding.memory), dtype=torch.float32, device="cpu")
         initialise(binding.memory, made, **model.family.init(model.resolved_config, binding.memory)._asdict())
-        set_parameter(model, binding.memory, made.to(device=device, dtype=dtype))
+        module, _, leaf = binding.memory.rpartition(".")
+        homes[module][leaf] = nn.Parameter(made.to(device=device, dtype=dtype))
     model.tie_weights()
-    left = [name for name, parameter in model.named_parameters() if parameter.is_meta]
+    left = [
+        f"{module}.{leaf}"
+        for module, own in homes.items()
+        for leaf, parameter in own.items()
+        if parameter is not None and parameter.is_meta
+    ]
     assert not left, f"no tensor for {left}"
-
-
-def set_parameter(model: nn.Module, name: str, value: Tensor) -> None:
-    """Give the module that holds the parameter `name` a new one."""
-    module, _, leaf = name.rpartition(".")
-    model.get_submodule(module)._parameters[leaf] = nn.Parameter(value)
 
 
 def _requested_dtype(requested: str | torch.dtype) -> torch.dtype | None:

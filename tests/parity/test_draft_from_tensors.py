@@ -1,5 +1,5 @@
-"""A draft from names and shapes alone, where no known family is near: how far it gets without a word written by
-hand, and that it names what it cannot tell.
+"""A draft from names and shapes alone, where no known family is near: how far it gets without a word written
+by hand, and that it names what it cannot tell.
 """
 
 from __future__ import annotations

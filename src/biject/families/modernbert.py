@@ -177,13 +177,7 @@ FAMILY = Family(
     ),
     build=build,
     init=init,
-    heads=encoder_heads(
-        "ModernBert",
-        backbone,
-        mlm=mlm,
-        dense=dense,
-        qa="classifier",
-    ),
+    heads=encoder_heads("ModernBert", backbone, mlm=mlm, dense=dense, qa="classifier"),
     tiny={
         "vocab_size": 384,
         "hidden_size": 32,
@@ -198,13 +192,5 @@ FAMILY = Family(
         "cls_token_id": 1,
         "sep_token_id": 2,
         **dict.fromkeys(_DROPOUTS, 0.1),
-    },
-    base={
-        "vocab_size": 50368,
-        "hidden_size": 768,
-        "intermediate_size": 1152,
-        "num_hidden_layers": 22,
-        "num_attention_heads": 12,
-        "max_position_embeddings": 8192,
     },
 )

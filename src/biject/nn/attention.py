@@ -79,8 +79,9 @@ class Attention(nn.Module):
             assert self.q_proj is not None
             assert self.k_proj is not None
             positions = self.relative.positions(plan.relative_table, self.q_proj, self.k_proj)
+        kernel = plan.kernels[self.operation]
         opaque = isinstance(plan.layout, Packed) and torch.compiler.is_compiling()
-        if opaque or plan.kernels[self.operation].takes_rows(plan.layout, q_TD, dropout):
+        if opaque or (kernel.attend_rows is not None and kernel.takes_rows(plan.layout, q_TD, dropout)):
             context_TD = self._by_rows(q_TD, k_TD, v_TD, plan, positions, opaque=opaque, dropout=dropout)
         else:
             masks = plan.masks[self.spec.mask_kind]
@@ -96,10 +97,9 @@ class Attention(nn.Module):
         if self.qkv_proj is not None:
             q_TD, k_TD, v_TD = self.qkv_proj(x_TD).split(self.widths, dim=-1)
             return q_TD, k_TD, v_TD
-        assert self.q_proj is not None
-        assert self.k_proj is not None
-        assert self.v_proj is not None
-        return self.q_proj(x_TD), self.k_proj(x_TD), self.v_proj(x_TD)
+        q_proj, k_proj, v_proj = self.q_proj, self.k_proj, self.v_proj
+        assert q_proj is not None and k_proj is not None and v_proj is not None  # noqa: PT018
+        return q_proj(x_TD), k_proj(x_TD), v_proj(x_TD)
 
     def _bucket(
         self,

@@ -37,6 +37,7 @@ def attend_opaque(
     layout = plan.layout
     assert isinstance(layout, Packed)
     index = layout.index
+    assert index is not None, "the plan was made before torch.compile was called: make it anew"
     context_TD, _ = torch.ops.biject.attend_packed(
         q_THE, k_TGE, v_TGE, *positions, plan.distances,
         index.sizes, index.query_rows, index.key_rows, index.real, layout.unsort_index_T,

@@ -8,12 +8,14 @@ the modules themselves (`nn/rowwise.py`).
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from biject.nn.activations import activation
-from biject.nn.probe import attention_holds, rowwise_holds, same_bits_from
+from biject.nn.probe import attention_holds, rowwise_holds, same_bits_from, store
 from biject.nn.rowwise import RowOp
 
 __all__ = ["attention_holds", "min_rows"]
@@ -24,28 +26,28 @@ def min_rows(ops: frozenset[RowOp] | None, count: int, total: int, dtype: torch.
 
     None where only all of them do, or where a module does not say what it computes.
     """
-    if ops is None or count >= total or not _rowwise(ops, dtype):
+    if ops is None or count >= total:
         return None
-    for op in sorted(op for op in ops if op.kind == "linear"):
-        needed = same_bits_from(op.inputs, op.outputs, total, dtype, op.name)  # type: ignore[arg-type]
-        if needed is None:
-            return None
-        count = max(count, needed)
+    return _min_rows(ops, count, total, dtype, store.key(), (rowwise_holds, same_bits_from))
+
+
+@lru_cache(maxsize=4096)
+def _min_rows(
+    ops: frozenset[RowOp], count: int, total: int, dtype: torch.dtype, key: str, probes: tuple[Any, Any]
+) -> int | None:
+    """The same under the conditions that `key` stands for, with the answers of `probes`."""
+    rowwise, same_bits = probes
+    for op in sorted(ops):
+        if op.kind == "linear":
+            needed = same_bits(op.inputs, op.outputs, total, dtype, op.name)
+            if needed is None:
+                return None
+            count = max(count, needed)
+        else:
+            name = op.name if op.kind == "activation" else f"{op.name} norm"
+            if not rowwise(name, _FUNCTIONS[op.kind](op.name), op.inputs, dtype):
+                return None
     return count if count < total else None
-
-
-def _rowwise(ops: frozenset[RowOp], dtype: torch.dtype) -> bool:
-    """Whether activations and norms give a row the same bits whatever the other rows."""
-    return all(
-        rowwise_holds(
-            op.name if op.kind == "activation" else f"{op.name} norm",
-            _FUNCTIONS[op.kind](op.name),
-            op.inputs,
-            dtype,
-        )
-        for op in sorted(ops)
-        if op.kind != "linear"
-    )
 
 
 def _root_mean_square(x: Tensor) -> Tensor:

@@ -156,8 +156,8 @@ class Packed:
     num_tokens: int
     first_B: Tensor  # noqa: N815
     """The row of each text's first column."""
-    index: BucketIndex
-    """The buckets as plain tensors."""
+    index: BucketIndex | None
+    """The buckets as plain tensors; made where a compiler is loaded."""
     buckets: tuple[AttentionBucket, ...]
     unsort_index_T: Tensor  # noqa: N815
     """Where each row's output is among those of all buckets."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biject.config.layers import MLPConfig
@@ -37,7 +38,7 @@ class MLP(nn.Module):
             self.gate_proj = linear(width, inner) if config.gate == "separate" else None
             self.up_proj = linear(width, inner)
         self.down_proj = linear(inner, width)
-        self.dropout = nn.Dropout(config.dropout)
+        self.dropout_rate = config.dropout
 
     def row_ops(self) -> tuple[RowOp, ...]:
         """The activation."""
@@ -51,7 +52,9 @@ class MLP(nn.Module):
             inner_TF = self.act(self.gate_proj(x_TD)) * self.up_proj(x_TD)
         else:
             inner_TF = self.act(self.up_proj(x_TD))
-        out: Tensor = self.down_proj(self.dropout(inner_TF))
+        if self.dropout_rate:
+            inner_TF = F.dropout(inner_TF, p=self.dropout_rate, training=self.training)
+        out: Tensor = self.down_proj(inner_TF)
         return out
 
 

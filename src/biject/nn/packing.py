@@ -89,7 +89,7 @@ def pack(
 
 def _buckets(
     mask_BL: Tensor, sizes: list[tuple[int, int]], ordered: Tensor, counts: Tensor, starts: Tensor
-) -> tuple[BucketIndex, tuple[AttentionBucket, ...], Tensor]:
+) -> tuple[BucketIndex | None, tuple[AttentionBucket, ...], Tensor]:
     """Buckets of texts in packed order, and where each row's output is among those of all buckets."""
     buckets, unsort, base, at = [], [], 0, 0
     query_rows, key_rows, real = [], [], []
@@ -123,11 +123,14 @@ def _buckets(
 
 def _flat(
     buckets: Sequence[AttentionBucket], query_rows: list[Tensor], key_rows: list[Tensor], real: list[Tensor]
-) -> BucketIndex:
+) -> BucketIndex | None:
+    """None while no compiler is loaded, which alone needs it."""
+    if "torch._dynamo" not in sys.modules:
+        return None
     sizes = [(bucket.batch, bucket.queries, bucket.keys) for bucket in buckets]
     sizes += [(0, 0, 0)] * max(0, 2 - len(sizes))  # compilers specialise on a dimension of 1
     tensors = (torch.tensor(sizes), torch.cat(query_rows), torch.cat(key_rows), torch.cat(real))
-    for tensor in tensors if "torch._dynamo" in sys.modules else ():
+    for tensor in tensors:
         sys.modules["torch._dynamo"].maybe_mark_dynamic(tensor, 0)  # equal by chance is not equal for ever
     return BucketIndex(sizes=tensors[0], query_rows=tensors[1], key_rows=tensors[2], real=tensors[3])
 
@@ -159,9 +162,11 @@ def first_only(layout: Packed, *, num_rows: int = 0) -> Packed:
         query_rows.append(rows_BQ.reshape(-1))
         buckets.append(replace(bucket, queries=queries, query_rows=query_rows[-1]))
         base += bucket.batch * queries
-    sizes = layout.index.sizes.clone()
-    sizes[:, 1].clamp_(max=MIN_QUERIES)
-    index = replace(layout.index, sizes=sizes, query_rows=torch.cat(query_rows))
+    index = layout.index
+    if index is not None:
+        sizes = index.sizes.clone()
+        sizes[:, 1].clamp_(max=MIN_QUERIES)
+        index = replace(index, sizes=sizes, query_rows=torch.cat(query_rows))
     narrowed = replace(layout, index=index, buckets=tuple(buckets), unsort_index_T=outputs)
     return select(narrowed, layout.first_B, num_rows=num_rows)
 
@@ -195,12 +200,10 @@ def to_device(layout: Layout, device: torch.device) -> Layout:
     def moved(x: Any) -> Any:
         return x.to(device, non_blocking=True) if isinstance(x, Tensor) else x
 
-    index = replace(
-        layout.index,
-        query_rows=moved(layout.index.query_rows),
-        key_rows=moved(layout.index.key_rows),
-        real=moved(layout.index.real),
-    )
+    index = layout.index
+    if index is not None:
+        rows = {name: moved(getattr(index, name)) for name in ("query_rows", "key_rows", "real")}
+        index = replace(index, **rows)
     buckets = tuple(
         replace(b, query_rows=moved(b.query_rows), key_rows=moved(b.key_rows), real_BK=moved(b.real_BK))
         for b in layout.buckets

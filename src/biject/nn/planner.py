@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -46,6 +46,18 @@ class _Choice:
     """Whether attention may leave out queries."""
 
 
+class _Facts:
+    """A model's attributes, each looked up once a call: through a module's own look-up they take a while."""
+
+    def __init__(self, model: PlannedModel) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._model, name)
+        self.__dict__[name] = value
+        return value
+
+
 class Planner:
     """Plans the calls of one model.
 
@@ -64,6 +76,7 @@ class Planner:
         Raises:
             InputError: arguments contradict each other.
         """
+        model = cast(PlannedModel, _Facts(model))
         batch.check()
         head_rows = model.head.rows(batch, request, packed=self.layout == "packed")
         mask_BL, read_BL = _on_cpu(batch.attention_mask, head_rows.read_BL)

@@ -63,7 +63,7 @@ def plainly() -> Iterator[None]:
 
 def recall(question: str) -> Any:
     """The answer to a question, or None where it was not measured yet."""
-    return _answers(_key()).get(question)
+    return _answers(key()).get(question)
 
 
 def measured() -> dict[str, Any]:
@@ -73,18 +73,18 @@ def measured() -> dict[str, Any]:
     """
     answers = {
         question: answer if isinstance(answer, bool) else f"{sum(answer)} of {len(answer)}"
-        for question, answer in sorted(_answers(_key()).items())
+        for question, answer in sorted(_answers(key()).items())
     }
     return {"conditions": conditions(), "answers": answers}
 
 
 def remember(question: str, answer: Any) -> None:
     """Keep an answer (JSON values)."""
-    answers = _answers(_key())
+    answers = _answers(key())
     answers[question] = answer
     text = json.dumps({"conditions": conditions(), "answers": answers}, indent=1, sort_keys=True)
     try:
-        path = _path(_key())
+        path = _path(key())
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False, encoding="utf-8") as file:
             file.write(text)
@@ -98,8 +98,14 @@ def forget() -> None:
     _answers.cache_clear()
 
 
-def _key() -> str:
-    text = json.dumps(conditions(), sort_keys=True)
+def key() -> str:
+    """Stands for everything that the answers hold under."""
+    return _digest(tuple(sorted(conditions().items())))
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(found: tuple[tuple[str, str], ...]) -> str:
+    text = json.dumps(dict(found), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
