@@ -9,12 +9,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from biject.config.layers import AttentionConfig
+from biject.config.layers import AttentionConfig, AttentionSpec
+from biject.config.rope import RopeConfig
 from biject.nn.attend import attend_written_out, merge_heads, split_heads
 from biject.nn.compiled import attend_opaque
 from biject.nn.kernels import Operation
 from biject.nn.layout import AttentionBucket, Packed
-from biject.nn.modules import make_linear, make_norm
+from biject.nn.modules import make_linear, make_norm, settle
 from biject.nn.plan import BatchPlan
 from biject.nn.relative import PositionHeads, RelativeScores
 from biject.nn.rotary import rotated
@@ -22,6 +23,7 @@ from biject.nn.rowwise import RowOp
 from biject.nn.traces import emit
 
 _NO_POSITIONS: PositionHeads = (None, None)
+_ABSENT = dict.fromkeys(("qkv_proj", "q_proj", "k_proj", "v_proj", "relative", "q_norm", "k_norm"))
 
 
 class Attention(nn.Module):
@@ -30,30 +32,37 @@ class Attention(nn.Module):
     Shape: (T, D) → (T, D), or the rows that the layout needs.
     """
 
+    spec: AttentionSpec
+    rope: RopeConfig | None
+    widths: tuple[int, int, int]
+    qkv_proj: nn.Module | None
+    q_proj: nn.Module | None
+    k_proj: nn.Module | None
+    v_proj: nn.Module | None
+    relative: RelativeScores | None
+    q_norm: nn.Module | None
+    k_norm: nn.Module | None
+
     def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
         spec, width = config.spec, config.hidden_size
-        self.spec, self.rope = spec, config.rope
         wide, narrow = spec.num_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim
-        self.widths = (wide, narrow, narrow)
-        self.qkv_proj: nn.Module | None = None
-        self.q_proj: nn.Module | None = None
-        self.k_proj: nn.Module | None = None
-        self.v_proj: nn.Module | None = None
+        settle(self, spec=spec, rope=config.rope, widths=(wide, narrow, narrow), **_ABSENT)
         if config.fused:
             self.qkv_proj = make_linear(
                 width, wide + 2 * narrow, bias=config.qkv_bias, transposed=config.transposed
             )
         else:
-            self.q_proj, self.k_proj, self.v_proj = (
-                make_linear(width, out, bias=config.qkv_bias, transposed=config.transposed)
-                for out in self.widths
-            )
-        self.relative = RelativeScores(config, config.relative) if config.relative else None
+            for name, out in zip(("q_proj", "k_proj", "v_proj"), self.widths, strict=True):
+                setattr(
+                    self, name, make_linear(width, out, bias=config.qkv_bias, transposed=config.transposed)
+                )
+        if config.relative is not None:
+            self.relative = RelativeScores(config, config.relative)
         self.o_proj = make_linear(wide, width, bias=config.out_bias, transposed=config.transposed)
-        norm = config.qk_norm
-        self.q_norm = make_norm(norm, spec.head_dim) if norm else None
-        self.k_norm = make_norm(norm, spec.head_dim) if norm else None
+        if config.qk_norm is not None:
+            self.q_norm = make_norm(config.qk_norm, spec.head_dim)
+            self.k_norm = make_norm(config.qk_norm, spec.head_dim)
 
     @property
     def operation(self) -> Operation:

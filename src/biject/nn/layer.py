@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from biject.config.layers import LayerConfig
 from biject.nn.conv import ConvLayer
 from biject.nn.mlp import in_chunks
-from biject.nn.modules import make_norm
+from biject.nn.modules import make_norm, settle
 from biject.nn.plan import BatchPlan
 from biject.nn.registry import build
 from biject.nn.rowwise import RowOp
@@ -25,22 +25,27 @@ class Layer(nn.Module):
     attn_norm: nn.Module
     mlp: nn.Module
     mlp_norm: nn.Module
+    conv: ConvLayer | None
+    pre: bool
+    chunk_size: int
+    chunk_norm: bool
 
     def __init__(self, config: LayerConfig) -> None:
         super().__init__()
         pre = config.placement == "pre"
-        self.pre, self.chunk_size, self.chunk_norm = pre, config.mlp_chunk_size, config.mlp_chunk_norm
+        settle(self, pre=pre, chunk_size=config.mlp_chunk_size, chunk_norm=config.mlp_chunk_norm, conv=None)
         parts = {
             "attn": build(config.attention),
             "attn_norm": make_norm(config.attn_norm, config.hidden_size),
             "mlp": build(config.mlp),
             "mlp_norm": make_norm(config.mlp_norm, config.hidden_size),
         }
-        for name in ("attn_norm", "attn", "mlp_norm", "mlp") if pre else parts:  # in the order they run
-            self.add_module(name, parts[name])
+        order = ("attn_norm", "attn", "mlp_norm", "mlp") if pre else parts  # in which they run
+        self._modules.update((name, parts[name]) for name in order)
         self.attn_dropout = nn.Dropout(config.attn_dropout)
         self.mlp_dropout = nn.Dropout(config.mlp_dropout)
-        self.conv = ConvLayer(config.conv, config.hidden_size) if config.conv else None
+        if config.conv is not None:
+            self.conv = ConvLayer(config.conv, config.hidden_size)
 
     def row_ops(self) -> tuple[RowOp, ...]:
         """Only those of its parts."""

@@ -30,6 +30,11 @@ def _start(module: nn.Module, shapes: Mapping[str, tuple[int, ...] | None], **se
         module._parameters[name] = empty
 
 
+def settle(module: nn.Module, **settings: object) -> None:
+    """Set plain values: no parameter, no module (see `_start` for why not one by one)."""
+    module.__dict__.update(settings)
+
+
 class Linear(nn.Linear):
     """`torch.nn.Linear`, parameters on the meta device."""
 
