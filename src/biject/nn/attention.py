@@ -6,6 +6,8 @@ modeling_qwen3.py, modeling_gpt2.py, modeling_modernbert.py, modeling_deberta_v2
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 
@@ -48,15 +50,11 @@ class Attention(nn.Module):
         spec, width = config.spec, config.hidden_size
         wide, narrow = spec.num_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim
         settle(self, spec=spec, rope=config.rope, widths=(wide, narrow, narrow), **_ABSENT)
+        project = partial(make_linear, width, bias=config.qkv_bias, transposed=config.transposed)
         if config.fused:
-            self.qkv_proj = make_linear(
-                width, wide + 2 * narrow, bias=config.qkv_bias, transposed=config.transposed
-            )
+            self.qkv_proj = project(wide + 2 * narrow)
         else:
-            for name, out in zip(("q_proj", "k_proj", "v_proj"), self.widths, strict=True):
-                setattr(
-                    self, name, make_linear(width, out, bias=config.qkv_bias, transposed=config.transposed)
-                )
+            self.q_proj, self.k_proj, self.v_proj = map(project, self.widths)
         if config.relative is not None:
             self.relative = RelativeScores(config, config.relative)
         self.o_proj = make_linear(wide, width, bias=config.out_bias, transposed=config.transposed)
