@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from biject.checkpoint.source import Source
 from biject.config.heads import HeadConfig
+from biject.config.loaded import LoadedConfig
 from biject.errors import WeightsError
 from biject.families import Family
 from biject.identify import Identity
@@ -37,9 +38,7 @@ class Model(Transformer):
     """A model with its origin; `biject.pretrained` loads and saves it.
 
     Attributes:
-        config: sizes and axes of variation (`ModelConfig`).
-        hf_config: config.json as read, with a new head's labels.
-        resolved: its values by our field names, with what the tensors decided.
+        config: sizes and axes of variation (`ModelConfig`), and config.json's values under their own names.
         file_dtype: the dtype in which the file's tensors are loaded unless another was requested.
         family: the family's declarations.
         head_name: `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `rtd`.
@@ -47,14 +46,16 @@ class Model(Transformer):
         provenance: names on disk, what is passed through, what was made new.
     """
 
+    config: LoadedConfig
+    main_input_name = "input_ids"
+
     def __init__(self, identity: Identity, source: Source, file_dtype: torch.dtype) -> None:
         plan = identity.plan
         head = _without_absent(identity.config.head, plan)
-        super().__init__(replace(identity.config, tied_output=plan.tied_output, head=head))
+        config = replace(identity.config, tied_output=plan.tied_output, head=head)
+        super().__init__(LoadedConfig.of(config, identity.hf_config, identity.values))
         self.family: Family = identity.family
         self.head_name = identity.head
-        self.hf_config: Mapping[str, Any] = identity.hf_config
-        self.resolved_config: Mapping[str, Any] = identity.values
         self.source = source
         self.tokenizer: Vocabulary | None = None
         self.file_dtype = file_dtype
@@ -156,17 +157,25 @@ class Model(Transformer):
         return self
 
     @property
+    def hf_config(self) -> Mapping[str, Any]:
+        """config.json as read, with a new head's labels."""
+        return self.config.hf
+
+    @property
+    def resolved_config(self) -> Mapping[str, Any]:
+        """config.json's values by our field names, with what the tensors decided."""
+        return self.config.resolved
+
+    @property
     def id2label(self) -> dict[int, str]:
         """Names of the outputs, as HF names them where config.json does not."""
-        given = self.hf_config.get("id2label")
-        if given:
-            return {int(index): label for index, label in given.items()}
-        return {index: f"LABEL_{index}" for index in range(self.config.head.num_labels)}
+        return self.config.id2label
 
-    def num_parameters(self, *, only_trainable: bool = False) -> int:
+    def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
         """How many numbers the parameters hold; tied ones count once."""
-        counted = (p for p in self.parameters() if p.requires_grad or not only_trainable)
-        return sum(parameter.numel() for parameter in counted)
+        tables = {id(p) for p in self.embed.parameters()} if exclude_embeddings else set()
+        counted = (p for p in self.parameters() if id(p) not in tables)
+        return sum(p.numel() for p in counted if p.requires_grad or not only_trainable)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token table."""

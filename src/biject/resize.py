@@ -7,8 +7,6 @@ drawn in HF's order, so that the same seed gives HF's rows, bit for bit.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
@@ -55,9 +53,7 @@ def resize(
         if output is not None:
             _resize_output(output, count, std, tied=model.config.tied_output)
     model.tie_weights()
-    model.config = replace(model.config, vocab_size=count)
-    model.hf_config = {**model.hf_config, "vocab_size": count}
-    model.resolved_config = {**model.resolved_config, "vocab_size": count}
+    model.config = model.config.resized(count)
 
 
 def _resize_output(output: nn.Linear, count: int, std: float | None, *, tied: bool) -> None:

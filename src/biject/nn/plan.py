@@ -49,9 +49,12 @@ class KeyValues(Protocol):
 class PlannedModel(Protocol):
     """What the planner asks of a model: `nn/transformer.py` has it."""
 
-    config: ModelConfig
     training: bool
     gradient_checkpointing: bool
+
+    @property
+    def config(self) -> ModelConfig:
+        """Sizes and axes of variation."""
 
     @property
     def head(self) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -168,3 +169,29 @@ def test_tasks_as_transformers_calls_them(classifier: Path) -> None:
     assert biject.pipeline("sentiment-analysis", classifier)("the quick fox") == ours
     with pytest.raises(InputError, match="text-classification"):
         biject.pipeline("summarization", model=classifier)
+
+
+def test_config_answers_to_the_names_of_config_json(classifier: Path) -> None:
+    config = Auto.from_pretrained(classifier).config
+    written = json.loads((classifier / "config.json").read_text())
+    for name in ("model_type", "num_attention_heads", "hidden_act", "hidden_size"):
+        assert getattr(config, name) == written[name]
+    assert config.num_labels == 3
+    assert config.id2label == {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}
+    assert config.label2id["LABEL_2"] == 2
+    assert config.to_dict()["model_type"] == "bert"
+    assert config.get("nonsense", 5) == 5
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = config.nonsense
+    with pytest.raises(AttributeError, match="from_pretrained"):
+        config.hidden_size = 7  # type: ignore[misc]
+    config.use_cache = False  # HF's Trainer does
+    assert pickle.loads(pickle.dumps(config)) == config
+
+
+def test_config_follows_the_size_of_the_vocabulary(classifier: Path) -> None:
+    model = Auto.from_pretrained(classifier)
+    count = model.config.vocab_size + 8
+    model.resize_token_embeddings(count)
+    assert model.config.vocab_size == model.hf_config["vocab_size"] == count
+    assert model.config.to_dict()["vocab_size"] == count

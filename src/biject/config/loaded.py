@@ -1,0 +1,87 @@
+"""`LoadedConfig`: what the modules were built from, and beside it config.json under Hugging Face's names.
+
+Code written for transformers asks `model.config` for `model_type`, `num_attention_heads` or `id2label`, and
+HF's Trainer sets `use_cache` there. Our modules read `ModelConfig`'s fields only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import FrozenInstanceError, fields, replace
+from typing import Any, Self
+
+from biject.config.model import ModelConfig
+
+_SETTABLE = ("use_cache",)
+"""What other trainers set; ours compute no cache in training either way."""
+
+
+class LoadedConfig(ModelConfig):
+    """A `ModelConfig` that also answers to the names of a checkpoint's config.json.
+
+    Attributes:
+        hf: config.json's values.
+        resolved: the same by our field names, with the family's defaults.
+    """
+
+    hf: Mapping[str, Any]
+    resolved: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, config: ModelConfig, hf: Mapping[str, Any], resolved: Mapping[str, Any]) -> Self:
+        """The same sizes, with a file's values beside them."""
+        new = cls(**{each.name: getattr(config, each.name) for each in fields(ModelConfig)})
+        vars(new).update(hf=hf, resolved=resolved)
+        return new
+
+    def resized(self, vocab_size: int) -> Self:
+        """For another number of tokens."""
+        size = {"vocab_size": vocab_size}
+        return self.of(replace(self, **size), {**self.hf, **size}, {**self.resolved, **size})  # type: ignore[arg-type]
+
+    def __getattr__(self, name: str) -> Any:
+        if not name.startswith("_"):
+            for values in (self.hf, self.resolved):
+                if name in values:
+                    return values[name]
+        raise AttributeError(f"Neither ModelConfig nor config.json has `{name}`.")
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name not in _SETTABLE:
+            raise FrozenInstanceError(
+                f"`config.{name}` cannot be set on a built model: give it to `from_pretrained`, or change "
+                "config.json and load again."
+            )
+        vars(self)[name] = value
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs of the head."""
+        return self.head.num_labels
+
+    @property
+    def problem_type(self) -> str | None:
+        """Of a sequence classifier."""
+        found: str | None = getattr(self.head, "problem_type", None)
+        return found
+
+    @property
+    def id2label(self) -> dict[int, str]:
+        """Names of the outputs, as HF names them where config.json does not."""
+        given = self.hf.get("id2label")
+        if given:
+            return {int(index): label for index, label in given.items()}
+        return {index: f"LABEL_{index}" for index in range(self.num_labels)}
+
+    @property
+    def label2id(self) -> dict[str, int]:
+        """The outputs by their names."""
+        return {label: index for index, label in self.id2label.items()}
+
+    def to_dict(self) -> dict[str, Any]:
+        """config.json's values, with the labels."""
+        return {**self.hf, "id2label": self.id2label, "label2id": self.label2id}
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A value by its name in config.json."""
+        return getattr(self, name, default)
