@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from biject.runs.finetune import finetune
     from biject.tasks.metrics import metrics_for
     from biject.tasks.pipeline import pipeline
+    from biject.tokenization.tokenizer import Tokenizer
     from biject.train.trainer import Trainer
     from biject.verify import verify_export, verify_trained
 
@@ -61,6 +62,7 @@ __all__ = [
     "ModelConfig",
     "ModelOutput",
     "PretrainedModel",
+    "Tokenizer",
     "Traces",
     "TrainConfig",
     "Trainer",
@@ -94,6 +96,7 @@ _HOME = {
     "ModelConfig": "biject.config.model",
     "ModelOutput": "biject.nn.output",
     "PretrainedModel": "biject.pretrained",
+    "Tokenizer": "biject.tokenization.tokenizer",
     "Traces": "biject.nn.traces",
     "TrainConfig": "biject.config.recipe",
     "Trainer": "biject.train.trainer",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -14,9 +14,24 @@ if TYPE_CHECKING:
     import torch
 
 
+class Tensors(dict[str, "torch.Tensor"]):
+    """A model's arguments by name, (B, L) each: `model(**tensors)`; also as attributes."""
+
+    def __getattr__(self, name: str) -> torch.Tensor:
+        if name not in self:
+            raise AttributeError(f"No tensor is called {name!r}; there are {', '.join(self)}.")
+        return self[name]
+
+    def to(self, device: str | torch.device) -> Tensors:
+        """The same on another device."""
+        return Tensors({name: tensor.to(device) for name, tensor in self.items()})
+
+
 @dataclass(frozen=True)
 class Encoded:
     """Rows of token ids and what belongs to each token; every attribute is a list of rows.
+
+    The model's arguments among them can be had by name, too: `encoded["input_ids"]`, `{**encoded}`.
 
     A text that was cut has more than one row where overflowing tokens were requested:
     `overflow_to_sample` is the text that each row is of.
@@ -29,6 +44,20 @@ class Encoded:
 
     def __len__(self) -> int:
         return len(self.encodings)
+
+    def keys(self) -> tuple[str, ...]:
+        """Names of the model's arguments."""
+        own = ("input_ids", "token_type_ids", "attention_mask")
+        return own if self.segments else own[::2]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.keys())
+
+    def __getitem__(self, name: str) -> list[list[int]]:
+        if name not in self.keys():
+            raise KeyError(f"{name}; there are {', '.join(self.keys())}")
+        rows: list[list[int]] = getattr(self, name)
+        return rows
 
     @cached_property
     def input_ids(self) -> list[list[int]]:
@@ -70,7 +99,7 @@ class Encoded:
         """The tokens' texts."""
         return [row.tokens for row in self.encodings]
 
-    def tensors(self) -> dict[str, torch.Tensor]:
+    def tensors(self) -> Tensors:
         """The model's arguments.
 
         Raises:
@@ -84,7 +113,4 @@ class Encoded:
                 f"tensors need rows of one length, found {len(lengths)} different ones (up to "
                 f"{lengths[-1] if lengths else 0} tokens in {len(self)} rows). Use padding=True."
             )
-        rows = {"input_ids": self.input_ids, "attention_mask": self.attention_mask}
-        if self.token_type_ids is not None:
-            rows["token_type_ids"] = self.token_type_ids
-        return {name: torch.tensor(values, dtype=torch.long) for name, values in rows.items()}
+        return Tensors({name: torch.tensor(self[name], dtype=torch.long) for name in self.keys()})

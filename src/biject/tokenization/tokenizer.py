@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from tokenizers import AddedToken
 
@@ -18,7 +18,7 @@ from biject.tokenization.settings import ROLES, Token
 from biject.tokenization.special import SpecialTokens
 
 if TYPE_CHECKING:
-    from biject.tokenization.encoded import Encoded
+    from biject.tokenization.encoded import Encoded, Tensors
 
 # What True means comes first, what False means last.
 _TRUNCATION = ("longest_first", "only_first", "only_second", "do_not_truncate")
@@ -79,7 +79,15 @@ class Tokenizer(SpecialTokens):
         """The algorithm: `WordPiece`, `BPE`, `Unigram` or `WordLevel`."""
         return type(self.backend.model).__name__
 
+    @overload
     def __call__(
+        self, texts: Texts, pairs: Texts | None = None, *, return_tensors: None = None, **how: Any
+    ) -> Encoded: ...
+    @overload
+    def __call__(
+        self, texts: Texts, pairs: Texts | None = None, *, return_tensors: Literal["pt"], **how: Any
+    ) -> Tensors: ...
+    def __call__(  # type: ignore[misc]  # `how` stands for the options below
         self,
         texts: Texts,
         pairs: Texts | None = None,
@@ -92,7 +100,8 @@ class Tokenizer(SpecialTokens):
         is_split_into_words: bool = False,
         add_special_tokens: bool = True,
         pad_to_multiple_of: int | None = None,
-    ) -> Encoded:
+        return_tensors: Literal["pt"] | None = None,
+    ) -> Encoded | Tensors:
         """Encode one text or several, or pairs of them; the result always has rows.
 
         Args:
@@ -106,6 +115,7 @@ class Tokenizer(SpecialTokens):
             is_split_into_words: The texts are lists of words.
             add_special_tokens: Put the model's special tokens around the texts.
             pad_to_multiple_of: Round padded lengths up.
+            return_tensors: `pt` for the model's arguments as tensors: ``model(**tokenizer(text, …))``.
 
         Raises:
             InputError: The arguments do not fit each other, or this tokenizer.
@@ -113,6 +123,8 @@ class Tokenizer(SpecialTokens):
         from biject.tokenization.encoded import Encoded
 
         batch = rows(texts, pairs, is_split_into_words)
+        if return_tensors not in (None, "pt"):
+            raise InputError(f"return_tensors is 'pt' or None, found {return_tensors!r}.")
         if not batch:
             return Encoded([], [], self._parts.segments)
         self._set_truncation(truncation, max_length, stride)
@@ -121,11 +133,15 @@ class Tokenizer(SpecialTokens):
             encodings = self.backend.encode_batch(
                 batch, is_pretokenized=is_split_into_words, add_special_tokens=add_special_tokens
             )
-        if return_overflowing:
-            groups = [[row, *row.overflowing] for row in encodings]
-            origin = [index for index, group in enumerate(groups) for _ in group]
-            return Encoded([row for group in groups for row in group], origin, self._parts.segments)
-        return Encoded(encodings, list(range(len(encodings))), self._parts.segments)
+        groups = [[row, *row.overflowing] if return_overflowing else [row] for row in encodings]
+        origin = [index for index, group in enumerate(groups) for _ in group]
+        encoded = Encoded([row for group in groups for row in group], origin, self._parts.segments)
+        return encoded if return_tensors is None else encoded.tensors()
+
+    def encode(self, text: str, pair: str | None = None, **how: Any) -> list[int]:
+        """The ids of one text, or a pair; `how` as in a call."""
+        ids: list[int] = self(text, pair, **how).input_ids[0]
+        return ids
 
     def _set_truncation(self, truncation: bool | str, max_length: int | None, stride: int) -> None:
         how = strategy("truncation", truncation, _TRUNCATION)
@@ -169,6 +185,10 @@ class Tokenizer(SpecialTokens):
         if clean is None:
             clean = bool(self._parts.options.get("clean_up_tokenization_spaces", False))
         return cleaned(text) if clean and self.kind != "BPE" else text
+
+    def batch_decode(self, rows: Iterable[Sequence[int]], **how: Any) -> list[str]:
+        """The texts of rows of ids; `how` as in `decode`."""
+        return [self.decode(ids, **how) for ids in rows]
 
     def apply_chat_template(
         self,
@@ -239,3 +259,5 @@ class Tokenizer(SpecialTokens):
         from biject.tokenization.save import save_files
 
         save_files(self._parts, self.changed_files(), Path(folder))
+
+    save_pretrained = save

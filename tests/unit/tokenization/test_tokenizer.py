@@ -241,3 +241,33 @@ def test_sentencepiece_files_that_are_none(tmp_path: Path, data: bytes) -> None:
     (tmp_path / "m.model").write_bytes(data)
     with pytest.raises(CheckpointError, match="must be a SentencePiece model"):
         read_model(tmp_path / "m.model")
+
+
+def test_habits_of_transformers(folder: Path, tmp_path: Path) -> None:
+    import transformers
+
+    tokenizer = load_tokenizer(settings(folder, tokenizer_class="BertTokenizer"))
+    theirs = transformers.AutoTokenizer.from_pretrained(folder)
+    texts = ["the fox", "a"]
+    tensors = tokenizer(texts, padding=True, return_tensors="pt")
+    expected = theirs(texts, padding=True, return_tensors="pt")
+    assert set(tensors) == set(expected)
+    for name, value in expected.items():
+        assert torch.equal(tensors[name], value)
+        assert torch.equal(getattr(tensors.to("cpu"), name), value)
+    lists = theirs(texts)
+    assert {**tokenizer(texts)} == {**lists}
+    assert tokenizer(texts)["input_ids"] == lists["input_ids"]
+    assert tokenizer.encode("the fox") == theirs.encode("the fox")
+    rows = lists["input_ids"]
+    assert tokenizer.batch_decode(rows, skip_special_tokens=True) == theirs.batch_decode(
+        rows, skip_special_tokens=True
+    )
+    tokenizer.save_pretrained(tmp_path / "saved")
+    assert load_tokenizer(tmp_path / "saved").encode("the fox") == theirs.encode("the fox")
+    with pytest.raises(InputError, match="'pt' or None"):
+        tokenizer(texts, return_tensors="np")  # type: ignore[call-overload]
+    with pytest.raises(KeyError, match="there are input_ids"):
+        tokenizer(texts)["offsets"]
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = tensors.nonsense
