@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 
@@ -11,12 +11,14 @@ from biject.checkpoint.hub_content import sha256_of
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG, Source
 from biject.inspection import TOKENIZER_FILES
+from biject.save import RECORD
 from biject.verify.levels.changes import (
     CARDS,
     DTYPE_KEYS,
     HEAD_KEYS,
     expected_names,
     names_no_class,
+    new_names,
     same_head,
 )
 from biject.verify.levels.names import some
@@ -27,7 +29,9 @@ from biject.verify.subject import Subject
 def bytes_(subject: Subject) -> list[Check]:
     """Compare everything that both folders have; requested changes are listed."""
     assert subject.source is not None
-    tensors, cast = _tensors(subject.source, subject.export, expected_names(subject).names)
+    expected = expected_names(subject)
+    new = expected.new & new_names(subject)
+    tensors, cast = _tensors(subject.source, subject.export, expected.names, declared=new)
     return [
         tensors,
         _config(subject, cast=cast),
@@ -36,14 +40,20 @@ def bytes_(subject: Subject) -> list[Check]:
     ]
 
 
-def _tensors(source: Source, export: Source, names: Mapping[str, str]) -> tuple[Check, bool]:
+def _tensors(
+    source: Source, export: Source, names: Mapping[str, str], *, declared: Set[str]
+) -> tuple[Check, bool]:
     """The tensors that both have; also whether the export is the source cast to another dtype.
 
-    `names`: of the source's names those that the export spells otherwise, and how.
+    Args:
+        source: What the export was made from.
+        export: The verified folder.
+        names: Of the source's names those that the export spells otherwise, and how.
+        declared: Tensors of a head that the export declares new: other values under the source's names.
     """
     readers = Reader(source), Reader(export)
     common = {name: names.get(name, name) for name in source.tensors}
-    common = {name: other for name, other in common.items() if other in export.tensors}
+    common = {name: other for name, other in common.items() if other in export.tensors and other not in declared}
     different, cast, total = [], [], 0
     whole_cast = (
         len({info.dtype for info in export.tensors.values() if DTYPES[info.dtype].is_floating_point}) == 1
@@ -74,6 +84,8 @@ def _tensors(source: Source, export: Source, names: Mapping[str, str]) -> tuple[
             {f"{source.tensors[name].dtype} -> {export.tensors[common[name]].dtype}" for name in cast}
         )
         detail += f"; cast, as listed: {len(cast)} tensors {', '.join(dtypes)}"
+    if declared:
+        detail += f"; new, as declared in {RECORD}: {some(declared)}"
     return Check(name="tensors", passed=passed, detail=detail), bool(cast)
 
 
