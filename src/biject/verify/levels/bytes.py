@@ -11,7 +11,6 @@ from biject.checkpoint.hub_content import sha256_of
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG, Source
 from biject.inspection import TOKENIZER_FILES
-from biject.save import RECORD
 from biject.verify.levels.changes import (
     CARDS,
     DTYPE_KEYS,
@@ -22,6 +21,7 @@ from biject.verify.levels.changes import (
     same_head,
 )
 from biject.verify.levels.names import some
+from biject.verify.levels.new_head import new_head
 from biject.verify.report import Check
 from biject.verify.subject import Subject
 
@@ -34,6 +34,7 @@ def bytes_(subject: Subject) -> list[Check]:
     tensors, cast = _tensors(subject.source, subject.export, expected.names, declared=new)
     return [
         tensors,
+        *new_head(subject),
         _config(subject, cast=cast),
         _assets(subject.source, subject.export, changed=cast or not same_head(subject)),
         _weight_files(subject.source, subject.export),
@@ -84,8 +85,6 @@ def _tensors(
             {f"{source.tensors[name].dtype} -> {export.tensors[common[name]].dtype}" for name in cast}
         )
         detail += f"; cast, as listed: {len(cast)} tensors {', '.join(dtypes)}"
-    if declared:
-        detail += f"; new, as declared in {RECORD}: {some(declared)}"
     return Check(name="tensors", passed=passed, detail=detail), bool(cast)
 
 
