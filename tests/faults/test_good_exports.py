@@ -49,7 +49,7 @@ def void(_: object) -> None:
 
 
 def targets(name: str) -> Iterator[tuple[str, list[str] | None]]:
-    """Heads and labels to ask for: all that take labels, questions with their own and with labels, the base."""
+    """Heads and labels to ask for: the base, and all heads that take labels."""
     yield "base", None
     for head in families()[name].heads:
         if head in ("seqcls", "tokcls"):
@@ -171,7 +171,9 @@ def test_a_head_that_was_new_before_is_compared(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stored", DTYPES)
-@pytest.mark.parametrize(("name", "head"), marked([(n, next(iter(own.heads))) for n, own in families().items()]))
+@pytest.mark.parametrize(
+    ("name", "head"), marked([(n, next(iter(own.heads))) for n, own in families().items()])
+)
 def test_dtypes(name: str, head: str, stored: str, tmp_path: Path) -> None:
     source = made(name, head, tmp_path / "source", dtype=getattr(torch, stored))
     export_checkpoint(source, out=tmp_path / "out")

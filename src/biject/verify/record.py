@@ -17,4 +17,6 @@ def declared_new(source: Source) -> frozenset[str]:
         names = parse_object(data, where=RECORD).get("new_parameters")
     except CheckpointError:
         return frozenset()
-    return frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+    return (
+        frozenset(name for name in names if isinstance(name, str)) if isinstance(names, list) else frozenset()
+    )

@@ -108,7 +108,7 @@ def _cancelling(k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
     k, v = k.clone(), v.clone()
     whole = k.shape[2] // 16 * 16
     for each, sign in ((k, 1), (v, -1)):
-        blocks = each[:, :, :whole].unflatten(2, (-1, 2, 8))
+        blocks = each[:, :, :whole].reshape(*each.shape[:2], -1, 2, 8, each.shape[3])
         blocks[:, :, :, 1] = sign * blocks[:, :, :, 0]
         each[:, :, :whole] = blocks.flatten(2, 4)
     return k, v

@@ -54,7 +54,9 @@ def _tensors(
     """
     readers = Reader(source), Reader(export)
     common = {name: names.get(name, name) for name in source.tensors}
-    common = {name: other for name, other in common.items() if other in export.tensors and other not in declared}
+    common = {
+        name: other for name, other in common.items() if other in export.tensors and other not in declared
+    }
     different, cast, total = [], [], 0
     whole_cast = (
         len({info.dtype for info in export.tensors.values() if DTYPES[info.dtype].is_floating_point}) == 1

@@ -14,7 +14,6 @@ from biject.verify.outputs import compare_outputs, run, without_random
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
 
-
 Outputs = Mapping[str, tuple[Tensor, ...]]
 
 

@@ -14,7 +14,7 @@ from biject.verify.subject import Subject
 
 
 def new_head(subject: Subject) -> list[Check]:
-    """The declared tensors that are there: finite, and no matrix of one value, which no initialisation gives."""
+    """The declared tensors: finite, and no matrix of one value, which no initialisation gives."""
     names = sorted(new_names(subject) & set(subject.export.tensors))
     if not names:
         return []
