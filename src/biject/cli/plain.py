@@ -14,10 +14,10 @@ _SUSPECT = re.compile(r"[^\x20-\x7e]")
 
 
 def plain(text: str) -> str:
-    """One line: control characters, line breaks, bidirectional marks and what is invisible, as escapes.
+    r"""One line: control characters, line breaks, bidirectional marks and what is invisible, as escapes.
 
-    >>> plain("a\\x1b[2J\\nVERDICT PASS")
-    'a\\\\x1b[2J\\\\nVERDICT PASS'
+    >>> plain("a\x1b[2J\nVERDICT PASS")
+    'a\\x1b[2J\\nVERDICT PASS'
     """
     return _SUSPECT.sub(lambda found: found[0] if _shows(found[0]) else ascii(found[0])[1:-1], text)
 

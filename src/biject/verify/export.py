@@ -8,12 +8,13 @@ from pathlib import Path
 from types import MappingProxyType
 
 from biject.checkpoint.hub import resolve_folder
-from biject.errors import BijectError, CheckpointError, InputError
+from biject.errors import BijectError, CheckpointError, ConfigError, InputError
+from biject.verify.claims import check_claims
 from biject.verify.faults.level import faults
 from biject.verify.hf import quiet
 from biject.verify.levels.lint import checks_of
 from biject.verify.levels.trained import trained
-from biject.verify.lint import lint_unreadable
+from biject.verify.lint import claims_finding, lint_unreadable
 from biject.verify.machine import environment
 from biject.verify.report import Finding, LevelResult, Report, level_result
 from biject.verify.run import COMPARISONS, Level, run_level
@@ -59,6 +60,14 @@ def verify_export(
             if not found:
                 raise
             return _unreadable(Path(folder), found, chosen)
+        try:
+            check_claims(subject.export)
+        except ConfigError as error:
+            if "lint" not in chosen:
+                raise
+            return _unreadable(Path(folder), [claims_finding(error)], chosen)
+        if subject.source is not None:
+            check_claims(subject.source)
     return verify_subject(subject, levels=chosen)
 
 

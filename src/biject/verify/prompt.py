@@ -10,6 +10,9 @@ from biject.errors import InputError
 from biject.tokenization.files import SERIALIZED, VOCABULARIES
 from biject.verify.hf import quiet
 from biject.verify.inputs import Case
+from biject.verify.limited import limited
+
+_NAMES = ("input_ids", "attention_mask", "token_type_ids")
 
 
 def prompt_case(folder: Path, text: str, *, vocab_size: int) -> Case:
@@ -27,17 +30,20 @@ def prompt_case(folder: Path, text: str, *, vocab_size: int) -> Case:
     with quiet():
         from transformers import AutoTokenizer
 
-        try:
-            encoded = AutoTokenizer.from_pretrained(folder, local_files_only=True)(
-                text, truncation=True, return_attention_mask=True
-            )
-        except Exception as error:  # transformers raises what its many tokenizers raise
-            raise InputError(
-                f"--prompt needs a tokenizer that transformers can read in {folder}: "
-                f"{type(error).__name__}: {error}"
-            ) from error
-    names = ("input_ids", "attention_mask", "token_type_ids")
-    inputs = {name: torch.tensor([encoded[name]]) for name in names if name in encoded}
+        def encode() -> dict[str, list[int]]:
+            try:
+                encoded = AutoTokenizer.from_pretrained(folder, local_files_only=True)(
+                    text, truncation=True, return_attention_mask=True
+                )
+            except Exception as error:  # transformers raises what its many tokenizers raise
+                raise InputError(
+                    f"--prompt needs a tokenizer that transformers can read in {folder}: "
+                    f"{type(error).__name__}: {error}"
+                ) from error
+            return {name: list(encoded[name]) for name in _NAMES if name in encoded}
+
+        encoded = limited(encode, what=f"the tokenizer of {folder}")
+    inputs = {name: torch.tensor([ids]) for name, ids in encoded.items()}
     if not inputs["input_ids"].numel():
         raise InputError("--prompt has no tokens; give a text of at least one word.")
     highest = int(inputs["input_ids"].max())

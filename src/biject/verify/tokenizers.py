@@ -236,5 +236,7 @@ def _chat(ours: Tokenizer, theirs: Any) -> Iterator[str]:
 def _attempt(call: Callable[[], Any]) -> Any:
     try:
         return call()
+    except MemoryError:
+        raise  # no refusal: the process is at its limit
     except Exception as error:  # a template may refuse a conversation
         return error

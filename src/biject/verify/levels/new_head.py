@@ -1,4 +1,4 @@
-"""A head that the export declares new: nothing of the source to compare with, but it must be what a start is."""
+"""A head that the export declares new: compared with nothing, but it must be what a head starts from."""
 
 from __future__ import annotations
 

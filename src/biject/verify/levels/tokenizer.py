@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 from biject.errors import BijectError
 from biject.tokenization.files import ADDED, SETTINGS, SPECIAL_MAP, MissingTokenizerError, read_files
 from biject.tokenization.fit import check_fits
 from biject.tokenization.tokenizer import load_tokenizer
 from biject.verify.hf import quiet
+from biject.verify.limited import limited
 from biject.verify.report import Check, NothingToCompare
 from biject.verify.subject import Subject
 from biject.verify.tokenizers import compare_tokenizers
@@ -15,12 +18,26 @@ _SETTINGS = (SETTINGS, SPECIAL_MAP, ADDED)
 
 
 def tokenizer(subject: Subject) -> list[Check]:
-    """The fixed corpus through both tokenizers of the export.
+    """The fixed corpus through both tokenizers of the export, in a process of its own.
 
     Raises:
         NothingToCompare: The folder has no tokenizer, or only one that HF does not read either.
-        BijectError: It has one that is damaged or not whole.
+        BijectError: It has one that is damaged or not whole, or that takes too much time or memory.
     """
+    _import_before_forking()
+    checks = limited(
+        lambda: [asdict(check) for check in _compare(subject)],
+        what=f"the tokenizer or chat template of {subject.folder}",
+    )
+    return [Check(**check) for check in checks]
+
+
+def _import_before_forking() -> None:
+    with quiet():
+        from transformers import AutoTokenizer, PreTrainedTokenizerFast  # noqa: F401
+
+
+def _compare(subject: Subject) -> list[Check]:
     try:
         ours = load_tokenizer(subject.folder, subject.config)
     except MissingTokenizerError as error:

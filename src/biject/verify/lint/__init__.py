@@ -3,6 +3,6 @@
 from __future__ import annotations
 
 from biject.verify.lint.facts import Facts, gather
-from biject.verify.lint.rules import RULES, lint, lint_unreadable
+from biject.verify.lint.rules import RULES, claims_finding, lint, lint_unreadable
 
-__all__ = ["RULES", "Facts", "gather", "lint", "lint_unreadable"]
+__all__ = ["RULES", "Facts", "claims_finding", "gather", "lint", "lint_unreadable"]

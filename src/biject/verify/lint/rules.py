@@ -6,8 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from biject.checkpoint.source import Source
+from biject.errors import ConfigError
 from biject.verify.lint import config, names, tokenizer, values
-from biject.verify.lint.facts import Facts, gather
+from biject.verify.lint.facts import Facts, error, gather
 from biject.verify.lint.index import index_entries
 from biject.verify.report import Finding
 
@@ -35,6 +36,12 @@ def lint(source: Source) -> list[Finding]:
     facts = gather(source)
     found = [finding for rule in RULES for finding in rule(facts)]
     return sorted(found, key=lambda finding: finding.severity != "error")
+
+
+def claims_finding(problem: ConfigError) -> Finding:
+    """That config.json claims more than the file holds, so that nothing was built."""
+    advice = "fetch config.json and the weights of one checkpoint"
+    return error("config-too-large", "config.json", str(problem).rstrip("."), advice)
 
 
 def lint_unreadable(folder: Path) -> list[Finding]:
