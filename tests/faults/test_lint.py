@@ -160,6 +160,27 @@ def tokenizer(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], No
     return edit
 
 
+def settings(**changes: Any) -> Callable[[Path], None]:
+    def edit(folder: Path) -> None:
+        path = folder / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return edit
+
+
+def written(name: str, text: str | bytes) -> Callable[[Path], None]:
+    data = text if isinstance(text, bytes) else text.encode()
+    return lambda folder: void((folder / name).write_bytes(data))
+
+
+def generation(**values: Any) -> Callable[[Path], None]:
+    return written("generation_config.json", json.dumps(values))
+
+
+def both(*plants: Callable[[Path], object]) -> Callable[[Path], None]:
+    return lambda folder: void([plant(folder) for plant in plants])
+
+
 Q = "bert.encoder.layer.0.attention.self.query.weight"
 DEFECTS: list[tuple[str, Callable[[Path], None]]] = [
     ("wrapper-prefix", tensors(lambda t: rename(t, lambda n: f"module.{n}"))),
@@ -198,6 +219,24 @@ DEFECTS: list[tuple[str, Callable[[Path], None]]] = [
     ("fresh-head", tensors(hf_default)),
     ("fresh-head", tensors(torch_default)),
     ("zero-bias", tensors(lambda t: t["classifier.bias"].zero_())),
+    ("head-not-named", config(lambda c: c.update(architectures=["BertModel"]))),
+    ("tokenizer-too-long", settings(model_max_length=1000)),
+    ("tokenizer-too-long", settings(model_max_length=65)),
+    ("generation-id-beyond-vocabulary", generation(eos_token_id=99)),
+    ("generation-id-beyond-vocabulary", generation(eos_token_id=[2, 5000])),
+    ("generation-id-beyond-vocabulary", generation(pad_token_id=-1)),
+    ("generation-id-differs", both(config(lambda c: c.update(eos_token_id=3)), generation(eos_token_id=7))),
+    ("generation-id-differs", both(settings(eos_token="[SEP]"), generation(eos_token_id=[7, 8]))),
+    ("generation-config-unreadable", written("generation_config.json", "{")),
+    ("generation-config-unreadable", written("generation_config.json", "[]")),
+    ("generation-config-unreadable", written("generation_config.json", b"\xff\xfe")),
+    ("generation-config-unreadable", generation(eos_token_id="</s>")),
+    ("chat-template-unreadable", written("chat_template.jinja", "{% for message in %}")),
+    ("chat-template-unreadable", written("chat_template.jinja", b"\xff{{")),
+    ("chat-template-unreadable", written("chat_template.jinja", "{{ messages")),
+    ("chat-template-unreadable", settings(chat_template="{% if %}")),
+    ("chat-template-unreadable", settings(chat_template=[{"name": "default", "template": "{% endfor %}"}])),
+    ("chat-template-unreadable", settings(chat_template=7)),
 ]
 
 
@@ -289,6 +328,36 @@ def test_an_index_that_lies(good: Path, tmp_path: Path, capsys, defect: str) -> 
     assert [check.name for check in report.level("lint").checks] == [defect]
     assert main(["verify-export", str(folder)]) == 1
     assert f"FAIL lint {defect} " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("model_type", [None, "", 3, "no-such-family"])
+def test_a_folder_without_a_family_is_a_finding(
+    good: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], model_type: object
+) -> None:
+    """The linter's, and not wrong usage; a level that needs the family still cannot be run."""
+    folder = Path(shutil.copytree(good, tmp_path / "bad"))
+    changes = (
+        (lambda c: c.pop("model_type")) if model_type is None else (lambda c: c.update(model_type=model_type))
+    )
+    edit_config(folder, lambda held: void(changes(held)))
+    for options in ([], ["--level", "lint"]):
+        assert main(["verify-export", str(folder), *options]) == 1
+        out = capsys.readouterr().out
+        assert "FAIL lint unknown-family" in out
+        assert "VERDICT FAIL" in out
+    assert main(["verify-export", str(folder), "--level", "reload"]) == 2
+
+
+def test_good_generation_files_are_no_finding(good: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(good, tmp_path / "good"))
+    edit_config(folder, lambda held: void(held.update(eos_token_id=3)))
+    generation(eos_token_id=[3, 7], pad_token_id=0, max_length=20, bos_token_id=None)(folder)
+    settings(model_max_length=10**30)(folder)
+    written(
+        "chat_template.jinja",
+        "{% for m in messages %}{% generation %}{{ m.content }}{% endgeneration %}{% endfor %}",
+    )(folder)
+    assert codes(folder) == []
 
 
 def test_json_holds_the_finding(good: Path, tmp_path: Path) -> None:

@@ -79,6 +79,16 @@ def render(
     return str(text)
 
 
+def compile_template(template: str) -> None:
+    """Parse a template without running it.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+        Exception: Whatever jinja2 raises of a template that is none.
+    """
+    _compiled(template, False)
+
+
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     """Plain data, no None; what a message was thought up with has the three names that templates read."""
     plain: dict[str, Any] = json.loads(json.dumps({k: v for k, v in message.items() if v is not None}))

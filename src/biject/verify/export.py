@@ -14,7 +14,7 @@ from biject.verify.faults.level import faults
 from biject.verify.hf import quiet
 from biject.verify.levels.lint import checks_of
 from biject.verify.levels.trained import trained
-from biject.verify.lint import claims_finding, lint_unreadable
+from biject.verify.lint import claims_finding, lint, lint_unreadable
 from biject.verify.machine import environment
 from biject.verify.report import Finding, LevelResult, Report, level_result
 from biject.verify.run import COMPARISONS, Level, run_level
@@ -68,12 +68,18 @@ def verify_export(
             return _unreadable(Path(folder), [claims_finding(error)], chosen)
         if subject.source is not None:
             check_claims(subject.source)
+        try:
+            _ = subject.family
+        except ConfigError:
+            if "lint" not in chosen:
+                raise
+            return _unreadable(Path(folder), lint(subject.export), chosen)
     return verify_subject(subject, levels=chosen)
 
 
 def _unreadable(folder: Path, found: list[Finding], chosen: Sequence[str]) -> Report:
-    """The linter's report of a folder that nothing else can open."""
-    reason = "the folder cannot be opened"
+    """The linter's report of a folder that no other level can load."""
+    reason = "the folder cannot be loaded"
     others = [LevelResult(name=name, status="skipped", reason=reason) for name in chosen if name != "lint"]
     levels = (level_result("lint", checks_of(found)), *others)
     return Report(folder=str(folder), source=None, levels=levels, not_checked=(f"everything else: {reason}",))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biject.families import family
+from biject.verify.inputs import limits
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -98,7 +99,7 @@ def _save(tokenizer: Tokenizer, folder: Path, config: dict[str, Any], style: dic
     special = {f"{role}_token": token for role, token in style.items()}
     settings = special | {
         "tokenizer_class": _BYTE_CLASSES.get(config["model_type"], "PreTrainedTokenizerFast"),
-        "model_max_length": int(config.get("max_position_embeddings", config.get("n_positions", 512))),
+        "model_max_length": limits(config).max_length,
         "clean_up_tokenization_spaces": False,
     }
     for name, value in (("tokenizer_config.json", settings), ("special_tokens_map.json", special)):

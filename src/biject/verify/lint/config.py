@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from biject.identify import architecture_of
+from biject.identify import architecture_of, identify
 from biject.verify.lint.facts import Facts, error, warning
-from biject.verify.report import Finding
+from biject.verify.report import Finding, listed
 from biject.verify.subject import FLOATS, resolved_by_tensors
 
 _USED_IDS = ("pad_token_id", "mask_token_id", "cls_token_id", "sep_token_id", "unk_token_id")
@@ -24,8 +24,9 @@ def architectures(facts: Facts) -> list[Finding]:
     if named is None:
         meaning = "no class is named, so pipelines and `--head auto` have to guess the head"
         return [warning("no-architectures", "config.json", meaning, "name it, e.g. `BertForMaskedLM`")]
-    if facts.family.head_of(named) is not None:
-        return []
+    head = facts.family.head_of(named)
+    if head is not None:
+        return _stored_head(facts, named) if head == "base" else []
     stem = facts.family.heads["base"].hf_class.removesuffix("Model")
     if named in {stem + ending for ending in _OTHER_ENDINGS}:
         meaning = f"Biject computes no `{named}`: its base is verified, its head's tensors only pass through"
@@ -34,6 +35,29 @@ def architectures(facts: Facts) -> list[Finding]:
     classes = ", ".join(head.hf_class for head in facts.family.heads.values())
     meaning = f"`{named}` is no class of `{facts.family.model_type}`, so the head is unknown to transformers"
     return [error("unknown-architectures", "config.json: architectures", meaning, f"name one of {classes}")]
+
+
+def _stored_head(facts: Facts, named: str) -> list[Finding]:
+    """The base's class is named while the tensors of a head are all there: they are not loaded."""
+    if facts.family is None or facts.identity is None or not facts.identity.plan.passthrough:
+        return []
+    others = {key: value for key, value in facts.config.items() if key != "architectures"}
+    tensors = facts.source.tensors
+    stored = identify(
+        others, tensors, same=facts.same, legacy=resolved_by_tensors(facts.source).get("legacy")
+    )
+    if stored.file_head == "base":
+        return []
+    names = [name for name in facts.identity.plan.passthrough if name not in stored.plan.passthrough]
+    meaning = (
+        f"tensors of a head are stored ({listed(names, most=3)}), but `{named}` has none: they are left out"
+    )
+    right = facts.family.heads[stored.file_head].hf_class
+    return [
+        warning(
+            "head-not-named", "config.json: architectures", meaning, f"name the head's class, e.g. `{right}`"
+        )
+    ]
 
 
 def dtypes(facts: Facts) -> list[Finding]:

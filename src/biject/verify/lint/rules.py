@@ -7,7 +7,7 @@ from pathlib import Path
 
 from biject.checkpoint.source import Source
 from biject.errors import ConfigError
-from biject.verify.lint import config, names, tokenizer, values
+from biject.verify.lint import config, generation, names, tokenizer, values
 from biject.verify.lint.facts import Facts, error, gather
 from biject.verify.lint.index import index_entries
 from biject.verify.report import Finding
@@ -26,6 +26,8 @@ RULES: tuple[Rule, ...] = (
     config.vocabulary,
     config.labels,
     tokenizer.tokenizer,
+    generation.generation,
+    generation.chat_templates,
     values.numbers,
     values.untrained,
 )

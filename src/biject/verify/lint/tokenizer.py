@@ -13,6 +13,7 @@ from biject.verify.lint.facts import Facts, error, warning
 from biject.verify.report import Finding
 
 _WORDPIECE, _BPE = ("vocab.txt",), ("vocab.json", "merges.txt")
+_NO_LENGTH = 10**9
 # Vocabulary files that transformers 5.23 reads for a family whose folder has no tokenizer.json.
 _READ_BY = {
     "bert": _WORDPIECE,
@@ -40,7 +41,7 @@ def tokenizer(facts: Facts) -> list[Finding]:
     except BijectError as problem:
         advice = "fetch the file again, or save the tokenizer again"
         return [*found, error("tokenizer-unreadable", present, str(problem).rstrip("."), advice)]
-    return found + _too_large(facts, highest) + _pad_differs(facts)
+    return found + _too_large(facts, highest) + _too_long(facts) + _pad_differs(facts)
 
 
 def _wrong_kind(facts: Facts, present: list[str]) -> list[Finding]:
@@ -49,7 +50,7 @@ def _wrong_kind(facts: Facts, present: list[str]) -> list[Finding]:
     expected = _READ_BY.get(model_type)
     if expected is None or SERIALIZED in present or set(expected) & set(present):
         return []
-    if facts.config.get("tokenizer_class") or _settings(facts).get("tokenizer_class"):
+    if facts.config.get("tokenizer_class") or tokenizer_settings(facts).get("tokenizer_class"):
         return []  # another class is named, and reads what is there
     meaning = (
         f"transformers looks for {' and '.join(expected)} beside a `{model_type}`; not finding it, it builds "
@@ -79,18 +80,47 @@ def _too_large(facts: Facts, highest: dict[str, int | None]) -> list[Finding]:
 
 def _pad_differs(facts: Facts) -> list[Finding]:
     """The tokenizer's padding token against the config's id, by which RoBERTa counts positions."""
-    pad, token = facts.config.get("pad_token_id"), _settings(facts).get("pad_token")
-    token = token.get("content") if isinstance(token, dict) else token
-    if not isinstance(pad, int) or not isinstance(token, str) or SERIALIZED not in facts.source.assets:
+    pad, own = facts.config.get("pad_token_id"), token_id(facts, "pad_token")
+    if not isinstance(pad, int) or own is None or own == pad:
         return []
-    ids = dict(_serialized(facts.source.folder / SERIALIZED))
-    if ids.get(token, pad) == pad:
-        return []
-    meaning = f"{token!r} has id {ids[token]} in the tokenizer, `pad_token_id` is {pad}"
+    meaning = f"the tokenizer's padding has id {own}, `pad_token_id` is {pad}"
     return [warning("pad-id-differs", "config.json: pad_token_id", meaning, "write the tokenizer's id")]
 
 
-def _settings(facts: Facts) -> dict[str, Any]:
+def token_id(facts: Facts, role: str) -> int | None:
+    """The id in tokenizer.json of the token with a role, e.g. `eos_token`; None where that is not known."""
+    token = tokenizer_settings(facts).get(role)
+    token = token.get("content") if isinstance(token, dict) else token
+    if not isinstance(token, str) or SERIALIZED not in facts.source.assets:
+        return None
+    try:
+        return dict(_serialized(facts.source.folder / SERIALIZED)).get(token)
+    except BijectError:
+        return None
+
+
+def _too_long(facts: Facts) -> list[Finding]:
+    """`model_max_length` beyond the table of positions; a number too large to be meant stands for none."""
+    longest, table = tokenizer_settings(facts).get("model_max_length"), facts.disk("embed.positions.weight")
+    if isinstance(longest, bool) or not isinstance(longest, int | float) or longest > _NO_LENGTH:
+        return []
+    if table is None or not facts.source.tensors[table].shape:
+        return []
+    assert facts.identity is not None
+    embedding = facts.identity.config.embedding
+    first = (
+        max(facts.identity.config.pad_token_id or 0, 0) + 1 if embedding.position_rule == "after-pad" else 0
+    )
+    usable = facts.source.tensors[table].shape[0] - first
+    if longest <= usable:
+        return []
+    meaning = f"the tokenizer cuts texts at {longest} tokens, the model has positions for {usable}"
+    where = "tokenizer_config.json: model_max_length"
+    return [error("tokenizer-too-long", where, meaning, f"set it to {usable}: longer texts fail")]
+
+
+def tokenizer_settings(facts: Facts) -> dict[str, Any]:
+    """tokenizer_config.json; nothing where there is none that can be read."""
     path = facts.source.folder / "tokenizer_config.json"
     try:
         return _object(path) if path.is_file() else {}
