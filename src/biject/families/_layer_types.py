@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from biject.config.checks import anything, integer, number
+from biject.config.checks import anything, integer, mapping, number
 from biject.config.rope import RopeConfig
 from biject.config.table import Key, Row
 from biject.errors import ConfigError
@@ -25,7 +25,7 @@ def layer_type_rows(*, global_base: float, local_base: float, every: int) -> tup
         Key("layer_types", "layer_types", anything, None),
         Key("global_attn_every_n_layers", "global_attn_every_n_layers", integer(1), every),
         Key("rope_parameters", "rope_parameters", anything, None),
-        Key("rope_scaling", "rope_scaling", anything, None),
+        Key("rope_scaling", "rope_scaling", mapping, None),
         Key("global_rope_theta", "global_rope_theta", number(0.0), global_base),
         Key("local_rope_theta", "local_rope_theta", number(0.0), local_base),
         Key("partial_rotary_factor", "partial_rotary_factor", number(0.0, 1.0, none=True), None),
@@ -38,7 +38,11 @@ def layer_types(v: Values) -> list[str]:
     count, listed, every = v["num_hidden_layers"], v["layer_types"], v["global_attn_every_n_layers"]
     if listed is None:
         return ["sliding_attention" if i % every else "full_attention" for i in range(count)]
-    if not isinstance(listed, list | tuple) or len(listed) != count or not set(listed) <= set(BASES):
+    if (
+        not isinstance(listed, list | tuple)
+        or len(listed) != count
+        or any(each not in (*BASES,) for each in listed)
+    ):
         raise ConfigError(
             f"config.json: `layer_types` should name {' or '.join(BASES)} for each of {count} layers."
         )
