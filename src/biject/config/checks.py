@@ -95,11 +95,6 @@ def anything(value: Any) -> str | None:
     return None
 
 
-def mapping(value: Any) -> str | None:
-    """An object, or nothing."""
-    return None if value is None or isinstance(value, dict) else "an object"
-
-
 def labels(value: Any) -> str | None:
     """`id2label`: null or an object whose keys are 0 … n-1."""
     if value is None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from biject.config.checks import anything, integer, mapping, number
+from biject.config.checks import anything, integer, number
 from biject.config.rope import RopeConfig
 from biject.config.table import Key, Row
 from biject.errors import ConfigError
@@ -25,7 +25,7 @@ def layer_type_rows(*, global_base: float, local_base: float, every: int) -> tup
         Key("layer_types", "layer_types", anything, None),
         Key("global_attn_every_n_layers", "global_attn_every_n_layers", integer(1), every),
         Key("rope_parameters", "rope_parameters", anything, None),
-        Key("rope_scaling", "rope_scaling", mapping, None),
+        Key("rope_scaling", "rope_scaling", anything, None),
         Key("global_rope_theta", "global_rope_theta", number(0.0), global_base),
         Key("local_rope_theta", "local_rope_theta", number(0.0), local_base),
         Key("partial_rotary_factor", "partial_rotary_factor", number(0.0, 1.0, none=True), None),
@@ -53,12 +53,12 @@ def rope_by_type(v: Values, kind: str, *, head_dim: int) -> RopeConfig:
     """Rotary positions of one kind of attention; `rope_scaling` is for both."""
     nested = v["rope_parameters"] or {}
     given = (nested.get(kind) if isinstance(nested, dict) else nested) or {"rope_type": "default"}
-    if not isinstance(given, dict):
+    scaling = v["rope_scaling"] or {}
+    if not isinstance(given, dict) or not isinstance(scaling, dict):
         raise ConfigError(
-            "config.json: `rope_parameters` should be an object by kind of attention: "
-            + ", ".join(BASES)
-            + "."
+            f"config.json: `rope_parameters` should be an object by kind of attention ({', '.join(BASES)}), "
+            "and `rope_scaling` one for all."
         )
-    flat = {"rope_theta": v[BASES[kind]], **given, **(v["rope_scaling"] or {})}
+    flat = {"rope_theta": v[BASES[kind]], **given, **scaling}
     values = {**v, "rope_parameters": flat, "rope_scaling": None, "rope_theta": flat["rope_theta"]}
     return rope(values, head_dim=head_dim)
