@@ -15,6 +15,8 @@ from . import cases_config, cases_files
 from .folders import VOCABULARY, config_of, good, write_config
 from .worker import Outcome, Worker
 
+pytestmark = pytest.mark.attack("files that are damaged or not what they say")
+
 Make = Callable[[Path], Path]
 CASES: dict[str, tuple[Make, Callable[[Path], object]]] = {
     **{name: (good, case) for name, case in {**cases_files.headers(), **cases_files.pickles()}.items()},
