@@ -49,7 +49,9 @@ def run(arguments: Sequence[str]) -> int:
             )
         )
     except CycloptsError as error:
-        complain(str(error), hint=f"See `biject {command + ' ' if command else ''}--help`.")
+        complain(
+            " ".join(str(error).split("\n")), hint=f"See `biject {command + ' ' if command else ''}--help`."
+        )
         return UNUSABLE
 
 

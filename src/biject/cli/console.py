@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from biject.cli.plain import plain, plain_json
+
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
@@ -20,13 +22,18 @@ _PATIENCE_SECONDS = 1.0  # shorter work shows no progress bar
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON document on stdout."""
-    print(json.dumps(value, indent=2, ensure_ascii=False))
+    print_document(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_document(text: str) -> None:
+    """A JSON document that is text already."""
+    print(plain_json(text))
 
 
 def print_lines(lines: list[str]) -> None:
     """Plain lines on stdout, never wrapped nor coloured, so that they can be searched."""
     for line in lines:
-        print(line)
+        print(plain(line))
 
 
 def format_bytes(count: int) -> str:
@@ -62,7 +69,7 @@ class TerminalListener:
         """One line on stderr; the same line is not repeated."""
         if event.message not in self._seen:
             self._seen.add(event.message)
-            print(f"biject: note: {event.message}", file=sys.stderr)
+            print(f"biject: note: {plain(event.message)}", file=sys.stderr)
 
     def progress(self, event: Progress) -> None:
         """A bar per label, once its work has lasted a second; nothing where stderr is not a terminal."""
@@ -80,4 +87,6 @@ class TerminalListener:
             self._tasks[event.label] = self._bars.add_task(event.label, total=event.total, detail="")
         task = self._tasks[event.label]
         going = event.total is None or event.done < event.total
-        self._bars.update(task, completed=event.done, total=event.total, detail=event.detail, visible=going)
+        self._bars.update(
+            task, completed=event.done, total=event.total, detail=plain(event.detail), visible=going
+        )

@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from rich.table import Table
-from rich.text import Text
 
-from biject.cli.console import print_json
-from biject.cli.terminal import stdout
+from biject.cli.console import print_document, print_json, print_lines
+from biject.cli.terminal import cell, stdout
 from biject.cli.text_columns import Item
 from biject.cli.texts import Inputs
 
@@ -34,7 +33,7 @@ def print_predictions(
     values = [result.tolist() if task == "embed" else result for result in results]
     if as_json:
         for line in _json_lines(folder, task, inputs, values):
-            print(line)
+            print_document(line)
         return
     table = Table("text", *(_TITLES.get(name, name) for name in _COLUMNS[task]))
     table.columns[0].min_width = _MIN_CHARACTERS
@@ -42,7 +41,7 @@ def print_predictions(
         column.overflow = "fold"
     for item, value in zip(inputs.items, values, strict=True):
         for place, row in enumerate(_rows(task, value)):
-            table.add_row(Text(_text(item) if place == 0 else ""), *map(Text, row))
+            table.add_row(cell(_text(item) if place == 0 else ""), *map(cell, row))
         table.add_section()
     stdout().print(table)
 
@@ -52,7 +51,7 @@ def print_written(folder: str, task: str, out: Path, count: int, *, as_json: boo
     if as_json:
         print_json({"model": folder, "task": task, "out": str(out), "rows": count})
     else:
-        print(f"WROTE {count} rows to {out}")
+        print_lines([f"WROTE {count} rows to {out}"])
 
 
 def _json_lines(folder: str, task: str, inputs: Inputs, values: Sequence[Any]) -> Iterator[str]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.text import Text
 
-from biject.cli.terminal import stdout
+from biject.cli.terminal import cell, stdout
 
 if TYPE_CHECKING:
     from biject.data.preview import Preview, Token
@@ -22,11 +22,11 @@ def print_preview(found: Previewed) -> None:
     """What is known about the data, then sample by sample: where it is from, its label, its tokens."""
     console = stdout()
     coloured = console.is_terminal and console.color_system is not None
-    lines = [Text(line) for line in found.lines]
+    lines = [cell(line) for line in found.lines]
     if any(sample.num_learned for _, sample in found.samples):
         lines.append(_legend(coloured))
     for place, sample in found.samples:
-        lines += [Text(""), Text(_head(place, sample)), _tokens(sample.tokens, coloured)]
+        lines += [Text(""), cell(_head(place, sample)), _tokens(sample.tokens, coloured)]
     for line in lines:
         console.print(line, soft_wrap=True)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from biject.cli.plain import plain
 from biject.errors import BijectError
 from biject.events import listening
 
@@ -34,5 +35,5 @@ def only_first() -> Iterator[bool]:
         try:
             yield False
         except BijectError as error:
-            print(f"biject: process {rank}: {error}", file=sys.stderr)
+            print(f"biject: process {rank}: {plain(str(error))}", file=sys.stderr)
             raise SystemExit(2) from error

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from biject.cli.console import format_bytes, print_lines
-from biject.cli.terminal import stdout
+from biject.cli.console import format_bytes, print_document, print_lines
+from biject.cli.terminal import cell, stdout
 
 if TYPE_CHECKING:
     from biject.inspection import Inspection
@@ -38,11 +38,11 @@ def print_inspection(found: Inspection) -> None:
         "tokenizer": ", ".join(found.tokenizer_files) or "none",
     }
     for name, value in rows.items():
-        table.add_row(Text(name), Text(value))
+        table.add_row(cell(name), cell(value))
     for oddity in found.oddities:
-        table.add_row(Text("odd"), Text(oddity))
+        table.add_row(cell("odd"), cell(oddity))
     for problem in found.problems:
-        table.add_row(Text("problem", style="red"), Text(problem))
+        table.add_row(cell("problem", "red"), cell(problem))
     stdout().print(table)
 
 
@@ -50,22 +50,22 @@ def print_report(report: Report, *, json: bool) -> int:
     """The levels as a table, then a line a check, what was not checked, the verdict; gives the exit code."""
     code = 0 if report.passed else 1
     if json:
-        print(report.to_json())
+        print_document(report.to_json())
         return code
     console = stdout()
     facts = {**report.model, **report.environment}
     about = Table(show_header=False, title=_title(report.folder), title_justify="left")
     about.add_column(style="bold")
     about.add_column(overflow="fold")
-    about.add_row("source", Text(report.source or "none given"))
+    about.add_row("source", cell(report.source or "none given"))
     for name, value in facts.items():
-        about.add_row(name, Text(_shown(value)))
+        about.add_row(cell(name), cell(_shown(value)))
     console.print(about)
     table = Table("level", "result", "checks", "failed", "seconds")
     for level in report.levels:
         table.add_row(
             level.name,
-            Text(level.status.upper(), style=_STYLES[level.status]),
+            cell(level.status.upper(), _STYLES[level.status]),
             str(len(level.checks)),
             str(len(level.failures)),
             f"{level.seconds:.1f}",
@@ -87,15 +87,14 @@ def print_matrix(result: MatrixResult) -> None:
     header, rows = result.grid()
     table = Table(*header)
     for row in rows:
-        marks = [Text(cell, style="bold red" if cell.startswith("FAIL") else "green") for cell in row[1:]]
-        table.add_row(row[0], *marks)
+        marks = [cell(mark, "bold red" if mark.startswith("FAIL") else "green") for mark in row[1:]]
+        table.add_row(cell(row[0]), *marks)
     stdout().print(table)
     print_lines(result.lines()[1 + len(rows) :])  # the grid's own plain lines come first
 
 
 def _title(folder: str) -> Text:
-    """A folder's name as it is: in a string, rich would read its brackets and colons as markup."""
-    return Text(folder, style="table.title")
+    return cell(folder, "table.title")
 
 
 def _shown(value: object) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from io import TextIOWrapper
 
 from biject.cli.console import TerminalListener
+from biject.cli.plain import plain
 from biject.errors import BijectError
 from biject.events import listening
 
@@ -30,6 +31,6 @@ def guarded(command: Callable[[], object]) -> int:
 
 def complain(message: str, *, hint: str = "") -> None:
     """Report on stderr what is wrong."""
-    print(f"biject: error: {message}", file=sys.stderr)
+    print(f"biject: error: {plain(message)}", file=sys.stderr)
     if hint:
         print(hint, file=sys.stderr)

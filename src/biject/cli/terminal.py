@@ -6,6 +6,9 @@ import sys
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.text import Text
+
+from biject.cli.plain import plain
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -17,6 +20,11 @@ class _Console(Console):
     def on_broken_pipe(self) -> None:
         """Leave the exit code to `main`: rich's own, 1, would mean that a gate failed."""
         raise BrokenPipeError
+
+
+def cell(value: str, style: str = "") -> Text:
+    """Text as it is, for a table: rich would read brackets and colons of a string as markup."""
+    return Text(plain(value), style=style)
 
 
 def stdout() -> Console:

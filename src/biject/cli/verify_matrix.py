@@ -34,6 +34,7 @@ def verify_matrix(
     """
     chosen_families = names(families, flag="--families")
     chosen_heads = names(heads, flag="--heads")
+    from biject.cli.console import print_document
     from biject.cli.report import print_cell, print_matrix
     from biject.verify import verify_matrix as verify
 
@@ -46,7 +47,7 @@ def verify_matrix(
         on_cell=None if json else print_cell,
     )
     if json:
-        print(result.to_json())
+        print_document(result.to_json())
     else:
         print_matrix(result)
     return 0 if result.passed else 1

@@ -14,7 +14,7 @@ from torch import nn
 from biject.checkpoint.source import Source, open_source
 from biject.errors import ConfigError
 from biject.families import Family, family
-from biject.identify import architecture_of
+from biject.identify import architecture_of, identify
 from biject.verify.hf import HFModel, load_hf
 from biject.verify.inputs import Case, limits, probe_cases
 from biject.verify.prompt import prompt_case
@@ -88,6 +88,25 @@ class Subject:
     def named_class(self) -> str:
         """HF's class to reload with: the one that `architectures` names."""
         return self.architecture or self.hf_class
+
+    @cached_property
+    def source_head(self) -> str:
+        """The head of the source: the one that its class or, where it names none, its tensors show.
+
+        Raises:
+            BijectError: There is no source, or it is of no family that Biject knows.
+        """
+        if self.source is None:
+            raise ConfigError("there is no source, so it has no head.")
+        from biject.pretrained import same_tensors
+
+        where, same = str(self.source.folder), same_tensors(self.source)
+        return identify(self.source.config, self.source.tensors, same=same, where=where).file_head
+
+    @property
+    def source_class(self) -> str:
+        """HF's class for the source: that of its own head."""
+        return self.family.require_head(self.source_head).hf_class
 
     @cached_property
     def dtype(self) -> torch.dtype:

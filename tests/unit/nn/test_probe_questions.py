@@ -238,3 +238,64 @@ def test_measured_whatever_the_caller_computes_in(monkeypatch: pytest.MonkeyPatc
     with torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
         same_bits_from(8, 8, 20, FP32)
     assert seen == {(FP32, "cpu")}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float64])
+def test_another_order_of_sums_that_rounding_hides(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype
+) -> None:
+    """Of ordinary numbers in a half dtype, so few results differ that a sample shows none."""
+    wide = torch.float64 if dtype == torch.float64 else FP32
+
+    def ordered(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        products = x.to(wide)[:, None] * weight.to(wide)
+        few = len(x) < 40
+        total = torch.zeros(products.shape[:2], dtype=wide)
+        for i in reversed(range(x.shape[1])) if few else range(x.shape[1]):
+            total = total + products[:, :, i]
+        return (total + bias.to(wide)).to(dtype)
+
+    plant(monkeypatch, ordered)
+    assert same_bits_from(24, 3, 41, dtype) is None or same_bits_from(24, 3, 41, dtype) >= 40
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_tail_that_differs_in_one_number_of_hundreds(dtype: torch.dtype) -> None:
+    def seldom(x: Tensor) -> Tensor:
+        out = x.clone().reshape(-1)
+        tail = out[len(out) // 8 * 8 :]
+        rare = (tail.abs() * 1000).round() % 400 == 0
+        tail[rare] *= 1.5
+        return out.reshape(x.shape)
+
+    assert not rowwise_holds("seldom", seldom, 50, dtype)
+    assert rowwise_holds("never", torch.neg, 50, dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_attention_whose_order_rounding_hides(monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype) -> None:
+    """Values summed from the last column on where keys are few."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, *, backwards: bool) -> Tensor:
+        wide = torch.float64 if dtype == torch.float64 else FP32
+        scores = q.to(wide) @ k.to(wide).transpose(-1, -2)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        weights = torch.exp(scores - scores.amax(-1, keepdim=True))
+        order = range(k.shape[2])
+        total = torch.zeros(*q.shape[:3], v.shape[3], dtype=wide)
+        for j in reversed(order) if backwards else order:
+            total = total + weights[..., j : j + 1] * v.to(wide)[:, :, j : j + 1]
+        return total.to(dtype)
+
+    monkeypatch.setattr(attention_questions, "_BATCHES", ((37, (16, 32)),))
+    for backwards, expected in ((False, True), (True, False)):
+        monkeypatch.setattr(
+            attention_questions,
+            "fused",
+            lambda q, k, v, mask, b=backwards: attend(q, k, v, mask, backwards=b and k.shape[2] < 37),
+        )
+        store.forget()
+        monkeypatch.setenv("BIJECT_CACHE", f"{attention_questions.store.folder()}-{backwards}")
+        held = attention_holds("bidirectional attention", lambda count, length: count, 8, dtype)
+        assert held is expected

@@ -14,6 +14,11 @@ from biject.nn.probe import store
 
 _MANY = 1031
 _SOME = (16, 17, 63, 250, 777)
+_TAILS = range(1, 64)
+"""Row counts for a dtype in which other code gives other bits so seldom that few samples miss it: vectorised
+and scalar SiLU differ in one of some hundred numbers in float64, GELU after rounding to bfloat16 likewise.
+"""
+_OFFSETS = range(0, 900, 53)
 
 
 def rowwise_holds(name: str, function: Callable[[Tensor], Tensor], width: int, dtype: torch.dtype) -> bool:
@@ -31,8 +36,9 @@ def _measure(function: Callable[[Tensor], Tensor], width: int, dtype: torch.dtyp
     draw = torch.Generator().manual_seed(0)
     x = (2 * torch.randn(_MANY, width, generator=draw)).to(dtype)
     whole = function(x)
+    places = [(count, at) for count in _SOME for at in (0, 5)]
+    if dtype != torch.float32:
+        places += [(count, at) for count in _TAILS for at in _OFFSETS]
     return all(
-        torch.equal(function(x[at : at + count].clone()), whole[at : at + count])
-        for count in _SOME
-        for at in (0, 5)
+        torch.equal(function(x[at : at + count].clone()), whole[at : at + count]) for count, at in places
     )

@@ -85,10 +85,7 @@ def _links(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, for
 
 @store.plainly()
 def _measure(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, form: Form) -> list[bool]:
-    draw = torch.Generator().manual_seed(0)
-    x = torch.randn(points[-1], inputs, generator=draw).to(dtype)
-    weight = (torch.randn(outputs, inputs, generator=draw) / inputs**0.5).to(dtype)
-    bias = torch.randn(outputs, generator=draw).to(dtype)
+    x, weight, bias = _numbers(inputs, outputs, points[-1], dtype)
     stored = weight.t().contiguous() if form == "transposed" else weight
     links, before = [], None
     for count in points:
@@ -102,6 +99,25 @@ def _measure(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, f
             links.append(_equal(before, here))
         before = here
     return links
+
+
+def _numbers(inputs: int, outputs: int, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Rows, matrix and bias: random; but for float32 every sum cancels, so that what is left is its rounding.
+
+    Sums run in more digits than a half dtype keeps: of ordinary numbers, one result in hundreds shows another
+    order. Pairs of inputs with opposite signs and equal weights have the sum 0 in any order but for rounding.
+    """
+    draw = torch.Generator().manual_seed(0)
+    x = torch.randn(rows, inputs, generator=draw)
+    weight = torch.randn(outputs, inputs, generator=draw) / inputs**0.5
+    bias = torch.randn(outputs, generator=draw)
+    if dtype != torch.float32:
+        order, half = torch.randperm(inputs, generator=draw), inputs // 2
+        first, second = order[:half], order[half : 2 * half]
+        x[:, second], weight[:, second] = -x[:, first], weight[:, first]
+        x[:, order[2 * half :]] = 0.0  # an odd one out
+        bias *= 2.0**-20 if dtype != torch.float64 else 2.0**-50
+    return x.to(dtype), weight.to(dtype), bias.to(dtype)
 
 
 def _equal(few: Tensor, many: Tensor) -> bool:

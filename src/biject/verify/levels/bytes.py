@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 
 import numpy as np
 
@@ -17,9 +17,11 @@ from biject.verify.levels.changes import (
     HEAD_KEYS,
     expected_names,
     names_no_class,
+    new_names,
     same_head,
 )
 from biject.verify.levels.names import some
+from biject.verify.levels.new_head import new_head
 from biject.verify.report import Check
 from biject.verify.subject import Subject
 
@@ -27,23 +29,34 @@ from biject.verify.subject import Subject
 def bytes_(subject: Subject) -> list[Check]:
     """Compare everything that both folders have; requested changes are listed."""
     assert subject.source is not None
-    tensors, cast = _tensors(subject.source, subject.export, expected_names(subject).names)
+    expected = expected_names(subject)
+    new = expected.new & new_names(subject)
+    tensors, cast = _tensors(subject.source, subject.export, expected.names, declared=new)
     return [
         tensors,
+        *new_head(subject),
         _config(subject, cast=cast),
         _assets(subject.source, subject.export, changed=cast or not same_head(subject)),
         _weight_files(subject.source, subject.export),
     ]
 
 
-def _tensors(source: Source, export: Source, names: Mapping[str, str]) -> tuple[Check, bool]:
+def _tensors(
+    source: Source, export: Source, names: Mapping[str, str], *, declared: Set[str]
+) -> tuple[Check, bool]:
     """The tensors that both have; also whether the export is the source cast to another dtype.
 
-    `names`: of the source's names those that the export spells otherwise, and how.
+    Args:
+        source: What the export was made from.
+        export: The verified folder.
+        names: Of the source's names those that the export spells otherwise, and how.
+        declared: Tensors of a head that the export declares new: other values under the source's names.
     """
     readers = Reader(source), Reader(export)
     common = {name: names.get(name, name) for name in source.tensors}
-    common = {name: other for name, other in common.items() if other in export.tensors}
+    common = {
+        name: other for name, other in common.items() if other in export.tensors and other not in declared
+    }
     different, cast, total = [], [], 0
     whole_cast = (
         len({info.dtype for info in export.tensors.values() if DTYPES[info.dtype].is_floating_point}) == 1

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 
 from biject.identify import architecture_of, identify
 from biject.pretrained import same_tensors
+from biject.verify.record import declared_new
 from biject.verify.subject import Subject
+from biject.weights.plan import Plan
 
 # Keys of config.json that an export may change, and only with the change that needs it.
 HEAD_KEYS = frozenset({"architectures", "id2label", "label2id", "num_labels", "problem_type", "legacy"})
@@ -27,10 +29,18 @@ class Expected:
 
 
 def same_head(subject: Subject) -> bool:
-    """Whether source and export name the same class; a source that names none is taken to be the same."""
+    """Whether source and export have the same class and head, and the export declares no parameter new.
+
+    A source that names no class has the head that its tensors show.
+    """
     if subject.source is None:
         return True
-    return architecture_of(subject.source.config) in (None, subject.architecture)
+    named = architecture_of(subject.source.config)
+    if new_names(subject):
+        return False
+    if named is not None:
+        return named == subject.architecture
+    return subject.architecture is None or subject.source_head == subject.head
 
 
 def names_no_class(subject: Subject) -> bool:
@@ -38,22 +48,44 @@ def names_no_class(subject: Subject) -> bool:
     return subject.source is not None and architecture_of(subject.source.config) is None
 
 
+def new_names(subject: Subject) -> frozenset[str]:
+    """The tensors of a head that the export declares new: of what it declares, what its head may make new.
+
+    What its source declares as well was new before: a copy of it is compared as any tensor is.
+    """
+    if subject.source is None:
+        return frozenset()
+    declared = declared_new(subject.export) - declared_new(subject.source)
+    return declared & frozenset(_new_plan_names(subject)) if declared else frozenset()
+
+
 def expected_names(subject: Subject) -> Expected:
     """All of the source's tensors; after a change of head, those that the new head uses, and its own."""
     assert subject.source is not None
     if same_head(subject):
         return Expected(kept=frozenset(subject.source.tensors), new=frozenset())
-    plan = identify(
-        subject.source.config,
-        subject.source.tensors,
-        same=same_tensors(subject.source),
-        head=subject.head,
-        new_head={},
-        where=str(subject.source.folder),
-    ).plan
+    plan = _changed_plan(subject)
     kept = {plan.written(disk) for binding in plan.bindings for disk in binding.disk}
     return Expected(
         kept=frozenset(kept),
         new=frozenset(disk for binding in plan.initialized for disk in binding.disk),
         names=plan.respelt,
     )
+
+
+def _new_plan_names(subject: Subject) -> set[str]:
+    return {disk for binding in _changed_plan(subject).initialized for disk in binding.disk}
+
+
+def _changed_plan(subject: Subject) -> Plan:
+    """The source's tensors read with the export's head, made new."""
+    source = subject.source
+    assert source is not None
+    return identify(
+        source.config,
+        source.tensors,
+        same=same_tensors(source),
+        head=subject.head,
+        new_head={},
+        where=str(source.folder),
+    ).plan

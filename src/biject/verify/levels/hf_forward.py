@@ -3,34 +3,62 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from biject.verify.compare import first_difference, pairs_by_name, with_place
+from biject.verify.levels.changes import same_head
 from biject.verify.outputs import compare_outputs, run, without_random
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
 
+Outputs = Mapping[str, tuple[Tensor, ...]]
+
 
 def hf_forward(subject: Subject) -> list[Check]:
     """Max abs diff = 0 in every output and every hidden layer, or the first layer that differs."""
-    known = subject.family.head_of(subject.named_class) is not None
-    class_name = subject.named_class if known else subject.hf_class
-    origin, copy = subject.their_source(class_name=class_name), subject.theirs(class_name=class_name)
-    before, after = origin.model, copy.model
-    missing = (*origin.missing, *copy.missing)
+    before, after, missing = _models(subject) if same_head(subject) else _bases(subject)
     checks = []
     for case in subject.cases:
         inputs = inputs_for(after, case)
-        found = compare_outputs(
-            without_random(run(after, inputs, output_hidden_states=True), missing),
-            without_random(run(before, inputs_for(before, case), output_hidden_states=True), missing),
-            case=case.name,
-        )
+        outputs = [
+            without_random(run(model, inputs_for(model, case), output_hidden_states=True), missing)
+            for model in (after, before)
+        ]
+        if not same_head(subject):
+            outputs = _shared(*outputs)
+        found = compare_outputs(*outputs, case=case.name)
         checks += with_place(found, functools.partial(_where, after, before, inputs))
     subject.release_source()
     return checks
+
+
+def _models(subject: Subject) -> tuple[nn.Module, nn.Module, Sequence[str]]:
+    """Source and export with their class, and the names that HF initialised at random."""
+    known = subject.family.head_of(subject.named_class) is not None
+    class_name = subject.named_class if known else subject.hf_class
+    origin, copy = subject.their_source(class_name=class_name), subject.theirs(class_name=class_name)
+    return origin.model, copy.model, (*origin.missing, *copy.missing)
+
+
+def _bases(subject: Subject) -> tuple[nn.Module, nn.Module, Sequence[str]]:
+    """After a change of head, the base models of both: each folder loaded with the class of its own head.
+
+    With the other's class, HF would make parts of it up, or all of it where that class has another prefix.
+    """
+    origin = subject.their_source(class_name=subject.source_class)
+    copy = subject.theirs(class_name=subject.hf_class)
+    missing = [name for name in (*origin.missing, *copy.missing) if ".pooler." in f".{name}"]
+    before, after = (cast("Any", loaded.model).base_model for loaded in (origin, copy))
+    return before, after, missing
+
+
+def _shared(after: Outputs, before: Outputs) -> list[Outputs]:
+    """The outputs of two base models; a pooler's only where both have one."""
+    alone = {"pooler_output"} - (after.keys() & before.keys())
+    return [{name: value for name, value in side.items() if name not in alone} for side in (after, before)]
 
 
 def _where(after: nn.Module, before: nn.Module, inputs: Mapping[str, Tensor]) -> str:

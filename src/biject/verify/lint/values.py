@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 
@@ -12,6 +11,7 @@ from torch import Tensor
 from biject.families._family import Init
 from biject.save import RECORD
 from biject.verify.lint.facts import Facts, error, warning
+from biject.verify.record import declared_new
 from biject.verify.report import Finding
 
 HUGE = 1e4  # a trained encoder's largest weights are below 100; float16 ends at 65504
@@ -88,7 +88,7 @@ def untrained(facts: Facts) -> list[Finding]:
         return _is_fresh(leaves, memory, identity.family.init(identity.values, memory))
 
     fresh = {memory: disk for memory, disk in modules.items() if is_fresh(memory, disk)}
-    recorded = _recorded(facts)
+    recorded = declared_new(facts.source)
     pooler = {m: d for m, d in fresh.items() if m == "head.pooler" and identity.head == "base"}
     head = {m: d for m, d in fresh.items() if m.startswith("head.") and m not in pooler}
     body = {m: d for m, d in fresh.items() if m not in head and m not in pooler}
@@ -143,17 +143,6 @@ def _modules(facts: Facts) -> dict[str, dict[str, str]]:
 
 def _names(modules: Mapping[str, Mapping[str, str]]) -> list[str]:
     return [name for leaves in modules.values() for name in leaves.values()]
-
-
-def _recorded(facts: Facts) -> frozenset[str]:
-    """Tensors that the folder itself records as new."""
-    if RECORD not in facts.source.assets:
-        return frozenset()
-    try:
-        value = json.loads((facts.source.folder / RECORD).read_text(encoding="utf-8"))
-        return frozenset(str(name) for name in value["new_parameters"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return frozenset()
 
 
 def _is_fresh(leaves: Mapping[str, Tensor], memory: str, init: Init) -> bool:
