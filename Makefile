@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export OMP_WAIT_POLICY ?= passive
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-.PHONY: setup demo test test-slow test-wheel fuzz check format bench matrix api help-texts clean
+.PHONY: setup demo test test-slow test-wheel fuzz check format bench matrix attacks api help-texts clean
 
 setup: $(STAMP)
 
@@ -60,6 +60,10 @@ bench: setup
 # Rewrites the table in README.md from what `biject verify-matrix` finds now.
 matrix: setup
 	$(BIN)/python scripts/write_matrix.py
+
+# Runs every attack and writes how many were tried and right into docs/verify.md.
+attacks: setup
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/count_attacks.py
 
 # Rewrites docs/api.md from the docstrings of what `import biject` offers.
 api: setup

@@ -15,6 +15,13 @@ FILLERS = ("the", "quick", "fox", "model", "is", "a", "one", "bytes", "people", 
 TAGS = ("O", "B-LOC", "I-LOC")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What a test attacks goes into its report: `make attacks` counts by it."""
+    for item in items:
+        for marker in item.iter_markers("attack"):
+            item.user_properties.append(("attack", marker.args[0]))
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What the probe measures is kept in the session's folder, never in the user's."""

@@ -48,6 +48,7 @@ class AutoModel(_Auto):
         id2label: Mapping[int, str] | None = None,
         label2id: Mapping[str, int] | None = None,
         legacy: bool | None = None,
+        family: str | None = None,
     ) -> PretrainedModel:
         """Load `path` with this class's head, in eval mode.
 
@@ -66,6 +67,7 @@ class AutoModel(_Auto):
             id2label: the same with names.
             label2id: the same the other way round; beside `id2label` it has to agree.
             legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
+            family: the `model_type` of a folder whose config.json names none; what is saved names it.
 
         Raises:
             CheckpointError, ConfigError, WeightsError: what is wrong, where, and what to do.
@@ -82,6 +84,7 @@ class AutoModel(_Auto):
             new_head=new_head,
             labels=_labels(num_labels, id2label, label2id),
             legacy=legacy,
+            family=family,
         )
 
 

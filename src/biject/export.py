@@ -31,6 +31,7 @@ def export_checkpoint(
     new_head: Sequence[str] | None = None,
     force: bool = False,
     without: Sequence[str] = (),
+    family: str | None = None,
 ) -> Saved:
     """Load a checkpoint and write it as a Hugging Face folder.
 
@@ -45,6 +46,7 @@ def export_checkpoint(
         new_head: labels of a head that the file lacks, or just `keep` for the config's own.
         force: replace `out` if it exists.
         without: files of the folder that are no part of the model, such as a trainer's state.
+        family: the `model_type` of a folder whose config.json names none; the export names it.
 
     Raises:
         BijectError: the arguments do not fit together, the checkpoint cannot be used, or the folder cannot be
@@ -64,7 +66,7 @@ def export_checkpoint(
     from biject.save import save_model
 
     target = None if dtype == KEEP else getattr(torch, dtype)
-    model = load(name, head=head, revision=revision, token=token, new_head=requested)
+    model = load(name, head=head, revision=revision, token=token, new_head=requested, family=family)
     left = tuple(name for name in model.source.assets if name in without)
     saved = save_model(
         model, Path(out), dtype=target, max_shard_bytes=max_shard_bytes, force=force, without=left

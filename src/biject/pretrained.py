@@ -18,6 +18,7 @@ from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.sizes import parse_bytes
 from biject.checkpoint.source import Source, open_source
+from biject.checkpoint.strict_json import shown
 from biject.errors import ConfigError, WeightsError
 from biject.events import notice
 from biject.identify import Identity, NewHead, identify, with_labels
@@ -142,6 +143,7 @@ def load(
     new_head: NewHead | None = None,
     labels: int | Sequence[str] | None = None,
     legacy: bool | None = None,
+    family: str | None = None,
 ) -> PretrainedModel:
     """Load a checkpoint from a folder or the Hub, in eval mode.
 
@@ -160,6 +162,7 @@ def load(
         labels: classes of the head, their number or their names: the file's own head where it has as many
             (then called by these names), else a new one, as with `new_head`.
         legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
+        family: the `model_type` of a folder whose config.json names none; what is saved names it.
 
     Raises:
         CheckpointError, ConfigError, WeightsError: what is wrong, where, and what to do.
@@ -170,7 +173,8 @@ def load(
         raise ConfigError(f"numerics: expected 'exact' or 'fast', found {numerics!r}.")
     source = open_source(resolve_folder(path, revision=revision, token=token))
     reader = Reader(source)
-    identity = _identified(source, reader, head=head, legacy=legacy, new_head=new_head, labels=labels)
+    config = _with_family(source, family)
+    identity = _identified(source, config, reader, head=head, legacy=legacy, new_head=new_head, labels=labels)
     identity.family.config.warn_unknown(source.config)
     _report_passthrough(identity)
     model = PretrainedModel(identity, source, _file_dtype(identity, source))
@@ -179,8 +183,22 @@ def load(
     return model.eval()
 
 
+def _with_family(source: Source, family: str | None) -> Mapping[str, Any]:
+    """config.json with the family that the caller names, where it names none."""
+    own = source.config.get("model_type")
+    if family is None or own == family:
+        return source.config
+    if own is not None:
+        raise ConfigError(
+            f"{source.folder / 'config.json'}: `model_type` is {shown(own)}, but family={family!r} was "
+            "given, which is for folders without one. Leave it out, or correct the file."
+        )
+    return {**source.config, "model_type": family}
+
+
 def _identified(
     source: Source,
+    config: Mapping[str, Any],
     reader: Reader,
     *,
     head: str,
@@ -190,9 +208,9 @@ def _identified(
 ) -> Identity:
     """What the folder is with the requested head, which may be new."""
 
-    def found(new: NewHead | None, config: Mapping[str, Any]) -> Identity:
+    def found(new: NewHead | None, read: Mapping[str, Any]) -> Identity:
         return identify(
-            config,
+            read,
             source.tensors,
             same=_same_in(reader),
             head=head,
@@ -203,17 +221,17 @@ def _identified(
         )
 
     if labels is None:
-        return found(new_head, source.config)
+        return found(new_head, config)
     if new_head is not None:
         raise ConfigError("Give `new_head` or the head's labels (`num_labels`, `id2label`), not both.")
     names = [f"LABEL_{index}" for index in range(labels)] if isinstance(labels, int) else list(labels)
     try:
-        own = found(None, source.config)
+        own = found(None, config)
     except WeightsError:
-        return found({"labels": names}, source.config)
+        return found({"labels": names}, config)
     if own.head != own.file_head or own.config.head.num_labels != len(names):
-        return found({"labels": names}, source.config)
-    return own if isinstance(labels, int) else found(None, with_labels(source.config, names))
+        return found({"labels": names}, config)
+    return own if isinstance(labels, int) else found(None, with_labels(config, names))
 
 
 def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.device) -> None:

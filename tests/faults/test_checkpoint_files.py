@@ -27,6 +27,8 @@ from biject.checkpoint.source import open_source
 from biject.checkpoint.writer import write_folder
 from biject.errors import BijectWarning, CheckpointError
 
+pytestmark = pytest.mark.attack("checkpoints of a run, damaged")
+
 TENSORS = {"a": torch.arange(40.0), "b": torch.ones(3, 4, dtype=torch.bfloat16)}
 
 

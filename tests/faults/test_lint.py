@@ -27,6 +27,8 @@ from biject.verify.lint.values import looks_normal
 from biject.verify.reference import AUTO_CLASSES, make_reference, reference_config
 from faults.plant import Tensors, edit_config, edit_tensors
 
+pytestmark = pytest.mark.attack("folders that do not load elsewhere (linter)")
+
 REAL = Path(__file__).resolve().parents[2] / ".cache" / "real"
 LABELS = {"id2label": {0: "no", 1: "yes", 2: "maybe"}, "label2id": {"no": 0, "yes": 1, "maybe": 2}}
 CELLS = [(name, head) for name in families() for head in HEADS if head in families()[name].heads]

@@ -21,6 +21,8 @@ from biject.verify.faults.outcome import DoesNotApply
 from biject.verify.reference import make_reference
 from biject.verify.subject import Subject
 
+pytestmark = pytest.mark.attack("exports with a planted fault")
+
 LABELS = {"id2label": {0: "no", 1: "yes", 2: "maybe"}, "label2id": {"no": 0, "yes": 1, "maybe": 2}}
 ALL_CELLS = [(name, head) for name in families() for head in families()[name].heads if head != "rtd"]
 # By default each family with one head, every head with some family; `make test-slow` runs them all.

@@ -10,6 +10,8 @@ import pytest
 from biject.cli.main import main
 from biject.verify.reference import make_reference
 
+pytestmark = pytest.mark.attack("training data and recipes that are wrong")
+
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:

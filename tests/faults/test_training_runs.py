@@ -22,6 +22,8 @@ from biject.errors import CheckpointError
 from biject.runs.folder import RunFolder
 from biject.verify.reference import make_reference
 
+pytestmark = pytest.mark.attack("runs that are killed or meet a full disk")
+
 Write = Callable[..., Path]
 STEPS, EVERY = 60, 7
 RECIPE = f"""

@@ -13,6 +13,8 @@ from biject.verify.reference import make_reference
 from biject.verify.report import Report
 from faults.plant import Tensors, edit_config, edit_tensors, flip_bit, swap
 
+pytestmark = pytest.mark.attack("exports with a planted fault")
+
 LAYER = "bert.encoder.layer.1.attention.self"
 
 

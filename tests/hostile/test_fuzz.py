@@ -9,6 +9,8 @@ import pytest
 from . import mutate
 from .fuzz import KINDS, run
 
+pytestmark = pytest.mark.attack("bytes turned at random")
+
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slice(kind: str) -> None:

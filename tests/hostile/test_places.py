@@ -17,6 +17,8 @@ from biject.cli.main import main
 from . import cases_files
 from .folders import good
 
+pytestmark = pytest.mark.attack("unreadable folders, full disks")
+
 NOBODY = 65534
 
 

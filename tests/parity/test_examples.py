@@ -48,3 +48,43 @@ def test_own_module() -> None:
     errors = [float(error) for error in re.findall(r"errors (\d\.\d+)", run(EXAMPLES / "own_module.py"))]
     assert len(errors) == 8
     assert errors[-1] < 0.5 * errors[0]
+
+
+def ran(name: str, *arguments: object) -> str:
+    """What an example says of the small masked-LM checkpoint; its loss went down."""
+    said = run(EXAMPLES / f"{name}.py", real_folder("bert-tiny-mlm"), *arguments)
+    losses = re.search(r"loss (\d+\.\d+) -> (\d+\.\d+)", said)
+    assert losses is None or float(losses[2]) < 0.7 * float(losses[1])
+    return said
+
+
+def test_examples_are_short() -> None:
+    if not EXAMPLES.is_dir():
+        pytest.skip("an installed package has no examples")
+    for path in EXAMPLES.glob("*.py"):
+        limit = 90 if path.name == "ten_sentences.py" else 40
+        assert len(path.read_text().splitlines()) <= limit, path.name
+
+
+def test_own_loss() -> None:
+    assert "by the smallest loss" in ran("own_loss")
+
+
+def test_own_metric() -> None:
+    assert "by the largest recall_of_sad" in ran("own_metric")
+
+
+def test_question_answering(tmp_path: Path) -> None:
+    said = ran("question_answering", tmp_path / "out")
+    assert said.splitlines()[-3:] == [
+        "Who built the bridge? Ada Moss",
+        "When was the bridge built? 1894",
+        "What is crossed? Lune",
+    ]
+
+
+def test_regression(tmp_path: Path) -> None:
+    said = ran("regression", tmp_path / "out")
+    stars = [float(found) for found in re.findall(r"': (\d\.\d)", said)]
+    assert stars == sorted(stars)
+    assert len(stars) == 5

@@ -21,6 +21,7 @@ def export(
     max_shard_size: Annotated[str | None, Parameter(metavar="SIZE")] = None,
     revision: Annotated[str | None, Parameter(metavar="NAME")] = None,
     new_head: Names = None,
+    family: Annotated[str | None, Parameter(metavar="NAME")] = None,
     force: Switch = False,
     json: Json = False,
 ) -> int:
@@ -38,6 +39,7 @@ def export(
         max_shard_size: Cut the weights into files of at most this size, e.g. 5GB; else the file's own cuts.
         revision: Branch, tag or commit of the repository.
         new_head: Labels of a head that the checkpoint lacks, or `keep` for the config's; it starts random.
+        family: The `model_type` of a folder whose config.json names none.
         force: Replace the folder if it exists.
     """
     labels = names(new_head, flag="--new-head")
@@ -64,6 +66,7 @@ def export(
         new_head=labels,
         force=force,
         without=without,
+        family=family,
     )
     if json:
         print_json(result.to_json())

@@ -64,6 +64,11 @@ def family(model_type: object) -> Family:
     if isinstance(model_type, str) and model_type in families():
         return families()[model_type]
     listed = ", ".join(families())
+    if model_type is None:
+        raise ConfigError(
+            "config.json: `model_type` is missing. Name it there, or load with family=…, or `biject export "
+            f"--family …`, which writes it; Biject knows {listed}."
+        )
     raise ConfigError(f"config.json: `model_type` is {shown(model_type)}; Biject knows {listed}.")
 
 

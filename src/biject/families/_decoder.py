@@ -160,7 +160,8 @@ def window_layers(v: Values) -> tuple[int | None, ...]:
     types = v["layer_types"]
     if types is None:
         return tuple(window if i >= v["max_window_layers"] else None for i in range(count))
-    listed = isinstance(types, list | tuple) and set(types) <= {"full_attention", "sliding_attention"}
+    kinds = ("full_attention", "sliding_attention")
+    listed = isinstance(types, list | tuple) and all(each in kinds for each in types)
     if not listed or len(types) != count or (window is None and "sliding_attention" in types):
         raise ConfigError(
             f"config.json: `layer_types` should name full_attention or sliding_attention for each of {count} "

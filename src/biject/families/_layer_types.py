@@ -38,7 +38,11 @@ def layer_types(v: Values) -> list[str]:
     count, listed, every = v["num_hidden_layers"], v["layer_types"], v["global_attn_every_n_layers"]
     if listed is None:
         return ["sliding_attention" if i % every else "full_attention" for i in range(count)]
-    if not isinstance(listed, list | tuple) or len(listed) != count or not set(listed) <= set(BASES):
+    if (
+        not isinstance(listed, list | tuple)
+        or len(listed) != count
+        or any(each not in (*BASES,) for each in listed)
+    ):
         raise ConfigError(
             f"config.json: `layer_types` should name {' or '.join(BASES)} for each of {count} layers."
         )
@@ -49,12 +53,12 @@ def rope_by_type(v: Values, kind: str, *, head_dim: int) -> RopeConfig:
     """Rotary positions of one kind of attention; `rope_scaling` is for both."""
     nested = v["rope_parameters"] or {}
     given = (nested.get(kind) if isinstance(nested, dict) else nested) or {"rope_type": "default"}
-    if not isinstance(given, dict):
+    scaling = v["rope_scaling"] or {}
+    if not isinstance(given, dict) or not isinstance(scaling, dict):
         raise ConfigError(
-            "config.json: `rope_parameters` should be an object by kind of attention: "
-            + ", ".join(BASES)
-            + "."
+            f"config.json: `rope_parameters` should be an object by kind of attention ({', '.join(BASES)}), "
+            "and `rope_scaling` one for all."
         )
-    flat = {"rope_theta": v[BASES[kind]], **given, **(v["rope_scaling"] or {})}
+    flat = {"rope_theta": v[BASES[kind]], **given, **scaling}
     values = {**v, "rope_parameters": flat, "rope_scaling": None, "rope_theta": flat["rope_theta"]}
     return rope(values, head_dim=head_dim)

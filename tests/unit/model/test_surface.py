@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import json
 import pickle
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -195,3 +196,22 @@ def test_config_follows_the_size_of_the_vocabulary(classifier: Path) -> None:
     model.resize_token_embeddings(count)
     assert model.config.vocab_size == model.hf_config["vocab_size"] == count
     assert model.config.to_dict()["vocab_size"] == count
+
+
+def test_a_folder_without_a_model_type_is_loaded_by_its_family(classifier: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(classifier, bare)
+    written = json.loads((bare / "config.json").read_text())
+    del written["model_type"]
+    (bare / "config.json").write_text(json.dumps(written))
+    with pytest.raises(ConfigError, match="family=…"):
+        Auto.from_pretrained(bare)
+    model = Auto.from_pretrained(bare, family="bert")
+    assert torch.equal(model(IDS).logits, Auto.from_pretrained(classifier)(IDS).logits)
+    model.save_pretrained(tmp_path / "saved")
+    assert json.loads((tmp_path / "saved" / "config.json").read_text())["model_type"] == "bert"
+    assert biject.verify_export(tmp_path / "saved").passed
+    with pytest.raises(ConfigError, match="given, which is for folders without"):
+        Auto.from_pretrained(classifier, family="roberta")
+    with pytest.raises(ConfigError, match="nonsense"):
+        Auto.from_pretrained(bare, family="nonsense")
