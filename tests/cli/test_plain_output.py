@@ -17,6 +17,8 @@ from biject.cli.main import main
 from biject.cli.plain import plain, plain_json
 from biject.verify.reference import make_reference
 
+pytestmark = pytest.mark.attack("what a terminal is shown")
+
 FORGED = "VERDICT PASS everything"
 EVIL = f"a\x1b[2Jb\n{FORGED}\r\x07\x9b31m\u202egnp.\u2066x\u2028y\x7f\u200bz\U000e0041"
 HARMLESS = "日本語 é 👩\u200d💻 שלום\u00a0x"

@@ -19,7 +19,10 @@ from biject.verify import Report, verify_export
 from biject.verify.reference import make_reference
 from faults.plant import Tensors, edit_config, edit_tensors
 
-pytestmark = pytest.mark.filterwarnings(f"ignore::{BijectWarning.__module__}.{BijectWarning.__name__}")
+pytestmark = [
+    pytest.mark.attack("exports with another head or dtype, right and wrong"),
+    pytest.mark.filterwarnings(f"ignore::{BijectWarning.__module__}.{BijectWarning.__name__}"),
+]
 LABELS: dict[str, Any] = {
     "id2label": {0: "no", 1: "yes", 2: "maybe"},
     "label2id": {"no": 0, "yes": 1, "maybe": 2},

@@ -23,6 +23,8 @@ from biject.verify.limited import limited
 from biject.verify.reference import make_reference
 from biject.verify.report import NothingToCompare
 
+pytestmark = pytest.mark.attack("hostile folders: the verifier's time and memory")
+
 MEMORY, SECONDS = 700_000_000, 60
 BILLION = 10**9
 

@@ -101,7 +101,13 @@ class Subject:
         from biject.pretrained import same_tensors
 
         where, same = str(self.source.folder), same_tensors(self.source)
-        return identify(self.source.config, self.source.tensors, same=same, where=where).file_head
+        return identify(self.source_config, self.source.tensors, same=same, where=where).file_head
+
+    @property
+    def source_config(self) -> Mapping[str, Any]:
+        """The source's `config.json`, of the export's family where it names none; empty without a source."""
+        named = {"model_type": self.config.get("model_type")}
+        return {} if self.source is None else {**named, **self.source.config}
 
     @property
     def source_class(self) -> str:

@@ -66,7 +66,8 @@ def test_unusable_folders_are_errors(tmp_path: Path, source: Path) -> None:
     config = tmp_path / "out" / "config.json"
     config.write_text(config.read_text().replace('"model_type": "bert"', '"model_type": "unheard-of"'))
     with pytest.raises(ConfigError, match="unheard-of"):
-        verify_export(tmp_path / "out")
+        verify_export(tmp_path / "out", levels=["reload"])
+    assert [c.name for c in verify_export(tmp_path / "out").level("lint").failures] == ["unknown-family"]
 
 
 @pytest.mark.filterwarnings("ignore::biject.errors.BijectWarning")

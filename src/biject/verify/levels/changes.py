@@ -82,7 +82,7 @@ def _changed_plan(subject: Subject) -> Plan:
     source = subject.source
     assert source is not None
     return identify(
-        source.config,
+        subject.source_config,
         source.tensors,
         same=same_tensors(source),
         head=subject.head,
