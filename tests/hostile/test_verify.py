@@ -101,10 +101,13 @@ def test_a_config_of_a_billion(name: str, what: str, good: Callable[[str], Path]
             main(["verify-export", folder, "--source", good_one]),
             main(["verify-export", good_one, "--source", folder]),
             main(["inspect", folder]),
+            main(["export", "--hub", folder, "--out", str(tmp_path / "out")]),
+            main(["predict", folder, "--text", "a few words"]),
         ]
 
     found = limited(codes, what="the verifier", seconds=SECONDS, memory=MEMORY)
     assert found[:3] == [1, 2, 2]
+    assert set(found[3:]) <= {0, 1, 2}
 
 
 def test_labels_without_end(good: Callable[[str], Path], tmp_path: Path) -> None:
@@ -213,3 +216,15 @@ def test_what_a_limited_call_gives() -> None:
         limited(lambda: refuse(ConfigError("config")), what="x")
     with pytest.raises(CheckpointError, match="KeyError"):
         limited(lambda: refuse(KeyError("k")), what="x")
+
+
+def test_without_the_claims_checked_it_would_not_end(
+    good: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(good("bert"), tmp_path / "bad")
+    change(tmp_path / "bad", "config.json", lambda value: value.update(num_hidden_layers=BILLION))
+    command = ["verify-export", str(tmp_path / "bad"), "--level", "reload"]
+    assert limited(lambda: main(command), what="it", seconds=5, memory=MEMORY) == 2
+    monkeypatch.setattr("biject.verify.export.check_claims", lambda source: None)
+    with pytest.raises(CheckpointError, match="it takes more"):
+        limited(lambda: main(command), what="it", seconds=5, memory=8 * MEMORY)
