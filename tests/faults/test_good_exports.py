@@ -52,7 +52,7 @@ def void(_: object) -> None:
 
 
 def targets(name: str) -> Iterator[tuple[str, list[str] | None]]:
-    """Heads and labels to ask for: the base, and all heads that take labels."""
+    """Heads and labels to ask for: the base, and every head new."""
     yield "base", None
     for head in families()[name].heads:
         if head in ("seqcls", "tokcls"):
@@ -60,6 +60,8 @@ def targets(name: str) -> Iterator[tuple[str, list[str] | None]]:
         elif head == "qa":
             yield head, ["keep"]
             yield head, ["start", "end"]
+        elif head != "base":
+            yield head, ["keep"]
 
 
 def failures(report: Report) -> list[str]:
