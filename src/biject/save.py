@@ -14,15 +14,13 @@ from typing import Any
 
 import torch
 
-from biject._version import __version__
 from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
 from biject.checkpoint.reader import Reader
+from biject.checkpoint.source import CONFIG
 from biject.checkpoint.writer import write_folder
 from biject.model import Model
 from biject.parameters import adapter_files, bound_parameters, full_tensor, on_first_rank
-
-RECORD = "biject.json"
-"""The file in which an export says what in it was made new."""
+from biject.record import RECORD, Record
 
 _CARD = "README.md"
 
@@ -100,10 +98,11 @@ def _write(
     kept, left_out = _assets(model, changed_weights)
     kept = [name for name in kept if name not in without]
     files.update({name: model.source.folder / name for name in kept})
-    if model.provenance.initialized:
-        files[RECORD] = _record(model)
     files.update(adapter_files(model, values))
     files.update(extra)
+    record = _record(model, tensors, config, files)
+    if record:
+        files[RECORD] = record.on(Record.read(model.source.folder)).to_bytes()
     changes += [*config_changes, *left_out]
     if model.source.format == "bin":
         changes.append(f"weights: {', '.join(model.source.weight_files)} written as safetensors")
@@ -256,12 +255,37 @@ def _dump_like(config: Mapping[str, Any], original: bytes) -> bytes:
     return (dumped + ("\n" if text.endswith("\n") else "")).encode("utf-8")
 
 
-def _record(model: Model) -> bytes:
-    names = [name for binding in model.provenance.plan.initialized for name in binding.disk]
-    record = {
-        "biject_version": __version__,
-        "head": model.head_name,
-        "new_parameters": names,
-        "meaning": "These parameters were not in the source checkpoint; they started from random values.",
-    }
-    return (json.dumps(record, indent=2) + "\n").encode("utf-8")
+def _record(
+    model: Model, tensors: Mapping[str, torch.Tensor], config: bytes, files: Mapping[str, bytes | Path]
+) -> Record:
+    """Every difference from the source that the written folder has."""
+    source, plan = model.source, model.provenance.plan
+    written = {plan.written(name): info for name, info in source.tensors.items()}
+    both = {name: tensor for name, tensor in tensors.items() if name in written}
+    floating = {name: tensor.dtype for name, tensor in both.items() if tensor.is_floating_point()}
+    changed = {dtype for name, dtype in floating.items() if CODES[dtype] != written[name].dtype}
+    target = next(iter(changed)) if len(changed) == 1 else None
+    new = json.loads(config)
+    keys = [
+        key for key in {**source.config, **new} if source.config.get(key, _ABSENT) != new.get(key, _ABSENT)
+    ]
+    gone = [name for name in (*source.assets, *source.other_weights) if name not in files]
+    changes = {name: "left out" for name in gone if name != RECORD}
+    for name, content in files.items():
+        known = (source.folder / name).is_file()
+        if isinstance(content, bytes) and name not in (CONFIG, RECORD):
+            if not known:
+                changes[name] = "added"
+            elif content != (source.folder / name).read_bytes():
+                changes[name] = "changed"
+    new_parameters = tuple(name for binding in plan.initialized for name in binding.disk)
+    return Record(
+        head="" if model.provenance.keeps_head and not new_parameters else model.head_name,
+        new_parameters=new_parameters,
+        left_out=tuple(name for name in written if name not in tensors),
+        resized=tuple(name for name, tensor in both.items() if tuple(tensor.shape) != written[name].shape),
+        cast="" if target is None else str(target).removeprefix("torch."),
+        not_cast=tuple(name for name, dtype in floating.items() if target is not None and dtype != target),
+        config={key: new.get(key) for key in keys},
+        files=changes,
+    )

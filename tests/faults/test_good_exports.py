@@ -14,7 +14,7 @@ import torch
 from biject.errors import BijectWarning
 from biject.export import export_checkpoint
 from biject.families import families
-from biject.save import RECORD
+from biject.record import RECORD
 from biject.verify import Report, verify_export
 from biject.verify.reference import make_reference
 from faults.plant import Tensors, edit_config, edit_tensors

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -132,7 +133,7 @@ WAYS: list[Callable[[Path, Path], None]] = [
 ]
 COMMANDS = (
     ("verify-export", "{folder}"),
-    ("verify-export", "{folder}", "--source", "{folder}"),
+    ("verify-export", "{folder}", "--source", "{good}"),
     ("verify-export", "{folder}", "--prompt", "the fox"),
     ("inspect", "{folder}"),
     ("predict", "{folder}", "the fox"),
@@ -143,6 +144,7 @@ COMMANDS = (
 @pytest.mark.parametrize("way", WAYS, ids=lambda way: way.__name__)
 def test_no_code_runs(way: Callable[[Path, Path], None], tmp_path: Path) -> None:
     folder, canary = make_reference("bert", "seqcls", tmp_path / "folder"), tmp_path / "canary"
+    good = shutil.copytree(folder, tmp_path / "good")
     (folder / "own.py").write_text(CODE.format(canary=str(canary)))
     way(folder, canary)
     script = (
@@ -150,7 +152,7 @@ def test_no_code_runs(way: Callable[[Path, Path], None], tmp_path: Path) -> None
         "for command in json.loads(sys.argv[1]):\n    print('rc', main(command))\n"
     )
     filled = [
-        [part.format(folder=folder, out=tmp_path / f"out{number}") for part in command]
+        [part.format(folder=folder, good=good, out=tmp_path / f"out{number}") for part in command]
         for number, command in enumerate(COMMANDS)
     ]
     done = subprocess.run(

@@ -14,7 +14,8 @@ from biject.errors import ConfigError, WeightsError
 from biject.families import families
 from biject.model import Model
 from biject.pretrained import load
-from biject.save import RECORD, save_model
+from biject.record import RECORD
+from biject.save import save_model
 from biject.verify import verify_export
 from parity.harness import language_head
 

@@ -17,6 +17,7 @@ def verify_export(
     source: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
     prompt: Annotated[str | None, Parameter(metavar="TEXT")] = None,
     level: Names = None,
+    allow: Names = None,
     json: Json = False,
 ) -> int:
     """Prove that a folder is the model that it claims to be.
@@ -31,6 +32,7 @@ def verify_export(
         source: What it was made from; without it, levels that need a source are listed as not checked.
         prompt: A text to compare outputs on, besides the built-in inputs.
         level: Names, or `all`; if left out: names, bytes, reload, hf-forward, forward, gradients, tokenizer.
+        allow: Differences that pass though the export does not declare them: cast, config, files, text.
     """
     levels = names(level, flag="--level")
     from biject.checkpoint.hub import resolve_folder
@@ -38,5 +40,7 @@ def verify_export(
     from biject.verify import verify_export as verify
 
     source_folder = None if source is None else resolve_folder(source)
-    report = verify(folder, source=source_folder, prompt=prompt, levels=levels)
+    report = verify(
+        folder, source=source_folder, prompt=prompt, levels=levels, allow=names(allow, flag="--allow") or ()
+    )
     return print_report(report, json=json)

@@ -18,7 +18,7 @@ from biject.verify.lint import claims_finding, lint, lint_unreadable
 from biject.verify.machine import environment
 from biject.verify.report import Finding, LevelResult, Report, level_result
 from biject.verify.run import COMPARISONS, Level, run_level
-from biject.verify.subject import Subject
+from biject.verify.subject import ALLOWABLE, Subject
 
 LEVELS: Mapping[str, Level] = MappingProxyType({**COMPARISONS, "faults": faults})
 IN_MEMORY: Mapping[str, Level] = MappingProxyType({"trained": trained})
@@ -35,6 +35,7 @@ def verify_export(
     source: str | Path | None = None,
     prompt: str | None = None,
     levels: Sequence[str] | None = None,
+    allow: Sequence[str] = (),
 ) -> Report:
     """Prove that a folder is the model that it claims to be.
 
@@ -44,17 +45,27 @@ def verify_export(
         prompt: A text to compare outputs on, besides the built-in inputs.
         levels: Names out of `LEVELS`, or `all`; where left out, all but `steps` and `faults`, and `lint` only
             where there is no source (a faithful export has its source's flaws).
+        allow: Differences from the source to let pass though the export does not declare them: some of
+            `cast`, `config`, `files`, `text`.
 
     Raises:
-        InputError: No such level, or the prompt cannot be tokenized.
+        InputError: No such level or allowance, the source is the folder itself, or the prompt cannot be
+            tokenized.
         BijectError: A folder cannot be read at all, or is of a family that Biject does not know.
     """
     chosen = _chosen(levels, with_source=source is not None)
+    if not set(allow) <= set(ALLOWABLE):
+        raise InputError(f"allow {', '.join(allow)}: there are {', '.join(ALLOWABLE)}.")
     needs_hf = not NEED_NO_HF.issuperset(chosen) or prompt is not None
     with quiet() if needs_hf else nullcontext():  # raises, first of all, if transformers is not installed
         origin = None if source is None else resolve_folder(source)
+        if origin is not None and Path(folder).is_dir() and Path(folder).samefile(origin):
+            raise InputError(
+                f"--source is {folder} itself, and a folder always equals itself: give what it was made "
+                "from, or no source."
+            )
         try:
-            subject = Subject(Path(folder), source=origin, prompt=prompt)
+            subject = Subject(Path(folder), source=origin, prompt=prompt, allowed=allow)
         except CheckpointError:
             found = lint_unreadable(Path(folder)) if "lint" in chosen else []
             if not found:

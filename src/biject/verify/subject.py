@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +15,7 @@ from biject.checkpoint.source import Source, open_source
 from biject.errors import ConfigError
 from biject.families import Family, family
 from biject.identify import architecture_of, identify
+from biject.record import Record
 from biject.verify.hf import HFModel, load_hf
 from biject.verify.inputs import Case, limits, probe_cases
 from biject.verify.prompt import prompt_case
@@ -23,6 +24,15 @@ if TYPE_CHECKING:
     from biject.model import Model
 
 FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
+
+
+ALLOWABLE = {
+    "cast": "floating-point tensors of another dtype, with the source's values cast to it",
+    "config": "other values in config.json",
+    "files": "tokenizer, templates and other files added, changed or left out",
+    "text": "config.json with the same values, written otherwise",
+}
+"""Differences from a source that a user may allow though the export does not declare them."""
 
 
 class Subject:
@@ -34,6 +44,7 @@ class Subject:
         prompt: A text to compare outputs on, or None.
         max_length: Cap on the longest input, for time.
         trained: The model that the folder was exported from, still in memory, or None.
+        allowed: Differences from the source that the user allows undeclared: some of `ALLOWABLE`.
         loaded: HF's models by folder and class; subjects of the same folders may share them.
     """
 
@@ -45,13 +56,15 @@ class Subject:
         prompt: str | None = None,
         max_length: int = 512,
         trained: Model | None = None,
+        allowed: Collection[str] = (),
     ) -> None:
         self.export = open_source(folder)
         self.source = None if source is None else open_source(source)
         self.prompt = prompt
         self.max_length = max_length
         self.trained = trained
-        self.loaded: dict[tuple[Path, str], HFModel] = {}
+        self.allowed = frozenset(allowed)
+        self.loaded: dict[tuple[Path, str, torch.dtype], HFModel] = {}
 
     @property
     def folder(self) -> Path:
@@ -62,6 +75,11 @@ class Subject:
     def config(self) -> Mapping[str, Any]:
         """The export's `config.json`."""
         return self.export.config
+
+    @cached_property
+    def declared(self) -> Record:
+        """What the export declares to be different from its source."""
+        return Record.read(self.folder)
 
     @cached_property
     def family(self) -> Family:
@@ -131,20 +149,21 @@ class Subject:
         """The export as HF loads it."""
         return self._load(self.export, class_name or self.hf_class)
 
-    def their_source(self, *, class_name: str) -> HFModel:
-        """The source as HF loads it."""
+    def their_source(self, *, class_name: str, dtype: torch.dtype | None = None) -> HFModel:
+        """The source as HF loads it, in the export's dtype where none is given."""
         if self.source is None:
             raise ValueError("there is no source to load")
-        return self._load(self.source, class_name)
+        return self._load(self.source, class_name, dtype)
 
-    def _load(self, source: Source, class_name: str) -> HFModel:
-        key = (source.folder, class_name)
+    def _load(self, source: Source, class_name: str, dtype: torch.dtype | None = None) -> HFModel:
+        dtype = dtype or self.dtype
+        key = (source.folder, class_name, dtype)
         if key not in self.loaded:
             self.loaded[key] = load_hf(
                 source,
                 class_name=class_name,
                 attention=self.family.backend(source.config),
-                dtype=self.dtype,
+                dtype=dtype,
                 overrides=resolved_by_tensors(source),
             )
         return self.loaded[key]

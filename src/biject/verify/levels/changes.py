@@ -7,15 +7,9 @@ from dataclasses import dataclass, field
 
 from biject.identify import architecture_of, identify
 from biject.pretrained import same_tensors
-from biject.verify.record import declared_new
+from biject.record import Record
 from biject.verify.subject import Subject
 from biject.weights.plan import Plan
-
-# Keys of config.json that an export may change, and only with the change that needs it.
-HEAD_KEYS = frozenset({"architectures", "id2label", "label2id", "num_labels", "problem_type", "legacy"})
-DTYPE_KEYS = frozenset({"dtype", "torch_dtype"})
-# A card describes the weights that it came with.
-CARDS = frozenset({"README.md"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,11 +37,6 @@ def same_head(subject: Subject) -> bool:
     return subject.architecture is None or subject.source_head == subject.head
 
 
-def names_no_class(subject: Subject) -> bool:
-    """Whether the source's config names no class, so that the export had to choose one."""
-    return subject.source is not None and architecture_of(subject.source.config) is None
-
-
 def new_names(subject: Subject) -> frozenset[str]:
     """The tensors of a head that the export declares new: of what it declares, what its head may make new.
 
@@ -55,7 +44,8 @@ def new_names(subject: Subject) -> frozenset[str]:
     """
     if subject.source is None:
         return frozenset()
-    declared = declared_new(subject.export) - declared_new(subject.source)
+    before = Record.read(subject.source.folder).new_parameters
+    declared = frozenset(subject.declared.new_parameters) - frozenset(before)
     return declared & frozenset(_new_plan_names(subject)) if declared else frozenset()
 
 

@@ -6,13 +6,14 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from biject.verify.compare import first_difference, pairs_by_name, with_place
 from biject.verify.levels.changes import same_head
 from biject.verify.outputs import compare_outputs, run, without_random
 from biject.verify.report import Check
-from biject.verify.subject import Subject, inputs_for
+from biject.verify.subject import Subject, inputs_for, widest_dtype
 
 Outputs = Mapping[str, tuple[Tensor, ...]]
 
@@ -31,8 +32,41 @@ def hf_forward(subject: Subject) -> list[Check]:
             outputs = _shared(*outputs)
         found = compare_outputs(*outputs, case=case.name)
         checks += with_place(found, functools.partial(_where, after, before, inputs))
+    checks += _distance(subject)
     subject.release_source()
     return checks
+
+
+def _distance(subject: Subject) -> list[Check]:
+    """After a cast: how far the export's outputs are from those of the source in its own dtype."""
+    assert subject.source is not None
+    own = widest_dtype(subject.source)
+    if own == subject.dtype or not same_head(subject):
+        return []
+    class_name = subject.hf_class
+    before, after = subject.their_source(class_name=class_name, dtype=own), subject.theirs()
+    missing = (*before.missing, *after.missing)
+    far: dict[str, float] = {}
+    for case in subject.cases:
+        sides = [
+            without_random(run(each.model, inputs_for(each.model, case)), missing) for each in (before, after)
+        ]
+        for name in sides[0].keys() & sides[1].keys():
+            apart = [
+                float((a.double() - b.double()).abs().max())
+                for a, b in zip(*(side[name] for side in sides), strict=True)
+            ]
+            far[name] = max(far.get(name, 0.0), *apart)
+    listed = ", ".join(f"{name} {apart:.2g}" for name, apart in sorted(far.items()))
+    detail = (
+        f"above, the source cast to {_name(subject.dtype)} is compared with the export; from the source in "
+        f"{_name(own)} the export is apart by at most: {listed}"
+    )
+    return [Check(name="cast", passed=True, detail=detail)]
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
 
 
 def _models(subject: Subject) -> tuple[nn.Module, nn.Module, Sequence[str]]:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from biject.checkpoint.reader import Reader
-from biject.save import RECORD
+from biject.record import RECORD
 from biject.verify.levels.changes import new_names
 from biject.verify.levels.names import some
 from biject.verify.report import Check

@@ -9,9 +9,8 @@ import torch
 from torch import Tensor
 
 from biject.families._family import Init
-from biject.save import RECORD
+from biject.record import RECORD, Record
 from biject.verify.lint.facts import Facts, error, warning
-from biject.verify.record import declared_new
 from biject.verify.report import Finding
 
 HUGE = 1e4  # a trained encoder's largest weights are below 100; float16 ends at 65504
@@ -88,7 +87,7 @@ def untrained(facts: Facts) -> list[Finding]:
         return _is_fresh(leaves, memory, identity.family.init(identity.values, memory))
 
     fresh = {memory: disk for memory, disk in modules.items() if is_fresh(memory, disk)}
-    recorded = declared_new(facts.source)
+    recorded = frozenset(Record.read(facts.source.folder).new_parameters)
     pooler = {m: d for m, d in fresh.items() if m == "head.pooler" and identity.head == "base"}
     head = {m: d for m, d in fresh.items() if m.startswith("head.") and m not in pooler}
     body = {m: d for m, d in fresh.items() if m not in head and m not in pooler}
