@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from biject.checkpoint.source import open_source
 from biject.errors import ConfigError, InputError
 from biject.families import families, family
 from biject.pretrained import load
@@ -26,7 +27,9 @@ def hf(folder: Path) -> Any:
     """HF's model, and nothing that it missed or did not know."""
     config = json.loads((folder / "config.json").read_text())
     attention = family(config["model_type"]).attention
-    loaded = load_hf(folder, class_name=config["architectures"][0], attention=attention, dtype=torch.float32)
+    loaded = load_hf(
+        open_source(folder), class_name=config["architectures"][0], attention=attention, dtype=torch.float32
+    )
     assert (loaded.missing, loaded.unexpected, loaded.mismatched) == ((), (), ())
     return loaded.model
 

@@ -6,10 +6,11 @@ import contextlib
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biject.errors import MissingExtraError
+from biject.checkpoint.source import Source
+from biject.errors import ConfigError, MissingExtraError, shown
+from biject.verify.staged import staged
 
 if TYPE_CHECKING:
     import torch
@@ -55,33 +56,31 @@ class HFModel:
 
 
 def load_hf(
-    folder: Path,
+    source: Source,
     *,
     class_name: str,
     dtype: torch.dtype,
     attention: str,
     overrides: dict[str, Any] | None = None,
 ) -> HFModel:
-    """Load `folder` with the named HF class, local files only, in eval mode.
+    """Load a folder's config and weights with the named HF class, in eval mode.
+
+    Nothing else of the folder is within reach of transformers (`staged`), and none of its code is run.
 
     Args:
-        folder: A checkpoint folder.
+        source: A checkpoint folder.
         class_name: E.g. `BertForMaskedLM`; the config's `architectures` names it.
         dtype: Given to HF explicitly, so that its own `auto` rules stay out of the comparison.
         attention: The backend, pinned: the family's own, or `eager` where attention maps are needed.
         overrides: Config keys for HF's constructor, e.g. `legacy` as the file's tensors decided it.
 
     Raises:
-        ValueError: transformers has no such class.
+        ConfigError: It is no model class of transformers for this family.
     """
-    with quiet():
-        import transformers
-
-        cls = getattr(transformers, class_name, None)
-        if cls is None:
-            raise ValueError(f"transformers {transformers.__version__} has no class {class_name!r}")
-        model, info = cls.from_pretrained(
+    with quiet(), staged(source) as folder:
+        model, info = _model_class(class_name, source).from_pretrained(
             folder,
+            trust_remote_code=False,
             dtype=dtype,
             attn_implementation=attention,
             local_files_only=True,
@@ -99,6 +98,22 @@ def load_hf(
         mismatched=_names(info.get("mismatched_keys", ())),
         errors=_names(info.get("error_msgs", ())),
     )
+
+
+def _model_class(name: str, source: Source) -> Any:
+    """A class of the family's own module in transformers; `AutoModel…` and everything else is refused."""
+    import transformers
+
+    found = getattr(transformers, name, None)
+    config_class = getattr(found, "config_class", None)
+    own = isinstance(found, type) and issubclass(found, transformers.PreTrainedModel)
+    model_type = source.config.get("model_type")
+    if not own or (model_type is not None and getattr(config_class, "model_type", None) != model_type):
+        raise ConfigError(
+            f"{source.folder}: config.json names the class {shown(name)}, which is not loaded: it is no "
+            f"model class of transformers {transformers.__version__} for {shown(model_type)}."
+        )
+    return found
 
 
 @contextlib.contextmanager

@@ -32,9 +32,9 @@ def prompt_case(folder: Path, text: str, *, vocab_size: int) -> Case:
 
         def encode() -> dict[str, list[int]]:
             try:
-                encoded = AutoTokenizer.from_pretrained(folder, local_files_only=True)(
-                    text, truncation=True, return_attention_mask=True
-                )
+                encoded = AutoTokenizer.from_pretrained(
+                    folder, local_files_only=True, trust_remote_code=False
+                )(text, truncation=True, return_attention_mask=True)
             except Exception as error:  # transformers raises what its many tokenizers raise
                 raise InputError(
                     f"--prompt needs a tokenizer that transformers can read in {folder}: "

@@ -141,7 +141,7 @@ class Subject:
         key = (source.folder, class_name)
         if key not in self.loaded:
             self.loaded[key] = load_hf(
-                source.folder,
+                source,
                 class_name=class_name,
                 attention=self.family.backend(source.config),
                 dtype=self.dtype,

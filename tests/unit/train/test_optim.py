@@ -43,6 +43,7 @@ def test_schedules_are_those_of_transformers(schedule: str, warmup: float) -> No
 def test_no_decay_is_hf_trainers(model_type: str, tmp_path: Path) -> None:
     from transformers import Trainer as HFTrainer
 
+    from biject.checkpoint.source import open_source
     from biject.verify.compare import hf_parameter
     from biject.verify.hf import load_hf
     from biject.verify.reference import make_reference
@@ -52,7 +53,7 @@ def test_no_decay_is_hf_trainers(model_type: str, tmp_path: Path) -> None:
     ours = load(folder)
     family = ours.family
     theirs = load_hf(
-        folder,
+        open_source(folder),
         class_name=family.heads[head].hf_class,
         dtype=torch.float32,
         attention=family.backend(ours.hf_config),

@@ -10,6 +10,8 @@ from biject.verify.levels.names import some
 from biject.verify.report import Check
 from biject.verify.subject import Subject, resolved_by_tensors
 
+ADAPTER = "adapter_config.json"
+
 
 def reload(subject: Subject) -> list[Check]:
     """HF's missing, unexpected and mismatched sets: the source's own; without one (of this head), none."""
@@ -24,7 +26,7 @@ def reload(subject: Subject) -> list[Check]:
         ]
     else:
         checks += _alone(subject, loaded)
-    checks += _arguments(subject)
+    checks += [*_arguments(subject), *_by_itself(subject)]
     broken = [
         name for name, value in loaded.model.named_parameters() if not bool(torch.isfinite(value).all())
     ]
@@ -48,6 +50,17 @@ def _arguments(subject: Subject) -> list[Check]:
         f"{', '.join(needed)} has to be given to from_pretrained: the tensors need it, config.json disagrees"
     )
     return [Check(name="arguments", passed=True, detail=detail)]
+
+
+def _by_itself(subject: Subject) -> list[Check]:
+    """What transformers would load beside the model without a word, and nothing here compared."""
+    if ADAPTER not in subject.export.assets:
+        return []
+    detail = (
+        f"transformers loads the adapter that {ADAPTER} names by itself, so that the folder's outputs are "
+        "not those of its weights. Merge the adapter, or keep it in a folder of its own."
+    )
+    return [Check(name="adapter", passed=False, detail=detail)]
 
 
 def _equal(what: str, before: tuple[str, ...], after: tuple[str, ...]) -> Check:

@@ -97,7 +97,7 @@ def _pair(subject: Subject) -> tuple[Model, nn.Module, tuple[str, ...]]:
     dtype = subject.dtype if torch.finfo(subject.dtype).bits >= 32 else torch.float32
     resolved = resolved_by_tensors(subject.export)
     loaded = load_hf(
-        subject.folder,
+        subject.export,
         class_name=subject.hf_class,
         attention=subject.family.backend(subject.config),
         dtype=dtype,

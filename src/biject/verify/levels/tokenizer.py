@@ -53,7 +53,9 @@ def _compare(subject: Subject) -> list[Check]:
         from transformers import AutoTokenizer
 
         try:
-            theirs = AutoTokenizer.from_pretrained(subject.folder, local_files_only=True)
+            theirs = AutoTokenizer.from_pretrained(
+                subject.folder, local_files_only=True, trust_remote_code=False
+            )
         except Exception as error:  # transformers raises what its many tokenizers raise
             detail = f"transformers cannot read the tokenizer: {type(error).__name__}: {error}"
             return [Check(name="reload", passed=False, detail=detail)]
