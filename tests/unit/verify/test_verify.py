@@ -77,7 +77,7 @@ def test_unusable_folders_are_errors(tmp_path: Path, source: Path) -> None:
         ({"head": "base"}, "head changed, as listed: not in the export: cls.predictions.bias"),
         ({"head": "seqcls", "new_head": ["no", "yes", "so"]}, None),
         ({"head": "tokcls", "new_head": ["keep"]}, "only in the export: classifier.bias, classifier.weight"),
-        ({"dtype": "bfloat16"}, "cast, as listed"),
+        ({"dtype": "bfloat16"}, "cast as declared"),
         ({"max_shard_size": "30KB"}, "another layout: model.safetensors ->"),
     ],
     ids=str,
