@@ -53,6 +53,8 @@ class HFModel:
     unexpected: tuple[str, ...]
     mismatched: tuple[str, ...]
     errors: tuple[str, ...]
+    reordered: tuple[str, ...] = ()
+    """Parameters that a `.bin` stores transposed and that were laid out as safetensors stores them."""
 
 
 def load_hf(
@@ -62,6 +64,7 @@ def load_hf(
     dtype: torch.dtype,
     attention: str,
     overrides: dict[str, Any] | None = None,
+    as_stored: bool = False,
 ) -> HFModel:
     """Load a folder's config and weights with the named HF class, in eval mode.
 
@@ -73,6 +76,8 @@ def load_hf(
         dtype: Given to HF explicitly, so that its own `auto` rules stay out of the comparison.
         attention: The backend, pinned: the family's own, or `eager` where attention maps are needed.
         overrides: Config keys for HF's constructor, e.g. `legacy` as the file's tensors decided it.
+        as_stored: Keep the memory order in which a `.bin` holds matrices; some hold them transposed, and
+            HF's kernels then give other bits. Safetensors knows one order only.
 
     Raises:
         ConfigError: It is no model class of transformers for this family.
@@ -89,8 +94,10 @@ def load_hf(
             **(overrides or {}),
         )
     model.eval()
+    reordered = [] if as_stored else _lay_out(model)
     return HFModel(
         model=model,
+        reordered=tuple(reordered),
         class_name=class_name,
         attention=attention,
         missing=_names(info.get("missing_keys", ())),
@@ -98,6 +105,15 @@ def load_hf(
         mismatched=_names(info.get("mismatched_keys", ())),
         errors=_names(info.get("error_msgs", ())),
     )
+
+
+def _lay_out(model: nn.Module) -> list[str]:
+    """Have every parameter lie row by row; those that did not."""
+    found = [name for name, parameter in model.named_parameters() if not parameter.is_contiguous()]
+    for name in found:
+        parameter = model.get_parameter(name)
+        parameter.data = parameter.data.contiguous()
+    return found
 
 
 def _model_class(name: str, source: Source) -> Any:

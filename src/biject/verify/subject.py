@@ -155,6 +155,18 @@ class Subject:
             raise ValueError("there is no source to load")
         return self._load(self.source, class_name, dtype)
 
+    def their_source_as_stored(self, *, class_name: str) -> HFModel:
+        """The source as HF loads it, matrices in the memory order of a `.bin`; not kept."""
+        assert self.source is not None
+        return load_hf(
+            self.source,
+            class_name=class_name,
+            attention=self.family.backend(self.source.config),
+            dtype=self.dtype,
+            overrides=resolved_by_tensors(self.source),
+            as_stored=True,
+        )
+
     def _load(self, source: Source, class_name: str, dtype: torch.dtype | None = None) -> HFModel:
         dtype = dtype or self.dtype
         key = (source.folder, class_name, dtype)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from biject.verify.compare import first_difference, pairs_by_name, with_place
+from biject.verify.hf import HFModel
 from biject.verify.levels.changes import same_head
 from biject.verify.outputs import compare_outputs, run, without_random
 from biject.verify.report import Check
@@ -32,9 +33,25 @@ def hf_forward(subject: Subject) -> list[Check]:
             outputs = _shared(*outputs)
         found = compare_outputs(*outputs, case=case.name)
         checks += with_place(found, functools.partial(_where, after, before, inputs))
-    checks += _distance(subject)
+    checks += [*_order(subject), *_distance(subject)]
     subject.release_source()
     return checks
+
+
+def _order(subject: Subject) -> list[Check]:
+    """Of a source whose `.bin` holds matrices transposed: what that alone changes in HF's outputs."""
+    class_name = subject.named_class if same_head(subject) else subject.source_class
+    before = subject.their_source(class_name=class_name)
+    if not before.reordered:
+        return []
+    stored = subject.their_source_as_stored(class_name=class_name)
+    far = _apart(subject, stored, before)
+    detail = (
+        f"{len(before.reordered)} matrices of the source lie transposed in its .bin; compared in the order "
+        "in which safetensors stores them. That order alone changes HF's outputs by at most "
+        f"{max(far.values()):.2g}"
+    )
+    return [Check(name="memory order", passed=True, detail=detail)]
 
 
 def _distance(subject: Subject) -> list[Check]:
@@ -45,24 +62,26 @@ def _distance(subject: Subject) -> list[Check]:
         return []
     class_name = subject.hf_class
     before, after = subject.their_source(class_name=class_name, dtype=own), subject.theirs()
-    missing = (*before.missing, *after.missing)
-    far: dict[str, float] = {}
-    for case in subject.cases:
-        sides = [
-            without_random(run(each.model, inputs_for(each.model, case)), missing) for each in (before, after)
-        ]
-        for name in sides[0].keys() & sides[1].keys():
-            apart = [
-                float((a.double() - b.double()).abs().max())
-                for a, b in zip(*(side[name] for side in sides), strict=True)
-            ]
-            far[name] = max(far.get(name, 0.0), *apart)
+    far = _apart(subject, before, after)
     listed = ", ".join(f"{name} {apart:.2g}" for name, apart in sorted(far.items()))
     detail = (
         f"above, the source cast to {_name(subject.dtype)} is compared with the export; from the source in "
         f"{_name(own)} the export is apart by at most: {listed}"
     )
     return [Check(name="cast", passed=True, detail=detail)]
+
+
+def _apart(subject: Subject, one: HFModel, other: HFModel) -> dict[str, float]:
+    """The largest absolute difference of each output over all cases."""
+    missing = (*one.missing, *other.missing)
+    far: dict[str, float] = {}
+    for case in subject.cases:
+        sides = [without_random(run(m, inputs_for(m, case)), missing) for m in (one.model, other.model)]
+        for name in sides[0].keys() & sides[1].keys():
+            pairs = zip(*(side[name] for side in sides), strict=True)
+            apart = [float((a.double() - b.double()).abs().max()) for a, b in pairs]
+            far[name] = max(far.get(name, 0.0), *apart)
+    return far
 
 
 def _name(dtype: torch.dtype) -> str:
