@@ -54,6 +54,20 @@ REAL = {
         checked="pytorch_model.bin",
         sha256="8541f3f500dae71abe678d546bd035ca946e2d1c819f6b2cf41a97faedd7e6a2",
     ),
+    # No `model_type`, no class, and matrices that lie transposed in the pickle.
+    "rxnfp-pretrained": Real(
+        requirement="rxnfp==0.1.0",
+        folder="rxnfp/models/transformers/bert_pretrained",
+        checked="pytorch_model.bin",
+        sha256="50a6ed263d33ae759affa82c1e85554cc5ea9f56145f5c7fb39b6c25d4356437",
+    ),
+    # `num_labels` of 50 beside two names.
+    "rxnfp-classes": Real(
+        requirement="rxnfp==0.1.0",
+        folder="rxnfp/models/transformers/bert_ft_10k_25s",
+        checked="pytorch_model.bin",
+        sha256="f9bcac41c7c09eb0ca2c0b355494fe92ca03aa5085e0f2b7a44f716212e61c71",
+    ),
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.tensor_info import TensorInfo
+from biject.config.common import stale_labels
 from biject.errors import BijectError
 from biject.families import Family, family
 from biject.identify import Identity, architecture_of, identify
@@ -103,6 +104,7 @@ def inspect_folder(path: str | Path) -> Inspection:
         known = family(config.get("model_type"))
         identity = identify_source(source)
         head, plan = identity.head, identity.plan
+        problems += _size_problems(source, identity)
     except BijectError as error:
         problems.append(str(error))
     infos = source.tensors.values()
@@ -147,6 +149,25 @@ def identify_source(source: Source) -> Identity:
         num_elements=sum(info.numel for info in source.tensors.values()),
         where=str(source.folder),
     )
+
+
+def _size_problems(source: Source, found: Identity) -> list[str]:
+    """Tables and outputs that have not the sizes that the config says; loading checks every tensor."""
+    config = found.config
+    expected = {
+        "embed.tokens.weight": (config.vocab_size, config.embedding.size),
+        "head.out.weight": (config.head.num_labels, config.hidden_size),
+        "head.out.bias": (config.head.num_labels,),
+        "head.decoder.bias": (config.vocab_size,),
+    }
+    problems = []
+    for binding in found.plan.bindings:
+        needed, info = expected.get(binding.memory), source.tensors[binding.disk[0]]
+        if needed is not None and tuple(info.shape) != needed:
+            problems.append(
+                f"`{binding.disk[0]}` should be {needed} by config.json, found {tuple(info.shape)}"
+            )
+    return problems
 
 
 def _same(source: Source, one: str, other: str) -> bool:
@@ -204,7 +225,9 @@ def _tokenizer_oddities(source: Source) -> list[str]:
 
 def _family_oddities(known: Family | None, config: Mapping[str, Any]) -> list[str]:
     unknown = known.config.unknown(config) if known else ()
-    return [f"config keys that Biject does not know and keeps: {_some(unknown)}"] if unknown else []
+    stale = stale_labels(config) if known else None
+    found = [stale] if stale else []
+    return found + ([f"config keys that Biject does not know and keeps: {_some(unknown)}"] if unknown else [])
 
 
 def _plan_oddities(plan: Plan | None, head: str | None) -> list[str]:

@@ -19,6 +19,7 @@ from biject.checkpoint.reader import Reader
 from biject.checkpoint.sizes import parse_bytes
 from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.strict_json import shown
+from biject.config.common import stale_labels
 from biject.errors import ConfigError, WeightsError
 from biject.events import notice
 from biject.identify import Identity, NewHead, identify, with_labels
@@ -177,6 +178,9 @@ def load(
     identity = _identified(source, config, reader, head=head, legacy=legacy, new_head=new_head, labels=labels)
     identity.family.config.warn_unknown(source.config)
     _report_passthrough(identity)
+    stale = stale_labels(identity.hf_config)
+    if stale and identity.head in ("seqcls", "tokcls"):
+        notice("stale-labels", stale + ".")
     model = PretrainedModel(identity, source, _file_dtype(identity, source))
     model.planner.layout, model.planner.numerics = layout, numerics
     _place(model, reader, _requested_dtype(dtype) or model.file_dtype, torch.device(device))

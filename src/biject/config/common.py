@@ -126,7 +126,26 @@ def causal_rows(*, tied: bool) -> tuple[Row, ...]:
 
 
 def num_labels(values: Mapping[str, Any]) -> int:
-    """HF's rule (configuration_utils.py, 5.23): `id2label` decides, else `num_labels`, else 2."""
-    if values["id2label"] is not None:
-        return len(values["id2label"])
-    return int(values["num_labels"] or 2)
+    """HF's rule (configuration_utils.py, 5.23): `num_labels` where it is given, else `id2label`, else 2."""
+    names = values.get("id2label")
+    return int(values.get("num_labels") or (2 if names is None else len(names)))
+
+
+def label_names(values: Mapping[str, Any], count: int) -> list[str]:
+    """Names of `count` outputs: `id2label`'s where it names as many, else HF's LABEL_0, LABEL_1, …"""
+    names = values.get("id2label")
+    if not names or stale_labels(values):
+        return [f"LABEL_{index}" for index in range(count)]
+    by_id = {int(index): str(label) for index, label in names.items()}
+    return [by_id[index] for index in sorted(by_id)]
+
+
+def stale_labels(values: Mapping[str, Any]) -> str | None:
+    """In words, that `num_labels` and `id2label` differ; the former counts, and the names are lost."""
+    names, count = values.get("id2label"), values.get("num_labels")
+    if names is None or count is None or len(names) == count:
+        return None
+    return (
+        f"config.json: `num_labels` is {count}, `id2label` names {len(names)}: transformers takes {count} "
+        "and calls them LABEL_0, LABEL_1, …, and so does Biject"
+    )

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import FrozenInstanceError, fields, replace
 from typing import Any, Self
 
+from biject.config.common import label_names, stale_labels
 from biject.config.model import ModelConfig
 
 _SETTABLE = ("use_cache",)
@@ -68,10 +69,10 @@ class LoadedConfig(ModelConfig):
     @property
     def id2label(self) -> dict[int, str]:
         """Names of the outputs, as HF names them where config.json does not."""
-        given = self.hf.get("id2label")
-        if given:
-            return {int(index): label for index, label in given.items()}
-        return {index: f"LABEL_{index}" for index in range(self.num_labels)}
+        named = self.hf.get("id2label")
+        if named and not stale_labels(self.hf):
+            return {int(index): label for index, label in named.items()}
+        return dict(enumerate(label_names(self.hf, self.num_labels)))
 
     @property
     def label2id(self) -> dict[str, int]:

@@ -10,6 +10,7 @@ import torch
 
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import Source, open_source
+from biject.config.common import label_names
 from biject.config.recipe import FinetuneRecipe, FinetuneTask
 from biject.data.collate import Collator
 from biject.data.qa import QaDataset
@@ -158,11 +159,7 @@ def has_head(recipe: FinetuneRecipe, found: Identity) -> bool:
 
 def _own_labels(found: Identity) -> tuple[str, ...]:
     """Names of the outputs of the checkpoint's own head, as HF names them where config.json does not."""
-    given = found.hf_config.get("id2label")
-    if given:
-        names = {int(index): str(label) for index, label in given.items()}
-        return tuple(names[index] for index in sorted(names))
-    return tuple(f"LABEL_{index}" for index in range(found.config.head.num_labels))
+    return tuple(label_names(found.hf_config, found.config.head.num_labels))
 
 
 def _known_labels(recipe: FinetuneRecipe, found: Identity) -> tuple[str, ...] | None:

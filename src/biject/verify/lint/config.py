@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from biject.config.common import num_labels, stale_labels
 from biject.identify import architecture_of, identify
 from biject.verify.lint.facts import Facts, error, warning
 from biject.verify.report import Finding, listed
@@ -125,8 +126,14 @@ def labels(facts: Facts) -> list[Finding]:
     rows = facts.source.tensors[out].shape[0] if out and facts.source.tensors[out].shape else 0
     mapping = facts.config.get("id2label")
     names = list(mapping.values()) if isinstance(mapping, Mapping) else []
-    declared = len(names) or int(facts.config.get("num_labels") or 2)
+    declared = num_labels(facts.config)
     found = []
+    stale = stale_labels(facts.config)
+    if stale:
+        advice = "write `id2label` and `label2id` for every output, and no `num_labels`"
+        found.append(
+            warning("labels-stale", "config.json: num_labels", stale.removeprefix("config.json: "), advice)
+        )
     if declared != rows:
         meaning = f"config.json declares {declared} labels, the classifier has {rows} rows"
         advice = (
