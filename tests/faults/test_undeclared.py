@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,7 @@ from biject.errors import InputError
 from biject.export import export_checkpoint
 from biject.record import RECORD, Record
 from biject.verify import verify_export
+from biject.verify.levels.hf_forward import largest_difference
 from biject.verify.reference import make_reference
 from biject.verify.report import Report
 
@@ -247,3 +249,33 @@ def test_a_source_that_is_the_folder_itself_is_refused(source: Path, tmp_path: P
             verify_export(folder, source=source)
     with pytest.raises(InputError, match="cast, config, files, text"):
         verify_export(source, allow=["everything"])
+
+
+def test_json_types_are_values(source: Path, export: Path) -> None:
+    config(id2label={"0": "no", "1": "mid", "2": "yes"}, output_attentions=0)(export)
+    report = verify_export(export, source=source, levels=["bytes"], allow=["text"])
+    assert not report.passed
+    assert "output_attentions" in lines(report)
+
+
+def test_a_lost_declaration_is_a_difference(source: Path, tmp_path: Path) -> None:
+    new = export_checkpoint(source, out=tmp_path / "new", head="seqcls", new_head=["a", "b"]).folder
+    copy = shutil.copytree(new, tmp_path / "copy")
+    assert verify_export(copy, source=new, levels=["bytes"]).passed
+    (copy / RECORD).unlink()
+    assert f"{RECORD} (left out)" in lines(verify_export(copy, source=new, levels=["bytes"]))
+    (copy / RECORD).write_text('{"cast": ""}')
+    assert f"{RECORD} (changed)" in lines(verify_export(copy, source=new, levels=["bytes"]))
+
+
+@pytest.mark.parametrize(
+    "one, other, far",
+    [([1.0, 2.0], [1.0, 2.5], 0.5), ([math.inf, 1], [math.inf, 1], 0), ([math.nan], [math.nan], 0)],
+)
+def test_how_far_outputs_are_apart(one: list[float], other: list[float], far: float) -> None:
+    assert largest_difference(torch.tensor(one), torch.tensor(other)) == far
+
+
+@pytest.mark.parametrize("one, other", [([math.nan, 0], [1.0, 0]), ([math.inf, 0], [-math.inf, 0])])
+def test_what_is_no_number_is_never_near(one: list[float], other: list[float]) -> None:
+    assert not largest_difference(torch.tensor(one), torch.tensor(other)) < math.inf

@@ -6,42 +6,48 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from biject.checkpoint.exchange import clear_left_overs, ended_in_order, exchange, remove, sibling
+from biject.checkpoint.replaceable import check_replaceable
 from biject.errors import CheckpointError
-from biject.events import notice
-
-MARK = "config.json"
-"""What a folder must contain, unless it is empty, for `force` to replace it."""
 
 
 @contextmanager
-def staged_folder(out: Path, *, force: bool) -> Iterator[Path]:
+def staged_folder(out: Path, *, force: bool, written: Collection[str] = ()) -> Iterator[Path]:
     """Give a temporary folder beside `out`; at the end of the block it becomes `out`.
 
     Whatever fails, inside the block or after it, `out` and its surroundings are as before. With `force`, an
-    older folder at `out` is moved aside first and removed last.
+    older checkpoint at `out` changes places with it and is removed last. What killed processes left of the
+    same folder is cleared away first.
+
+    Args:
+        out: The folder to make.
+        force: Replace a checkpoint that is there.
+        written: Names of the files that it will have.
 
     Raises:
         CheckpointError: `out` exists (without `force`), is no checkpoint folder, or the disk refuses.
     """
     with os_errors(out):
-        _check_free(out, force=force)
+        clear_left_overs(out)
+        _check_free(out, force=force, written=written)
         made = _make_parents(out.parent)
         temporary = _sibling(out, "new")
-        try:
-            temporary.mkdir()
-            yield temporary
-            _sync_folders(temporary)
-            aside = _put_in_place(temporary, out, force=force)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            _remove_empty(made)
-            raise
-    if aside is not None:
-        _remove(aside)
+        with ended_in_order():
+            try:
+                temporary.mkdir()
+                yield temporary
+                _sync_folders(temporary)
+                aside = _put_in_place(temporary, out, force=force, written=written)
+            except BaseException:
+                shutil.rmtree(temporary, ignore_errors=True)
+                _remove_empty(made)
+                raise
+            if aside is not None:
+                remove(aside)
 
 
 @contextmanager
@@ -64,7 +70,7 @@ def os_errors(out: Path) -> Iterator[None]:
         ) from error
 
 
-def _check_free(out: Path, *, force: bool) -> None:
+def _check_free(out: Path, *, force: bool, written: Collection[str]) -> None:
     if not os.path.lexists(out):
         return
     if not force:
@@ -73,11 +79,7 @@ def _check_free(out: Path, *, force: bool) -> None:
         )
     if not out.is_dir():
         raise CheckpointError(f"{out} exists and is not a folder; force replaces folders only. Move it away.")
-    if not (out / MARK).exists() and any(out.iterdir()):
-        raise CheckpointError(
-            f"{out} exists and is no checkpoint (it has no {MARK}); force replaces checkpoint folders only, "
-            "so that nothing else is lost. Choose another folder, or move this one away."
-        )
+    check_replaceable(out, written=written)
 
 
 def _make_parents(folder: Path) -> list[Path]:
@@ -103,17 +105,22 @@ def _remove_empty(folders: list[Path]) -> None:
 
 
 def _sibling(out: Path, kind: str) -> Path:
-    return out.parent / f".{out.name[:60]}.biject-{os.getpid()}-{kind}-{secrets.token_hex(4)}"
+    return sibling(out, kind, secrets.token_hex(4))
 
 
-def _put_in_place(temporary: Path, out: Path, *, force: bool) -> Path | None:
+def _put_in_place(temporary: Path, out: Path, *, force: bool, written: Collection[str]) -> Path | None:
+    """Give the temporary folder its name; what had it before, under the name that it has now."""
     aside = None
     try:
         if os.path.lexists(out):
-            _check_free(out, force=force)
-            aside = _sibling(out, "old")
-            out.rename(aside)
-        temporary.rename(out)
+            _check_free(out, force=force, written=written)
+            if exchange(temporary, out):
+                aside = temporary
+            else:
+                aside = _sibling(out, "old")
+                out.rename(aside)
+        if aside != temporary:
+            temporary.rename(out)
     except BaseException:
         if aside is not None and os.path.lexists(aside) and not os.path.lexists(out):
             aside.rename(out)
@@ -121,16 +128,6 @@ def _put_in_place(temporary: Path, out: Path, *, force: bool) -> Path | None:
     with suppress(OSError):  # the folder is whole and in place; only its name's durability is at stake
         _sync(out.parent)
     return aside
-
-
-def _remove(aside: Path) -> None:
-    try:
-        if aside.is_symlink():
-            aside.unlink()
-        else:
-            shutil.rmtree(aside)
-    except OSError as error:
-        notice("old-folder-kept", f"The replaced folder could not be removed ({error}); it is now {aside}.")
 
 
 def _sync_folders(top: Path) -> None:

@@ -75,7 +75,9 @@ def write_folder(
         )
     layout = plan_layout(tensors, like=like, metadata=metadata, max_shard_bytes=max_shard_bytes)
     _check_names(files, layout)
-    with staged_folder(out, force=force) as folder:
+    index = [layout.index_file] if layout.index_file is not None else []
+    names = {*files, *(planned.file for planned in layout.weights), *index}
+    with staged_folder(out, force=force, written=names) as folder:
         sums = {planned.file: "" for planned in layout.weights}
         for planned in layout.weights:
             _write_weights(folder / planned.file, planned, tensors)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import shutil
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from biject._version import __version__
+from biject.checkpoint.exchange import LEFT_OVER, remove
 from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import dump_recipe, make_recipe, read_recipe
 from biject.errors import CheckpointError, InputError
@@ -31,7 +31,6 @@ RECIPE, EVENTS, VERIFY, REPORT = "run.toml", "events.jsonl", "verify.json", "rep
 STATE_FILES = (JSON_FILE, TENSOR_FILE)
 """What a checkpoint has beside the model."""
 
-_LEFT_OVER = re.compile(r"\..*\.biject-\d+-(new|old)-[0-9a-f]+")
 _MAY_DIFFER = {
     "device", "train.checkpoint_every", "train.keep", "train.evaluate_every", "train.patience",
     "train.load_best"}  # fmt: skip
@@ -79,7 +78,7 @@ class RunFolder:
         path = self.folder / RECIPE
         if path.is_file():
             return make_recipe(read_recipe(path), where=str(path))
-        if self.folder.is_dir() and any(not _LEFT_OVER.fullmatch(p.name) for p in self.folder.iterdir()):
+        if self.folder.is_dir() and any(not LEFT_OVER.fullmatch(p.name) for p in self.folder.iterdir()):
             raise InputError(
                 f"{self.folder} is no run's folder: it has no {RECIPE}. There is nothing to resume."
             )
@@ -129,8 +128,8 @@ class RunFolder:
         with self.writing():
             for place in (self.folder, self.checkpoints):
                 for path in place.iterdir() if place.is_dir() else ():
-                    if _LEFT_OVER.fullmatch(path.name):
-                        shutil.rmtree(path)
+                    if LEFT_OVER.fullmatch(path.name):
+                        remove(path)
         self.event("resume", recipe=asdict(recipe))
 
     def write(self, name: str, text: str) -> None:

@@ -6,13 +6,14 @@ files change what a model does, and none of the others can be told from them.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from biject.checkpoint.hub_content import sha256_of
 from biject.checkpoint.source import CONFIG
 from biject.errors import shown
-from biject.record import RECORD
+from biject.record import RECORD, Record
 from biject.verify.levels.names import some
 from biject.verify.report import Check
 from biject.verify.subject import Subject
@@ -29,13 +30,14 @@ def _config(subject: Subject) -> Check:
     if subject.source.config_bytes == subject.export.config_bytes:
         return Check(name=CONFIG, passed=True, detail="byte-equal")
     old, new, declared = subject.source.config, subject.export.config, subject.declared.config
-    changed = [key for key in dict.fromkeys((*old, *new)) if old.get(key, _ABSENT) != new.get(key, _ABSENT)]
+    changed = [key for key in dict.fromkeys((*old, *new)) if not _same(old, new, key)]
     if not changed:
         detail = "values equal, text differs"
         if "text" not in subject.allowed:
             detail += ": written otherwise than the source (--allow text)"
         return Check(name=CONFIG, passed="text" in subject.allowed, detail=detail)
-    said = {key for key in changed if key in declared and declared[key] == new.get(key)}
+    said = {key for key in changed if key in declared and _same(declared, new, key)}
+    said |= {key for key in changed if key not in new and key in declared and declared[key] is None}
     wrong = [] if "config" in subject.allowed else [key for key in changed if key not in said]
     words = some(f"{key} ({_value(old, key)} -> {_value(new, key)})" for key in wrong or changed)
     if wrong:
@@ -44,7 +46,11 @@ def _config(subject: Subject) -> Check:
     return Check(name=CONFIG, passed=True, detail=f"changed, as {how}: {words}")
 
 
-_ABSENT = object()
+def _same(one: Mapping[str, Any], other: Mapping[str, Any], key: str) -> bool:
+    """Whether two JSON objects agree in a key; 1, 1.0 and true are three values."""
+    if key not in one or key not in other:
+        return key not in one and key not in other
+    return json.dumps(one[key], sort_keys=True) == json.dumps(other[key], sort_keys=True)
 
 
 def _value(config: Mapping[str, Any], key: str) -> str:
@@ -64,7 +70,8 @@ def _assets(subject: Subject) -> Check:
         for name in shared
         if sha256_of(source.folder / name) != sha256_of(export.folder / name)
     }
-    differences.pop(RECORD, None)  # the declaration itself
+    if differences.get(RECORD) == "added" or _keeps(Record.read(source.folder), subject.declared):
+        differences.pop(RECORD, None)  # the declaration itself
     declared = {name for name, what in differences.items() if subject.declared.files.get(name) == what}
     wrong = {name: what for name, what in differences.items() if name not in declared}
     if "files" in subject.allowed:
@@ -77,6 +84,11 @@ def _assets(subject: Subject) -> Check:
         how = "declared" if len(declared) == len(differences) else "allowed"
         equal += f"; as {how}: {some(f'{name} ({what})' for name, what in differences.items())}"
     return Check(name="tokenizer and other files", passed=True, detail=equal)
+
+
+def _keeps(before: Record, after: Record) -> bool:
+    """Whether a record still says what began as random values."""
+    return bool(before) and set(before.new_parameters) <= set(after.new_parameters)
 
 
 def _weight_files(subject: Subject) -> Check:

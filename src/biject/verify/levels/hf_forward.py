@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
@@ -58,10 +59,14 @@ def _distance(subject: Subject) -> list[Check]:
     """After a cast: how far the export's outputs are from those of the source in its own dtype."""
     assert subject.source is not None
     own = widest_dtype(subject.source)
-    if own == subject.dtype or not same_head(subject):
+    if own == subject.dtype:
         return []
-    class_name = subject.hf_class
-    before, after = subject.their_source(class_name=class_name, dtype=own), subject.theirs()
+    if not same_head(subject):
+        detail = (
+            f"the source was cast to {_name(subject.dtype)}; after a change of head no outputs are shared"
+        )
+        return [Check(name="cast", passed=True, detail=detail)]
+    before, after = subject.their_source(class_name=subject.hf_class, dtype=own), subject.theirs()
     far = _apart(subject, before, after)
     listed = ", ".join(f"{name} {apart:.2g}" for name, apart in sorted(far.items()))
     detail = (
@@ -79,9 +84,20 @@ def _apart(subject: Subject, one: HFModel, other: HFModel) -> dict[str, float]:
         sides = [without_random(run(m, inputs_for(m, case)), missing) for m in (one.model, other.model)]
         for name in sides[0].keys() & sides[1].keys():
             pairs = zip(*(side[name] for side in sides), strict=True)
-            apart = [float((a.double() - b.double()).abs().max()) for a, b in pairs]
-            far[name] = max(far.get(name, 0.0), *apart)
+            for a, b in pairs:
+                far[name] = _larger(far.get(name, 0.0), largest_difference(a, b))
     return far
+
+
+def largest_difference(a: Tensor, b: Tensor) -> float:
+    """The largest absolute difference: 0 for equal infinities and NaN on both sides, NaN for NaN on one."""
+    a, b = a.double(), b.double()
+    equal = (a == b) | (a.isnan() & b.isnan())
+    return float(torch.where(equal, 0.0, (a - b).abs()).max())
+
+
+def _larger(one: float, other: float) -> float:
+    return one if math.isnan(one) or one > other else other
 
 
 def _name(dtype: torch.dtype) -> str:
