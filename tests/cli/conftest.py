@@ -50,7 +50,7 @@ def write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]], *, meta
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """A folder with the names of a tiny BERT classifier; shapes are not looked at by `inspect`."""
+    """A folder with the names of a tiny BERT classifier; `inspect` looks at the shapes of tables and outputs."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     bert = family("bert")
@@ -60,5 +60,13 @@ def tiny(tmp_path: Path) -> Path:
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     spelling = Spelling(prefix="bert.", old_norms=False)
     specs = bert.heads["seqcls"].specs(bert.config.read(config))
-    write_safetensors(folder / "model.safetensors", {spelling.name(spec): (2, 3) for spec in specs})
+    width = bert.tiny["hidden_size"]
+    shapes = {
+        "embed.tokens.weight": (bert.tiny["vocab_size"], width),
+        "head.out.weight": (2, width),
+        "head.out.bias": (2,),
+    }
+    write_safetensors(
+        folder / "model.safetensors", {spelling.name(spec): shapes.get(spec.memory, (2, 3)) for spec in specs}
+    )
     return folder

@@ -20,7 +20,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from biject.checkpoint import writer
+from biject.checkpoint import staging, writer
 from biject.checkpoint.header import read_header
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import open_source
@@ -167,7 +167,7 @@ def test_what_is_written_is_read_again(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_existing_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    write(out, files={"config.json": b"1", "old.txt": b"old"})
+    write(out, files={"config.json": b'{"model_type": "bert"}', "merges.txt": b"old"})
     before = everything(tmp_path)
     with pytest.raises(CheckpointError, match="exists already"):
         write(out)
@@ -179,7 +179,7 @@ def test_existing_folder(tmp_path: Path) -> None:
 @pytest.mark.parametrize("when", ["write", "rename", "interrupt"])
 def test_force_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     out = tmp_path / "out"
-    write(out, files={"config.json": b"1", "old.txt": b"old"})
+    write(out, files={"config.json": b'{"model_type": "bert"}', "merges.txt": b"old"})
     before = everything(tmp_path)
     rename = Path.rename
 
@@ -193,6 +193,7 @@ def test_force_that_fails_loses_nothing(tmp_path: Path, monkeypatch: pytest.Monk
         files["vocab.txt"] = tmp_path / "gone.txt"
     else:
         monkeypatch.setattr(Path, "rename", refuse)
+        monkeypatch.setattr(staging, "exchange", lambda one, other: False)
     with pytest.raises(KeyboardInterrupt if when == "interrupt" else CheckpointError):
         write(out, files=files, force=True)
     assert everything(tmp_path) == before
