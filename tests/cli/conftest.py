@@ -50,7 +50,7 @@ def write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]], *, meta
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """A folder with the names of a tiny BERT classifier; `inspect` looks at the shapes of tables and outputs."""
+    """A folder with the names of a tiny BERT classifier, and the shapes that `inspect` looks at."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     bert = family("bert")

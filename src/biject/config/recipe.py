@@ -11,6 +11,7 @@ from biject.errors import ConfigError
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "f16"]
 FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm", "causal"]
+TagScheme = Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"]
 TextUnit = Literal["line", "paragraph", "document"]
 
 
@@ -137,6 +138,8 @@ class FinetuneRecipe:
         labels: Names of the classes in their order; left out, the model's own or those found in the data.
         problem_type: Of a text classifier; left out, found by the labels.
         label_separator: Between several labels in one text.
+        tag_scheme: How labels spell entities, to count only what the scheme's rules allow (tokcls); left out,
+            any tag that cannot continue an entity begins one, as in conlleval.
         label_all: Label all sub-words of a word, not just the first (tokcls).
         stride: Tokens that windows of one context share (qa; left out, 128 or what fits), or pieces of one
             text (causal; left out, 1).
@@ -170,6 +173,7 @@ class FinetuneRecipe:
     labels: tuple[str, ...] = ()
     problem_type: ProblemType | None = None
     label_separator: str | None = None
+    tag_scheme: TagScheme | None = None
     label_all: bool = False
     stride: int | None = None
     packing: bool = False

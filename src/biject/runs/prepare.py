@@ -22,6 +22,7 @@ from biject.pretrained import load
 from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.metrics import metric_names, metrics_for
+from biject.tasks.schemes import check_scheme
 from biject.tasks.sentence import MODULES, read_modules
 from biject.tokenization.files import TEMPLATE
 from biject.tokenization.fit import check_fits
@@ -64,7 +65,11 @@ class Prepared:
             config=recipe.train,
             collate=self.collate,
             metrics=lambda: metrics_for(
-                recipe.task, labels=samples.labels, problem_type=samples.problem_type, questions=questions
+                recipe.task,
+                labels=samples.labels,
+                problem_type=samples.problem_type,
+                questions=questions,
+                tag_scheme=recipe.tag_scheme,
             ),
             without=self.without,
             **hooks,
@@ -205,6 +210,8 @@ def _limit(recipe: FinetuneRecipe, found: Identity, tokenizer: Tokenizer) -> int
 
 
 def _check_metric(recipe: FinetuneRecipe, samples: Samples) -> None:
+    if recipe.tag_scheme is not None:
+        check_scheme(samples.labels, recipe.tag_scheme)
     names = metric_names(recipe.task, labels=samples.labels, problem_type=samples.problem_type)
     metric = recipe.train.metric.removeprefix("-")
     if metric not in names:

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from biject.config.model import ProblemType
+from biject.config.recipe import TagScheme
 from biject.data.dataset import IGNORED
 from biject.data.qa import QaDataset
 from biject.errors import InputError
 from biject.tasks.metrics_qa import QaMetrics
-from biject.tasks.scores import Counts, entities, f1_by_class, pearson, ratio, single_label_scores, spearman
+from biject.tasks.schemes import check_scheme, entities, scheme_of
+from biject.tasks.scores import Counts, f1_by_class, pearson, ratio, single_label_scores, spearman
 
 Batch = Mapping[str, Tensor]
 
@@ -44,6 +46,7 @@ def metrics_for(
     labels: Sequence[str] = (),
     problem_type: ProblemType | None = None,
     questions: QaDataset | None = None,
+    tag_scheme: TagScheme | None = None,
 ) -> NamedMetrics:
     """The metrics of a task.
 
@@ -52,6 +55,7 @@ def metrics_for(
         labels: Names of the outputs by id.
         problem_type: Of a text classifier or regressor.
         questions: The data set that is evaluated, for qa.
+        tag_scheme: Of token labels; left out, entities are counted as conlleval does.
 
     Raises:
         InputError: There is no such task.
@@ -61,7 +65,7 @@ def metrics_for(
     if task == "causal":
         return CausalMetrics()
     if task == "tokcls":
-        return TagMetrics(labels)
+        return TagMetrics(labels, tag_scheme)
     if task == "qa" and questions is not None:
         return QaMetrics(questions)
     if task != "seqcls":
@@ -161,13 +165,23 @@ class RegressionMetrics:
 
 
 class TagMetrics:
-    """Labelled tokens: `accuracy`; with `B-` or `I-` labels `precision`, `recall` and `f1` of entities."""
+    """Labelled tokens: `accuracy`; with entities' labels their `precision`, `recall` and `f1`, as seqeval's.
 
-    def __init__(self, labels: Sequence[str]) -> None:
-        self.labels = tuple(labels)
+    Args:
+        labels: Names of the outputs by id.
+        scheme: Count what this scheme's rules allow and nothing else (seqeval's strict mode).
+
+    Raises:
+        InputError: A label has a prefix that the scheme does not have.
+    """
+
+    def __init__(self, labels: Sequence[str], scheme: TagScheme | None = None) -> None:
+        self.labels, self.scheme = tuple(labels), scheme
+        if scheme is not None:
+            check_scheme(labels, scheme)
         self.tokens = ClassMetrics(len(labels))
         self.hits = self.found = self.true = 0
-        spans = any(label.startswith(("B-", "I-")) for label in labels)
+        spans = bool(scheme or scheme_of(labels))
         self.names = ("accuracy", "precision", "recall", "f1") if spans else ("accuracy",)
 
     def update(self, outputs: Any, batch: Batch) -> None:
@@ -176,8 +190,8 @@ class TagMetrics:
         self.tokens.count(predicted, labels)
         for guess, truth in zip(predicted.tolist(), labels.tolist(), strict=True):
             kept = [i for i, label in enumerate(truth) if label != IGNORED]
-            ours = entities([self.labels[guess[i]] for i in kept])
-            theirs = entities([self.labels[truth[i]] for i in kept])
+            ours = entities([self.labels[guess[i]] for i in kept], self.scheme)
+            theirs = entities([self.labels[truth[i]] for i in kept], self.scheme)
             self.hits += len(ours & theirs)
             self.found += len(ours)
             self.true += len(theirs)

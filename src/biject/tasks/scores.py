@@ -8,6 +8,7 @@ evaluate-v2.0.py (Rajpurkar et al. 2018, arXiv:1806.03822).
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
+
+from biject.events import notice
 
 Numbers = npt.NDArray[np.float64]
 Counts = npt.NDArray[np.int64]
@@ -49,8 +52,11 @@ def single_label_scores(confusion_NN: Counts) -> dict[str, float]:
 
 
 def pearson(first: Numbers, second: Numbers) -> float:
-    """Correlation; 0 where either does not vary."""
+    """Correlation; NaN and a warning where either does not vary, as in SciPy."""
     a, b = first - first.mean(), second - second.mean()
+    if (first == first[0]).all() or (second == second[0]).all():
+        notice("constant-input", "A correlation was asked of values that are all the same: it is NaN.")
+        return math.nan
     return ratio(float(a @ b), float(np.sqrt(a @ a) * np.sqrt(b @ b)))
 
 
@@ -63,19 +69,6 @@ def _ranks(values: Numbers) -> Numbers:
     _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
     means: Numbers = np.cumsum(counts) - (counts - 1) / 2.0
     return means[place]
-
-
-def entities(tags: Sequence[str]) -> set[tuple[str, int, int]]:
-    """(type, first, last) of each entity in a row of tags `B-X`, `I-X`, `O`; `X` alone is `I-X`."""
-    found: set[tuple[str, int, int]] = set()
-    kind, first = "O", 0
-    for place, tag in enumerate([*tags, "O"]):
-        begins, now = tag.startswith("B-"), tag[2:] if tag.startswith(("B-", "I-")) else tag
-        if now != kind or begins:
-            if kind != "O":
-                found.add((kind, first, place - 1))
-            kind, first = now, place
-    return found
 
 
 def answer_scores(predicted: str, answers: Sequence[str]) -> tuple[float, float]:
