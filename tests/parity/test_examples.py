@@ -88,3 +88,9 @@ def test_regression(tmp_path: Path) -> None:
     stars = [float(found) for found in re.findall(r"': (\d\.\d)", said)]
     assert stars == sorted(stars)
     assert len(stars) == 5
+
+
+def test_multi_label(tmp_path: Path) -> None:
+    said = ran("multi_label", tmp_path / "out")
+    assert "the soup was cold and the waiter rude ['food', 'service']" in said
+    assert "we came by bus []" in said

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from array import array
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -86,6 +87,17 @@ class Dataset(Sequence[Sample]):
     def sample(self, index: int) -> Sample:
         """One sample, `0 <= index < len(self)`."""
         return {name: values[index] for name, values in self._columns.items()}
+
+    def column(self, name: str) -> Ids | Sequence[Any]:
+        """One value a sample."""
+        return self._columns[name]
+
+    def with_column(self, name: str, values: Ids | Sequence[Any], *, labels: Sequence[str]) -> Dataset:
+        """A copy with other values in one column, and the names of their ids."""
+        new = copy.copy(self)
+        new._columns = {**self._columns, name: values}
+        new.labels = tuple(labels)
+        return new
 
     def set_epoch(self, epoch: int) -> None:
         """Tell samples that change from epoch to epoch (masking) which one it is; others stay as they are."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,9 @@ from biject.config.model import ProblemType
 from biject.data.class_ids import WHOLE, Classes
 from biject.data.table import Rows
 from biject.errors import InputError, shown
+from biject.events import notice
 
+_SEPARATORS = ("|", ";", ",")
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+\.?\d*[eE][+-]?\d+)")
 
 
@@ -46,13 +49,15 @@ def read_targets(
     """
     if not isinstance(column, str):
         return _from_columns(rows, tuple(column), names, problem_type)
-    values = _present(rows, column)
+    may_be_empty = separator is not None or problem_type == "multi_label_classification"
+    values = rows.column(column) if may_be_empty else _present(rows, column)
     problem = problem_type or _infer(rows, column, values, separator, names)
     if problem == "regression":
         numbers = [_number(rows, row, column, value) for row, value in enumerate(values)]
         return Targets(values=numbers, names=tuple(names or ("LABEL_0",)), problem_type=problem)
     if problem == "single_label_classification":
         cells = [[value] for value in values]
+        _warn_of_several(rows, column, values)
     else:
         cells = [_several(rows, row, column, value, separator) for row, value in enumerate(values)]
     classes = Classes.of(rows, column, cells, names)
@@ -62,11 +67,32 @@ def read_targets(
     return Targets(values=several, names=classes.names, problem_type=problem)
 
 
+def _warn_of_several(rows: Rows, column: str, values: Sequence[object]) -> None:
+    """Say where classes look like several labels in one text: their parts are found in other rows as well."""
+    texts = {value for value in values if isinstance(value, str)}
+    for separator in _SEPARATORS:
+        parts = {text: {part.strip() for part in text.split(separator)} for text in texts}
+        count = Counter(part for some in parts.values() for part in some)
+        likely = [t for t, some in parts.items() if len(some) > 1 and all(count[part] > 1 for part in some)]
+        if likely:
+            notice(
+                f"several-labels-{column}",
+                f"{rows.source}, column `{column}`: {len(likely)} classes look like several labels in one "
+                f"text, such as {shown(min(likely))}. Each is learned as a class of its own; for several "
+                f"labels at once give label_separator={separator!r}.",
+            )
+            return
+
+
+def _absent(value: object) -> bool:
+    empty = value is None or (isinstance(value, str) and not value.strip())
+    return empty or (isinstance(value, float) and math.isnan(value))
+
+
 def _present(rows: Rows, column: str) -> list[object]:
     values = rows.column(column)
     for row, value in enumerate(values):
-        absent = value is None or (isinstance(value, str) and not value.strip())
-        if absent or (isinstance(value, float) and math.isnan(value)):
+        if _absent(value):
             raise rows.fault(row, column, "expected a label, found none.")
     return values
 
@@ -112,6 +138,8 @@ def _number(rows: Rows, row: int, column: str, value: object) -> float:
 def _several(rows: Rows, row: int, column: str, value: object, separator: str | None) -> list[object]:
     if isinstance(value, list | tuple):
         return list(value)
+    if _absent(value):
+        return []
     if isinstance(value, str) and separator:
         return [part.strip() for part in value.split(separator) if part.strip()]
     how = f"labels between {separator!r}" if separator else "a list of labels, or a separator between them"

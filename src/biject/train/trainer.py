@@ -19,6 +19,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from biject.config.recipe import TrainConfig
+from biject.data.dataset import Dataset
+from biject.data.labelled import named_labels, with_labels_of
 from biject.errors import ConfigError, InputError
 from biject.events import progress
 from biject.tasks.metrics import Metrics
@@ -138,6 +140,13 @@ class Trainer:
         Raises:
             BijectError: what cannot be trained with, and why; a checkpoint on disk stays good.
         """
+        names = named_labels(self.model)
+        if names:
+            dataset = with_labels_of(dataset, names, whose="the model's")
+        elif isinstance(dataset, Dataset):
+            names = dataset.labels
+        if names:
+            eval_dataset = with_labels_of(eval_dataset, names, whose="the training data's or the model's")
         session = self.setup(dataset, batch_size=batch_size, epochs=epochs, max_steps=max_steps)
         return self.run(session, eval_dataset=eval_dataset, out=out, resume=resume)
 
