@@ -8,13 +8,14 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 
 from biject.cli.flags import Json, Switch, names
+from biject.cli.settings import put
 from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import make_recipe, read_recipe
 from biject.errors import InputError
 
 _Text = Annotated[str | None, Parameter(metavar="NAME")]
+_Steps = Annotated[int | None, Parameter(metavar="STEPS")]
 _Count = Annotated[int | None, Parameter(metavar="N")]
-_TRAIN = ("epochs", "batch_size", "lr", "seed", "precision", "checkpoint_every")
 
 
 def finetune(
@@ -33,7 +34,14 @@ def finetune(
     max_length: Annotated[int | None, Parameter(metavar="TOKENS")] = None,
     seed: _Count = None,
     precision: Literal["fp32", "bf16", "f16"] | None = None,
-    checkpoint_every: Annotated[int | None, Parameter(metavar="STEPS")] = None,
+    checkpoint_every: _Steps = None,
+    max_steps: _Steps = None,
+    eval_every: _Steps = None,
+    patience: _Count = None,
+    accumulate: _Count = None,
+    warmup: Annotated[float | None, Parameter(metavar="STEPS|SHARE")] = None,
+    numerics: Literal["exact", "fast"] | None = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
     resume: Switch = False,
     preview: Annotated[int | None, Parameter(metavar="N")] = None,
     json: Json = False,
@@ -60,6 +68,13 @@ def finetune(
         seed: Of order, dropout, split and new head (0).
         precision: What is computed in; weights are kept in fp32.
         checkpoint_every: Write a checkpoint every so many steps.
+        max_steps: Optimizer steps, instead of `--epochs`.
+        eval_every: Evaluate every so many steps; left out, once an epoch.
+        patience: Stop after so many evaluations without a better one.
+        accumulate: Batches that are added up before each step (1).
+        warmup: Steps, or below 1 a share of all steps.
+        numerics: `exact` leaves out only what keeps HF's bits; `fast` also what changes rounding.
+        set_: Any other setting of a recipe, e.g. `--set train.weight_decay=0.1 --set stride=64`.
         resume: Resume the run in DIR from its latest checkpoint.
         preview: Train nothing and write nothing: print the first N samples, learned tokens in colour.
     """
@@ -71,8 +86,22 @@ def finetune(
         "text_column": _columns(text_column, flag="--text-column"),
         "label_column": _columns(label_column, flag="--label-column"),
         "max_length": max_length,
+        "numerics": numerics,
     }
-    train = dict(zip(_TRAIN, (epochs, batch_size, lr, seed, precision, checkpoint_every), strict=True))
+    train: dict[str, Any] = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "lr": lr,
+        "seed": seed,
+        "precision": precision,
+        "checkpoint_every": checkpoint_every,
+        "max_steps": max_steps,
+        "evaluate_every": eval_every,
+        "patience": patience,
+        "accumulate": accumulate,
+        "warmup": warmup,
+    }
+    put(set_, into=given, train=train)
     values = _merged(recipe, out, given, train, resume=resume)
     if out is None and preview is None:
         raise InputError("finetune needs --out DIR, the folder of the run, or --preview N.")

@@ -12,6 +12,7 @@ Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "f16"]
 FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm", "causal"]
 TagScheme = Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"]
+Numerics = Literal["exact", "fast"]
 TextUnit = Literal["line", "paragraph", "document"]
 
 
@@ -152,6 +153,8 @@ class FinetuneRecipe:
         max_length: In tokens; left out, what model and tokenizer take.
         truncate: False refuses longer texts.
         dtype: Of the exported weights; they are trained in float32.
+        numerics: `exact` leaves out only what keeps HF's bits, `fast` also what changes rounding; left out,
+            exact on the CPU and fast elsewhere.
         device: `auto` is a GPU where there is one.
         train: How to train.
     """
@@ -185,6 +188,7 @@ class FinetuneRecipe:
     max_length: int | None = None
     truncate: bool = True
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    numerics: Numerics | None = None
     device: str = "auto"
     train: TrainConfig = TrainConfig()
 

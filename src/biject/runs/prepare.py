@@ -227,13 +227,14 @@ def _with_head(recipe: FinetuneRecipe, material: Material) -> tuple[Model, str]:
     folder, samples = material.source.folder, material.samples
     torch.manual_seed(recipe.train.seed)
     if has_head(recipe, material.identity):
-        return load(folder, head=recipe.task, dtype=torch.float32), "HEAD the checkpoint's own"
+        own = load(folder, head=recipe.task, dtype=torch.float32, numerics=recipe.numerics)
+        return own, "HEAD the checkpoint's own"
     new: dict[str, Any] = {}
     if samples.labels:
         new["labels"] = list(samples.labels)
     if samples.problem_type is not None:
         new["problem_type"] = samples.problem_type
-    model = load(folder, head=recipe.task, dtype=torch.float32, new_head=new)
+    model = load(folder, head=recipe.task, dtype=torch.float32, numerics=recipe.numerics, new_head=new)
     names = ", ".join(model.provenance.initialized)
     labels = f"; labels {', '.join(samples.labels[:20])}" if samples.labels else ""
     more = f" and {len(samples.labels) - 20} more" if len(samples.labels) > 20 else ""

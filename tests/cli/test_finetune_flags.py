@@ -1,0 +1,65 @@
+"""Settings of a recipe by flags."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+
+from biject.cli.settings import put
+from biject.errors import InputError
+from biject.verify.reference import make_reference
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory):
+    return make_reference("bert", "base", tmp_path_factory.mktemp("flags") / "base")
+
+
+def test_flags_and_set_are_in_the_written_recipe(run, base, write_data, tmp_path) -> None:
+    out = tmp_path / "run"
+    outcome = run(
+        *("finetune", "--model", base, "--data", write_data(tmp_path, "seqcls"), "--task", "seqcls"),
+        *("--out", out, "--batch-size", "8", "--max-steps", "4", "--eval-every", "2", "--patience", "3"),
+        *("--accumulate", "2", "--warmup", "0.25", "--numerics", "fast"),
+        *(
+            "--set",
+            "train.weight_decay=0.5",
+            "--set",
+            "clip_norm=2",
+            "--set",
+            "labels=['negative','positive']",
+        ),
+        *("--set", "schedule=constant"),
+    )
+    assert outcome.code == 0, outcome.err
+    recipe = tomllib.loads((out / "run.toml").read_text())
+    expected = {
+        "max_steps": 4, "evaluate_every": 2, "patience": 3, "accumulate": 2, "warmup": 0.25,
+        "weight_decay": 0.5, "clip_norm": 2, "schedule": "constant",
+    }  # fmt: skip
+    assert {key: recipe["train"][key] for key in expected} == expected
+    assert recipe["numerics"] == "fast"
+    assert recipe["labels"] == ["negative", "positive"]
+
+
+@pytest.mark.parametrize(
+    "settings, says",
+    [
+        (["nonsense=1"], "KEY=VALUE"),
+        (["weight_decai=1"], "Did you mean weight_decay"),
+        (["train.labels=1"], "KEY=VALUE"),
+        (["lr"], "KEY=VALUE"),
+        (["lr=1", "train.lr=2"], "twice"),
+    ],
+)
+def test_what_set_refuses(settings: list[str], says: str) -> None:
+    with pytest.raises(InputError, match=says):
+        put(settings, into={}, train={})
+
+
+def test_set_is_wrong_usage_by_the_command(run, base, write_data, tmp_path) -> None:
+    data = write_data(tmp_path, "seqcls")
+    outcome = run(*("finetune", "--model", base, "--data", data, "--out", tmp_path / "o", "--set", "x=1"))
+    assert outcome.code == 2
+    assert not (tmp_path / "o").exists()
