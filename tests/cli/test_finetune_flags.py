@@ -33,6 +33,8 @@ def test_flags_and_set_are_in_the_written_recipe(run, base, write_data, tmp_path
         *("--set", "schedule=constant"),
     )
     assert outcome.code == 0, outcome.err
+    steps = [line.split(":")[0] for line in outcome.out.splitlines() if line.startswith("EVALUATION ")]
+    assert steps == ["EVALUATION step 2", "EVALUATION step 4"]
     recipe = tomllib.loads((out / "run.toml").read_text())
     expected = {
         "max_steps": 4, "evaluate_every": 2, "patience": 3, "accumulate": 2, "warmup": 0.25,
@@ -63,3 +65,23 @@ def test_set_is_wrong_usage_by_the_command(run, base, write_data, tmp_path) -> N
     outcome = run(*("finetune", "--model", base, "--data", data, "--out", tmp_path / "o", "--set", "x=1"))
     assert outcome.code == 2
     assert not (tmp_path / "o").exists()
+
+
+def test_early_stopping_is_said(run, base, write_data, tmp_path) -> None:
+    outcome = run(
+        *("finetune", "--model", base, "--data", write_data(tmp_path, "seqcls"), "--task", "seqcls"),
+        *(
+            "--out",
+            tmp_path / "run",
+            "--max-steps",
+            "30",
+            "--eval-every",
+            "1",
+            "--patience",
+            "1",
+            "--lr",
+            "0",
+        ),
+    )
+    assert outcome.code == 0, outcome.err
+    assert "STOPPED EARLY after step 2: 1 evaluations without a better one" in outcome.out

@@ -86,11 +86,15 @@ def finetune(
     for line in prepared.lines:
         write_line(line)
     seen = fingerprints(recipe)
-    trainer = _trainer(run, recipe, prepared)
+    trainer = _trainer(run, recipe, prepared, write_line)
     session = trainer.setup(prepared.samples.train)
     (run.reopen if goes_on else run.begin)(recipe, fingerprints=seen)
     fit = _train(run, trainer, session, prepared, resume=goes_on)
     best = fit.model_state
+    if fit.stopped_early:
+        write_line(
+            f"STOPPED EARLY after step {fit.steps}: {recipe.train.patience} evaluations without a better one"
+        )
     write_line(f"BEST {best}")
     saved, report = None, None
     if run.writes:
@@ -127,7 +131,7 @@ def _check_folder(run: RunFolder, recipe: FinetuneRecipe, *, resume: bool) -> bo
     return True
 
 
-def _trainer(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared) -> Trainer:
+def _trainer(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared, write_line: Log) -> Trainer:
     """A trainer that writes down what happens."""
     started = time.monotonic()
 
@@ -136,6 +140,9 @@ def _trainer(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared) -> Trai
 
     def on_evaluation(step: int, found: dict[str, float]) -> None:
         run.event("evaluation", step=step, seconds=round(time.monotonic() - started, 3), **found)
+        write_line(
+            f"EVALUATION step {step}: {', '.join(f'{name} {value:.4f}' for name, value in found.items())}"
+        )
 
     return prepared.trainer(recipe, on_step=on_step, on_evaluation=on_evaluation)
 

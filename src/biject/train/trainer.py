@@ -150,6 +150,23 @@ class Trainer:
         session = self.setup(dataset, batch_size=batch_size, epochs=epochs, max_steps=max_steps)
         return self.run(session, eval_dataset=eval_dataset, out=out, resume=resume)
 
+    def evaluate(self, dataset: Sequence[Any], *, batch_size: int | None = None) -> dict[str, float]:
+        """The trainer's loss and metrics over a data set, as evaluations during training compute them.
+
+        Args:
+            dataset: samples; labels of a `Dataset` are matched by name with the model's.
+            batch_size: samples a device computes at once; the config's where left out.
+
+        Raises:
+            BijectError: what cannot be evaluated, and why.
+        """
+        config = self.config if batch_size is None else replace(self.config, batch_size=batch_size)
+        names = named_labels(self.model)
+        if names:
+            dataset = with_labels_of(dataset, names, whose="the model's")
+        _check(replace(config, checkpoint_every=0), None, dataset)
+        return self._evaluator(config).evaluate(dataset)
+
     def run(
         self,
         session: Session,

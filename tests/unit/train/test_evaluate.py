@@ -181,3 +181,17 @@ def test_without_checkpoints_only_the_best_stays(
         checkpoint_every=every, keep=1,
     ).fit(data, eval_dataset=data[:5], max_steps=8, batch_size=8, out=tmp_path)  # fmt: skip
     assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == kept
+
+
+def test_evaluate_gives_what_an_evaluation_in_training_gives() -> None:
+    data = [(torch.full((2,), float(i)), torch.tensor(float(i % 3))) for i in range(10)]
+
+    def step(model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        return (model(batch[0]).squeeze(-1) - batch[1]).square().mean()
+
+    trainer = Trainer(nn.Linear(2, 1), step=step, weigh=lambda batch: len(batch[1]), lr=1e-2, load_best=False)
+    result = trainer.fit(data, eval_dataset=data, batch_size=4, epochs=2)
+    last = {name: value for name, value in result.history[-1].items() if name != "step"}
+    assert trainer.evaluate(data, batch_size=4) == last
+    with pytest.raises(InputError, match="empty"):
+        trainer.evaluate([])
