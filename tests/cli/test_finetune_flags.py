@@ -70,18 +70,8 @@ def test_set_is_wrong_usage_by_the_command(run, base, write_data, tmp_path) -> N
 def test_early_stopping_is_said(run, base, write_data, tmp_path) -> None:
     outcome = run(
         *("finetune", "--model", base, "--data", write_data(tmp_path, "seqcls"), "--task", "seqcls"),
-        *(
-            "--out",
-            tmp_path / "run",
-            "--max-steps",
-            "30",
-            "--eval-every",
-            "1",
-            "--patience",
-            "1",
-            "--lr",
-            "0",
-        ),
+        *("--out", tmp_path / "run", "--max-steps", "30", "--eval-every", "1", "--patience", "1"),
+        *("--lr", "1e-12", "--set", "metric=accuracy"),
     )
     assert outcome.code == 0, outcome.err
     assert "STOPPED EARLY after step 2: 1 evaluations without a better one" in outcome.out

@@ -43,8 +43,8 @@ def run_gates(file: Path, source: Source) -> Iterator[Gate]:
                 f"{file.name} declares {known.model_type!r}, the checkpoint is "
                 f"{source.config.get('model_type')!r}."
             )
-    except BijectError as error:
-        yield Gate(name="file", passed=False, detail=str(error))
+    except Exception as error:  # whatever the file being written does wrong
+        yield _failed("file", error)
         return
     yield Gate(name="file", passed=True, detail=f"{file.name} declares {known.model_type}")
     with trying(known):
@@ -52,7 +52,7 @@ def run_gates(file: Path, source: Source) -> Iterator[Gate]:
             yield gate
             if not gate.passed:
                 return
-    yield _todo(file)
+    yield _guarded("todo", lambda: _todo(file))
 
 
 def load_family(file: Path) -> Family:
@@ -76,7 +76,7 @@ def load_family(file: Path) -> Family:
 
 
 def _steps(known: Family, source: Source) -> Iterator[Gate]:
-    yield _config(known, source)
+    yield _guarded("config", lambda: _config(known, source))
     yield _guarded("names", lambda: _names(source))
     yield _guarded("shapes", lambda: _shapes(source))
     with tempfile.TemporaryDirectory(prefix="biject-new-family-") as temporary:
@@ -89,10 +89,13 @@ def _steps(known: Family, source: Source) -> Iterator[Gate]:
 def _guarded(name: str, step: Callable[[], Gate]) -> Gate:
     try:
         return step()
-    except BijectError as error:
-        return Gate(name=name, passed=False, detail=str(error))
     except Exception as error:  # whatever the file being written does wrong
-        return Gate(name=name, passed=False, detail=f"{type(error).__name__}: {error}")
+        return _failed(name, error)
+
+
+def _failed(name: str, error: Exception) -> Gate:
+    words = str(error) if isinstance(error, BijectError) else f"{type(error).__name__}: {error}"
+    return Gate(name=name, passed=False, detail=words)
 
 
 def _config(known: Family, source: Source) -> Gate:
