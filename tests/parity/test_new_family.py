@@ -144,3 +144,35 @@ def test_a_known_family_drafted_again_finds_its_cousin(tmp_path: Path) -> None:
     path = folder / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text())))
     assert nearest_relative(open_source(folder)).family.model_type in ("roberta", "xlm-roberta")
+
+
+@pytest.mark.parametrize("error", ["KeyError('spice')", "TypeError('no number')", "RecursionError()"])
+@pytest.mark.parametrize("place, gate", [("read", "config"), ("unknown", "config"), ("build", "names")])
+def test_any_exception_is_a_fail_of_its_gate(place: str, gate: str, error: str, tmp_path: Path) -> None:
+    source = stranger(tmp_path / "model", "data2vec-text", "AutoModelForMaskedLM")
+    text = draft(source, nearest_relative(source))
+    text += f"""
+
+import dataclasses
+
+
+def raising(*arguments: object, **options: object) -> None:
+    raise {error}
+
+
+class Broken:
+    def __init__(self, own: object) -> None:
+        self.own = own
+
+    def __getattr__(self, name: str) -> object:
+        return raising if name == {place!r} else getattr(self.own, name)
+
+
+config = Broken(FAMILY.config)
+change = {{"build": raising}} if {place!r} == "build" else {{"config": config}}
+FAMILY = dataclasses.replace(FAMILY, **change)
+"""
+    found = gates(text, source, tmp_path)
+    assert not found[-1].passed
+    assert found[-1].name == gate
+    assert error.partition("(")[0] in found[-1].detail
