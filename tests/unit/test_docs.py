@@ -50,6 +50,8 @@ def test_what_a_page_names_is_there(page: Path) -> None:
 
 
 def test_a_wrong_name_is_found() -> None:
+    if not PAGES[-1].is_file():
+        pytest.skip("an installed package has no documentation")
     page = ROOT / "docs" / "some.md"
     text = "`src/biject/gone.py` `nn/inputs.py` [x](gone.md) `biject.gone` `biject.pipeline` `nn/planner.py`"
     assert missing(text, page) == ["src/biject/gone.py", "nn/inputs.py", "gone.md", "biject.gone"]

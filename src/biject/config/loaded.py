@@ -42,7 +42,7 @@ class LoadedConfig(ModelConfig):
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_"):
-            for values in (self.hf, self.resolved):
+            for values in (vars(self).get("hf", {}), vars(self).get("resolved", {})):
                 if name in values:
                     return values[name]
         raise AttributeError(f"Neither ModelConfig nor config.json has `{name}`.")

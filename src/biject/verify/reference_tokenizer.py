@@ -8,6 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from biject.errors import ConfigError
 from biject.families import family
 from biject.verify.inputs import limits
 
@@ -99,12 +100,20 @@ def _save(tokenizer: Tokenizer, folder: Path, config: dict[str, Any], style: dic
     special = {f"{role}_token": token for role, token in style.items()}
     settings = special | {
         "tokenizer_class": _BYTE_CLASSES.get(config["model_type"], "PreTrainedTokenizerFast"),
-        "model_max_length": limits(config).max_length,
+        "model_max_length": _longest(config),
         "clean_up_tokenization_spaces": False,
     }
     for name, value in (("tokenizer_config.json", settings), ("special_tokens_map.json", special)):
         text = json.dumps(value, indent=2, ensure_ascii=False) + "\n"
         (folder / name).write_text(text, encoding="utf-8")
+
+
+def _longest(config: dict[str, Any]) -> int:
+    """The longest row that the model takes; of a config that we refuse, what it says."""
+    try:
+        return limits(config).max_length
+    except ConfigError:
+        return int(config["max_position_embeddings"])
 
 
 def _vocabulary(config: dict[str, Any], style: dict[str, str]) -> dict[str, int]:

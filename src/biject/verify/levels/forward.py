@@ -32,13 +32,13 @@ def _attention_case(subject: Subject, theirs: HFModel) -> Case:
 
     In float64 its sum of two masks of a window overflows, and rows that may see nothing are NaN.
     """
-    padded, full = (
-        next(case for case in subject.cases if case.name == name) for name in ("right-padded", "all-ones")
-    )
+    named = {case.name: case for case in subject.cases}
+    padded = named["right-padded"]
     outputs = run(theirs.model, inputs_for(theirs.model, padded), output_hidden_states=True)
     if not any(bool(tensor.isnan().any()) for tensors in outputs.values() for tensor in tensors):
         return Case(name="attentions", inputs=padded.inputs)
-    return Case(name="attentions, without padding, which HF makes NaN", inputs=full.inputs)
+    full = named["all-ones"].inputs
+    return Case(name="attentions, without padding, which HF makes NaN", inputs=full)
 
 
 def compare(subject: Subject, theirs: HFModel, case: Case, **flags: bool) -> list[Check]:
