@@ -94,3 +94,9 @@ def test_multi_label(tmp_path: Path) -> None:
     said = ran("multi_label", tmp_path / "out")
     assert "the soup was cold and the waiter rude ['food', 'service']" in said
     assert "we came by bus []" in said
+
+
+def test_named_entities(tmp_path: Path) -> None:
+    said = ran("named_entities", tmp_path / "out")
+    assert "by the largest f1" in said
+    assert "LOC lune" in said

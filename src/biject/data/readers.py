@@ -1,4 +1,4 @@
-"""Files to tables without any library: CSV, TSV, JSON lines, JSON, plain text."""
+"""Files to tables without any library: CSV, TSV, JSON lines, JSON, CoNLL columns, plain text."""
 
 from __future__ import annotations
 
@@ -94,6 +94,31 @@ def read_plain(path: Path, unit: TextUnit) -> Table:
     )
 
 
+def read_conll(path: Path) -> Table:
+    """Columns of words and tags, blank lines between sentences: columns `tokens` (the first) and `tags` (the
+    last). `-DOCSTART-` lines and comments of the form `# key = value` are left out.
+    """
+    records: list[dict[str, list[str]]] = []
+    numbers: list[int] = []
+    tokens: list[str] = []
+    tags: list[str] = []
+    for number, line in enumerate([*read_text(path).replace("\r\n", "\n").split("\n"), ""], 1):
+        cells = line.split()
+        comment = line.startswith("# ") and " = " in line and not tokens
+        if cells and not comment and cells[0] != "-DOCSTART-":
+            if len(cells) < 2:
+                raise InputError(f"{path}, line {number}: expected a word and its tag, found {shown(line)}.")
+            numbers += [] if tokens else [number]
+            tokens.append(cells[0])
+            tags.append(cells[-1])
+        elif not cells and tokens:
+            records.append({"tokens": tokens, "tags": tags})
+            tokens, tags = [], []
+    if not records:
+        raise InputError(f"{path} has no sentences: every line is blank or a comment.")
+    return Table(columns=("tokens", "tags"), records=records, numbers=numbers)
+
+
 READERS: dict[str, Callable[[Path], Table]] = {
     ".csv": read_csv,
     ".tsv": read_tsv,
@@ -101,6 +126,10 @@ READERS: dict[str, Callable[[Path], Table]] = {
     ".ndjson": read_jsonl,
     ".json": read_json,
     ".txt": read_lines,
+    ".conll": read_conll,
+    ".bio": read_conll,
+    ".iob": read_conll,
+    ".iob2": read_conll,
 }
 
 

@@ -30,8 +30,9 @@ def load_rows(
 
     Args:
         source: A `.csv`, `.tsv`, `.jsonl`, `.json` (a list of objects, or SQuAD's form) or `.txt` file (one
-            text a line, column `text`); a `.parquet` file, a folder or a data set of the Hub, all three by
-            the `datasets` library; or any iterable of mappings.
+            text a line, column `text`); `.conll`, `.bio` or `.iob` columns of words and tags; a `.parquet`
+            file, a folder or a data set of the Hub, all three by the `datasets` library; or any iterable of
+            mappings.
         split: Of a folder or a Hub data set.
         subset: Of a Hub data set that has several.
         revision: Branch, tag or commit of a Hub data set.

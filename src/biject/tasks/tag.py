@@ -28,6 +28,7 @@ class Tag(Task):
         inputs: str | Sequence[str],
         *,
         aggregation: Aggregation = "none",
+        aggregation_strategy: Aggregation | None = None,
         stride: int | None = None,
         ignore_labels: Collection[str] = ("O",),
     ) -> list[Any]:
@@ -37,6 +38,7 @@ class Tag(Task):
             inputs: texts.
             aggregation: `none` gives tokens; `simple` groups neighbours of one type; `first`, `average`
                 and `max` decide each word as a whole before that.
+            aggregation_strategy: another name of `aggregation`, as in transformers.
             stride: read a text that is too long in windows that share so many tokens; without it, the
                 text is cut. Needs an aggregation.
             ignore_labels: labels that are left out.
@@ -46,6 +48,7 @@ class Tag(Task):
             `start` and `end` (characters of the text); for several texts, a list of these.
         """
         known = get_args(Aggregation)
+        aggregation = aggregation if aggregation_strategy is None else aggregation_strategy
         require(aggregation in known, f"`aggregation` is one of {', '.join(known)}; found {aggregation!r}.")
         require(stride is None or aggregation != "none", "`stride` needs an `aggregation` other than none.")
         texts = as_texts(inputs, self.name)
