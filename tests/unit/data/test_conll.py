@@ -34,7 +34,10 @@ def test_sentences_with_their_places(ending: str, newline: str, tmp_path: Path) 
     assert list(rows.numbers) == [4, 8]
 
 
-@pytest.mark.parametrize("text, says", [("EU B-ORG\nalone\n", "line 2"), ("-DOCSTART- O\n\n", "no sentences"), ("", "empty")])
+@pytest.mark.parametrize(
+    "text, says",
+    [("EU B-ORG\nalone\n", "line 2"), ("-DOCSTART- O\n\n", "no sentences"), ("", "empty")],
+)
 def test_what_is_no_such_file(text: str, says: str, tmp_path: Path) -> None:
     (tmp_path / "bad.conll").write_text(text)
     with pytest.raises(InputError, match=says):
