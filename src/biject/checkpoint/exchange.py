@@ -33,7 +33,10 @@ def host() -> str:
 
 def sibling(out: Path, kind: str, token: str) -> Path:
     """A hidden name beside `out` that tells whose it is; never longer than names may be."""
-    name = out.name.encode(errors="surrogateescape")[:_MOST_NAME_BYTES].decode(errors="ignore")
+    data = out.name.encode(errors="surrogateescape")
+    name = out.name
+    if len(data) > _MOST_NAME_BYTES:  # two names that begin alike stay two
+        name = f"{data[:_MOST_NAME_BYTES].decode(errors='ignore')}~{zlib.crc32(data):08x}"
     return out.parent / f".{name}.biject-{os.getpid()}-{kind}-{host()}{token}"
 
 
@@ -67,6 +70,17 @@ def clear_left_overs(out: Path) -> None:
             notice("old-folder-restored", f"A killed process had moved {out} aside; it is back.")
         else:
             remove(path)
+
+
+def clear(path: Path) -> None:
+    """Remove what a process that is gone left; an older thing that it had moved aside goes back first."""
+    found = LEFT_OVER.fullmatch(path.name)
+    place = path.parent / found["name"] if found else path
+    if found and found["kind"] == "old" and not os.path.lexists(place):
+        path.rename(place)
+        notice("old-folder-restored", f"A killed process had moved {place} aside; it is back.")
+    else:
+        remove(path)
 
 
 def remove(path: Path) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from biject._version import __version__
-from biject.checkpoint.exchange import LEFT_OVER, remove
+from biject.checkpoint.exchange import LEFT_OVER, clear
 from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import dump_recipe, make_recipe, read_recipe
 from biject.errors import CheckpointError, InputError
@@ -127,9 +127,9 @@ class RunFolder:
             return
         with self.writing():
             for place in (self.folder, self.checkpoints):
-                for path in place.iterdir() if place.is_dir() else ():
+                for path in sorted(place.iterdir()) if place.is_dir() else ():
                     if LEFT_OVER.fullmatch(path.name):
-                        remove(path)
+                        clear(path)
         self.event("resume", recipe=asdict(recipe))
 
     def write(self, name: str, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from biject.errors import CheckpointError
+from biject.errors import CheckpointError, shown
 from biject.train import generators, ranks
 from biject.train.plain import from_plain, to_plain
 
@@ -101,9 +102,12 @@ def read_state(folder: Path) -> SavedState:
         CheckpointError: the files are missing or damaged, or were written by another number of ranks.
     """
     try:
+        for name in (JSON_FILE, TENSOR_FILE):
+            if not (folder / name).is_file():  # a pipe would be waited for
+                raise OSError(f"{name} is no file")
         text = json.loads((folder / JSON_FILE).read_text(encoding="utf-8"))
         tensors = load((folder / TENSOR_FILE).read_bytes())
-    except (OSError, ValueError, SafetensorError) as error:
+    except (OSError, ValueError, RecursionError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} is no checkpoint of a run, {JSON_FILE} or {TENSOR_FILE} cannot be read: {error}"
         ) from error
@@ -115,9 +119,11 @@ def read_state(folder: Path) -> SavedState:
             raise CheckpointError(
                 f"{folder} was written by {text['num_ranks']} processes, this run has {ranks.count()}."
             )
+        state = TrainState(**text["state"])
+        _check_numbers(state, folder)
         return SavedState(
             folder=folder,
-            state=TrainState(**text["state"]),
+            state=state,
             config={key: tuple(v) if isinstance(v, list) else v for key, v in text["config"].items()},
             optimizer=from_plain(text["optimizer"]),
             schedule=from_plain(text["schedule"]),
@@ -126,6 +132,19 @@ def read_state(folder: Path) -> SavedState:
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / JSON_FILE} is damaged: {error!r}.") from error
+
+
+def _check_numbers(state: TrainState, folder: Path) -> None:
+    """Refuse a state whose counts are no counts, or whose step is not the one that its folder is named by."""
+    for name in ("step", "epoch", "step_in_epoch"):
+        value = getattr(state, name)
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
+            raise CheckpointError(f"{folder / JSON_FILE} is damaged: `{name}` is {shown(value)}.")
+    named = re.fullmatch(r"step-(\d+)", folder.name)
+    if named and int(named[1]) != state.step:
+        raise CheckpointError(
+            f"{folder / JSON_FILE} is damaged or of another checkpoint: its step is {state.step}."
+        )
 
 
 def restore(saved: SavedState, optimizer: Optimizer, schedule: LRScheduler | None, scaler: Any) -> None:

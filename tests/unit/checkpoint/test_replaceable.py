@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from biject.checkpoint import staging
-from biject.checkpoint.exchange import LEFT_OVER, clear_left_overs, exchange, host, sibling
+from biject.checkpoint.exchange import LEFT_OVER, clear, clear_left_overs, exchange, host, sibling
 from biject.checkpoint.staging import staged_folder
 from biject.errors import BijectWarning, CheckpointError
 from biject.export import export_checkpoint
@@ -223,3 +223,26 @@ def test_long_names_and_handlers(source: Path, tmp_path: Path) -> None:
     with staged_folder(tmp_path / "again", force=False) as folder:
         (folder / "config.json").write_text(json.dumps({}))
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_long_names_that_begin_alike_stay_two(tmp_path: Path) -> None:
+    one, other = (tmp_path / ("x" * 180 + ending) for ending in ("a", "b"))
+    assert sibling(one, "old", "0f").name != sibling(other, "old", "0f").name
+    aside = sibling(one, "old", "0f")
+    aside = aside.with_name(aside.name.replace(f"-{os.getpid()}-", f"-{DEAD}-"))
+    aside.mkdir()
+    clear_left_overs(other)
+    assert aside.is_dir()
+    with pytest.warns(BijectWarning, match="it is back"):
+        clear_left_overs(one)
+    assert one.is_dir()
+
+
+def test_left_overs_in_a_run_are_files_too_and_what_was_moved_aside_is_back(tmp_path: Path) -> None:
+    for name in (".run.toml.biject-7-new-0", ".report.html.biject-7-new-0"):
+        (tmp_path / name).write_text("half")
+        clear(tmp_path / name)
+    (tmp_path / ".step-000100.biject-7-old-0f").mkdir()
+    with pytest.warns(BijectWarning, match="it is back"):
+        clear(tmp_path / ".step-000100.biject-7-old-0f")
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000100"]
