@@ -345,6 +345,16 @@ def drop_padding_mask(model: Model) -> None:
     _with_plan(model, change)
 
 
+def shift_angles(model: Model) -> None:
+    """Rotate each token by the next one's position, the last by the first's."""
+
+    def change(plan: BatchPlan) -> BatchPlan:
+        rope = {config: tuple(x.roll(-1, dims=-2) for x in rows) for config, rows in plan.rope.items()}
+        return replace(plan, rope=rope)
+
+    _with_plan(model, change)
+
+
 def change_distances(model: Model, change: Callable[[Tensor], Tensor]) -> None:
     """Give attention other relative distances, (1, L, L)."""
 

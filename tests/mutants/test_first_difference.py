@@ -15,11 +15,12 @@ from biject.verify.report import LevelResult
 from biject.verify.run import run_level
 from biject.verify.subject import Subject
 from mutants import adapter
+from mutants.attention import ATTENTION
 from mutants.configs import CONFIGS
 from mutants.modules import MODULES
 from mutants.mutant import after, before, part
 
-KINDS = {mutant.kind: mutant.mutate for mutant in (*CONFIGS, *MODULES)}
+KINDS = {mutant.kind: mutant.mutate for mutant in (*CONFIGS, *MODULES, *ATTENTION)}
 CELLS = (
     ("bert", "mlm"),
     ("albert", "seqcls"),
@@ -73,8 +74,70 @@ def test_scale_left_out(folders) -> None:
     result = level("forward", folders("roberta", "qa"), fault)
     assert result.status == "fail"
     assert all(
-        "layers.1.attn.o_proj" in place and "the attention itself" in place for place in places(result)
+        "layers.1.attn.o_proj" in place and "the scale of the scores" in place for place in places(result)
     )
+
+
+ATTENTION_CAUSES = (
+    # (kind of mutant, cell, what the message has to say)
+    ("scale-left-out", ("deberta-v2", "tokcls"), "the scale of the scores"),
+    ("scale-left-out", ("gpt2", "causal"), "the scale of the scores: 1"),
+    ("rope-base-changed", ("llama", "causal"), "so theta or its scaling"),
+    ("rope-base-changed", ("modernbert", "mlm"), "so theta or its scaling"),
+    ("window-one-too-wide", ("mistral", "causal"), "the window: a token sees"),
+    ("window-one-too-wide", ("modernbert", "tokcls"), "the window: a token sees"),
+    ("causal-mask-dropped", ("qwen3", "causal"), "the causal mask: tokens look ahead"),
+    ("causal-mask-dropped", ("gpt2", "seqcls"), "the causal mask: tokens look ahead"),
+    ("mask-ignored", ("bert", "mlm"), "the mask of padding"),
+    ("mask-ignored", ("modernbert", "mlm"), "the mask of padding"),
+    ("mask-ignored", ("deberta-v2", "tokcls"), "the mask of padding"),
+)
+
+
+@pytest.mark.parametrize(("kind", "cell", "words"), ATTENTION_CAUSES)
+def test_what_goes_wrong_inside_of_attention_is_named(folders, kind: str, cell, words: str) -> None:
+    """Mask, window, angles and scale each by its name, where all would end in the same module."""
+    result = level("forward", folders(*cell), KINDS[kind])
+    assert result.status == "fail"
+    found = [place for place in places(result) if "attn.o_proj" in place]
+    assert found
+    assert any(words in place for place in found), found
+    assert not any("the attention itself" in place for place in found)
+
+
+def _without_angles(model: Model) -> None:
+    for attention in adapter.attentions(model):
+        attention.rope = None
+
+
+def _mixed_values(model: Model) -> None:
+    for attention in adapter.attentions(model):
+        heads = attention._heads
+
+        def mixed(x, norm, rope, heads=heads):
+            return heads(x, norm, rope).flip(1) if norm is None and rope is None else heads(x, norm, rope)
+
+        attention._heads = mixed
+
+
+def _other_key_norm(model: Model) -> None:
+    for attention in adapter.attentions(model):
+        attention.k_norm = nn.LayerNorm(attention.spec.head_dim, elementwise_affine=False)
+
+
+@pytest.mark.parametrize(
+    ("fault", "words"),
+    [
+        (_without_angles, "the rotary angles of queries and keys"),
+        (adapter.shift_angles, "the rotary angles of queries and keys: the positions"),
+        (_other_key_norm, "the keys before their positions: their norm"),
+        (_mixed_values, "the values: heads are split"),
+    ],
+)
+def test_what_is_done_to_heads_is_named(folders, fault: Callable[[Model], None], words: str) -> None:
+    result = level("forward", folders("llama", "causal"), fault)
+    found = [place for place in places(result) if "attn.o_proj" in place]
+    assert any(words in place for place in found), places(result)
 
 
 def test_residual_left_out(folders) -> None:

@@ -16,12 +16,14 @@ import torch
 from torch import Tensor, nn
 
 from biject.nn.traces import Emitted, Traces, emit
+from biject.verify.attention_calls import attention_calls, explain
 from biject.verify.numbers import same_bits
 from biject.verify.report import Check
 
 if TYPE_CHECKING:
     from biject.model import Model
 
+ATTENTION = "the attention itself"
 OLD_NORM_NAMES = {"gamma": "weight", "beta": "bias"}
 
 
@@ -149,7 +151,12 @@ def first_difference(
     with torch.no_grad():
         our_events = record(ours, (pair.ours for pair in pairs), inputs, **flags)
         their_events = record(theirs, (pair.theirs for pair in pairs), inputs, **flags)
-    return locate(our_events, their_events, pairs)
+    place = locate(our_events, their_events, pairs)
+    if not place.endswith(ATTENTION):
+        return place
+    our_calls, their_calls = (attention_calls(model, inputs, **flags) for model in (ours, theirs))
+    found = explain(our_calls, their_calls, inputs.get("attention_mask"))
+    return place if found is None else f"{place.removesuffix(ATTENTION)}{found}"
 
 
 def with_place(checks: list[Check], where: Callable[[], str]) -> list[Check]:
@@ -224,7 +231,10 @@ def _size(mine: Tensor, theirs: Tensor) -> str:
 
 _HINTS = (
     # (what the name of the first module with another input ends with, what lies before it)
-    (("attn.o_proj", "attention.output.dense", "attention.dense", "out_lin"), "the attention itself"),
+    (
+        ("attn.o_proj", "attention.output.dense", "attention.dense", "out_lin", "attn.Wo", "attn.c_proj"),
+        ATTENTION,
+    ),
     (("mlp.down_proj", "output.dense", "ffn_output", "lin2"), "the activation"),
     (("positions", "position_embeddings"), "the position ids"),
     (("segments", "token_type_embeddings"), "the segment ids"),

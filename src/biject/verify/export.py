@@ -25,7 +25,7 @@ IN_MEMORY: Mapping[str, Level] = MappingProxyType({"trained": trained})
 """Levels of `verify_trained`, which need the model that was trained."""
 ALL = "all"
 """Stands for every level where levels are named."""
-ON_REQUEST = frozenset({"steps", "faults"})
+ON_REQUEST = frozenset({"variants", "steps", "faults"})
 NEED_NO_HF = frozenset({"lint", "names", "bytes"})
 
 
@@ -43,7 +43,8 @@ def verify_export(
         folder: The exported folder.
         source: The folder or repository it was made from; without it, levels that need one are skipped.
         prompt: A text to compare outputs on, besides the built-in inputs.
-        levels: Names out of `LEVELS`, or `all`; where left out, all but `steps` and `faults`, and `lint` only
+        levels: Names out of `LEVELS`, or `all`; where left out, all but `variants`, `steps` and
+            `faults`, and `lint` only
             where there is no source (a faithful export has its source's flaws).
         allow: Differences from the source to let pass though the export does not declare them: some of
             `cast`, `config`, `files`, `text`.

@@ -16,6 +16,7 @@ from biject.verify.levels.names import names
 from biject.verify.levels.reload import reload
 from biject.verify.levels.steps import steps
 from biject.verify.levels.tokenizer import tokenizer
+from biject.verify.levels.variants import variants
 from biject.verify.report import Check, LevelResult, NothingToCompare, level_result
 from biject.verify.subject import Subject
 
@@ -29,6 +30,7 @@ COMPARISONS: Mapping[str, Level] = MappingProxyType(
         "hf-forward": hf_forward,
         "forward": forward,
         "gradients": gradients,
+        "variants": variants,
         "steps": steps,
         "tokenizer": tokenizer,
         "lint": lint_,

@@ -37,7 +37,7 @@ def gradients(subject: Subject) -> list[Check]:
         passed = found.within(their_loss.dtype)
         words = found.words(their_loss.dtype)
         checks.append(Check(name="loss", passed=passed, detail=words, case=case, max_abs_diff=found.max_abs))
-        checks.append(_compare(subject, theirs, ours, other, case=case))
+        checks.append(compare_gradients(subject, theirs, ours, other, case=case))
     return [*checks, _packed(subject, loaded, inputs)]
 
 
@@ -117,7 +117,10 @@ def relative_distance(
     return (difference / norm) ** 0.5 if norm else float("inf"), worst[1]
 
 
-def _compare(subject: Subject, theirs: nn.Module, ours: Gradients, other: Gradients, *, case: str) -> Check:
+def compare_gradients(
+    subject: Subject, theirs: nn.Module, ours: Gradients, other: Gradients, *, case: str
+) -> Check:
+    """Every parameter's gradient, bit for bit where the gate of its dtype asks for it."""
     parameters = dict(theirs.named_parameters(remove_duplicate=False))
     seen: set[int] = set()
     wrong, worst, count = [], 0.0, 0
