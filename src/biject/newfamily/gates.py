@@ -13,7 +13,7 @@ from biject.errors import BijectError, ConfigError
 from biject.families import Family, trying
 from biject.identify import Identity, identify
 
-ORDER = ("file", "config", "names", "shapes", "bytes", "reload", "forward", "gradients", "todo")
+ORDER = ("file", "config", "names", "shapes", "bytes", "reload", "forward", "gradients", "variants", "todo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +82,7 @@ def _steps(known: Family, source: Source) -> Iterator[Gate]:
     with tempfile.TemporaryDirectory(prefix="biject-new-family-") as temporary:
         export = Path(temporary) / "export"
         yield _guarded("bytes", lambda: _round_trip(source, export))
-        for level in ("reload", "forward", "gradients"):
+        for level in ("reload", "forward", "gradients", "variants"):
             yield _guarded(level, lambda level=level: _level(level, source, export))  # type: ignore[misc]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from biject.verify.compare import first_difference, hf_names, pairs_from_names, with_place
 from biject.verify.hf import HFModel, eager
 from biject.verify.inputs import Case, training_case
+from biject.verify.levels.declared import declared
 from biject.verify.levels.packed import packed_forward
 from biject.verify.outputs import compare_outputs, run, without_random
 from biject.verify.report import Check
@@ -12,7 +13,7 @@ from biject.verify.subject import Subject, inputs_for
 
 
 def forward(subject: Subject) -> list[Check]:
-    """Bits in every output of the head, every hidden layer, the loss and the attention maps."""
+    """Bits in every output, hidden layer, loss and attention map; and modules compute what they declare."""
     checks = []
     theirs = subject.theirs()
     cases = list(subject.cases)
@@ -24,7 +25,7 @@ def forward(subject: Subject) -> list[Check]:
     with eager(theirs):  # sdpa gives HF no attention maps
         named = _attention_case(subject, theirs)
         checks += compare(subject, theirs, named, output_hidden_states=True, output_attentions=True)
-    return checks + packed_forward(subject, theirs)
+    return checks + packed_forward(subject, theirs) + declared(subject)
 
 
 def _attention_case(subject: Subject, theirs: HFModel) -> Case:

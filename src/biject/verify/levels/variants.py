@@ -9,6 +9,8 @@ for bit.
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -76,7 +78,11 @@ def _with_config(subject: Subject, values: dict[str, float], folder: Path) -> Pa
     """The export's tensors under its config.json with other values."""
     for name in (*subject.export.weight_files, subject.export.index_file):
         if name is not None:
-            (folder / name).symlink_to((subject.folder / name).resolve())
+            target = (subject.folder / name).resolve()
+            try:
+                os.link(target, folder / name)
+            except OSError:  # another file system
+                shutil.copyfile(target, folder / name)
     text = json.dumps({**subject.config, **values})
     (folder / CONFIG).write_text(text, encoding="utf-8")
     return folder
