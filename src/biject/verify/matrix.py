@@ -19,7 +19,6 @@ from biject.verify.hub_models import HUB_MODELS
 from biject.verify.memory import PeakMemory
 from biject.verify.report import Report
 
-
 LEVELS = ("names", "bytes", "reload", "hf-forward", "forward", "gradients", "variants", "tokenizer")
 """What a family has to pass with each head; the linter looks at folders, and these are made here."""
 

@@ -30,7 +30,9 @@ _ACTIVATIONS = frozenset(
 
 def declared(subject: Subject) -> list[Check]:
     """Rows and attention of one call without padding."""
-    case = next(case for case in subject.cases if case.name == "all-ones")
+    case = next(
+        case for case in subject.cases if "input_ids" in case.inputs and "attention_mask" in case.inputs
+    )
     inputs = inputs_for(subject.ours, Case(name=case.name, inputs={"input_ids": case.inputs["input_ids"]}))
     return [row_operations(subject.ours, inputs), attention_operations(subject.ours, inputs)]
 
