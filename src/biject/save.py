@@ -17,12 +17,14 @@ import torch
 from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG
-from biject.checkpoint.writer import write_folder
+from biject.checkpoint.writer import Seal, write_folder
 from biject.model import Model
 from biject.parameters import adapter_files, bound_parameters, full_tensor, on_first_rank
 from biject.record import RECORD, Record
 
 _CARD = "README.md"
+_OF_A_RUN = frozenset(("trainer_state.json", "trainer_state.safetensors", "checkpoint.json"))
+"""What our checkpoints have beside the model; they say nothing of a copy of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,7 @@ def save_model(
     force: bool = False,
     extra: Mapping[str, bytes | Path] | None = None,
     without: Collection[str] = (),
+    seal: Seal | None = None,
 ) -> Saved:
     """Write a model as a complete Hugging Face folder, atomically.
 
@@ -67,6 +70,7 @@ def save_model(
         force: replace `out` if it exists.
         extra: further files to write into the folder, by name.
         without: assets of the source that are not copied.
+        seal: a last file of the digests of all others; see `write_folder`.
 
     Raises:
         CheckpointError: the folder cannot be written; everything is as it was.
@@ -76,7 +80,7 @@ def save_model(
     """
     values = {name: full_tensor(value) for name, value in bound_parameters(model).items()}
     return on_first_rank(
-        model, lambda: _write(model, values, out, dtype, max_shard_bytes, force, extra or {}, without)
+        model, lambda: _write(model, values, out, dtype, max_shard_bytes, force, extra or {}, without, seal)
     )
 
 
@@ -89,6 +93,7 @@ def _write(
     force: bool,
     extra: Mapping[str, bytes | Path],
     without: Collection[str],
+    seal: Seal | None,
 ) -> Saved:
     reader = Reader(model.source)
     tensors, changes = _tensors(model, values, reader, dtype)
@@ -96,11 +101,11 @@ def _write(
     config, config_changes = _config_bytes(model, tensors)
     files: dict[str, bytes | Path] = {"config.json": config}
     kept, left_out = _assets(model, changed_weights)
-    kept = [name for name in kept if name not in without]
+    kept = [name for name in kept if name not in without and (seal is None or name != seal[0])]
     files.update({name: model.source.folder / name for name in kept})
     files.update(adapter_files(model, values))
     files.update(extra)
-    record = _record(model, tensors, config, files)
+    record = _record(model, tensors, config, {**files, seal[0]: b""} if seal else files)
     if record:
         files[RECORD] = record.on(Record.read(model.source.folder)).to_bytes()
     changes += [*config_changes, *left_out]
@@ -109,7 +114,13 @@ def _write(
     if max_shard_bytes is not None:
         changes.append(f"weights: cut into files of at most {max_shard_bytes} bytes")
     written = write_folder(
-        out, tensors=tensors, like=model.source, files=files, max_shard_bytes=max_shard_bytes, force=force
+        out,
+        tensors=tensors,
+        like=model.source,
+        files=files,
+        max_shard_bytes=max_shard_bytes,
+        force=force,
+        seal=seal,
     )
     return Saved(
         folder=written.folder,
@@ -185,10 +196,11 @@ def _weights_changed(model: Model, reader: Reader, tensors: Mapping[str, torch.T
 def _assets(model: Model, changed_weights: bool) -> tuple[list[str], list[str]]:
     """Other files to copy, and lines for those left out."""
     source = model.source
-    kept = [name for name in source.assets if not (changed_weights and name == _CARD)]
-    left_out = []
+    run = _OF_A_RUN if set(source.assets) >= _OF_A_RUN else frozenset()
+    kept = [name for name in source.assets if name not in run and not (changed_weights and name == _CARD)]
+    left_out = [f"left out: {name} (of a training run)" for name in sorted(run)]
     if changed_weights:
-        left_out = [
+        left_out += [
             f"left out: {name} (describes the original weights)" for name in source.assets if name == _CARD
         ]
         left_out += [f"left out: {name} (holds the original weights)" for name in source.other_weights]

@@ -246,10 +246,15 @@ def test_resuming_with_another_recipe_is_refused(run, base, write_data, tmp_path
     other = run("finetune", "--out", out, "--resume", "--lr", "1e-5")
     assert other.code == 2
     assert "train.lr was 0.003, is 1e-05" in other.err
-    data.write_text(data.read_text() + "one more,positive\n")
+    head, *lines = data.read_text().splitlines()
+    data.write_text("\n".join([head, *reversed(lines)]) + "\n")
     changed = run("finetune", "--out", out, "--resume")
     assert changed.code == 2
     assert "has changed since" in changed.err
+    (out / "events.jsonl").unlink()  # where the files' digests were; the checkpoint has those of the samples
+    lost = run("finetune", "--out", out, "--resume")
+    assert lost.code == 2
+    assert "data changed since" in lost.err
 
 
 TABLES = {

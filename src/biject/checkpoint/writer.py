@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
@@ -21,6 +21,8 @@ from biject.errors import CheckpointError
 from biject.events import progress
 
 CHUNK_BYTES = 4 << 20
+Seal = tuple[str, Callable[[Mapping[str, str]], bytes]]
+"""A file that is written last, of the digests of the others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +42,7 @@ def write_folder(
     metadata: Mapping[str, str] | None = None,
     max_shard_bytes: int | None = None,
     force: bool = False,
+    seal: Seal | None = None,
 ) -> Written:
     """Write `tensors` and `files` as a new folder at `out`, whole or not at all.
 
@@ -56,6 +59,7 @@ def write_folder(
         metadata: Of the safetensors headers; by default `like`'s, or ``{"format": "pt"}``.
         max_shard_bytes: Ask for a new layout in shards of this size.
         force: Replace a checkpoint folder that is at `out` already.
+        seal: The name of a last file, and what makes its bytes of the sha256 of all others.
 
     Raises:
         CheckpointError: `out` exists or overlaps `like`, a tensor cannot be stored, the disk refuses, or what
@@ -76,7 +80,8 @@ def write_folder(
     layout = plan_layout(tensors, like=like, metadata=metadata, max_shard_bytes=max_shard_bytes)
     _check_names(files, layout)
     index = [layout.index_file] if layout.index_file is not None else []
-    names = {*files, *(planned.file for planned in layout.weights), *index}
+    last = [seal[0]] if seal is not None else []
+    names = {*files, *(planned.file for planned in layout.weights), *index, *last}
     with staged_folder(out, force=force, written=names) as folder:
         sums = {planned.file: "" for planned in layout.weights}
         for planned in layout.weights:
@@ -87,6 +92,8 @@ def write_folder(
             sums[layout.index_file] = _write_file(folder / layout.index_file, layout.index_bytes)
         for planned in layout.weights:
             sums[planned.file] = _verify_weights(folder / planned.file, planned, tensors)
+        if seal is not None:
+            _write_file(folder / seal[0], seal[1](dict(sorted(sums.items()))))
     return Written(folder=out, files=dict(sorted(sums.items())))
 
 

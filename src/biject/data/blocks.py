@@ -51,6 +51,11 @@ class PackedDataset(CausalDataset):
         self.lengths = [sum(pieces.lengths[i] for i in group) for group in groups]
         self.rows = [pieces.rows[group.start] for group in groups]
 
+    def digest_into(self, digest: Any) -> None:
+        """The pieces, and which of them a block holds."""
+        super().digest_into(digest)
+        digest.update(repr([(group.start, group.stop) for group in self.groups]).encode())
+
     def sample(self, index: int) -> Sample:
         """One block: ids and labels end to end, positions that restart, and where documents end."""
         found = [self.pieces.sample(i) for i in self.groups[index]]

@@ -99,6 +99,18 @@ class Dataset(Sequence[Sample]):
         new.labels = tuple(labels)
         return new
 
+    def digest_into(self, digest: Any) -> None:
+        """Feed a digest of `hashlib` with everything that samples are made of."""
+        digest.update(repr((type(self).__name__, self.task, self.labels, self.problem_type)).encode())
+        for name, values in self._columns.items():
+            digest.update(f"{name} {len(values)} ".encode())
+            if isinstance(values, Ids):
+                for row in values.rows:
+                    digest.update(len(row).to_bytes(4, "little") + row.tobytes())
+            else:
+                for value in values:
+                    digest.update(f"{value!r} ".encode())
+
     def set_epoch(self, epoch: int) -> None:
         """Tell samples that change from epoch to epoch (masking) which one it is; others stay as they are."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from biject.data.dataset import Built, Dataset, Ids, Sample
 from biject.data.masking import Masking
@@ -26,6 +27,13 @@ class MaskedDataset(Dataset):
         sample = super().sample(index)
         ids, labels = self.masking(sample["input_ids"], self._words[index], epoch=self.epoch, index=index)
         return {**sample, "input_ids": ids, "labels": labels}
+
+    def digest_into(self, digest: Any) -> None:
+        """The texts, their words, and how masks are drawn."""
+        super().digest_into(digest)
+        digest.update(repr(self.masking).encode())
+        for row in self._words.rows:
+            digest.update(row.tobytes())
 
     def set_epoch(self, epoch: int) -> None:
         """Draw the masks of another epoch."""

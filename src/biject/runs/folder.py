@@ -23,12 +23,13 @@ from biject.config.recipe_file import dump_recipe, make_recipe, read_recipe
 from biject.errors import CheckpointError, InputError
 from biject.train import ranks
 from biject.train.checkpoints import existing
+from biject.train.depends import MANIFEST
 from biject.train.state import JSON_FILE, TENSOR_FILE
 
 MODEL, CHECKPOINTS = "model", "checkpoints"
 RECIPE, EVENTS, VERIFY, REPORT = "run.toml", "events.jsonl", "verify.json", "report.html"
 
-STATE_FILES = (JSON_FILE, TENSOR_FILE)
+STATE_FILES = (JSON_FILE, TENSOR_FILE, MANIFEST)
 """What a checkpoint has beside the model."""
 
 _MAY_DIFFER = {

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from biject.events import notice
-from biject.train import checkpoints, ranks
+from biject.train import checkpoints, depends, ranks
 
 
 class BestState:
@@ -47,9 +47,13 @@ class BestState:
         if self._kept is not None:
             self._put_back(self._kept)
         else:
-            ranks.on_first(lambda: checkpoints.read(self.model, path) if path is not None else None)
+            ranks.on_first(lambda: None if path is None else self._read(path))
         ranks.broadcast(tensor.detach() for tensor in (*self.model.parameters(), *self.model.buffers()))
         return True
+
+    def _read(self, path: Path) -> None:
+        depends.check_files(path, expected=False)
+        checkpoints.read(self.model, path)
 
     def _changing(self) -> list[Tensor]:
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]

@@ -12,7 +12,7 @@ from torch import nn
 
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import open_source
-from biject.checkpoint.writer import write_folder
+from biject.checkpoint.writer import Seal, write_folder
 from biject.errors import CheckpointError
 from biject.model import Model
 from biject.parameters import bound_parameters, read_adapters
@@ -46,19 +46,24 @@ def latest(folder: Path) -> Path | None:
 
 
 def write(
-    model: nn.Module, folder: Path, state_files: Mapping[str, bytes], *, without: Collection[str] = ()
+    model: nn.Module,
+    folder: Path,
+    state_files: Mapping[str, bytes],
+    *,
+    without: Collection[str] = (),
+    seal: Seal | None = None,
 ) -> None:
     """Write one checkpoint: a Hugging Face folder for our models, else the state dict as safetensors.
 
-    Of a Hugging Face folder's assets, those of `without` are not copied.
+    Of a Hugging Face folder's assets, those of `without` are not copied. `seal` is the last file: see
+    `write_folder`.
     """
     if isinstance(model, Model):
-        save_model(model, folder, force=True, extra=state_files, without=without)
+        save_model(model, folder, force=True, extra=state_files, without=without, seal=seal)
         return
     tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    write_folder(
-        folder, tensors=tensors, like=None, files={"config.json": b"{}\n", **state_files}, force=True
-    )
+    files = {"config.json": b"{}\n", **state_files}
+    write_folder(folder, tensors=tensors, like=None, files=files, force=True, seal=seal)
 
 
 def read(model: nn.Module, folder: Path) -> None:

@@ -16,7 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from biject.config.recipe import TrainConfig
 from biject.errors import CheckpointError, ConfigError, InputError
-from biject.train import checkpoints, generators, ranks
+from biject.model import Model
+from biject.train import checkpoints, depends, generators, ranks
 from biject.train.batches import Collate, Sampler, to_device
 from biject.train.loop import Engine, Step, StepResult, Weigh
 from biject.train.optim import freeze, make_optimizer, make_schedule
@@ -68,6 +69,8 @@ class Session:
     ) -> None:
         self.model, self.config, self.collate, self.without = model, config, collate, without
         self.dataset: Any = dataset
+        self.eval_dataset: Any = None
+        self._digests: dict[str, str] | None = None
         self.state = TrainState()
         self.epoch_ended = False
         self._start()
@@ -147,7 +150,14 @@ class Session:
         drawn = generators.collect()
 
         def write() -> None:
-            checkpoints.write(self.model, path, self._state_files(drawn), without=self.without)
+            said = depends.manifest(self.state.step, self._depends())
+            checkpoints.write(
+                self.model,
+                path,
+                self._state_files(drawn),
+                without=self.without,
+                seal=(depends.MANIFEST, lambda files: depends.to_bytes(said, files)),
+            )
             keep = self.config.keep if self.config.checkpoint_every else 1
             checkpoints.prune(folder, keep=keep, best=self.state.best_step)
 
@@ -161,19 +171,35 @@ class Session:
         """Go on from a checkpoint.
 
         Raises:
-            CheckpointError: it is damaged, of another model, or was trained on other data or with settings
-                that decide the weights and differ now.
+            CheckpointError: it is damaged, of another model, or was trained on other data, from another
+                source or with settings that decide the weights and differ now.
         """
         saved = read_state(folder)
+        before: dict[str, str] = {}
+        ranks.on_first(lambda: before.update(depends.check_files(folder, expected=saved.sealed)))
         now = {**asdict(self.config), "num_samples": self.state.num_samples}
-        before = {**saved.config, "num_samples": saved.state.num_samples}
-        differ = [key for key in now if key not in _MAY_DIFFER and before.get(key) != now[key]]
+        then = {**saved.config, "num_samples": saved.state.num_samples}
+        differ = [key for key in now if key not in _MAY_DIFFER and then.get(key) != now[key]]
         if differ:
-            listed = ", ".join(f"{key} was {before.get(key)}, is {now[key]}" for key in differ)
+            listed = ", ".join(f"{key} was {then.get(key)}, is {now[key]}" for key in differ)
             raise CheckpointError(f"{folder} cannot be resumed with other settings: {listed}.")
+        ranks.on_first(lambda: self._check_depends(before, folder))
         checkpoints.read(self.model, folder)
         restore(saved, self.optimizer, self.schedule, self.scaler)
         self.state = saved.state
+
+    def _check_depends(self, before: dict[str, str], folder: Path) -> None:
+        source = self.model.source.folder if isinstance(self.model, Model) else None
+        depends.check_depends(before, self._depends() if before else {}, folder, source=source)
+
+    def _depends(self) -> dict[str, str]:
+        """Digests of all that the run is made from, taken once."""
+        if self._digests is None:
+            data = {depends.TRAINING: self.dataset, depends.EVALUATION: self.eval_dataset}
+            found = {name: depends.data_digest(value) for name, value in data.items()}
+            known = {name: digest for name, digest in found.items() if digest is not None}
+            self._digests = {**depends.source_digests(self.model), **known}
+        return self._digests
 
     def _make_sampler(self, dataset: Any) -> Sampler | None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):

@@ -53,6 +53,8 @@ class SavedState:
     schedule: Mapping[str, Any] | None
     scaler: Mapping[str, Any] | None
     tensors: Mapping[str, Tensor]
+    sealed: bool
+    """The checkpoint has a manifest; an older Biject wrote none."""
 
 
 def pack(
@@ -84,6 +86,7 @@ def pack(
     }
     text = {
         "version": VERSION,
+        "sealed": True,
         "num_ranks": ranks.count(),
         "state": asdict(state),
         **{name: to_plain(value, where=name) for name, value in objects.items()},
@@ -129,6 +132,7 @@ def read_state(folder: Path) -> SavedState:
             schedule=from_plain(text["schedule"]),
             scaler=from_plain(text["scaler"]),
             tensors=tensors,
+            sealed=bool(text.get("sealed", False)),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / JSON_FILE} is damaged: {error!r}.") from error

@@ -70,7 +70,7 @@ def test_our_models_checkpoints_are_hf_folders(bert: Path, texts: Any, tmp_path:
 def test_no_pickle(make: Make, data: Any, step: Any, tmp_path: Path) -> None:
     Trainer(make(), step=step, checkpoint_every=2).fit(data, max_steps=2, out=tmp_path)
     names = sorted(path.name for path in (tmp_path / "checkpoints" / "step-000002").iterdir())
-    assert names == ["config.json", "model.safetensors", JSON_FILE, TENSOR_FILE]
+    assert names == ["checkpoint.json", "config.json", "model.safetensors", JSON_FILE, TENSOR_FILE]
 
 
 @pytest.mark.parametrize(
