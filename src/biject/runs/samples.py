@@ -52,6 +52,11 @@ class Part(Sequence[Sample]):
         self.whole, self.indices = whole, indices
         self.lengths = [whole.lengths[i] for i in indices]
 
+    def digest_into(self, digest: Any) -> None:
+        """The whole, and which of its samples these are."""
+        self.whole.digest_into(digest)
+        digest.update(repr(list(self.indices)).encode())
+
     def __len__(self) -> int:
         return len(self.indices)
 
