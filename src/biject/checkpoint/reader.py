@@ -13,6 +13,7 @@ from biject.checkpoint.legacy import load_bin
 from biject.checkpoint.source import Source
 from biject.checkpoint.strict_json import regular_file_bytes, shown
 from biject.checkpoint.tensor_info import ITEM_BYTES, TensorInfo
+from biject.checkpoint.truncated import mapped
 from biject.errors import CheckpointError
 
 
@@ -54,6 +55,7 @@ class Reader:
                 storage = _map(str(path), header.file_bytes)
             except (RuntimeError, OSError, ValueError) as error:
                 raise CheckpointError(f"{file} cannot be mapped into memory: {error}.") from error
+            mapped(path, header.file_bytes)
             first = _bytes_of(storage, 0, header.data_start)
             if bytes(tensor_bytes(first)[LENGTH_BYTES:]) != header.raw:
                 raise _changed(file)

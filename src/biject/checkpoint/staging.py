@@ -12,6 +12,7 @@ from pathlib import Path
 
 from biject.checkpoint.exchange import clear_left_overs, ended_in_order, exchange, remove, sibling
 from biject.checkpoint.replaceable import check_replaceable
+from biject.checkpoint.truncated import UNFINISHED
 from biject.errors import CheckpointError
 
 
@@ -39,6 +40,7 @@ def staged_folder(out: Path, *, force: bool, written: Collection[str] = ()) -> I
         with ended_in_order():
             try:
                 temporary.mkdir()
+                UNFINISHED.add(temporary)
                 yield temporary
                 _sync_folders(temporary)
                 aside = _put_in_place(temporary, out, force=force, written=written)
@@ -46,6 +48,8 @@ def staged_folder(out: Path, *, force: bool, written: Collection[str] = ()) -> I
                 shutil.rmtree(temporary, ignore_errors=True)
                 _remove_empty(made)
                 raise
+            finally:
+                UNFINISHED.discard(temporary)
             if aside is not None:
                 remove(aside)
 

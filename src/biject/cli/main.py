@@ -36,9 +36,11 @@ def _main(arguments: list[str]) -> int:
         print(text, end="", flush=True)
         return 0
 
+    from biject.checkpoint.truncated import end_in_order
     from biject.environment import prepare
 
     prepare()
+    end_in_order()
     code = _run(arguments)
     sys.stdout.flush()
     return code
