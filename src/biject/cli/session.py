@@ -26,6 +26,12 @@ def guarded(command: Callable[[], object]) -> int:
     except BijectError as error:
         complain(str(error))
         return UNUSABLE
+    except BrokenPipeError:
+        raise
+    except OSError as error:  # a folder without permission, a disk that fails
+        place = f"{error.filename}: " if error.filename else ""
+        complain(f"{place}{error.strerror or error}. Check that it is there and may be read or written.")
+        return UNUSABLE
     return code if isinstance(code, int) else 0
 
 
