@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
+from biject.checkpoint.cast import Casting
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG
 from biject.checkpoint.writer import Seal, write_folder
@@ -98,14 +99,14 @@ def _write(
     reader = Reader(model.source)
     tensors, changes = _tensors(model, values, reader, dtype)
     changed_weights = _weights_changed(model, reader, tensors)
-    config, config_changes = _config_bytes(model, tensors)
+    config, config_changes = _config_bytes(model, tensors.described)
     files: dict[str, bytes | Path] = {"config.json": config}
     kept, left_out = _assets(model, changed_weights)
     kept = [name for name in kept if name not in without and (seal is None or name != seal[0])]
     files.update({name: model.source.folder / name for name in kept})
     files.update(adapter_files(model, values))
     files.update(extra)
-    record = _record(model, tensors, config, {**files, seal[0]: b""} if seal else files)
+    record = _record(model, tensors.described, config, {**files, seal[0]: b""} if seal else files)
     if record:
         files[RECORD] = record.on(Record.read(model.source.folder)).to_bytes()
     changes += [*config_changes, *left_out]
@@ -127,28 +128,28 @@ def _write(
         files=written.files,
         changes=tuple(changes),
         architecture=_architecture(model),
-        weight_bytes=sum(t.numel() * t.element_size() for t in tensors.values()),
+        weight_bytes=sum(t.numel() * t.element_size() for t in tensors.described.values()),
     )
 
 
 def _tensors(
     model: Model, values: Mapping[str, torch.Tensor], reader: Reader, dtype: torch.dtype | None
-) -> tuple[dict[str, torch.Tensor], list[str]]:
+) -> tuple[Casting, list[str]]:
     """Every tensor to write, by its name on disk, in file order; and what is left out or cast."""
     plan, dtypes, source = model.provenance.plan, model.provenance.dtypes, model.source
     held = model.dtype
     as_read = held == model.file_dtype
-    out: dict[str, torch.Tensor] = {}
+    out: dict[str, tuple[torch.Tensor, torch.dtype]] = {}
     for binding in (*plan.bindings, *plan.initialized):
         parameter = values[binding.memory]
         for name in binding.disk:
             own = DTYPES[dtypes[name]] if as_read and name in dtypes and binding in plan.bindings else held
-            out[name] = parameter.to(dtype or own)
+            out[name] = (parameter, dtype or own)
     changes = []
     if model.provenance.keeps_head:
         for name in plan.passthrough:
             tensor = _carried(model, reader, name)
-            out[name] = tensor.to(dtype) if dtype and tensor.is_floating_point() else tensor
+            out[name] = (tensor, dtype if dtype and tensor.is_floating_point() else tensor.dtype)
     else:
         changes += [f"left out: {name}" for name in plan.passthrough if name not in out]
     changes += [f"new, random: {name}" for binding in plan.initialized for name in binding.disk]
@@ -156,16 +157,16 @@ def _tensors(
     ordered.update(out)
     changes += [
         f"{name}: {source.tensors[name].shape[0]} -> {len(tensor)} rows"
-        for name, tensor in ordered.items()
+        for name, (tensor, _) in ordered.items()
         if name in source.tensors and tuple(tensor.shape) != source.tensors[name].shape
     ]
-    cast = sum(name in dtypes and CODES[t.dtype] != dtypes[name] for name, t in ordered.items())
+    cast = sum(name in dtypes and CODES[to] != dtypes[name] for name, (_, to) in ordered.items())
     if cast:
         changes.append(f"cast to {str(dtype or held).removeprefix('torch.')}: {cast} tensors")
     if plan.respelt:
         one = next(iter(plan.respelt))
         changes.append(f"renamed: {len(plan.respelt)} tensors, e.g. {one} -> {plan.written(one)}")
-    return {plan.written(name): tensor for name, tensor in ordered.items()}, changes
+    return Casting((plan.written(name), tensor, to) for name, (tensor, to) in ordered.items()), changes
 
 
 def _carried(model: Model, reader: Reader, name: str) -> torch.Tensor:
@@ -180,15 +181,18 @@ def _carried(model: Model, reader: Reader, name: str) -> torch.Tensor:
     return tensor if resized is None else resized
 
 
-def _weights_changed(model: Model, reader: Reader, tensors: Mapping[str, torch.Tensor]) -> bool:
+def _weights_changed(model: Model, reader: Reader, tensors: Casting) -> bool:
     """Whether any tensor differs from the file's; only asked where something depends on it."""
     if not model.source.other_weights and _CARD not in model.source.assets:
         return False
     if set(tensors) != set(model.source.tensors):
         return True
-    for name, tensor in tensors.items():
+    for name in tensors:
         original = reader.tensor(name)
-        if original.dtype != tensor.dtype or tensor_bytes(original) != tensor_bytes(tensor):
+        if original.dtype != tensors.described[name].dtype:
+            return True
+        tensor = tensors[name]
+        if tuple(original.shape) != tuple(tensor.shape) or tensor_bytes(original) != tensor_bytes(tensor):
             return True
     return False
 

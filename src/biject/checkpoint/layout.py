@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from biject.checkpoint.bytes import CODES
+from biject.checkpoint.cast import described, held
 from biject.checkpoint.header import LENGTH_BYTES
 from biject.checkpoint.header_check import METADATA_KEY
 from biject.checkpoint.source import Source
@@ -60,8 +61,9 @@ def plan_layout(
     """
     if max_shard_bytes is not None and max_shard_bytes < 1:
         raise ValueError(f"max_shard_bytes must be at least 1, found {max_shard_bytes}")
-    for name, tensor in tensors.items():
+    for name, tensor in held(tensors).items():
         _check_storable(name, tensor)
+    tensors = described(tensors)
     if like is not None and max_shard_bytes is None and _fits(like, tensors, metadata):
         return _same_layout(like)
     if not tensors:

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import torch
 
 from biject.checkpoint.bytes import CODES, tensor_bytes
+from biject.checkpoint.cast import described
 from biject.checkpoint.header import read_header
 from biject.checkpoint.layout import Layout, PlannedFile, plan_layout
 from biject.checkpoint.source import Source
@@ -53,7 +54,7 @@ def write_folder(
 
     Args:
         out: The folder to make; missing parents are made too.
-        tensors: By name on disk. Tied ones are written once per name.
+        tensors: By name on disk, or a `Casting` of them. Tied ones are written once per name.
         like: The folder that this one descends from.
         files: All other files by relative name: their bytes, or a path to copy from.
         metadata: Of the safetensors headers; by default `like`'s, or ``{"format": "pt"}``.
@@ -131,7 +132,8 @@ def _check_names(files: Mapping[str, bytes | Path], layout: Layout) -> None:
 
 
 def _write_weights(path: Path, planned: PlannedFile, tensors: Mapping[str, torch.Tensor]) -> None:
-    total = sum(tensors[name].numel() * tensors[name].element_size() for name in planned.names)
+    shapes = described(tensors)
+    total = sum(shapes[name].numel() * shapes[name].element_size() for name in planned.names)
     done = 0
     with path.open("xb") as stream:
         stream.write(planned.header)

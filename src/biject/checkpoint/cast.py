@@ -1,0 +1,47 @@
+"""Tensors that are cast when they are asked for, one at a time: a cast of a model needs no second model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import torch
+
+
+class Casting(Mapping[str, torch.Tensor]):
+    """Tensors by name, each in a dtype of its own.
+
+    Args:
+        tensors: The values and the dtype in which each is given out.
+
+    Attributes:
+        held: The tensors before the cast.
+        described: Dtypes and shapes alone where a cast is needed (on the meta device), the tensors themselves
+            where none is: tied ones can still be told.
+    """
+
+    def __init__(self, tensors: Iterable[tuple[str, torch.Tensor, torch.dtype]]) -> None:
+        given = list(tensors)
+        self.held = {name: tensor for name, tensor, _ in given}
+        self.described = {
+            name: tensor if tensor.dtype == dtype else torch.empty(tensor.shape, dtype=dtype, device="meta")
+            for name, tensor, dtype in given
+        }
+
+    def __getitem__(self, name: str) -> torch.Tensor:
+        return self.held[name].to(self.described[name].dtype)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.held)
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+
+def held(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """The tensors before a cast."""
+    return tensors.held if isinstance(tensors, Casting) else tensors
+
+
+def described(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """The dtypes and shapes of tensors, without a cast."""
+    return tensors.described if isinstance(tensors, Casting) else tensors
