@@ -30,6 +30,9 @@ class Record:
     """The head that was written, where it is another one or new."""
     new_parameters: tuple[str, ...] = ()
     """Tensors that were not in the source; they started from random values."""
+    replaced: Mapping[str, str] = field(default_factory=dict)
+    """New ones whose names the source has, too: the sha256 of the bytes that stood there. It tells a head
+    that was made new again from a copy of one that was new before."""
     left_out: tuple[str, ...] = ()
     """Tensors of the source that the written head does not use."""
     resized: tuple[str, ...] = ()
@@ -50,7 +53,7 @@ class Record:
         """This one's differences from a folder that has a record of its own, `before`."""
         known = dict.fromkeys((*before.new_parameters, *self.new_parameters))
         values = {**asdict(before), **{key: value for key, value in asdict(self).items() if value}}
-        return Record(**{**values, "new_parameters": tuple(known)})
+        return Record(**{**values, "new_parameters": tuple(known), "replaced": self.replaced})
 
     def to_bytes(self) -> bytes:
         """The file."""
@@ -76,5 +79,7 @@ class Record:
             for key in ("new_parameters", "left_out", "resized", "not_cast")
             if isinstance(found.get(key), list)
         }
-        values |= {key: found[key] for key in ("config", "files") if isinstance(found.get(key), dict)}
+        values |= {
+            key: found[key] for key in ("config", "files", "replaced") if isinstance(found.get(key), dict)
+        }
         return cls(**values)

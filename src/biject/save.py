@@ -6,6 +6,7 @@ head, a dtype, the weights) is normalised or left out, and every such change is 
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def _write(
     files.update({name: model.source.folder / name for name in kept})
     files.update(adapter_files(model, values))
     files.update(extra)
-    record = _record(model, tensors.described, config, {**files, seal[0]: b""} if seal else files)
+    record = _record(model, reader, tensors.described, config, {**files, seal[0]: b""} if seal else files)
     if record:
         files[RECORD] = record.on(Record.read(model.source.folder)).to_bytes()
     changes += [*config_changes, *left_out]
@@ -272,7 +273,11 @@ def _dump_like(config: Mapping[str, Any], original: bytes) -> bytes:
 
 
 def _record(
-    model: Model, tensors: Mapping[str, torch.Tensor], config: bytes, files: Mapping[str, bytes | Path]
+    model: Model,
+    reader: Reader,
+    tensors: Mapping[str, torch.Tensor],
+    config: bytes,
+    files: Mapping[str, bytes | Path],
 ) -> Record:
     """Every difference from the source that the written folder has."""
     source, plan = model.source, model.provenance.plan
@@ -298,6 +303,11 @@ def _record(
     return Record(
         head="" if model.provenance.keeps_head and not new_parameters else model.head_name,
         new_parameters=new_parameters,
+        replaced={
+            name: hashlib.sha256(tensor_bytes(reader.tensor(name))).hexdigest()
+            for name in new_parameters
+            if name in source.tensors
+        },
         left_out=tuple(name for name in written if name not in tensors),
         resized=tuple(name for name, tensor in both.items() if tuple(tensor.shape) != written[name].shape),
         cast="" if target is None else str(target).removeprefix("torch."),

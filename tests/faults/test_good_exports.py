@@ -175,6 +175,30 @@ def test_a_head_that_was_new_before_is_compared(tmp_path: Path) -> None:
     assert failures(verify_export(tmp_path / "second", source=tmp_path / "first", levels=LEVELS))
 
 
+@pytest.mark.parametrize("name", ["bert", "llama", "modernbert"])
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("seqcls", "seqcls"), ("seqcls", "tokcls"), ("tokcls", "seqcls"), ("qa", "seqcls"), ("seqcls", "qa")],
+)
+def test_a_head_made_new_again(name: str, first: str, second: str, tmp_path: Path) -> None:
+    """The source's head was new itself; a copy of the result, with the head changed, is no new head."""
+    source = made(name, "base", tmp_path / "source")
+    labels: dict[str, list[str]] = {"seqcls": ["a", "b"], "tokcls": ["a", "b"], "qa": ["keep"]}
+    export_checkpoint(source, out=tmp_path / "first", head=first, new_head=labels[first])
+    export_checkpoint(tmp_path / "first", out=tmp_path / "second", head=second, new_head=labels[second])
+    for before in ("first", "source"):
+        assert not failures(verify_export(tmp_path / "second", source=tmp_path / before, levels=LEVELS))
+    export_checkpoint(tmp_path / "second", out=tmp_path / "copy")
+    assert not failures(verify_export(tmp_path / "copy", source=tmp_path / "second", levels=LEVELS))
+    weight = next(
+        name
+        for name in json.loads((tmp_path / "second" / RECORD).read_text())["new_parameters"]
+        if name.endswith("weight")
+    )
+    edit_tensors(tmp_path / "copy", lambda held: void(held[weight].mul_(1.5)))
+    assert failures(verify_export(tmp_path / "copy", source=tmp_path / "second", levels=LEVELS))
+
+
 @pytest.mark.parametrize("stored", DTYPES)
 @pytest.mark.parametrize(
     ("name", "head"), marked([(n, next(iter(own.heads))) for n, own in families().items()])

@@ -201,3 +201,85 @@ def test_transformers_sees_config_and_weights_alone(tmp_path: Path) -> None:
     with staged(open_source(folder)) as seen:
         assert sorted(path.name for path in seen.iterdir()) == ["config.json", "model.safetensors"]
     assert not seen.exists()
+
+
+def command(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """The installed program, as a user starts it."""
+    program = Path(sys.executable).with_name("biject")
+    return subprocess.run(
+        [str(program), *map(str, arguments)],
+        input="y\n" * 100,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=cwd,
+        check=False,
+    )
+
+
+MODULES = (
+    *("torch", "transformers", "safetensors", "tokenizers", "configuration_bert", "modeling_bert", "json"),
+    *("sitecustomize", "usercustomize", "numpy", "own", "biject"),
+)
+
+
+def test_modules_in_the_folder_where_one_stands(tmp_path: Path) -> None:
+    """Names of modules that are imported, in the folder that is the current one."""
+    folder, canary = make_reference("bert", "seqcls", tmp_path / "folder"), tmp_path / "canary"
+    text = f"open({str(canary)!r}, 'w').write('ran')\n"
+    for name in MODULES:
+        (folder / f"{name}.py").write_text(text)
+    (folder / "own.pth").write_text(f"import os; {text}")
+    done = command("verify-export", ".", cwd=folder)
+    assert not canary.exists()
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"HF_TRUST_REMOTE_CODE": "1"},
+        {"TRUST_REMOTE_CODE": "true"},
+        {"TRANSFORMERS_TRUST_REMOTE_CODE": "1"},
+        {"HF_MODULES_CACHE": "{cache}"},
+    ],
+    ids=lambda environment: next(iter(environment)),
+)
+def test_switches_and_caches_of_the_environment(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Code of the folder that transformers has kept from before, and variables that seem to allow it."""
+    folder, canary = make_reference("bert", "seqcls", tmp_path / "folder"), tmp_path / "canary"
+    cache = tmp_path / "cache"
+    for place in (folder, cache / "transformers_modules" / "folder", cache / "transformers_modules"):
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "own.py").write_text(CODE.format(canary=str(canary)))
+        (place / "__init__.py").write_text(CODE.format(canary=str(canary)))
+    auto_model_class(folder, canary)
+    given = {name: value.format(cache=cache) for name, value in environment.items()}
+    done = command("verify-export", folder, cwd=tmp_path, **given)
+    assert not canary.exists()
+    assert "[y/N]" not in done.stdout + done.stderr
+    assert done.returncode == 1
+
+
+def test_a_crash_while_loading_is_no_answer(tmp_path: Path) -> None:
+    """Whatever ends the child, the command says that there is no result."""
+    folder = make_reference("bert", "seqcls", tmp_path / "folder")
+    site = tmp_path / "site"
+    site.mkdir()
+    crash = "import os, signal\ndef crash(*_, **__): os.kill(os.getpid(), signal.{name})\n"
+    hook = "import biject.verify.hf as hf\nhf.load_hf = crash\n"
+    for name, words in (("SIGSEGV", "SIGSEGV ended it"), ("SIGKILL", "memory ran out")):
+        lazy = (
+            "import os, sys\nclass Late:\n"
+            "    def find_spec(self, name, path=None, target=None):\n"
+            "        if name == 'biject.verify.subject':\n"
+            "            sys.meta_path.remove(self)\n"
+            f"            exec({crash.format(name=name) + hook!r}, {{}})\n"
+            "if os.environ.get('BIJECT_CHILD'): sys.meta_path.insert(0, Late())\n"
+        )
+        (site / "sitecustomize.py").write_text(lazy)
+        done = command("verify-export", folder, cwd=tmp_path, PYTHONPATH=str(site))
+        assert done.returncode == 2, done.stderr
+        assert words in done.stderr
+        assert "VERDICT" not in done.stdout

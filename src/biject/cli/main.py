@@ -21,7 +21,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns 0 if it passed, 1 if a gate failed, 2 on wrong usage or unusable input."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        return _main(given)
+        return _main(given, as_program=arguments is None)
     except KeyboardInterrupt:
         print("biject: interrupted", file=sys.stderr)
         return _INTERRUPTED
@@ -30,15 +30,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _BROKEN_PIPE
 
 
-def _main(arguments: list[str]) -> int:
+def _main(arguments: list[str], *, as_program: bool) -> int:
     text = ready_text(arguments)
     if text is not None:
         print(text, end="", flush=True)
         return 0
 
     from biject.checkpoint.truncated import end_in_order
+    from biject.cli import child
     from biject.environment import prepare
 
+    if as_program and child.wanted(arguments):
+        return child.run(arguments)
+    child.limit()
     prepare()
     end_in_order()
     code = _run(arguments)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from biject.checkpoint.bytes import tensor_bytes
+from biject.checkpoint.reader import Reader
 from biject.identify import architecture_of, identify
 from biject.pretrained import same_tensors
 from biject.record import Record
@@ -40,13 +43,25 @@ def same_head(subject: Subject) -> bool:
 def new_names(subject: Subject) -> frozenset[str]:
     """The tensors of a head that the export declares new: of what it declares, what its head may make new.
 
-    What its source declares as well was new before: a copy of it is compared as any tensor is.
+    What its source declares as well was new before: a copy of it is compared as any tensor is, unless the
+    export declares that it replaced just these bytes.
     """
     if subject.source is None:
         return frozenset()
     before = Record.read(subject.source.folder).new_parameters
-    declared = frozenset(subject.declared.new_parameters) - frozenset(before)
+    again = frozenset(name for name in before if _was_replaced(subject, name))
+    declared = frozenset(subject.declared.new_parameters) - (frozenset(before) - again)
     return declared & frozenset(_new_plan_names(subject)) if declared else frozenset()
+
+
+def _was_replaced(subject: Subject, name: str) -> bool:
+    """Whether the export declares that it made this tensor new in the place of the source's own."""
+    assert subject.source is not None
+    said = subject.declared.replaced.get(name)
+    if said is None or name not in subject.source.tensors:
+        return False
+    stood = tensor_bytes(Reader(subject.source).tensor(name))
+    return said == hashlib.sha256(stood).hexdigest()
 
 
 def expected_names(subject: Subject) -> Expected:
