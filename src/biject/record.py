@@ -53,7 +53,13 @@ class Record:
         """This one's differences from a folder that has a record of its own, `before`."""
         known = dict.fromkeys((*before.new_parameters, *self.new_parameters))
         values = {**asdict(before), **{key: value for key, value in asdict(self).items() if value}}
-        return Record(**{**values, "new_parameters": tuple(known), "replaced": self.replaced})
+        merged = {
+            "new_parameters": tuple(known),
+            "replaced": self.replaced,  # of the source's own bytes, and of no older folder's
+            "config": {**before.config, **self.config},
+            "files": {**before.files, **self.files},
+        }
+        return Record(**{**values, **merged})
 
     def to_bytes(self) -> bytes:
         """The file."""
