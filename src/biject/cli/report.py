@@ -46,11 +46,17 @@ def print_inspection(found: Inspection) -> None:
     stdout().print(table)
 
 
-def print_report(report: Report, *, json: bool) -> int:
-    """The levels as a table, then a line a check, what was not checked, the verdict; gives the exit code."""
+def print_report(report: Report, *, json: bool, verbose: bool = True) -> int:
+    """A line a level, failures in full, what was not checked, the verdict; gives the exit code.
+
+    `verbose`: first the folder's facts and the levels as tables, then a line a check.
+    """
     code = 0 if report.passed else 1
     if json:
         print_document(report.to_json())
+        return code
+    if not verbose:
+        print_lines(report.summary())
         return code
     console = stdout()
     facts = {**report.model, **report.environment}

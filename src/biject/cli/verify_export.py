@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from biject.cli.flags import Json, Names, names
+from biject.cli.flags import Json, Names, Switch, names
 
 
 def verify_export(
@@ -18,6 +18,7 @@ def verify_export(
     prompt: Annotated[str | None, Parameter(metavar="TEXT")] = None,
     level: Names = None,
     allow: Names = None,
+    verbose: Switch = False,
     json: Json = False,
 ) -> int:
     """Prove that a folder is the model that it claims to be.
@@ -33,6 +34,7 @@ def verify_export(
         prompt: A text to compare outputs on, besides the built-in inputs.
         level: Names, or `all`; if left out: names, bytes, reload, hf-forward, forward, gradients, tokenizer.
         allow: Differences that pass though the export does not declare them: cast, config, files, text.
+        verbose: Print every check, and versions, threads and times.
     """
     levels = names(level, flag="--level")
     from biject.checkpoint.hub import resolve_folder
@@ -43,4 +45,4 @@ def verify_export(
     report = verify(
         folder, source=source_folder, prompt=prompt, levels=levels, allow=names(allow, flag="--allow") or ()
     )
-    return print_report(report, json=json)
+    return print_report(report, json=json, verbose=verbose)

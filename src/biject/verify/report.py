@@ -94,6 +94,31 @@ class LevelResult:
             lines.append(f"FAIL {self.name} {self.reason}")
         return lines
 
+    def summary(self) -> list[str]:
+        """One line of what passed; each failure and warning in full."""
+        if self.status == "skipped":
+            return self.lines()
+        passed = [check for check in self.checks if check.passed and not check.finding]
+        own = [check for check in passed if not check.case]
+        words = f"{len(passed)} checks"
+        if len(own) <= _MOST_IN_A_LINE:  # what is said of the whole folder: counts, declared differences
+            words = "; ".join([*(f"{check.name} {check.detail}" for check in own), *_cases(passed)])
+        lines = [f"PASS {self.name} {words}"] if passed else []
+        lines += [check.line(self.name) for check in self.checks if not check.passed or check.finding]
+        return lines + ([f"FAIL {self.name} {self.reason}"] if self.status == "fail" and self.reason else [])
+
+
+_MOST_IN_A_LINE = 6
+
+
+def _cases(passed: list[Check]) -> list[str]:
+    """How many checks of single calls there are, and how far apart their numbers are."""
+    found = [check for check in passed if check.case]
+    if not found:
+        return []
+    largest = max((check.max_abs_diff or 0.0 for check in found), default=0.0)
+    return [f"{len(found)} checks of calls, max abs diff = {largest:.3g}"]
+
 
 def _merged(checks: tuple[Check, ...]) -> list[Check]:
     """Neighbours that passed with the same words about the same case become one check with both names."""
@@ -176,6 +201,12 @@ class Report:
     def lines(self) -> list[str]:
         """Every check as a plain line, what was not checked, then one verdict."""
         lines = [line for level in self.levels for line in level.lines()]
+        lines += [f"NOT CHECKED {sentence}" for sentence in self.not_checked]
+        return [*lines, self.verdict()]
+
+    def summary(self) -> list[str]:
+        """A line a level, failures in full, what was not checked, then the verdict."""
+        lines = [line for level in self.levels for line in level.summary()]
         lines += [f"NOT CHECKED {sentence}" for sentence in self.not_checked]
         return [*lines, self.verdict()]
 
