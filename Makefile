@@ -65,9 +65,10 @@ matrix: setup
 attacks: setup
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/count_attacks.py
 
-# Rewrites docs/api.md from the docstrings of what `import biject` offers.
+# Rewrites docs/api.md and docs/recipe.md from docstrings and settings.
 api: setup
 	$(BIN)/python scripts/write_api.py
+	$(BIN)/python scripts/write_recipe.py
 
 # Rewrites the texts that `biject --help` prints without importing anything.
 help-texts: setup

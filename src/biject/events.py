@@ -59,6 +59,35 @@ def listening(listener: Listener) -> Iterator[None]:
         _listener.reset(token)
 
 
+class _NoticesOnly:
+    """Passes notices on, and drops progress."""
+
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+
+    def notice(self, event: Notice) -> None:
+        self._listener.notice(event)
+
+    def progress(self, event: Progress) -> None:
+        """Not shown."""
+
+
+@contextmanager
+def without_progress() -> Iterator[None]:
+    """Drop progress inside the block; notices go where they went."""
+    listener = _listener.get()
+    if listener is None:
+        yield
+        return
+    with listening(_NoticesOnly(listener)):
+        yield
+
+
+def is_heard() -> bool:
+    """Whether somebody listens."""
+    return _listener.get() is not None
+
+
 def notice(code: str, message: str) -> None:
     """Report something to the user; without a listener it becomes a Python warning."""
     listener = _listener.get()

@@ -103,6 +103,37 @@ def test_a_conversation(run, folder, monkeypatch) -> None:
     assert said == [first, second]
 
 
+def test_an_interrupt_ends_the_answer_alone(run, folder, monkeypatch) -> None:
+    """Ctrl-C in a chat: what was written is the answer, and the talk goes on; elsewhere all ends."""
+    from biject.pretrained import PretrainedModel as Model
+
+    given(monkeypatch, b"a fox\ndogs\n")
+    own, calls = Model.generate, []
+
+    def interrupted(self, *arguments, streamer, **options):
+        calls.append(arguments[0].shape[1])
+        if len(calls) != 1:
+            return own(self, *arguments, streamer=streamer, **options)
+        put, count = streamer.put, []
+
+        def third(ids):
+            put(ids)
+            count.append(1)
+            if len(count) == 4:  # the prompt, and three tokens
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(streamer, "put", third)
+        return own(self, *arguments, streamer=streamer, **options)
+
+    monkeypatch.setattr(Model, "generate", interrupted)
+    first, second = results(run("generate", folder(), "--chat", "--max-new-tokens", 9, "--json"))
+    assert len(first["tokens"]) == 3
+    assert len(second["tokens"]) == 9
+    assert calls[1] > calls[0] + 2  # the second prompt holds what was written of the first answer
+    calls.clear()
+    assert run("generate", folder(), "a fox", "--max-new-tokens", 9).code == 130
+
+
 def test_a_tables_room_limits_what_is_not_asked_for(run, folder) -> None:
     place = folder("gpt2")
     table = json.loads((place / "config.json").read_text())["n_positions"]

@@ -6,10 +6,12 @@ import json
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from biject.cli.plain import plain, plain_json
+from biject.progress import ProgressLines
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -54,6 +56,7 @@ class TerminalListener:
         self._tasks: dict[str, TaskID] = {}
         self._started: dict[str, float] = {}
         self._seen: set[str] = set()
+        self._lines: ProgressLines | None = None
 
     def __enter__(self) -> TerminalListener:
         return self
@@ -65,6 +68,11 @@ class TerminalListener:
             self._bars.stop()
             self._bars = None
 
+    def _log(self, event: Progress) -> None:
+        if self._lines is None:
+            self._lines = ProgressLines()
+        self._lines.progress(replace(event, label=plain(event.label), detail=plain(event.detail)))
+
     def notice(self, event: Notice) -> None:
         """One line on stderr; the same line is not repeated."""
         if event.message not in self._seen:
@@ -72,8 +80,9 @@ class TerminalListener:
             print(f"biject: note: {plain(event.message)}", file=sys.stderr)
 
     def progress(self, event: Progress) -> None:
-        """A bar per label, once its work has lasted a second; nothing where stderr is not a terminal."""
+        """A bar per label, once its work has lasted a second; a line now and then where stderr is a log."""
         if not sys.stderr.isatty():
+            self._log(event)
             return
         started = self._started.setdefault(event.label, time.monotonic())
         if time.monotonic() - started < _PATIENCE_SECONDS:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from biject.cli.settings import put
 from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import make_recipe, read_recipe
 from biject.errors import InputError
+from biject.events import without_progress
 
 _Text = Annotated[str | None, Parameter(metavar="NAME")]
 _Steps = Annotated[int | None, Parameter(metavar="STEPS")]
@@ -44,6 +46,9 @@ def finetune(
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
     resume: Switch = False,
     preview: Annotated[int | None, Parameter(metavar="N")] = None,
+    no_verify: Switch = False,
+    quiet: Switch = False,
+    verbose: Switch = False,
     json: Json = False,
 ) -> int:
     """Fine-tune a checkpoint on labelled text; what comes out is a verified Hugging Face folder.
@@ -77,6 +82,9 @@ def finetune(
         set_: Any other setting of a recipe, e.g. `--set train.weight_decay=0.1 --set stride=64`.
         resume: Resume the run in DIR from its latest checkpoint.
         preview: Train nothing and write nothing: print the first N samples, learned tokens in colour.
+        no_verify: Leave out the proof of the exported model.
+        quiet: No progress.
+        verbose: Print every check of the proof.
     """
     given: dict[str, Any] = {
         "model": model,
@@ -117,10 +125,15 @@ def finetune(
 
     if out is None or preview is not None:
         return _preview(requested, preview or 0, json=json)
-    with only_first() as first:
+    with only_first() as first, without_progress() if quiet else nullcontext():
         shown = first and not json
         result = run(
-            requested, out=out, resume=resume, log=(lambda line: print_lines([line])) if shown else None
+            requested,
+            out=out,
+            resume=resume,
+            verify=not no_verify,
+            verbose=verbose,
+            log=(lambda line: print_lines([line])) if shown else None,
         )
     if first and json:
         print_json(result.to_json())

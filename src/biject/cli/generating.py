@@ -42,7 +42,7 @@ def turns(prompts: Sequence[str], *, chat: bool) -> Iterable[str]:
 def _lines() -> Iterator[str]:
     """Line by line, as they are typed; blank ones are left out."""
     if sys.stdin.isatty():
-        print("Write a line; Ctrl-D ends the conversation.", file=sys.stderr)
+        print("Write a line; Ctrl-C ends an answer, Ctrl-D the conversation.", file=sys.stderr)
     while True:
         if sys.stdin.isatty():
             print("> ", end="", file=sys.stderr, flush=True)
@@ -108,7 +108,7 @@ class Writer:
                 values=self.tokenizer.special_tokens,
             )
             ids = self.tokenizer([text], add_special_tokens=False).input_ids[0]
-            found = self._continue(ids, arguments)
+            found = self._continue(ids, arguments, may_stop=True)
             self._print("\n")
             messages.append({"role": "assistant", "content": found["text"]})
             self.results.append({"prompt": line, **found})
@@ -117,7 +117,10 @@ class Writer:
         """All results as one document."""
         print_json({"model": folder, "seed": self.seed, "results": self.results})
 
-    def _continue(self, ids: list[int], arguments: Mapping[str, Any]) -> dict[str, Any]:
+    def _continue(
+        self, ids: list[int], arguments: Mapping[str, Any], *, may_stop: bool = False
+    ) -> dict[str, Any]:
+        """Generate and write; `may_stop`: Ctrl-C ends this text alone, and what was written counts."""
         pieces: list[str] = []
 
         def write(piece: str) -> None:
@@ -129,14 +132,18 @@ class Writer:
             most = _NEW_TOKENS if left is None else max(1, min(_NEW_TOKENS, left))
             arguments = {**arguments, "max_new_tokens": most}
         stream = TextStream(self.tokenizer, write)
-        self.model.generate(
-            torch.tensor([ids], dtype=torch.long),
-            torch.ones(1, len(ids), dtype=torch.long),
-            tokenizer=self.tokenizer,
-            generator=self.generator,
-            streamer=stream,
-            **arguments,
-        )
+        try:
+            self.model.generate(
+                torch.tensor([ids], dtype=torch.long),
+                torch.ones(1, len(ids), dtype=torch.long),
+                tokenizer=self.tokenizer,
+                generator=self.generator,
+                streamer=stream,
+                **arguments,
+            )
+        except KeyboardInterrupt:
+            if not may_stop:
+                raise
         return {"text": "".join(pieces), "num_prompt_tokens": len(ids), "tokens": stream.ids}
 
     def _ends(self, template: str) -> list[int] | None:

@@ -26,6 +26,7 @@ from biject.train.trainer import FitResult, Trainer
 from biject.verify.report import Report
 
 Log = Callable[[str], None]
+NOT_VERIFIED = "NOT CHECKED the exported model: nothing was proven of it (see `biject verify-export`)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +65,13 @@ class Finetuned:
 
 
 def finetune(
-    recipe: FinetuneRecipe, *, out: str | Path, resume: bool = False, log: Log | None = None
+    recipe: FinetuneRecipe,
+    *,
+    out: str | Path,
+    resume: bool = False,
+    verify: bool = True,
+    verbose: bool = False,
+    log: Log | None = None,
 ) -> Finetuned:
     """Fine-tune a checkpoint by a recipe.
 
@@ -72,6 +79,8 @@ def finetune(
         recipe: The whole run.
         out: Its folder, which must not exist yet, or be empty.
         resume: Go on with the run in `out` from its latest checkpoint; to the bit on CPU.
+        verify: Prove the exported model at the end; False says that nothing was proven.
+        verbose: Log every check of the proof in a line of its own.
         log: Takes each line about data, model and proof.
 
     Raises:
@@ -89,13 +98,14 @@ def finetune(
     trainer = _trainer(run, recipe, prepared, write_line)
     session = trainer.setup(prepared.samples.train)
     (run.reopen if goes_on else run.begin)(recipe, fingerprints=seen)
+    if goes_on:
+        write_line(_resumed(run, session))
     fit = _train(run, trainer, session, prepared, resume=goes_on)
     best = fit.model_state
     if fit.stopped_early:
         write_line(
             f"STOPPED EARLY after step {fit.steps}: {recipe.train.patience} evaluations without a better one"
         )
-    write_line(f"BEST {best}")
     saved, report = None, None
     if run.writes:
         dtype: torch.dtype = getattr(torch, recipe.dtype)
@@ -108,10 +118,14 @@ def finetune(
             without=prepared.without,
         )
         write_line(f"MODEL {saved.architecture} in {run.model}")
-        report = _prove(run, prepared, write_line)
+        if verify:
+            report = _prove(run, prepared, write_line, verbose=verbose)
+        else:
+            write_line(NOT_VERIFIED)
         _finish(run, fit, best, saved, report)
         if not recipe.train.checkpoint_every:  # that of the best state, which model/ has
             run.drop_checkpoints()
+    write_line(f"BEST {best}")
     ranks.wait()
     return Finetuned(folder=run.folder, fit=fit, best=best, saved=saved, report=report)
 
@@ -159,7 +173,16 @@ def _train(
         raise CheckpointError(f"{error} {last} is intact: resume from there with --resume.") from error
 
 
-def _prove(run: RunFolder, prepared: Prepared, log: Log) -> Report | None:
+def _resumed(run: RunFolder, session: Session) -> str:
+    """From which step the run goes on, and how far."""
+    last = checkpoints.existing(run.checkpoints)
+    total = session.total_steps
+    if not last:
+        return f"RESUME from step 0 of {total}: there is no checkpoint yet"
+    return f"RESUME from step {last[-1][0]} of {total}: {last[-1][1]}"
+
+
+def _prove(run: RunFolder, prepared: Prepared, log: Log, *, verbose: bool) -> Report | None:
     """Verify the export; without transformers nothing can be compared, which is reported."""
     samples: Sequence[Any] = prepared.samples.evaluation or prepared.samples.train
     try:
@@ -168,9 +191,13 @@ def _prove(run: RunFolder, prepared: Prepared, log: Log) -> Report | None:
         log(f"NOT CHECKED reload, trained: {error}")
         return None
     run.write(VERIFY, report.to_json() + "\n")
-    for line in _proof_lines(report):
+    for line in _proof_lines(report) if verbose else _proof_summary(report):
         log(line)
     return report
+
+
+def _proof_summary(report: Report) -> list[str]:
+    return [*(line for level in report.levels for line in level.summary()), report.verdict()]
 
 
 def _proof_lines(report: Report) -> list[str]:
@@ -178,7 +205,7 @@ def _proof_lines(report: Report) -> list[str]:
 
 
 def _finish(run: RunFolder, fit: FitResult, best: str, saved: Saved, report: Report | None) -> None:
-    lines = [] if report is None else _proof_lines(report)
+    lines = [NOT_VERIFIED] if report is None else _proof_lines(report)
     run.event(
         "end",
         steps=fit.steps,

@@ -32,9 +32,10 @@ RECIPE, EVENTS, VERIFY, REPORT = "run.toml", "events.jsonl", "verify.json", "rep
 STATE_FILES = (JSON_FILE, TENSOR_FILE, MANIFEST)
 """What a checkpoint has beside the model."""
 
+_COMMENT = f"biject {__version__}; again: biject finetune --recipe {RECIPE} --out DIR"
 _MAY_DIFFER = {
     "device", "train.checkpoint_every", "train.keep", "train.evaluate_every", "train.patience",
-    "train.load_best"}  # fmt: skip
+    "train.load_best", "train.epochs", "train.max_steps"}  # fmt: skip
 
 
 class RunFolder:
@@ -109,8 +110,7 @@ class RunFolder:
             return
         with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
-            comment = f"biject {__version__}; again: biject finetune --recipe {RECIPE} --out DIR"
-            self.write(RECIPE, dump_recipe(recipe, comment=comment))
+            self.write(RECIPE, dump_recipe(recipe, comment=_COMMENT))
         self.event("start", fingerprints=fingerprints, recipe=asdict(recipe))
 
     def reopen(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str]) -> None:
@@ -131,6 +131,8 @@ class RunFolder:
                 for path in sorted(place.iterdir()) if place.is_dir() else ():
                     if LEFT_OVER.fullmatch(path.name):
                         clear(path)
+        if self.stored() != recipe:
+            self.write(RECIPE, dump_recipe(recipe, comment=_COMMENT))
         self.event("resume", recipe=asdict(recipe))
 
     def write(self, name: str, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast, get_args
 
@@ -56,10 +56,17 @@ class Prepared:
     extra: Mapping[str, bytes]
     without: tuple[str, ...]
 
-    def trainer(self, recipe: FinetuneRecipe, **hooks: Any) -> Trainer:
-        """A trainer with the recipe's settings and its task's metrics; `hooks` go to `Trainer`."""
+    def trainer(self, recipe: FinetuneRecipe, *, over: Sequence[Any] | None = None, **hooks: Any) -> Trainer:
+        """A trainer with the recipe's settings and its task's metrics.
+
+        Args:
+            recipe: The run.
+            over: The samples that are evaluated, where they are not those of the run.
+            hooks: Further arguments of `Trainer`.
+        """
         samples = self.samples
-        questions = samples.evaluation if isinstance(samples.evaluation, QaDataset) else None
+        evaluated = samples.evaluation if over is None else over
+        questions = evaluated if isinstance(evaluated, QaDataset) else None
         return Trainer.for_head(
             self.model,
             config=recipe.train,
@@ -139,6 +146,11 @@ def read_material(recipe: FinetuneRecipe) -> Material:
         problem_type=_problem(recipe, identity),
     )
     return Material(source=source, identity=identity, tokenizer=tokenizer, samples=samples)
+
+
+def read_identity(recipe: FinetuneRecipe) -> Identity:
+    """What the recipe's model is, by its config and tensors."""
+    return identify_source(open_source(resolve_folder(recipe.model, revision=recipe.revision)))
 
 
 def task_of(model: str, *, revision: str | None = None) -> FinetuneTask:

@@ -20,6 +20,7 @@ from biject.tasks.metrics import Metrics
 from biject.train import generators, ranks
 from biject.train.batches import Collate, Sampler, to_device
 from biject.train.loop import Step, Weigh, autocast
+from biject.train.predict import Predictions, has_labels, joined, labels_of, outputs_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,18 +42,45 @@ class Evaluator:
             InputError: there are metrics, but the step does not call the model.
         """
         collected = self.metrics() if self.metrics is not None else None
-        lost = items = 0.0
+        lost = _Mean()
         for batch in self.batches(dataset):
             loss, outputs = self.call(batch)
-            if isinstance(loss, tuple):
-                lost, items = lost + float(loss[0]), items + float(loss[1])
-            elif weight := self.weigh(batch):
-                lost, items = lost + float(loss) * weight, items + weight
+            lost.add(loss, self.weigh(batch))
             if collected is not None:
                 collected.update(_one(outputs), batch)
-        found = {"loss": lost / max(items, 1.0)}
+        found = {"loss": lost.value()}
         more = collected.result() if collected is not None else {}
         return ranks.same(found | {name: value for name, value in more.items() if name not in found})
+
+    def predict(self, dataset: Sequence[Any]) -> Predictions:
+        """Outputs and labels of all samples; loss and metrics where they have labels.
+
+        Raises:
+            InputError: the step does not call the model, or the model gives no outputs by row.
+        """
+        collected = self.metrics() if self.metrics is not None else None
+        outputs: list[tuple[Tensor, ...]] = []
+        labels: list[tuple[Tensor, ...]] = []
+        lost, labelled = _Mean(), True
+        for batch in self.batches(dataset):
+            if has_labels(batch):
+                loss, given = self.call(batch)
+                lost.add(loss, self.weigh(batch))
+                if collected is not None:
+                    collected.update(_one(given), batch)
+            else:
+                labelled = False
+                with autocast(self.model, self.autocast_dtype):
+                    given = [self.model(**batch)]
+            outputs.append(outputs_of(_one(given)))
+            labels.append(labels_of(batch))
+        found = joined(outputs)
+        assert found is not None
+        if not labelled:
+            return Predictions(found, None, {})
+        more = collected.result() if collected is not None else {}
+        metrics = ranks.same({"loss": lost.value()} | {k: v for k, v in more.items() if k != "loss"})
+        return Predictions(found, joined(labels), metrics)
 
     def batches(self, dataset: Sequence[Any]) -> Iterator[Any]:
         """All samples in their order, on the model's device; the model evaluates meanwhile."""
@@ -72,6 +100,24 @@ class Evaluator:
         with _recorded(self.model) as outputs, autocast(self.model, self.autocast_dtype):
             loss = self.step(self.model, batch)
         return loss, [_in_float32(given) for given in outputs]
+
+
+class _Mean:
+    """The mean of losses over their items."""
+
+    def __init__(self) -> None:
+        self.lost = self.items = 0.0
+
+    def add(self, loss: Any, weight: float) -> None:
+        """A batch's mean loss and its items, or a sum with its own."""
+        if isinstance(loss, tuple):
+            self.lost, self.items = self.lost + float(loss[0]), self.items + float(loss[1])
+        elif weight:
+            self.lost, self.items = self.lost + float(loss) * weight, self.items + weight
+
+    def value(self) -> float:
+        """The mean; 0 without items."""
+        return self.lost / max(self.items, 1.0)
 
 
 @contextmanager

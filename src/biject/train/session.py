@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from biject.config.recipe import TrainConfig
 from biject.errors import CheckpointError, ConfigError, InputError
@@ -28,9 +28,9 @@ AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "f16": torch.float16}
 
 _MAY_DIFFER = {
     "evaluate_every", "checkpoint_every", "keep", "metric", "patience", "deterministic",
-    "gradient_checkpointing", "load_best",
+    "gradient_checkpointing", "load_best", "epochs", "max_steps",
 }  # fmt: skip
-"""Settings that a resumed run may change: no weight depends on them."""
+"""Settings that a resumed run may change: no weight depends on them, or (the last two) only later ones."""
 
 
 class Session:
@@ -184,9 +184,28 @@ class Session:
             listed = ", ".join(f"{key} was {then.get(key)}, is {now[key]}" for key in differ)
             raise CheckpointError(f"{folder} cannot be resumed with other settings: {listed}.")
         ranks.on_first(lambda: self._check_depends(before, folder))
+        if saved.state.step > self.total_steps:
+            raise CheckpointError(
+                f"{folder} is of step {saved.state.step}, and this run ends at step {self.total_steps}: give "
+                "more `epochs` or `max_steps`, or resume from an earlier checkpoint."
+            )
         checkpoints.read(self.model, folder)
         restore(saved, self.optimizer, self.schedule, self.scaler)
         self.state = saved.state
+        lengths = ("epochs", "max_steps")
+        if any(then.get(key) != now[key] for key in lengths):
+            self._continue_schedule()
+            self.state.stopped_early = False
+
+    def _continue_schedule(self) -> None:
+        """The rates that a run of the new length has at this step, where the schedule is ours."""
+        if not isinstance(self.schedule, LambdaLR):
+            return
+        step = self.schedule.last_epoch
+        for group, base, factor in zip(
+            self.optimizer.param_groups, self.schedule.base_lrs, self.schedule.lr_lambdas, strict=True
+        ):
+            group["lr"] = base * factor(step)
 
     def _check_depends(self, before: dict[str, str], folder: Path) -> None:
         source = self.model.source.folder if isinstance(self.model, Model) else None

@@ -23,12 +23,14 @@ from biject.data.dataset import Dataset
 from biject.data.labelled import named_labels, with_labels_of
 from biject.errors import ConfigError, InputError
 from biject.events import progress
+from biject.progress import shown_progress
 from biject.tasks.metrics import Metrics
 from biject.train import checkpoints, ranks
 from biject.train.batches import Collate
 from biject.train.best import BestState
 from biject.train.evaluate import Evaluator, better
 from biject.train.loop import Step, StepResult, Weigh
+from biject.train.predict import Predictions
 from biject.train.result import FitResult, state_in_words
 from biject.train.session import AUTOCAST, Session
 from biject.train.weights import head_step, num_items
@@ -50,6 +52,7 @@ class Trainer:
         on_step: called after every optimizer step with its number and result.
         on_evaluation: called after every evaluation with its step and what was found.
         without: assets of the model's source folder that checkpoints leave out.
+        progress: show it on stderr: a line that moves on a terminal, else a line every half minute.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class Trainer:
         on_step: Callable[[int, StepResult], None] | None = None,
         on_evaluation: Callable[[int, dict[str, float]], None] | None = None,
         without: Collection[str] = (),
+        progress: bool = True,
         **settings: Any,
     ) -> None:
         if not isinstance(model, nn.Module):
@@ -83,6 +87,7 @@ class Trainer:
         self.on_step = on_step
         self.on_evaluation = on_evaluation
         self.without = without
+        self.progress = progress
         self.config = TrainConfig.of(settings) if config is None else _override(config, settings)
 
     @classmethod
@@ -167,6 +172,24 @@ class Trainer:
         _check(replace(config, checkpoint_every=0), None, dataset)
         return self._evaluator(config).evaluate(dataset)
 
+    def predict(self, dataset: Sequence[Any], *, batch_size: int | None = None) -> Predictions:
+        """What the model gives for every sample, in their order; with labels loss and metrics, too.
+
+        Args:
+            dataset: samples, with or without labels.
+            batch_size: samples a device computes at once; the config's where left out.
+
+        Raises:
+            BijectError: what cannot be computed, and why.
+        """
+        config = self.config if batch_size is None else replace(self.config, batch_size=batch_size)
+        names = named_labels(self.model)
+        if names and isinstance(dataset, Dataset) and dataset.labels:
+            dataset = with_labels_of(dataset, names, whose="the model's")
+        _check(replace(config, checkpoint_every=0, patience=0), None, dataset)
+        with shown_progress(self.progress and ranks.rank() == 0):
+            return self._evaluator(config).predict(dataset)
+
     def run(
         self,
         session: Session,
@@ -185,7 +208,8 @@ class Trainer:
         best = BestState(self.model, [path for path in (folder, start and start.parent) if path])
         result = FitResult()
         try:
-            self._run(session, eval_dataset, folder, result, best)
+            with shown_progress(self.progress and ranks.rank() == 0):
+                self._run(session, eval_dataset, folder, result, best)
             state = session.state
             result.steps, result.history = state.step, state.history
             result.best_value, result.best_step = state.best_value, state.best_step

@@ -1,0 +1,102 @@
+"""What a run says: short by default, the best state last, from which step it goes on; and longer runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from biject.pretrained import load
+from biject.verify.reference import make_reference
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory) -> Path:
+    return make_reference("bert", "base", tmp_path_factory.mktemp("base") / "model")
+
+
+@pytest.fixture
+def flags(base, write_data, tmp_path) -> tuple[object, ...]:
+    data = write_data(tmp_path, "seqcls")
+    return ("--model", base, "--data", data, "--task", "seqcls", "--batch-size", 8, "--lr", "3e-3")
+
+
+def test_short_and_the_best_state_last(run, flags, tmp_path) -> None:
+    short = run("finetune", "--out", tmp_path / "short", *flags, "--epochs", 1)
+    lines = short.out.splitlines()
+    assert lines[-1].startswith("BEST step 5 of 5")
+    passed = [line for line in lines if line.startswith("PASS")]
+    assert [line.split()[1] for line in passed] == ["reload", "trained"]
+    full = run("finetune", "--out", tmp_path / "full", *flags, "--epochs", 1, "--verbose")
+    assert full.out.splitlines()[-1].startswith("BEST")
+    assert len([line for line in full.out.splitlines() if line.startswith("PASS")]) > 5
+
+
+def test_without_a_proof(run, flags, tmp_path) -> None:
+    """It is quicker, and every place that would show the proof says that there is none."""
+    done = run("finetune", "--out", tmp_path / "run", *flags, "--epochs", 1, "--no-verify")
+    assert done.code == 0
+    assert "NOT CHECKED the exported model" in done.out
+    assert "VERDICT" not in done.out
+    assert not (tmp_path / "run" / "verify.json").exists()
+    assert "nothing was proven" in (tmp_path / "run" / "report.html").read_text()
+    events = [json.loads(line) for line in (tmp_path / "run" / "events.jsonl").read_text().splitlines()]
+    assert events[-1]["passed"] is None
+
+
+def weights(folder: Path) -> list[torch.Tensor]:
+    return [parameter.detach() for parameter in load(folder).parameters()]
+
+
+def test_resume_says_from_where(run, flags, tmp_path) -> None:
+    out = tmp_path / "run"
+    first = run("finetune", "--out", out, *flags, "--epochs", 2, "--checkpoint-every", 3)
+    assert "RESUME" not in first.out
+    again = run("finetune", "--out", out, "--resume")
+    assert f"RESUME from step 9 of 10: {out / 'checkpoints' / 'step-000009'}" in again.out
+
+
+def test_more_epochs(run, flags, tmp_path) -> None:
+    """A constant rate: the longer run is the one that was never interrupted, to the bit."""
+    same = (
+        *flags,
+        "--checkpoint-every",
+        5,
+        "--set",
+        "train.schedule=constant",
+        "--set",
+        "train.load_best=false",
+    )
+    whole, parts = tmp_path / "whole", tmp_path / "parts"
+    assert run("finetune", "--out", whole, *same, "--epochs", 3).code == 0
+    assert run("finetune", "--out", parts, *same, "--epochs", 2).code == 0
+    longer = run("finetune", "--out", parts, "--resume", "--epochs", 3)
+    assert longer.code == 0, longer.err
+    assert "RESUME from step 10 of 15" in longer.out
+    pairs = zip(weights(whole / "model"), weights(parts / "model"), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert "epochs = 3" in (parts / "run.toml").read_text()
+    shorter = run("finetune", "--out", parts, "--resume", "--epochs", 1)
+    assert shorter.code == 2
+    assert "this run ends at step 5" in shorter.err
+
+
+def test_the_rate_goes_on_as_in_a_run_of_the_new_length(run, flags, tmp_path) -> None:
+    out = tmp_path / "run"
+    run("finetune", "--out", out, *flags, "--epochs", 1, "--checkpoint-every", 5)
+    run("finetune", "--out", out, "--resume", "--epochs", 2)
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    rates = {event["step"]: event["lr"] for event in events if event["event"] == "step"}
+    assert rates[5] == pytest.approx(3e-3 * 1 / 5)
+    assert rates[6] == pytest.approx(3e-3 * 5 / 10)
+    assert rates[10] == pytest.approx(3e-3 * 1 / 10)
