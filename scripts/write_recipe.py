@@ -18,8 +18,9 @@ from biject.config.recipe import FinetuneRecipe, TrainConfig
 PAGE = Path(__file__).parents[1] / "docs" / "recipe.md"
 HEAD = """# Recipes
 
-A recipe is a TOML file that `biject finetune --recipe FILE` takes; each run writes its own as `run.toml`. Flags go before the file, and
-`--set KEY=VALUE` sets any key. Written by `make api` from `FinetuneRecipe` and `TrainConfig`; do not edit by hand.
+A recipe is a TOML file that `biject finetune --recipe FILE` takes; each run writes its own as `run.toml`.
+Flags go before the file, and `--set KEY=VALUE` sets any key. Written by `make api` from `FinetuneRecipe` and
+`TrainConfig`; do not edit by hand.
 
 ```toml
 model = "bert-base-uncased"

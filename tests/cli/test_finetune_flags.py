@@ -75,3 +75,23 @@ def test_early_stopping_is_said(run, base, write_data, tmp_path) -> None:
     )
     assert outcome.code == 0, outcome.err
     assert "STOPPED EARLY after step 2: 1 evaluations without a better one" in outcome.out
+
+
+@pytest.mark.parametrize(
+    ("flags", "says", "not_said"),
+    [
+        (("--eval-every", "-1"), "`--eval-every` should be at least 0", "evaluate_every"),
+        (("--batch-size", "0"), "`--batch-size` should be at least 1", "`batch_size`"),
+        (("--max-length", "1"), "`--max-length` should be at least 3", "`max_length`"),
+        (("--set", "train.batch_size=0"), "`batch_size` should be at least 1", "--batch-size"),
+        (("--set", "mask_share=2"), "`mask_share` should be between 0 and 1", "--mask-share"),
+    ],
+)
+def test_errors_name_what_was_typed(run, base, write_data, tmp_path, flags, says: str, not_said: str) -> None:
+    data = write_data(tmp_path, "seqcls")
+    wrong = run(
+        *("finetune", "--model", base, "--data", data, "--task", "seqcls", "--out", tmp_path / "out"), *flags
+    )
+    assert wrong.code == 2
+    assert says in wrong.err
+    assert not_said not in wrong.err

@@ -8,13 +8,15 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from biject.cli.flags import Json, Switch, names
+from biject.cli.flags import Json, Switch, by_flags, names
 from biject.cli.settings import put
 from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import make_recipe, read_recipe
-from biject.errors import InputError
+from biject.errors import ConfigError, InputError
 from biject.events import without_progress
 
+_FLAGS = {"evaluate_every": "--eval-every"}
+"""Where a flag has another name than its key."""
 _Text = Annotated[str | None, Parameter(metavar="NAME")]
 _Steps = Annotated[int | None, Parameter(metavar="STEPS")]
 _Count = Annotated[int | None, Parameter(metavar="N")]
@@ -109,6 +111,8 @@ def finetune(
         "accumulate": accumulate,
         "warmup": warmup,
     }
+    typed = {name: value for name, value in {**given, **train}.items() if value is not None}
+    flags = {name: _FLAGS.get(name, f"--{name.replace('_', '-')}") for name in typed}
     put(set_, into=given, train=train)
     values = _merged(recipe, out, given, train, resume=resume)
     if out is None and preview is None:
@@ -117,7 +121,10 @@ def finetune(
         from biject.runs.prepare import task_of
 
         values["task"] = task_of(values["model"], revision=values.get("revision"))
-    requested = make_recipe(values, where="The recipe" if recipe is None else str(recipe))
+    try:
+        requested = make_recipe(values, where="The recipe" if recipe is None else str(recipe))
+    except ConfigError as error:
+        raise ConfigError(by_flags(str(error), flags)) from error
 
     from biject.cli.console import print_json, print_lines
     from biject.cli.ranks import only_first

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -11,6 +12,18 @@ from biject.errors import InputError
 Json = Annotated[bool, Parameter(name="--json", show_default=False, help="Print one JSON document instead.")]
 Names = Annotated[str | None, Parameter(metavar="A,B,…")]
 Switch = Annotated[bool, Parameter(show_default=False)]
+
+
+def by_flags(message: str, flags: Mapping[str, str]) -> str:
+    """A message about settings with the flags that were typed in place of the keys that they set.
+
+    Args:
+        message: With keys between backticks.
+        flags: The flag of each key that was set by one.
+    """
+    for key, flag in flags.items():
+        message = message.replace(f"`{key}`", f"`{flag}`")
+    return message
 
 
 def names(value: str | None, *, flag: str, known: tuple[str, ...] = ()) -> tuple[str, ...] | None:
