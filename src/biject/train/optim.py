@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Iterable
 
 import torch
@@ -13,12 +12,12 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from biject.config.recipe import TrainConfig
 from biject.errors import ConfigError
-
-_LAYER = re.compile(r"^layers\.(\d+)\.")
+from biject.train.names import depth_of, fitting, layer_of
 
 
 def freeze(model: nn.Module, names: Iterable[str]) -> list[str]:
-    """Stop gradients for parameters called `names`, or whose names begin with one of them and a dot.
+    """Stop gradients for parameters called `names`, or whose names begin with one of them and a dot; ours,
+    Hugging Face's, or a pattern.
 
     Returns:
         The names of the frozen parameters.
@@ -26,12 +25,7 @@ def freeze(model: nn.Module, names: Iterable[str]) -> list[str]:
     Raises:
         ConfigError: one of `names` fits no parameter.
     """
-    frozen = []
-    for name in names:
-        fitting = [n for n, _ in model.named_parameters() if n == name or n.startswith(f"{name}.")]
-        if not fitting:
-            raise ConfigError(f"freeze: no parameter is called {name!r} or begins with {name + '.'!r}.")
-        frozen += fitting
+    frozen = fitting(model, names, setting="freeze")
     chosen = set(frozen)
     for name, parameter in model.named_parameters():
         if name in chosen:
@@ -51,14 +45,6 @@ def no_decay_names(model: nn.Module) -> set[str]:
     return found
 
 
-def depth_of(name: str, num_layers: int) -> int:
-    """The depth of a parameter: 0 for embeddings, then the layers, then what sits on top."""
-    layer = _LAYER.match(name)
-    if layer:
-        return int(layer[1]) + 1
-    return 0 if name.startswith(("embed", "relative", "conv")) else num_layers + 1
-
-
 def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, object]]:
     """Groups for an optimizer: by decay and, where requested, by depth. Frozen parameters are in none.
 
@@ -69,9 +55,11 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, ob
     named = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     if not named:
         raise ConfigError("Every parameter is frozen; there is nothing to train.")
-    layers = {int(found[1]) for name, _ in model.named_parameters() if (found := _LAYER.match(name))}
+    layers = {layer for name, _ in model.named_parameters() if (layer := layer_of(name)) is not None}
     if config.layer_decay != 1.0 and not layers:
-        raise ConfigError("layer_decay needs a model with parameters called `layers.0.…`.")
+        raise ConfigError(
+            "layer_decay needs a model with parameters called `layers.0.…`, `encoder.layer.0.…` or the like."
+        )
     top = max(layers, default=-1) + 2
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in named:
