@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from biject.config.model import ProblemType
 from biject.errors import ConfigError
@@ -12,6 +12,9 @@ Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "f16"]
 FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm", "causal"]
 TagScheme = Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"]
+OptimizerName = Literal[
+    "adamw", "adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "nadam", "radam", "rmsprop", "sgd"
+]
 Numerics = Literal["exact", "fast"]
 TextUnit = Literal["line", "paragraph", "document"]
 
@@ -26,13 +29,15 @@ class TrainConfig:
         accumulate: Batches a device adds up before each optimizer step.
         epochs: Passes over the data; ignored where `max_steps` is given.
         max_steps: Optimizer steps.
+        optimizer: Of torch.optim, by its name or HF's; `adamw` is the fused one, `adamw_torch` the other.
         lr: Peak learning rate.
         schedule: What follows the warm-up.
         warmup: Steps, or below 1 a share of all steps.
         weight_decay: Not on norms and biases.
-        beta1: AdamW's first moment.
-        beta2: AdamW's second moment.
-        eps: AdamW's epsilon.
+        momentum: Of `sgd` and `rmsprop`.
+        beta1: First moment of AdamW, NAdam and RAdam.
+        beta2: Second moment of the same.
+        eps: Their epsilon, and that of `adagrad` and `rmsprop`.
         clip_norm: Largest norm of all gradients together; None for no clipping.
         layer_decay: Learning rate of each layer relative to the one above it.
         freeze: Names (or beginnings of names) of parameters that stay as they are, e.g. `embed`, `layers.0`.
@@ -54,10 +59,12 @@ class TrainConfig:
     accumulate: int = 1
     epochs: int = 3
     max_steps: int | None = None
+    optimizer: OptimizerName = "adamw"
     lr: float = 5e-5
     schedule: Schedule = "linear"
     warmup: float = 0.0
     weight_decay: float = 0.01
+    momentum: float = 0.0
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
@@ -92,6 +99,11 @@ class TrainConfig:
             for name in ("lr", "eps", "layer_decay", "max_tokens", "max_steps", "clip_norm")
             if getattr(self, name) is not None and not getattr(self, name) > 0
         ]
+        known = get_args(OptimizerName)
+        if self.optimizer not in known:
+            faults.append(f"`optimizer` should be one of {', '.join(known)}, found {self.optimizer!r}")
+        if not 0 <= self.momentum < 1:
+            faults.append(f"`momentum` should be at least 0 and below 1, found {self.momentum}")
         if self.schedule not in ("linear", "cosine", "constant"):
             faults.append(f"`schedule` should be linear, cosine or constant, found {self.schedule!r}")
         if self.precision not in ("fp32", "bf16", "f16"):

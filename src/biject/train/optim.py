@@ -70,14 +70,34 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, ob
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
-    """Torch's fused AdamW."""
-    return torch.optim.AdamW(
-        parameter_groups(model, config),
-        lr=config.lr,
-        betas=(config.beta1, config.beta2),
-        eps=config.eps,
-        fused=True,
-    )
+    """Torch's optimizer of the config's name over its groups; by default the fused AdamW."""
+    name, options = _OPTIMIZERS[config.optimizer]
+    values: dict[str, object] = {
+        "lr": config.lr,
+        "betas": (config.beta1, config.beta2),
+        "eps": config.eps,
+        "momentum": config.momentum,
+    }
+    made = getattr(torch.optim, name)
+    given = {key: values[key] for key in ("lr", *options) if key in values}
+    optimizer: Optimizer = made(parameter_groups(model, config), **given, **_EXTRA.get(config.optimizer, {}))
+    return optimizer
+
+
+_MOMENTS = ("betas", "eps")
+_OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "adamw": ("AdamW", _MOMENTS),
+    "adamw_torch": ("AdamW", _MOMENTS),
+    "adamw_torch_fused": ("AdamW", _MOMENTS),
+    "adafactor": ("Adafactor", ()),
+    "adagrad": ("Adagrad", ("eps",)),
+    "nadam": ("NAdam", _MOMENTS),
+    "radam": ("RAdam", _MOMENTS),
+    "rmsprop": ("RMSprop", ("eps", "momentum")),
+    "sgd": ("SGD", ("momentum",)),
+}
+"""The class in torch.optim, and which of the config's values it takes besides the rate."""
+_EXTRA = {"adamw": {"fused": True}, "adamw_torch_fused": {"fused": True}}
 
 
 def make_schedule(optimizer: Optimizer, config: TrainConfig, total_steps: int) -> LambdaLR:

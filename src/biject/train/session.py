@@ -178,7 +178,7 @@ class Session:
         before: dict[str, str] = {}
         ranks.on_first(lambda: before.update(depends.check_files(folder, expected=saved.sealed)))
         now = {**asdict(self.config), "num_samples": self.state.num_samples}
-        then = {**saved.config, "num_samples": saved.state.num_samples}
+        then = {**asdict(TrainConfig()), **saved.config, "num_samples": saved.state.num_samples}
         differ = [key for key in now if key not in _MAY_DIFFER and then.get(key) != now[key]]
         if differ:
             listed = ", ".join(f"{key} was {then.get(key)}, is {now[key]}" for key in differ)

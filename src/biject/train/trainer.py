@@ -41,7 +41,8 @@ class Trainer:
 
     Args:
         model: what to train; our models and Hugging Face's bring their own loss.
-        optimizer: an optimizer, or a function from the model to one; torch's fused AdamW by default.
+        optimizer: an optimizer, a function from the model to one, or a name (`adamw`, `sgd`, `adafactor` …,
+            those of HF's `optim`, too); torch's fused AdamW by default.
         schedule: a function from (optimizer, total steps) to a schedule, or a name (`linear`, `cosine`,
             `constant`); by default the config's.
         step: `step(model, batch)` gives the mean loss, or a sum and its weight; the head's own by default.
@@ -59,7 +60,7 @@ class Trainer:
         self,
         model: nn.Module,
         *,
-        optimizer: Optimizer | Callable[[nn.Module], Optimizer] | None = None,
+        optimizer: Optimizer | Callable[[nn.Module], Optimizer] | str | None = None,
         schedule: Callable[[Optimizer, int], LRScheduler] | str | None = None,
         step: Step | None = None,
         collate: Collate | None = None,
@@ -75,7 +76,9 @@ class Trainer:
         if not isinstance(model, nn.Module):
             raise ConfigError(f"Trainer needs a torch.nn.Module, found {type(model).__name__}.")
         self.model = model
-        self.optimizer = optimizer
+        self.optimizer = None if isinstance(optimizer, str) else optimizer
+        if isinstance(optimizer, str):
+            settings["optimizer"] = optimizer
         self.schedule = None if isinstance(schedule, str) else schedule
         if isinstance(schedule, str):
             settings["schedule"] = schedule
