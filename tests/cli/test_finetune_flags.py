@@ -95,3 +95,25 @@ def test_errors_name_what_was_typed(run, base, write_data, tmp_path, flags, says
     assert wrong.code == 2
     assert says in wrong.err
     assert not_said not in wrong.err
+
+
+def test_semicolons_and_bad_rows(run, base, tmp_path) -> None:
+    data = tmp_path / "data.csv"
+    lines = [f"the fox {i};{'yes' if i % 2 else 'no'}" for i in range(20)]
+    data.write_text("\n".join(["text;label", *lines[:7], "one;too;many", *lines[7:]]) + "\n")
+    common = ("finetune", "--model", base, "--data", data, "--task", "seqcls", "--max-steps", 2)
+    refused = run(*common, "--out", tmp_path / "refused", "--delimiter", ";")
+    assert refused.code == 2
+    assert "line 9" in refused.err
+    assert "--skip-bad-rows" in refused.err
+    done = run(
+        *common, "--out", tmp_path / "run", "--delimiter", ";", "--skip-bad-rows", "--optimizer", "sgd"
+    )
+    assert done.code == 0, done.err
+    assert "1 rows skipped" in done.out
+    recipe = tomllib.loads((tmp_path / "run" / "run.toml").read_text())
+    assert (recipe["delimiter"], recipe["skip_bad_rows"], recipe["train"]["optimizer"]) == (";", True, "sgd")
+    again = run("evaluate", tmp_path / "run", "--data", data, "--delimiter", ";", "--skip-bad-rows")
+    assert "EVALUATION 20 samples" in again.out
+    answers = run("predict", tmp_path / "run" / "model", "--file", data, "--delimiter", ";")
+    assert answers.code == 2  # the damaged row

@@ -56,9 +56,9 @@ BAD_INPUT = [
          "expected a class", file="rows.jsonl"),
     case("no JSON", b"{text: 3}\n", "expected one JSON object a line", file="rows.jsonl"),
     case("three text columns", GOOD, "expected one column, or two", "--text-column", "text,label,text2"),
-    case("a batch of nothing", GOOD, "`batch_size` should be at least 1", "--batch-size", "0"),
-    case("too short", GOOD, "`max_length` should be at least 3", "--max-length", "2"),
-    case("rate of zero", GOOD, "`lr` should be positive", "--lr", "0"),
+    case("a batch of nothing", GOOD, "`--batch-size` should be at least 1", "--batch-size", "0"),
+    case("too short", GOOD, "`--max-length` should be at least 3", "--max-length", "2"),
+    case("rate of zero", GOOD, "`--lr` should be positive", "--lr", "0"),
     case("rate that is no number", GOOD, "lr", "--lr", "nan"),
 ]  # fmt: skip
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from biject.cli.flags import Json, names
+from biject.cli.flags import Json, Switch, names
 from biject.cli.settings import put
 from biject.config.recipe_file import make_recipe
 from biject.errors import InputError
@@ -27,6 +27,8 @@ def evaluate(
     max_length: Annotated[int | None, Parameter(metavar="TOKENS")] = None,
     batch_size: Annotated[int | None, Parameter(metavar="N")] = None,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    delimiter: Annotated[str | None, Parameter(metavar="CHARACTER")] = None,
+    skip_bad_rows: Switch = False,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
     out: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     json: Json = False,
@@ -44,6 +46,8 @@ def evaluate(
         max_length: Longer texts are cut there; left out, what the model takes.
         batch_size: Samples that are computed at once (32).
         device: E.g. cpu or cuda; left out, a GPU where there is one.
+        delimiter: Between the columns of a .csv file; left out, what the file plainly has.
+        skip_bad_rows: Leave out rows that cannot be used, and say how many.
         set_: Any other setting of a recipe about data, e.g. `--set label_separator=|`.
         out: Write the numbers there as JSON, too.
     """
@@ -57,6 +61,8 @@ def evaluate(
         "label_column": label[0] if label and len(label) == 1 else label,
         "max_length": max_length,
         "device": device,
+        "delimiter": delimiter,
+        "skip_bad_rows": skip_bad_rows or None,
         "validation": 0.0,
     }
     put(set_, into=given, train=train)

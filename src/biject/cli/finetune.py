@@ -45,6 +45,10 @@ def finetune(
     accumulate: _Count = None,
     warmup: Annotated[float | None, Parameter(metavar="STEPS|SHARE")] = None,
     numerics: Literal["exact", "fast"] | None = None,
+    delimiter: Annotated[str | None, Parameter(metavar="CHARACTER")] = None,
+    skip_bad_rows: Switch = False,
+    tag_scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"] | None = None,
+    optimizer: Annotated[str | None, Parameter(metavar="NAME")] = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
     resume: Switch = False,
     preview: Annotated[int | None, Parameter(metavar="N")] = None,
@@ -81,6 +85,10 @@ def finetune(
         accumulate: Batches that are added up before each step (1).
         warmup: Steps, or below 1 a share of all steps.
         numerics: `exact` leaves out only what keeps HF's bits; `fast` also what changes rounding.
+        delimiter: Between the columns of a .csv file; left out, what the file plainly has.
+        skip_bad_rows: Leave out rows that cannot be used, and say how many.
+        tag_scheme: How labels spell entities; left out, as in conlleval.
+        optimizer: adamw, adamw_torch, sgd, adafactor, rmsprop, adagrad, nadam or radam.
         set_: Any other setting of a recipe, e.g. `--set train.weight_decay=0.1 --set stride=64`.
         resume: Resume the run in DIR from its latest checkpoint.
         preview: Train nothing and write nothing: print the first N samples, learned tokens in colour.
@@ -97,6 +105,9 @@ def finetune(
         "label_column": _columns(label_column, flag="--label-column"),
         "max_length": max_length,
         "numerics": numerics,
+        "delimiter": delimiter,
+        "skip_bad_rows": skip_bad_rows or None,
+        "tag_scheme": tag_scheme,
     }
     train: dict[str, Any] = {
         "epochs": epochs,
@@ -110,6 +121,7 @@ def finetune(
         "patience": patience,
         "accumulate": accumulate,
         "warmup": warmup,
+        "optimizer": optimizer,
     }
     typed = {name: value for name, value in {**given, **train}.items() if value is not None}
     flags = {name: _FLAGS.get(name, f"--{name.replace('_', '-')}") for name in typed}

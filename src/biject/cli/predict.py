@@ -17,6 +17,7 @@ def predict(
     *texts: Annotated[str, Parameter(name="TEXT")],
     file: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     text_column: Annotated[str | None, Parameter(metavar="A[,B]")] = None,
+    delimiter: Annotated[str | None, Parameter(metavar="CHARACTER")] = None,
     out: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     pair: Annotated[str | None, Parameter(name=["--pair", "--context"], metavar="TEXT")] = None,
     task: Literal["auto", "fill-mask", "classify", "tag", "answer", "embed"] = "auto",
@@ -40,6 +41,7 @@ def predict(
         file: A table (.csv, .tsv, .jsonl, .json, .parquet), or one text a line (any other name).
         text_column: Column of the text, two for pairs; left out, `text` (and `text_pair`), `question` and
             `context`, or the column with the longest texts.
+        delimiter: Between the columns of a .csv file; left out, what the file plainly has.
         out: Write results there, beside the table's columns: .csv, .jsonl or .parquet; .npy for embeddings.
         pair: The second text of every pair: the context of every question, for `answer`.
         task: What to do; `auto` follows the head. Any checkpoint can `embed`.
@@ -55,7 +57,13 @@ def predict(
     from biject.cli.prediction_files import check_out, check_results, write_predictions
     from biject.cli.texts import read_inputs
 
-    inputs = read_inputs(texts, file=file, pair=pair, text_column=names(text_column, flag="--text-column"))
+    inputs = read_inputs(
+        texts,
+        file=file,
+        pair=pair,
+        text_column=names(text_column, flag="--text-column"),
+        delimiter=delimiter,
+    )
     if out is not None:
         check_out(out)
     options = {

@@ -45,6 +45,7 @@ def read_inputs(
     file: Path | None,
     pair: str | None = None,
     text_column: Sequence[str] | None = None,
+    delimiter: str | None = None,
 ) -> Inputs:
     """What to predict on: texts, or pairs where `pair` or a row gives the second text.
 
@@ -53,7 +54,7 @@ def read_inputs(
     """
     if texts and file is not None:
         raise InputError("Give texts as arguments or in --file, not both.")
-    found = Inputs(items=list(texts)) if texts else _read(file, text_column)
+    found = Inputs(items=list(texts)) if texts else _read(file, text_column, delimiter)
     if text_column is not None and not found.columns:
         raise InputError(
             f"--text-column needs a table in --file: {', '.join((*_TABLES, *_JSON_LINES))}, or JSON objects "
@@ -65,9 +66,11 @@ def read_inputs(
     return Inputs(items=paired, columns=found.columns, records=found.records, used=found.used)
 
 
-def _read(file: Path | None, text_column: Sequence[str] | None) -> Inputs:
+def _read(file: Path | None, text_column: Sequence[str] | None, delimiter: str | None) -> Inputs:
     if file is not None and file.suffix.lower() in _TABLES:
-        return _from_table(_table(file), text_column)
+        return _from_table(_table(file, delimiter), text_column)
+    if delimiter is not None:
+        raise InputError("--delimiter is for tables: name a .csv or .tsv file by --file.")
     name, data = _source(file)
     lines = _lines(name, data)
     if not lines:
@@ -91,11 +94,13 @@ def _read(file: Path | None, text_column: Sequence[str] | None) -> Inputs:
     return _from_table(rows, text_column)
 
 
-def _table(file: Path) -> Rows:
+def _table(file: Path, delimiter: str | None) -> Rows:
     from biject.data.parquet import read_parquet
     from biject.data.rows import load_rows
 
-    return read_parquet(file) if file.suffix.lower() == ".parquet" else load_rows(file)
+    if file.suffix.lower() == ".parquet":
+        return read_parquet(file)
+    return load_rows(file, delimiter=delimiter)
 
 
 def _from_table(rows: Rows, text_column: Sequence[str] | None) -> Inputs:

@@ -148,6 +148,8 @@ class FinetuneRecipe:
         messages_column: Where conversations stand as lists of messages (causal).
         system_column: Where the system's texts stand beside prompts (causal).
         sample_by: What is one row of a .txt file; paragraphs have blank lines between them.
+        delimiter: Between the columns of a .csv file; left out, what it plainly has.
+        skip_bad_rows: Leave out rows that cannot be used, and say how many; False refuses the file.
         labels: Names of the classes in their order; left out, the model's own or those found in the data.
         problem_type: Of a text classifier; left out, found by the labels.
         label_separator: Between several labels in one text.
@@ -185,6 +187,8 @@ class FinetuneRecipe:
     messages_column: str | None = None
     system_column: str | None = None
     sample_by: TextUnit = "line"
+    delimiter: str | None = None
+    skip_bad_rows: bool = False
     labels: tuple[str, ...] = ()
     problem_type: ProblemType | None = None
     label_separator: str | None = None

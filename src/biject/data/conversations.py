@@ -16,7 +16,12 @@ Kind = Literal["text", "messages", "prompts"]
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 _ALSO = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "ai": "assistant"}
 
-_TEXT, _MESSAGES = ("text", "sentence"), "messages"
+_SHAREGPT = {
+    **_ALSO, "system": "system", "user": "user", "assistant": "assistant", "tool": "tool",
+    "observation": "tool", "function_response": "tool", "chatgpt": "assistant",
+}  # fmt: skip
+"""Roles by what `from` says in ShareGPT's form."""
+_TEXT, _MESSAGES, _CONVERSATIONS = ("text", "sentence"), "messages", "conversations"
 _PROMPT, _RESPONSE = ("prompt", "instruction"), ("response", "output", "completion")
 _INPUT, _SYSTEM, _TOOLS = "input", "system", "tools"
 
@@ -91,8 +96,9 @@ def _usual(rows: Rows, system_column: str | None) -> Form:
     """The form by the usual names of columns."""
     prompt, response, text = _found(rows, _PROMPT), _found(rows, _RESPONSE), _found(rows, _TEXT)
     forms: list[Form] = []
-    if _MESSAGES in rows.columns:
-        forms.append(Form(kind="messages", messages=_MESSAGES))
+    for name in (_MESSAGES, _CONVERSATIONS):
+        if name in rows.columns and not forms:
+            forms.append(Form(kind="messages", messages=name))
     if prompt and response:
         forms.append(_prompts(rows, prompt, response[0], system_column))
     if text:
@@ -136,9 +142,9 @@ def _found(rows: Rows, names: Sequence[str]) -> tuple[str, ...]:
 
 def _nothing(rows: Rows, what: str) -> InputError:
     return InputError(
-        f"{rows.source} has no columns of {what}: expected `text`; or `messages`; or `prompt` and `response` "
-        f"(or `instruction` and `output`); it has {rows.named()}. Name them: texts or prompts by "
-        "text_column, responses by label_column, messages by messages_column."
+        f"{rows.source} has no columns of {what}: expected `text`; or `messages` (or `conversations`); or "
+        f"`prompt` and `response` (or `instruction` and `output`); it has {rows.named()}. Name them: texts "
+        "or prompts by text_column, responses by label_column, messages by messages_column."
     )
 
 
@@ -192,6 +198,7 @@ def _messages(rows: Rows, row: int, column: str, value: Any) -> tuple[Mapping[st
         raise rows.fault(row, column, f"expected a list of messages, found {shown(value)}.")
     if not value:
         raise rows.fault(row, column, "expected messages, found an empty list. Leave the row out.")
+    value = [_from_sharegpt(message) for message in value]
     for number, message in enumerate(value, 1):
         fault = _message_fault(message)
         if fault:
@@ -205,13 +212,26 @@ def _messages(rows: Rows, row: int, column: str, value: Any) -> tuple[Mapping[st
     return tuple(value)
 
 
+def _from_sharegpt(message: Any) -> Any:
+    """A message of the form `from` and `value` as one of `role` and `content`; others as they are."""
+    if not isinstance(message, Mapping) or "role" in message or "from" not in message:
+        return message
+    role = _SHAREGPT.get(str(message["from"]).lower())
+    if role is None or "value" not in message:
+        return message
+    rest = {key: value for key, value in message.items() if key not in ("from", "value")}
+    return {"role": role, "content": message["value"], **rest}
+
+
 def _message_fault(message: object) -> str:
     """What is wrong with one message; empty where nothing is."""
     if not isinstance(message, Mapping):
         return f"expected an object with `role` and `content`, found {shown(message)}."
     role, content = message.get("role"), message.get("content")
     if role not in ROLES:
-        hint = " Messages of the form `from` and `value` have to be renamed." if "from" in message else ""
+        role = message.get("from", role)
+        known = ", ".join(sorted(_SHAREGPT))
+        hint = f" `from` may be {known}." if "from" in message else ""
         near = _ALSO.get(str(role).lower())
         hint = f" Did you mean {near!r}?" if near else hint
         return f"expected a role out of {', '.join(ROLES)}; found {shown(role)}.{hint}"

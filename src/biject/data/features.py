@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from biject.data.causal import build_causal
-from biject.data.dataset import Built
+from biject.data.dataset import Built, Dataset
 from biject.data.mlm import build_mlm
 from biject.data.qa import build_qa
 from biject.data.rows import load_rows
 from biject.data.seqcls import build_seqcls
-from biject.data.table import Rows
+from biject.data.table import RowError, Rows
 from biject.data.tokcls import build_tokcls
 from biject.errors import InputError
 from biject.tokenization.tokenizer import Tokenizer
@@ -27,7 +28,12 @@ _TASKS: dict[str, Callable[..., Built]] = {
 
 
 def build_dataset(
-    rows: Rows | str | Path | Iterable[Mapping[str, Any]], task: str, tokenizer: Tokenizer, **options: Any
+    rows: Rows | str | Path | Iterable[Mapping[str, Any]],
+    task: str,
+    tokenizer: Tokenizer,
+    *,
+    skip_bad_rows: bool = False,
+    **options: Any,
 ) -> Built:
     """Make samples of rows.
 
@@ -35,6 +41,8 @@ def build_dataset(
         rows: What `load_rows` gives, or takes.
         task: `seqcls`, `tokcls`, `qa`, `mlm` or `causal`.
         tokenizer: What `load_tokenizer` gives.
+        skip_bad_rows: Leave out rows that cannot be used, up to a tenth of them (or a hundred); the report
+            says how many and which.
         **options: `text_column`; `label_column`; `labels`, classes that exist already by their ids (those of
             the training data, for evaluation); `max_length` in tokens, `tokenizer.model_max_length` where
             left out; `truncate`, False to refuse longer texts. Further ones by task: `problem_type` and
@@ -49,5 +57,46 @@ def build_dataset(
     """
     if task not in _TASKS:
         raise InputError(f"task: expected {', '.join(_TASKS)}; found {task!r}.")
-    table = rows if isinstance(rows, Rows) else load_rows(rows)
-    return _TASKS[task](table, tokenizer, **options)
+    table = rows if isinstance(rows, Rows) else load_rows(rows, skip_bad_rows=skip_bad_rows)
+    if not skip_bad_rows:
+        return _TASKS[task](table, tokenizer, **options)
+    return _without_bad_rows(_TASKS[task], table, tokenizer, options)
+
+
+def _without_bad_rows(
+    build: Callable[..., Built], rows: Rows, tokenizer: Tokenizer, options: Mapping[str, Any]
+) -> Built:
+    """What the good rows give: each bad one is left out as it is found."""
+    total, most = len(rows), max(_MOST_BAD, len(rows) // 10)
+    skipped, kept = list(rows.skipped), list(range(total))
+    while True:
+        try:
+            built = build(rows, tokenizer, **options)
+            break
+        except RowError as fault:
+            skipped.append(str(fault))
+            if len(skipped) > most:
+                raise InputError(
+                    f"{rows.source}: more than {most} rows cannot be used, too many to be skipped; the last: "
+                    f"{fault}"
+                ) from fault
+            bad = rows.numbers.index(fault.number)
+            rows = rows.take(index for index in range(len(rows)) if index != bad)
+            del kept[bad]
+            if not len(rows):
+                raise InputError(
+                    f"{rows.source}: none of {total} rows can be used; the last: {fault}"
+                ) from fault
+    if not skipped:
+        return built
+    if type(built.dataset) is Dataset:  # rows of the whole table; other kinds look into their own
+        built.dataset.rows = [kept[row] for row in built.dataset.rows]
+    named = "; ".join(skipped[:_NAMED])
+    more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
+    note = f"{len(skipped)} rows skipped: {named}{more}"
+    return built._replace(report=replace(built.report, notes=(*built.report.notes, note)))
+
+
+_MOST_BAD = 100
+_NAMED = 3
+"""Rows that a report names."""

@@ -69,7 +69,7 @@ class _Conversations:
         try:
             found = self.templates[tools][1](conversation.messages, conversation.tools)
         except InputError as error:
-            raise InputError(f"{self.rows.place(row, self.form.column)}: {error}") from error
+            raise self.rows.fault(row, self.form.column, str(error)) from error
         self.ways[found.way] += 1
         return found
 

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from biject.config.recipe import TextUnit
+from biject.data.delimited import find_delimiter, parse
 from biject.data.squad import flat_rows, is_nested
+from biject.data.table import RowError
 from biject.errors import InputError, shown
-
-_LONGEST_FIELD = 2**30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,43 +26,55 @@ class Table:
     unit: str = "line"
 
 
-def read_csv(path: Path) -> Table:
-    """Values between commas; the first line names the columns."""
-    return _delimited(path, ",")
+class Faults(list[str]):
+    """What is wrong with rows that are left out; without `skip` the first one is raised."""
+
+    def __init__(self, *, skip: bool = False) -> None:
+        super().__init__()
+        self.skip = skip
+
+    def note(self, message: str) -> None:
+        """Keep it, or raise it."""
+        if not self.skip:
+            raise RowError(message, number=0)
+        self.append(message)
 
 
-def read_tsv(path: Path) -> Table:
-    """Values between tabs; the first line names the columns, and quotes work as in CSV."""
-    return _delimited(path, "\t")
+def read_delimited(path: Path, faults: Faults, delimiter: str | None) -> Table:
+    """Values between delimiters, quotes as in CSV; None finds the delimiter of a .csv file."""
+    text = read_text(path)
+    mark = find_delimiter(path, text) if delimiter is None else delimiter
+    names, records, numbers = parse(path, text, mark, faults)
+    return Table(columns=tuple(names), records=records, numbers=numbers)
 
 
-def read_jsonl(path: Path) -> Table:
+def read_jsonl(path: Path, faults: Faults) -> Table:
     """One JSON object a line."""
-    return _json_lines(path, read_text(path))
+    return _json_lines(path, read_text(path), faults)
 
 
-def read_json(path: Path) -> Table:
+def read_json(path: Path, faults: Faults) -> Table:
     """A list of objects, alone or as `data`; SQuAD's nested form; or JSON lines after all."""
     text = read_text(path)
     try:
         parsed = json.loads(text)
     except json.JSONDecodeError as error:
         if error.msg == "Extra data":
-            return _json_lines(path, text)
+            return _json_lines(path, text, faults)
         raise InputError(f"{path}, line {error.lineno}: expected JSON, {error.msg}.") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: expected JSON, found a number or nesting beyond reason.") from error
     if is_nested(parsed):
-        return _objects(path, flat_rows(parsed, str(path)))
+        return _objects(path, flat_rows(parsed, str(path)), faults)
     records = parsed.get("data") if isinstance(parsed, dict) and "data" in parsed else parsed
     if isinstance(records, dict):
         records = [records]
     if not isinstance(records, list):
         raise InputError(f"{path}: expected a list of JSON objects, found {type(parsed).__name__}.")
-    return _objects(path, records)
+    return _objects(path, records, faults)
 
 
-def read_lines(path: Path) -> Table:
+def read_lines(path: Path, faults: Faults | None = None) -> Table:
     """Plain text, one row a line (column `text`); blank lines are left out."""
     lines = read_text(path).replace("\r\n", "\n").replace("\r", "\n").split("\n")
     kept = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
@@ -94,7 +104,7 @@ def read_plain(path: Path, unit: TextUnit) -> Table:
     )
 
 
-def read_conll(path: Path) -> Table:
+def read_conll(path: Path, faults: Faults) -> Table:
     """Columns of words and tags, blank lines between sentences: columns `tokens` (the first) and `tags` (the
     last). `-DOCSTART-` lines and comments of the form `# key = value` are left out.
     """
@@ -107,7 +117,8 @@ def read_conll(path: Path) -> Table:
         comment = line.startswith("# ") and " = " in line and not tokens
         if cells and not comment and cells[0] != "-DOCSTART-":
             if len(cells) < 2:
-                raise InputError(f"{path}, line {number}: expected a word and its tag, found {shown(line)}.")
+                faults.note(f"{path}, line {number}: expected a word and its tag, found {shown(line)}.")
+                continue
             numbers += [] if tokens else [number]
             tokens.append(cells[0])
             tags.append(cells[-1])
@@ -119,9 +130,9 @@ def read_conll(path: Path) -> Table:
     return Table(columns=("tokens", "tags"), records=records, numbers=numbers)
 
 
-READERS: dict[str, Callable[[Path], Table]] = {
-    ".csv": read_csv,
-    ".tsv": read_tsv,
+READERS: dict[str, Callable[[Path, Faults], Table]] = {
+    ".csv": lambda path, faults: read_delimited(path, faults, None),
+    ".tsv": lambda path, faults: read_delimited(path, faults, "\t"),
     ".jsonl": read_jsonl,
     ".ndjson": read_jsonl,
     ".json": read_json,
@@ -170,66 +181,7 @@ def _line(data: bytes, offset: int) -> int:
     return data.count(b"\n", 0, offset) + 1
 
 
-def _delimited(path: Path, delimiter: str) -> Table:
-    text = read_text(path)
-    before = csv.field_size_limit(_LONGEST_FIELD)
-    try:
-        return _parse(path, text, delimiter)
-    finally:
-        csv.field_size_limit(before)
-
-
-def _parse(path: Path, text: str, delimiter: str) -> Table:
-    """Rows of as many values as there are names; a row's number is that of its first line."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    names: list[str] = []
-    records, numbers = [], []
-    line = 1
-    try:
-        for values in reader:
-            first, line = line, reader.line_num + 1
-            if not values:
-                continue
-            if not names:
-                names = _header(path, values, delimiter)
-            elif len(values) != len(names):
-                raise InputError(
-                    f"{path}, line {first}: expected {len(names)} columns as in the header, found "
-                    f"{len(values)}. Put quotes around values that contain a {_NAMES[delimiter]} or "
-                    "a line's end."
-                )
-            else:
-                records.append(dict(zip(names, values, strict=True)))
-                numbers.append(first)
-    except csv.Error as error:
-        raise InputError(
-            f"{path}, line {line}: {error}. Write a quote inside a quoted value twice, and close each."
-        ) from error
-    if not records:
-        raise InputError(f"{path} has no rows below its header.")
-    return Table(columns=tuple(names), records=records, numbers=numbers)
-
-
-_NAMES = {",": "comma", "\t": "tab"}
-
-
-def _header(path: Path, values: Sequence[str], delimiter: str) -> list[str]:
-    names = [value.strip() for value in values]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise InputError(f"{path}, line 1: the header has the column {shown(twice[0])} more than once.")
-    others = [
-        (mark, name) for mark, name in ((";", "semicolon"), ("\t", "tab"), (",", "comma")) if mark in names[0]
-    ]
-    if len(names) == 1 and others:
-        raise InputError(
-            f"{path}, line 1: expected columns between {_NAMES[delimiter]}s, found one column "
-            f"{shown(names[0])}. The delimiter seems to be a {others[0][1]}: a comma in .csv, a tab in .tsv."
-        )
-    return names
-
-
-def _json_lines(path: Path, text: str) -> Table:
+def _json_lines(path: Path, text: str, faults: Faults) -> Table:
     records, numbers = [], []
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
@@ -237,32 +189,40 @@ def _json_lines(path: Path, text: str) -> Table:
         try:
             records.append(json.loads(line))
         except json.JSONDecodeError as error:
-            raise InputError(
+            faults.note(
                 f"{path}, line {number}: expected one JSON object a line, {error.msg} "
                 f"at column {error.colno}."
-            ) from error
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{path}, line {number}: a number or nesting beyond reason.") from error
+            )
+            continue
+        except (ValueError, RecursionError):
+            faults.note(f"{path}, line {number}: a number or nesting beyond reason.")
+            continue
         numbers.append(number)
-    return _objects(path, records, numbers)
+    return _objects(path, records, faults, numbers)
 
 
-def _objects(path: Path, records: Sequence[Any], numbers: Sequence[int] | None = None) -> Table:
+def _objects(
+    path: Path, records: Sequence[Any], faults: Faults, numbers: Sequence[int] | None = None
+) -> Table:
     """JSON's values, each of which must be an object."""
     unit = "record" if numbers is None else "line"
     places = range(1, len(records) + 1) if numbers is None else numbers
     columns: dict[str, None] = {}
+    good: list[tuple[int, dict[str, Any]]] = []
     for place, record in zip(places, records, strict=True):
         if not isinstance(record, dict):
-            _fail_object(path, unit, place, record)
+            what = "NaN" if isinstance(record, float) and math.isnan(record) else shown(record)
+            faults.note(
+                f"{path}, {unit} {place}: expected a JSON object of column names and values, found {what}."
+            )
+            continue
         columns.update(dict.fromkeys(record))
-    if not records:
+        good.append((place, record))
+    if not good:
         raise InputError(f"{path} has no rows.")
-    return Table(columns=tuple(columns), records=records, numbers=places, unit=unit)
-
-
-def _fail_object(path: Path, unit: str, place: int, record: object) -> NoReturn:
-    what = "NaN" if isinstance(record, float) and math.isnan(record) else shown(record)
-    raise InputError(
-        f"{path}, {unit} {place}: expected a JSON object of column names and values, found {what}."
+    return Table(
+        columns=tuple(columns),
+        records=[record for _, record in good],
+        numbers=[place for place, _ in good],
+        unit=unit,
     )

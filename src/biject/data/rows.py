@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from biject.config.recipe import TextUnit
 from biject.data.hub_rows import from_datasets, is_hub_name
-from biject.data.readers import READERS, Table, read_plain
+from biject.data.readers import READERS, Faults, Table, read_delimited, read_plain
 from biject.data.table import Rows, class_names
 from biject.errors import InputError, shown
 
@@ -25,6 +26,8 @@ def load_rows(
     streaming: bool = False,
     limit: int | None = None,
     sample_by: TextUnit = "line",
+    delimiter: str | None = None,
+    skip_bad_rows: bool = False,
 ) -> Rows:
     """Read all rows of a table.
 
@@ -41,6 +44,9 @@ def load_rows(
         limit: Take the first rows only.
         sample_by: What is one row of a `.txt` file: a `line`, a `paragraph` (blank lines between them) or
             the whole `document`.
+        delimiter: Between the columns of a `.csv` or `.tsv` file; left out, commas (or what plainly stands in
+            their place) and tabs.
+        skip_bad_rows: Leave out rows that cannot be read; `Rows.skipped` says which.
 
     Raises:
         InputError: What is wrong, in which file and row.
@@ -56,9 +62,17 @@ def load_rows(
         raise InputError(f"{source}: expected a file that ends in {', '.join((*READERS, *_MORE))}.")
     if sample_by != "line" and suffix != ".txt":
         raise InputError(f"sample_by has a meaning for .txt files only; found {source}.")
+    if delimiter is not None and (suffix not in (".csv", ".tsv") or len(delimiter) != 1):
+        raise InputError(
+            f"delimiter: expected one character, for a .csv or .tsv file; found {shown(delimiter)}."
+        )
     if suffix in READERS and not path.is_dir():
-        table = READERS[suffix](path) if sample_by == "line" else read_plain(path, sample_by)
-        rows = _from_table(str(source), table, limit)
+        faults = Faults(skip=skip_bad_rows)
+        if delimiter is not None:
+            table = read_delimited(path, faults, delimiter)
+        else:
+            table = READERS[suffix](path, faults) if sample_by == "line" else read_plain(path, sample_by)
+        rows = replace(_from_table(str(source), table, limit), skipped=tuple(faults))
     else:
         if not path.exists() and not is_hub_name(str(source)):
             raise InputError(f"{source}: no such file or folder.")

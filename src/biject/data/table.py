@@ -12,6 +12,18 @@ from biject.errors import InputError, shown
 _LISTED = 20  # columns that a message names
 
 
+class RowError(InputError):
+    """One row cannot be used; the others may be.
+
+    Attributes:
+        number: The row's number in its source.
+    """
+
+    def __init__(self, message: str, *, number: int) -> None:
+        super().__init__(message)
+        self.number = number
+
+
 @dataclass(frozen=True, kw_only=True)
 class Rows:
     """Rows of a table.
@@ -23,6 +35,7 @@ class Rows:
         numbers: The number of each row in `source`.
         unit: What `numbers` count: `line` of a file, `record` of a JSON list, `row` of anything else.
         class_names: Names of classes by column, where the source has numbers and knows what they mean.
+        skipped: What was wrong with rows that were left out.
     """
 
     source: str
@@ -31,6 +44,7 @@ class Rows:
     numbers: Sequence[int]
     unit: str = "row"
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    skipped: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.records)
@@ -45,7 +59,7 @@ class Rows:
 
     def fault(self, index: int, column: str, what: str) -> InputError:
         """The error about one value."""
-        return InputError(f"{self.place(index, column)}: {what}")
+        return RowError(f"{self.place(index, column)}: {what}", number=self.numbers[index])
 
     def column(self, name: str) -> list[Any]:
         """All values of a column.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from biject.config.model import ProblemType
@@ -12,7 +12,7 @@ from biject.data.dataset import Built, Dataset, Sample
 from biject.data.features import build_dataset
 from biject.data.rows import load_rows
 from biject.data.split import split_rows
-from biject.data.table import Rows
+from biject.data.table import RowError, Rows
 from biject.errors import InputError
 from biject.tokenization.tokenizer import Tokenizer
 
@@ -85,14 +85,10 @@ def read_samples(
         InputError: What is wrong, in which file, row and column.
     """
     options = _options(recipe, limit=limit, problem_type=problem_type)
-    rows = load_rows(
-        recipe.data, split=recipe.data_split, subset=recipe.data_subset, sample_by=recipe.sample_by
-    )
+    rows = _load(recipe, recipe.data, recipe.data_split)
     eval_rows: Rows | None = None
     if recipe.eval_data is not None:
-        eval_rows = load_rows(
-            recipe.eval_data, split=recipe.eval_split, subset=recipe.data_subset, sample_by=recipe.sample_by
-        )
+        eval_rows = _load(recipe, recipe.eval_data, recipe.eval_split)
     if eval_rows is None and recipe.validation > 0 and recipe.task in ("seqcls", "tokcls"):
         return _one_table(recipe, tokenizer, rows, known, options)
     if eval_rows is None and recipe.validation > 0:
@@ -112,6 +108,27 @@ def read_samples(
         rows=rows,
         data=built.dataset,
     )
+
+
+def _load(recipe: FinetuneRecipe, source: str, split: str) -> Rows:
+    try:
+        return load_rows(
+            source,
+            split=split,
+            subset=recipe.data_subset,
+            sample_by=recipe.sample_by,
+            delimiter=recipe.delimiter,
+            skip_bad_rows=recipe.skip_bad_rows,
+        )
+    except InputError as error:
+        raise _with_way_out(error) from error
+
+
+def _with_way_out(error: InputError) -> InputError:
+    """The error about one row, and how to leave such rows out."""
+    if not isinstance(error, RowError):
+        return error
+    return InputError(f"{error} `skip_bad_rows = true` (--skip-bad-rows) leaves such rows out.")
 
 
 def _one_table(
@@ -153,7 +170,7 @@ def _split(recipe: FinetuneRecipe, rows: Rows) -> tuple[Rows, Rows]:
         label_column=label if by_label and isinstance(label, str) else None,
         group_column="context" if grouped else None,
     )
-    return split.train, split.validation
+    return split.train, replace(split.validation, skipped=())
 
 
 def _options(
@@ -206,10 +223,12 @@ def _build(
     fixed: bool = False,
 ) -> Built:
     try:
-        return build_dataset(rows, recipe.task, tokenizer, labels=labels, **options)
+        return build_dataset(
+            rows, recipe.task, tokenizer, labels=labels, skip_bad_rows=recipe.skip_bad_rows, **options
+        )
     except InputError as error:
         if labels is None or fixed or recipe.labels or "unknown label" not in str(error):
-            raise
+            raise _with_way_out(error) from error
         raise InputError(
             f"{error} These are the labels of the model's own head; `new_head = true` in the recipe starts a "
             "new one with those of the data."

@@ -188,6 +188,12 @@ def _moments(saved: SavedState) -> dict[int, dict[str, Any]]:
     return found
 
 
+def _fits(moment: Tensor, parameter: Tensor) -> bool:
+    """Whether a moment has the parameter's shape, or 1 in its place (Adafactor keeps rows and columns)."""
+    sizes = zip(moment.shape, parameter.shape, strict=False)
+    return moment.dim() == parameter.dim() and all(own in (1, size) for own, size in sizes)
+
+
 def _check_shapes(saved: SavedState, optimizer: Optimizer, moments: dict[int, dict[str, Any]]) -> None:
     """Torch would take moments of any shape, and fail in the step or compute something else."""
     sizes = [len(group["params"]) for group in saved.optimizer["groups"]]
@@ -197,7 +203,7 @@ def _check_shapes(saved: SavedState, optimizer: Optimizer, moments: dict[int, di
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, values in moments.items():
         for name, value in values.items():
-            if isinstance(value, Tensor) and value.dim() and value.shape != parameters[index].shape:
+            if isinstance(value, Tensor) and value.dim() and not _fits(value, parameters[index]):
                 raise ValueError(
                     f"{name} of parameter {index} is {tuple(value.shape)}, the parameter "
                     f"{tuple(parameters[index].shape)}"

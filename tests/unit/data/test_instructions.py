@@ -19,6 +19,7 @@ from . import chat_templates as templates
 from .conftest import write_letters
 
 HELLO = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "you"}]
+SHARED = [{"from": "human", "value": "hello"}, {"from": "gpt", "value": "you"}]
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +49,11 @@ FORMS = [
     ({"messages": HELLO}, {}, WHOLE),
     ({"messages": json.dumps(HELLO)}, {}, WHOLE),
     ({"chat": HELLO, "text": "x"}, {"messages_column": "chat"}, WHOLE),
+    ({"conversations": SHARED}, {}, WHOLE),
+    ({"conversations": json.dumps(SHARED)}, {}, WHOLE),
+    ({"messages": SHARED}, {}, WHOLE),
+    ({"conversations": HELLO}, {}, WHOLE),
+    ({"conversations": [{"from": "system", "value": "be kind"}, *SHARED]}, {}, WITH_SYSTEM),
     ({"prompt": "hello", "response": "you"}, {}, WHOLE),
     ({"prompt": "hello", "completion": "you", "system": None}, {}, WHOLE),
     ({"system": "be kind", "prompt": "hello", "response": "you"}, {}, WITH_SYSTEM),
@@ -172,7 +178,8 @@ BAD = [
     ({"messages": ["hello"]}, "message 1: expected an object with `role` and `content`, found 'hello'"),
     ({"messages": HELLO[:1]}, "expected a message of the assistant, found 1 without one"),
     ({"messages": [{"content": "x"}]}, "message 1: expected a role out of system, .*; found None"),
-    ({"messages": [{"from": "gpt", "value": "x"}]}, "Messages of the form `from` and `value`"),
+    ({"messages": [{"from": "robot", "value": "x"}]}, "found 'robot'. `from` may be ai, assistant, bot, "),
+    ({"conversations": [{"from": "gpt"}]}, "message 1: expected a role out of .*; found 'gpt'"),
     (message(role="gpt"), "message 2: expected a role out of .*; found 'gpt'. Did you mean 'assistant'"),
     (message(role=7), "message 2: expected a role out of .*; found 7"),
     (message(content=None), "message 2: `content` should be a text, found None"),

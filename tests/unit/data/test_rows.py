@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from biject.data.readers import read_csv
+from biject.data.readers import Faults, read_delimited
 from biject.data.rows import load_rows
 from biject.data.table import Rows
 from biject.errors import InputError
@@ -98,7 +98,7 @@ def test_limit(tmp_path: Path) -> None:
         ("a.csv", b"text,label\na,b\nc\n", ("line 3", "expected 2 columns", "found 1")),
         ("a.csv", b"text,label\na,b,c\n", ("line 2", "found 3", "quotes")),
         ("a.csv", b"text,text\na,b\n", ("line 1", "'text'", "more than once")),
-        ("a.csv", b"text;label\na;b\n", ("one column", "semicolon")),
+        ("a.csv", b"text;label\na;b;c\n", ("one column", "semicolon")),
         ("a.tsv", b"text,label\na,b\n", ("between tabs", "comma")),
         ("a.csv", b'text,label\n"a,b\nc,d\n', ("line 2", "quote")),
         ("a.csv", b'text,label\nx,1\n"a"b,1\n', ("line 3", "quote")),
@@ -154,7 +154,7 @@ def test_what_csv_writes_is_read(tmp_path_factory: pytest.TempPathFactory, cells
     writer.writerow(("a", "b"))
     writer.writerows(cells)
     path = write(tmp_path_factory.mktemp("csv"), "x.csv", out.getvalue())
-    table = read_csv(path)
+    table = read_delimited(path, Faults(), ",")
     assert [(row["a"], row["b"]) for row in table.records] == cells
     assert isinstance(load_rows(path), Rows)
 
