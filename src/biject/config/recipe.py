@@ -13,7 +13,16 @@ Precision = Literal["fp32", "bf16", "f16"]
 FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm", "causal"]
 TagScheme = Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"]
 OptimizerName = Literal[
-    "adamw", "adamw_torch", "adamw_torch_fused", "adafactor", "adagrad", "nadam", "radam", "rmsprop", "sgd"
+    "adamw",
+    "adamw_torch",
+    "adamw_torch_fused",
+    "adafactor",
+    "adagrad",
+    "adam",
+    "nadam",
+    "radam",
+    "rmsprop",
+    "sgd",
 ]
 Numerics = Literal["exact", "fast"]
 TextUnit = Literal["line", "paragraph", "document"]
@@ -35,9 +44,13 @@ class TrainConfig:
         warmup: Steps, or below 1 a share of all steps.
         weight_decay: Not on norms and biases.
         momentum: Of `sgd` and `rmsprop`.
-        beta1: First moment of AdamW, NAdam and RAdam.
+        beta1: First moment of AdamW, Adam, NAdam and RAdam.
         beta2: Second moment of the same.
         eps: Their epsilon, and that of `adagrad` and `rmsprop`.
+        class_weights: What each class weighs in the loss: `balanced` (by how rare it is in the training
+            data), a weight a class, or a table of some by name; of several labels a text, what a present one
+            weighs.
+        label_smoothing: The share of each label that all classes have alike: HF's `label_smoothing_factor`.
         clip_norm: Largest norm of all gradients together; None for no clipping.
         layer_decay: Learning rate of each layer relative to the one above it.
         freeze: Names (or beginnings of names) of parameters that stay as they are, e.g. `embed`, `layers.0`.
@@ -68,6 +81,8 @@ class TrainConfig:
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    class_weights: Literal["balanced"] | tuple[float, ...] | dict[str, float] | None = None
+    label_smoothing: float = 0.0
     clip_norm: float | None = 1.0
     layer_decay: float = 1.0
     freeze: tuple[str, ...] = ()
@@ -102,6 +117,16 @@ class TrainConfig:
         known = get_args(OptimizerName)
         if self.optimizer not in known:
             faults.append(f"`optimizer` should be one of {', '.join(known)}, found {self.optimizer!r}")
+        if not 0 <= self.label_smoothing < 1:
+            faults.append(f"`label_smoothing` should be at least 0 and below 1, found {self.label_smoothing}")
+        given: Any = self.class_weights
+        if isinstance(given, list):
+            object.__setattr__(self, "class_weights", tuple(given))
+        if _bad_weights(self.class_weights):
+            faults.append(
+                "`class_weights` should be balanced, a weight above 0 for each class, or a table of such by "
+                f"name; found {self.class_weights!r}"
+            )
         if not 0 <= self.momentum < 1:
             faults.append(f"`momentum` should be at least 0 and below 1, found {self.momentum}")
         if self.schedule not in ("linear", "cosine", "constant"):
@@ -127,6 +152,15 @@ class TrainConfig:
                 f"No such settings: {', '.join(strange)}; there are {', '.join(sorted(known))}."
             )
         return cls(**values)
+
+
+def _bad_weights(given: Any) -> bool:
+    if given is None or given == "balanced":
+        return False
+    values = list(given.values()) if isinstance(given, dict) else given
+    if isinstance(values, str) or not values:
+        return True
+    return not all(isinstance(v, int | float) and 0 < v < float("inf") for v in values)
 
 
 @dataclass(frozen=True, kw_only=True)

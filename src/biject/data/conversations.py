@@ -96,9 +96,8 @@ def _usual(rows: Rows, system_column: str | None) -> Form:
     """The form by the usual names of columns."""
     prompt, response, text = _found(rows, _PROMPT), _found(rows, _RESPONSE), _found(rows, _TEXT)
     forms: list[Form] = []
-    for name in (_MESSAGES, _CONVERSATIONS):
-        if name in rows.columns and not forms:
-            forms.append(Form(kind="messages", messages=name))
+    lists = [name for name in (_MESSAGES, _CONVERSATIONS) if name in rows.columns]
+    forms += [Form(kind="messages", messages=name) for name in lists]
     if prompt and response:
         forms.append(_prompts(rows, prompt, response[0], system_column))
     if text:
@@ -107,7 +106,7 @@ def _usual(rows: Rows, system_column: str | None) -> Form:
         raise _nothing(rows, "texts or conversations")
     if len(forms) > 1:
         ways = {
-            "messages": "`messages` by messages_column",
+            "messages": f"`{forms[0].messages}` by messages_column",
             "prompts": f"`{response[0] if response else ''}` by label_column",
             "text": f"`{text[0] if text else ''}` by text_column",
         }

@@ -13,6 +13,8 @@ from biject.events import notice
 
 NAMES = {",": "comma", ";": "semicolon", "\t": "tab", "|": "bar"}
 _LONGEST_FIELD = 2**30
+_ALIKE = 0.8
+"""Of these: a damaged row or two do not hide it."""
 _LOOKED_AT = 50
 """Rows by which the delimiter is found."""
 
@@ -37,8 +39,10 @@ def find_delimiter(path: Path, text: str) -> str:
 
 
 def _columns(text: str, delimiter: str) -> int:
-    """Columns of the first rows, 1 where they have different numbers or quotes that do not close."""
-    counts = set()
+    """Columns that the header and nearly all of the first rows have; 1 where there are none, or quotes do not
+    close.
+    """
+    counts: list[int] = []
     try:
         for place, values in enumerate(
             csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -46,10 +50,11 @@ def _columns(text: str, delimiter: str) -> int:
             if place > _LOOKED_AT:
                 break
             if values:
-                counts.add(len(values))
+                counts.append(len(values))
     except csv.Error:
         return 1
-    return counts.pop() if len(counts) == 1 else 1
+    alike = counts.count(counts[0]) if counts else 0
+    return counts[0] if alike >= _ALIKE * len(counts) else 1
 
 
 def parse(

@@ -112,19 +112,24 @@ def read_conll(path: Path, faults: Faults) -> Table:
     numbers: list[int] = []
     tokens: list[str] = []
     tags: list[str] = []
+    damaged = False
     for number, line in enumerate([*read_text(path).replace("\r\n", "\n").split("\n"), ""], 1):
         cells = line.split()
         comment = line.startswith("# ") and " = " in line and not tokens
         if cells and not comment and cells[0] != "-DOCSTART-":
             if len(cells) < 2:
                 faults.note(f"{path}, line {number}: expected a word and its tag, found {shown(line)}.")
+                damaged = True
                 continue
             numbers += [] if tokens else [number]
             tokens.append(cells[0])
             tags.append(cells[-1])
-        elif not cells and tokens:
-            records.append({"tokens": tokens, "tags": tags})
-            tokens, tags = [], []
+        elif not cells and (tokens or damaged):
+            if damaged:  # the sentence would be another one without its word
+                numbers = numbers[: len(records)]
+            else:
+                records.append({"tokens": tokens, "tags": tags})
+            tokens, tags, damaged = [], [], False
     if not records:
         raise InputError(f"{path} has no sentences: every line is blank or a comment.")
     return Table(columns=("tokens", "tags"), records=records, numbers=numbers)

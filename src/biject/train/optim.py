@@ -90,6 +90,7 @@ _OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "adamw_torch": ("AdamW", _MOMENTS),
     "adamw_torch_fused": ("AdamW", _MOMENTS),
     "adafactor": ("Adafactor", ()),
+    "adam": ("Adam", _MOMENTS),
     "adagrad": ("Adagrad", ("eps",)),
     "nadam": ("NAdam", _MOMENTS),
     "radam": ("RAdam", _MOMENTS),

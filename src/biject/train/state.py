@@ -188,8 +188,14 @@ def _moments(saved: SavedState) -> dict[int, dict[str, Any]]:
     return found
 
 
-def _fits(moment: Tensor, parameter: Tensor) -> bool:
-    """Whether a moment has the parameter's shape, or 1 in its place (Adafactor keeps rows and columns)."""
+_FACTORS = ("row_var", "col_var")
+"""What Adafactor keeps of a matrix's second moments: a column and a row."""
+
+
+def _fits(name: str, moment: Tensor, parameter: Tensor) -> bool:
+    """Whether a moment has the parameter's shape, or 1 in the place of a size where it is a factor."""
+    if name not in _FACTORS:
+        return moment.shape == parameter.shape
     sizes = zip(moment.shape, parameter.shape, strict=False)
     return moment.dim() == parameter.dim() and all(own in (1, size) for own, size in sizes)
 
@@ -203,7 +209,7 @@ def _check_shapes(saved: SavedState, optimizer: Optimizer, moments: dict[int, di
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, values in moments.items():
         for name, value in values.items():
-            if isinstance(value, Tensor) and value.dim() and not _fits(value, parameters[index]):
+            if isinstance(value, Tensor) and value.dim() and not _fits(name, value, parameters[index]):
                 raise ValueError(
                     f"{name} of parameter {index} is {tuple(value.shape)}, the parameter "
                     f"{tuple(parameters[index].shape)}"

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,6 +31,7 @@ from biject.train.batches import Collate
 from biject.train.best import BestState
 from biject.train.evaluate import Evaluator, better
 from biject.train.loop import Step, StepResult, Weigh
+from biject.train.objective import make_objective
 from biject.train.predict import Predictions
 from biject.train.result import FitResult, state_in_words
 from biject.train.session import AUTOCAST, Session
@@ -82,9 +84,7 @@ class Trainer:
         self.schedule = None if isinstance(schedule, str) else schedule
         if isinstance(schedule, str):
             settings["schedule"] = schedule
-        self.step = step or head_step
-        head = getattr(model, "head_name", None)
-        self.weigh = weigh or (lambda batch: num_items(batch, head=head))
+        self._own_step, self._own_weigh = step, weigh
         self.collate = collate or torch.utils.data.default_collate
         self.metrics = metrics
         self.on_step = on_step
@@ -92,6 +92,21 @@ class Trainer:
         self.without = without
         self.progress = progress
         self.config = TrainConfig.of(settings) if config is None else _override(config, settings)
+        self._set_loss(None)
+
+    def _set_loss(self, dataset: Any) -> None:
+        """The step and what its loss is the mean of: the user's, the config's, or the head's own."""
+        config, head = self.config, getattr(self.model, "head_name", None)
+        changed = config.class_weights is not None or config.label_smoothing > 0
+        if changed and self._own_step is not None:
+            raise ConfigError("class_weights and label_smoothing have no meaning beside a step of one's own.")
+        objective = None
+        if changed and (dataset is not None or config.class_weights != "balanced"):
+            objective = make_objective(self.model, config, dataset)
+        self._loss_is_known = not changed or objective is not None
+        self.step = self._own_step or (objective.step if objective is not None else head_step)
+        usual = objective.weigh if objective is not None else partial(num_items, head=head)
+        self.weigh = self._own_weigh or usual
 
     @classmethod
     def for_head(cls, model: nn.Module, **options: Any) -> Self:
@@ -109,6 +124,7 @@ class Trainer:
         max_steps: int | None = None,
     ) -> Session:
         """Everything ready for the first step, the loop left to the caller."""
+        self._set_loss(dataset)
         given = {"batch_size": batch_size, "epochs": epochs, "max_steps": max_steps}
         config = _override(self.config, {key: value for key, value in given.items() if value is not None})
         return Session(
@@ -270,6 +286,8 @@ class Trainer:
         return True
 
     def _evaluator(self, config: TrainConfig) -> Evaluator:
+        if not self._loss_is_known:
+            make_objective(self.model, self.config, None)  # raises: the weights are counted in `fit`
         return Evaluator(
             model=self.model,
             step=self.step,

@@ -69,6 +69,23 @@ def test_what_is_not_clear_is_asked_for(tmp_path: Path) -> None:
         load_rows(write(tmp_path / "x.jsonl", "{}"), delimiter=";")
 
 
+def test_a_damaged_row_does_not_hide_the_delimiter(tmp_path: Path) -> None:
+    lines = ["text;label", *(f"a{i};yes" for i in range(9)), "one;too;many"]
+    path = write(tmp_path / "x.csv", "\n".join(lines) + "\n")
+    with pytest.warns(BijectWarning, match="semicolons"), pytest.raises(InputError, match="line 11"):
+        load_rows(path)
+
+
+def test_a_sentence_with_a_damaged_line_is_left_out_whole(tmp_path: Path) -> None:
+    path = write(tmp_path / "x.conll", "the O\nfox B-X\n\na O\nbroken\ndog B-X\n\nbroken\n\nyes O\n")
+    with pytest.raises(InputError, match="line 5"):
+        load_rows(path)
+    rows = load_rows(path, skip_bad_rows=True)
+    assert [row["tokens"] for row in rows.records] == [["the", "fox"], ["yes"]]
+    assert list(rows.numbers) == [1, 10]
+    assert len(rows.skipped) == 2
+
+
 def seqcls(tokenizer: Tokenizer, rows: Any, **options: Any) -> Any:
     return build_dataset(rows, "seqcls", tokenizer, labels=("no", "yes"), **options)
 

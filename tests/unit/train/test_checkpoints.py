@@ -67,6 +67,28 @@ def test_our_models_checkpoints_are_hf_folders(bert: Path, texts: Any, tmp_path:
     assert equal(load(latest), model)
 
 
+def test_moments_of_a_factors_shape_are_adafactors_alone(
+    make: Make, data: Any, step: Any, tmp_path: Path
+) -> None:
+    """A row in the place of a matrix would be broadcast in silence."""
+    from safetensors.torch import load_file, save_file
+
+    options: dict[str, Any] = {"step": step, "batch_size": 8, "max_steps": 4}
+    Trainer(make(), checkpoint_every=2, **options).fit(data, out=tmp_path)
+    folder = tmp_path / "checkpoints" / "step-000002"
+    held = load_file(folder / TENSOR_FILE)
+    name = next(name for name, tensor in held.items() if name.endswith("exp_avg") and tensor.dim() == 2)
+    save_file({**held, name: held[name][:1].clone()}, folder / TENSOR_FILE)
+    (folder / "checkpoint.json").unlink()
+    state = json.loads((folder / JSON_FILE).read_text())
+    (folder / JSON_FILE).write_text(json.dumps({**state, "sealed": False}))
+    with (
+        pytest.raises(CheckpointError, match="exp_avg of parameter"),
+        pytest.warns(UserWarning, match="digests"),
+    ):
+        Trainer(make(), **options).fit(data, resume=folder)
+
+
 def test_no_pickle(make: Make, data: Any, step: Any, tmp_path: Path) -> None:
     Trainer(make(), step=step, checkpoint_every=2).fit(data, max_steps=2, out=tmp_path)
     names = sorted(path.name for path in (tmp_path / "checkpoints" / "step-000002").iterdir())
