@@ -14,6 +14,7 @@ from typing import Any
 from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.tensor_info import TensorInfo
 from biject.config.common import stale_labels
+from biject.config.shapes import parameter_shapes
 from biject.errors import BijectError
 from biject.families import Family, family
 from biject.identify import Identity, architecture_of, identify
@@ -152,22 +153,26 @@ def identify_source(source: Source) -> Identity:
 
 
 def _size_problems(source: Source, found: Identity) -> list[str]:
-    """Tables and outputs that have not the sizes that the config says; loading checks every tensor."""
-    config = found.config
-    expected = {
-        "embed.tokens.weight": (config.vocab_size, config.embedding.size),
-        "head.out.weight": (config.head.num_labels, config.hidden_size),
-        "head.out.bias": (config.head.num_labels,),
-        "head.decoder.bias": (config.vocab_size,),
-    }
+    """Tensors of another shape or kind than the config says, as loading refuses them."""
+    shapes = parameter_shapes(found.config)
     problems = []
     for binding in found.plan.bindings:
-        needed, info = expected.get(binding.memory), source.tensors[binding.disk[0]]
-        if needed is not None and tuple(info.shape) != needed:
-            problems.append(
-                f"`{binding.disk[0]}` should be {needed} by config.json, found {tuple(info.shape)}"
-            )
+        needed = shapes.get(binding.memory)
+        for name in binding.disk if needed is not None else ():
+            info = source.tensors[name]
+            if tuple(info.shape) != needed or info.dtype not in _FLOATING:
+                problems.append(
+                    f"`{name}` should be floating of shape {needed} by config.json, found {info.dtype} "
+                    f"{tuple(info.shape)}"
+                )
+    if len(problems) > _MOST_PROBLEMS:
+        more = len(problems) - _MOST_PROBLEMS
+        problems = [*problems[:_MOST_PROBLEMS], f"and {more} tensors more have other shapes"]
     return problems
+
+
+_FLOATING = frozenset(("F16", "BF16", "F32", "F64"))
+_MOST_PROBLEMS = 8
 
 
 def _same(source: Source, one: str, other: str) -> bool:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from biject.cli.main import main
+from biject.config.shapes import parameter_shapes
 from biject.families import family
 from biject.weights.plan import Spelling
 
@@ -50,7 +51,7 @@ def write_safetensors(path: Path, shapes: Mapping[str, tuple[int, ...]], *, meta
 
 @pytest.fixture
 def tiny(tmp_path: Path) -> Path:
-    """A folder with the names of a tiny BERT classifier, and the shapes that `inspect` looks at."""
+    """A folder with the names and shapes of a tiny BERT classifier."""
     folder = tmp_path / "tiny"
     folder.mkdir()
     bert = family("bert")
@@ -59,14 +60,10 @@ def tiny(tmp_path: Path) -> Path:
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *(f"word{index}" for index in range(94))]
     (folder / "vocab.txt").write_text("\n".join(words) + "\n")
     spelling = Spelling(prefix="bert.", old_norms=False)
-    specs = bert.heads["seqcls"].specs(bert.config.read(config))
-    width = bert.tiny["hidden_size"]
-    shapes = {
-        "embed.tokens.weight": (bert.tiny["vocab_size"], width),
-        "head.out.weight": (2, width),
-        "head.out.bias": (2,),
-    }
+    values = bert.config.read(config)
+    shapes = parameter_shapes(bert.build(values, "seqcls"))
+    specs = bert.heads["seqcls"].specs(values)
     write_safetensors(
-        folder / "model.safetensors", {spelling.name(spec): shapes.get(spec.memory, (2, 3)) for spec in specs}
+        folder / "model.safetensors", {spelling.name(spec): shapes[spec.memory] for spec in specs}
     )
     return folder
