@@ -1,4 +1,4 @@
-"""Heads: what sits on the transformer. Each config type has its module in `nn/heads.py`."""
+"""Heads: what sits on the transformer. Each config type has its module in `nn/heads/`."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from biject.config.layers import NormConfig
+from biject.config.sizes import Parts, linear, norm
 
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
 
@@ -24,6 +25,16 @@ class HeadConfig:
     infer_problem: Literal["dtype", "shape"] = "dtype"
     """How an unset `problem_type` is inferred: from the labels' dtype (most families) or shape (DeBERTa)."""
 
+    def parts(self, hidden_size: int, vocab_size: int) -> Parts:
+        """Its parts by name, with their parameters' shapes; none for a head that does not say.
+
+        Args:
+            hidden_size: columns of the rows that it reads.
+            vocab_size: rows of the token table.
+        """
+        del hidden_size, vocab_size
+        return iter(())
+
 
 @dataclass(frozen=True, kw_only=True)
 class DenseConfig:
@@ -34,6 +45,11 @@ class DenseConfig:
     bias: bool = True
     norm: NormConfig = NormConfig(kind="none")  # noqa: RUF009
 
+    def parts(self, inputs: int) -> Parts:
+        """The linear and the norm after it."""
+        yield "dense", linear(inputs, self.size, bias=self.bias)
+        yield "norm", norm(self.norm, self.size)
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaseHeadConfig(HeadConfig):
@@ -41,6 +57,11 @@ class BaseHeadConfig(HeadConfig):
 
     pooler: bool = False
     """A tanh-activated linear over the first row, as part of the transformer (BERT)."""
+
+    def parts(self, hidden_size: int, vocab_size: int) -> Parts:
+        """The pooler."""
+        del vocab_size
+        return _pooler(hidden_size, present=self.pooler)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,10 +72,21 @@ class PooledHeadConfig(HeadConfig):
     pooler: bool = False
     dense: DenseConfig | None = None
 
+    def parts(self, hidden_size: int, vocab_size: int) -> Parts:
+        """Pooler, dense layer, output."""
+        del vocab_size
+        yield from _pooler(hidden_size, present=self.pooler)
+        yield from _output("out", hidden_size, self.num_labels, dense=self.dense)
+
 
 @dataclass(frozen=True, kw_only=True)
 class LastHeadConfig(HeadConfig):
     """One row of logits a text, that of its last token."""
+
+    def parts(self, hidden_size: int, vocab_size: int) -> Parts:
+        """The output."""
+        del vocab_size
+        return _output("out", hidden_size, self.num_labels, bias=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +95,11 @@ class RowHeadConfig(HeadConfig):
 
     dense: DenseConfig | None = None
     out_bias: bool = True
+
+    def parts(self, hidden_size: int, vocab_size: int) -> Parts:
+        """Dense layer, output."""
+        del vocab_size
+        return _output("out", hidden_size, self.num_labels, dense=self.dense, bias=self.out_bias)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,3 +131,21 @@ class VocabHeadConfig(HeadConfig):
     causal: bool = False
     """Each token predicts the next one."""
     float32_loss: bool = False
+
+    def parts(self, hidden_size: int, vocab_size: int) -> Parts:
+        """Dense layer, output."""
+        return _output("decoder", hidden_size, vocab_size, dense=self.dense, bias=self.out_bias)
+
+
+def _pooler(width: int, *, present: bool) -> Parts:
+    if present:
+        yield "pooler", linear(width, width)
+
+
+def _output(
+    name: str, inputs: int, outputs: int, *, dense: DenseConfig | None = None, bias: bool = True
+) -> Parts:
+    if dense is not None:
+        yield from dense.parts(inputs)
+        inputs = dense.size
+    yield name, linear(inputs, outputs, bias=bias)

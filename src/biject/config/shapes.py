@@ -5,22 +5,9 @@ The modules of `nn/` are built from the same configs; a test compares both for e
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from biject.config.heads import (
-    BaseHeadConfig,
-    DenseConfig,
-    HeadConfig,
-    LastHeadConfig,
-    PooledHeadConfig,
-    RowHeadConfig,
-    VocabHeadConfig,
-)
-from biject.config.layers import AttentionConfig, ConvConfig, LayerConfig, MLPConfig, NormConfig
+from biject.config.layers import AttentionConfig, ConvConfig, LayerConfig, MLPConfig
 from biject.config.model import ModelConfig
-
-Shape = tuple[int, ...]
-Shapes = Iterator[tuple[str, Shape]]
+from biject.config.sizes import Parts, Shape, Shapes, linear, norm
 
 
 def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
@@ -31,20 +18,20 @@ def parameter_shapes(config: ModelConfig) -> dict[str, Shape]:
     return found
 
 
-def _parts(config: ModelConfig) -> Iterator[tuple[str, Shapes]]:
+def _parts(config: ModelConfig) -> Parts:
     sizes, hidden = config.embedding, config.hidden_size
     yield "embed", _tables(config)
-    yield "embed_norm", _norm(sizes.norm, hidden if sizes.projection == "before-norm" else sizes.size)
+    yield "embed_norm", norm(sizes.norm, hidden if sizes.projection == "before-norm" else sizes.size)
     if sizes.projection != "none":
-        yield "embed_proj", _linear(sizes.size, hidden, bias=sizes.projection_bias)
+        yield "embed_proj", linear(sizes.size, hidden, bias=sizes.projection_bias)
     if config.relative_table is not None:
         yield "relative.table", iter([("weight", (2 * config.relative_table.span, hidden))])
-        yield "relative.norm", _norm(config.relative_table.norm, hidden)
+        yield "relative.norm", norm(config.relative_table.norm, hidden)
     for index, layer in enumerate(config.layers):
         for name, parts in _layer(layer):
             yield f"layers.{index}.{name}", parts
-    yield "final_norm", _norm(config.final_norm, hidden)
-    for name, parts in _head(config.head, config):
+    yield "final_norm", norm(config.final_norm, hidden)
+    for name, parts in config.head.parts(hidden, config.vocab_size):
         yield f"head.{name}", parts
 
 
@@ -57,22 +44,9 @@ def _tables(config: ModelConfig) -> Shapes:
         yield "segments.weight", (sizes.type_vocab_size, sizes.size)
 
 
-def _norm(config: NormConfig, size: int) -> Shapes:
-    if config.kind != "none":
-        yield "weight", (size,)
-        if config.kind == "layer" and config.bias:
-            yield "bias", (size,)
-
-
-def _linear(inputs: int, outputs: int, *, bias: bool = True, transposed: bool = False) -> Shapes:
-    yield "weight", (inputs, outputs) if transposed else (outputs, inputs)
-    if bias:
-        yield "bias", (outputs,)
-
-
-def _layer(config: LayerConfig) -> Iterator[tuple[str, Shapes]]:
-    yield "attn_norm", _norm(config.attn_norm, config.hidden_size)
-    yield "mlp_norm", _norm(config.mlp_norm, config.hidden_size)
+def _layer(config: LayerConfig) -> Parts:
+    yield "attn_norm", norm(config.attn_norm, config.hidden_size)
+    yield "mlp_norm", norm(config.mlp_norm, config.hidden_size)
     if type(config.attention) is AttentionConfig:
         for name, parts in _attention(config.attention):
             yield f"attn.{name}", parts
@@ -81,55 +55,36 @@ def _layer(config: LayerConfig) -> Iterator[tuple[str, Shapes]]:
             yield f"mlp.{name}", parts
     if config.conv is not None:
         yield "conv.conv", _convolution(config.conv, config.hidden_size)
-        yield "conv.norm", _norm(config.conv.norm, config.hidden_size)
+        yield "conv.norm", norm(config.conv.norm, config.hidden_size)
 
 
-def _attention(config: AttentionConfig) -> Iterator[tuple[str, Shapes]]:
+def _attention(config: AttentionConfig) -> Parts:
     spec, width = config.spec, config.hidden_size
     wide, narrow = spec.num_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim
     projections = {"q_proj": wide, "k_proj": narrow, "v_proj": narrow}
     for name, outputs in {"qkv_proj": wide + 2 * narrow}.items() if config.fused else projections.items():
-        yield name, _linear(width, outputs, bias=config.qkv_bias, transposed=config.transposed)
-    yield "o_proj", _linear(wide, width, bias=config.out_bias, transposed=config.transposed)
+        yield name, linear(width, outputs, bias=config.qkv_bias, transposed=config.transposed)
+    yield "o_proj", linear(wide, width, bias=config.out_bias, transposed=config.transposed)
     if config.qk_norm is not None:
-        yield "q_norm", _norm(config.qk_norm, spec.head_dim)
-        yield "k_norm", _norm(config.qk_norm, spec.head_dim)
+        yield "q_norm", norm(config.qk_norm, spec.head_dim)
+        yield "k_norm", norm(config.qk_norm, spec.head_dim)
     relative = config.relative
     if relative is not None and relative.enabled and not relative.share_keys:
         if relative.content_to_position:
-            yield "relative.k_proj", _linear(width, width)
+            yield "relative.k_proj", linear(width, width)
         if relative.position_to_content:
-            yield "relative.q_proj", _linear(width, width)
+            yield "relative.q_proj", linear(width, width)
 
 
-def _mlp(config: MLPConfig) -> Iterator[tuple[str, Shapes]]:
+def _mlp(config: MLPConfig) -> Parts:
     width, inner = config.hidden_size, config.intermediate_size
     ways = {"gate_up_proj": 2 * inner} if config.gate == "fused" else {"up_proj": inner}
     ways |= {"gate_proj": inner} if config.gate == "separate" else {}
     for name, outputs in ways.items():
-        yield name, _linear(width, outputs, bias=config.bias, transposed=config.transposed)
-    yield "down_proj", _linear(inner, width, bias=config.bias, transposed=config.transposed)
+        yield name, linear(width, outputs, bias=config.bias, transposed=config.transposed)
+    yield "down_proj", linear(inner, width, bias=config.bias, transposed=config.transposed)
 
 
 def _convolution(config: ConvConfig, width: int) -> Shapes:
     yield "weight", (width, width // config.groups, config.kernel_size)
     yield "bias", (width,)
-
-
-def _head(config: HeadConfig, model: ModelConfig) -> Iterator[tuple[str, Shapes]]:
-    hidden = model.hidden_size
-    if isinstance(config, BaseHeadConfig | PooledHeadConfig) and config.pooler:
-        yield "pooler", _linear(hidden, hidden)
-    dense: DenseConfig | None = getattr(config, "dense", None)
-    if dense is not None:
-        yield "dense", _linear(hidden, dense.size, bias=dense.bias)
-        yield "norm", _norm(dense.norm, dense.size)
-    size = hidden if dense is None else dense.size
-    if isinstance(config, PooledHeadConfig):
-        yield "out", _linear(size, config.num_labels)
-    elif isinstance(config, LastHeadConfig):
-        yield "out", _linear(hidden, config.num_labels, bias=False)
-    elif isinstance(config, RowHeadConfig):
-        yield "out", _linear(size, config.num_labels, bias=config.out_bias)
-    elif isinstance(config, VocabHeadConfig):
-        yield "decoder", _linear(size, model.vocab_size, bias=config.out_bias)
