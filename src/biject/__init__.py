@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from biject.tasks.metrics import metrics_for
     from biject.tasks.pipeline import pipeline
     from biject.tokenization.tokenizer import Tokenizer
+    from biject.train.callbacks import Callback
     from biject.train.trainer import Trainer
     from biject.verify import verify_export, verify_trained
 
@@ -54,6 +55,7 @@ __all__ = [
     "AutoTokenizer",
     "BijectError",
     "BijectWarning",
+    "Callback",
     "CheckpointError",
     "Collator",
     "ConfigError",
@@ -88,6 +90,7 @@ _HOME = {
     "AutoTokenizer": "biject.auto",
     "BijectError": "biject.errors",
     "BijectWarning": "biject.errors",
+    "Callback": "biject.train.callbacks",
     "CheckpointError": "biject.errors",
     "Collator": "biject.data.collate",
     "ConfigError": "biject.errors",

@@ -139,12 +139,16 @@ def finetune(
         raise ConfigError(by_flags(str(error), flags)) from error
 
     from biject.cli.console import print_json, print_lines
+    from biject.cli.interrupts import exit_code, stops_on_signals
     from biject.cli.ranks import only_first
     from biject.runs.finetune import finetune as run
+    from biject.train.stopping import StopRequest
 
     if out is None or preview is not None:
         return _preview(requested, preview or 0, json=json)
-    with only_first() as first, without_progress() if quiet else nullcontext():
+    stopping = StopRequest()
+    hidden = without_progress() if quiet else nullcontext()
+    with only_first() as first, hidden, stops_on_signals(stopping):
         shown = first and not json
         result = run(
             requested,
@@ -153,9 +157,12 @@ def finetune(
             verify=not no_verify,
             verbose=verbose,
             log=(lambda line: print_lines([line])) if shown else None,
+            stopping=stopping,
         )
     if first and json:
         print_json(result.to_json())
+    if result.stopped is not None:
+        return exit_code(result.stopped) or exit_code("SIGTERM")
     return 0 if result.passed else 1
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -22,6 +23,7 @@ from biject.save import Saved, save_model
 from biject.train import checkpoints, ranks
 from biject.train.loop import StepResult
 from biject.train.session import Session
+from biject.train.stopping import StopRequest
 from biject.train.trainer import FitResult, Trainer
 from biject.verify.report import Report
 
@@ -39,6 +41,7 @@ class Finetuned:
         best: Which state `model/` has, in words.
         saved: Files of `model/` with their sha256; None on ranks other than the first.
         report: The proof; None where transformers is not installed.
+        stopped: The signal that ended the run before its end, or None; there is no `model/` then.
     """
 
     folder: Path
@@ -46,6 +49,7 @@ class Finetuned:
     best: str
     saved: Saved | None
     report: Report | None
+    stopped: str | None = None
 
     @property
     def passed(self) -> bool:
@@ -57,6 +61,7 @@ class Finetuned:
         return {
             "folder": str(self.folder),
             "passed": self.passed,
+            "stopped": self.stopped,
             "best": self.best,
             "fit": asdict(self.fit),
             "model": None if self.saved is None else self.saved.to_json(),
@@ -72,6 +77,7 @@ def finetune(
     verify: bool = True,
     verbose: bool = False,
     log: Log | None = None,
+    stopping: StopRequest | None = None,
 ) -> Finetuned:
     """Fine-tune a checkpoint by a recipe.
 
@@ -82,6 +88,7 @@ def finetune(
         verify: Prove the exported model at the end; False says that nothing was proven.
         verbose: Log every check of the proof in a line of its own.
         log: Takes each line about data, model and proof.
+        stopping: A request to stop at a step boundary, with a checkpoint.
 
     Raises:
         BijectError: What cannot be used. As long as it is about input, nothing has been written.
@@ -95,12 +102,14 @@ def finetune(
     for line in prepared.lines:
         write_line(line)
     seen = fingerprints(recipe)
-    trainer = _trainer(run, recipe, prepared, write_line)
+    trainer = _trainer(run, recipe, prepared, write_line, stopping)
     session = trainer.setup(prepared.samples.train)
     (run.reopen if goes_on else run.begin)(recipe, fingerprints=seen)
     if goes_on:
         write_line(_resumed(run, session))
     fit = _train(run, trainer, session, prepared, resume=goes_on)
+    if fit.interrupted:
+        return _interrupted(run, trainer, session, fit, write_line)
     best = fit.model_state
     if fit.stopped_early:
         write_line(
@@ -145,7 +154,28 @@ def _check_folder(run: RunFolder, recipe: FinetuneRecipe, *, resume: bool) -> bo
     return True
 
 
-def _trainer(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared, write_line: Log) -> Trainer:
+def _interrupted(
+    run: RunFolder, trainer: Trainer, session: Session, fit: FitResult, write_line: Log
+) -> Finetuned:
+    """Say what was kept, and how the run goes on."""
+    reason = trainer.stopping.reason or "another process"
+    last = checkpoints.latest(run.checkpoints)
+    run.event("interrupted", step=fit.steps, reason=reason)
+    write_line(f"INTERRUPTED by {reason} after step {fit.steps} of {session.total_steps}: {last} has it all")
+    write_line(f"GO ON with: biject finetune --resume --out {shlex.quote(str(run.folder))}")
+    ranks.wait()
+    return Finetuned(
+        folder=run.folder, fit=fit, best=fit.model_state, saved=None, report=None, stopped=reason
+    )
+
+
+def _trainer(
+    run: RunFolder,
+    recipe: FinetuneRecipe,
+    prepared: Prepared,
+    write_line: Log,
+    stopping: StopRequest | None,
+) -> Trainer:
     """A trainer that writes down what happens."""
     started = time.monotonic()
 
@@ -158,7 +188,7 @@ def _trainer(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared, write_l
             f"EVALUATION step {step}: {', '.join(f'{name} {value:.4f}' for name, value in found.items())}"
         )
 
-    return prepared.trainer(recipe, on_step=on_step, on_evaluation=on_evaluation)
+    return prepared.trainer(recipe, on_step=on_step, on_evaluation=on_evaluation, stopping=stopping)
 
 
 def _train(

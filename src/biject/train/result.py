@@ -16,6 +16,8 @@ class FitResult:
     best_value: float | None = None
     best_step: int | None = None
     stopped_early: bool = False
+    interrupted: bool = False
+    """Somebody asked it to stop before its end; resumed, it goes on to the same bits."""
     model_step: int = 0
     """The step whose weights the model has now: the best evaluation's, unless `load_best` is False."""
     model_state: str = ""

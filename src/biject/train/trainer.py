@@ -29,12 +29,14 @@ from biject.tasks.metrics import Metrics
 from biject.train import checkpoints, ranks
 from biject.train.batches import Collate
 from biject.train.best import BestState
+from biject.train.callbacks import Callbacks, RunStart
 from biject.train.evaluate import Evaluator, better
 from biject.train.loop import Step, StepResult, Weigh
 from biject.train.objective import make_objective
 from biject.train.predict import Predictions
 from biject.train.result import FitResult, state_in_words
 from biject.train.session import AUTOCAST, Session
+from biject.train.stopping import StopRequest
 from biject.train.weights import head_step, num_items
 
 
@@ -54,6 +56,9 @@ class Trainer:
         config: how to train; single settings may be given by name instead (`lr=3e-5`).
         on_step: called after every optimizer step with its number and result.
         on_evaluation: called after every evaluation with its step and what was found.
+        callbacks: objects with any of `on_start`, `on_step`, `on_evaluation`, `on_checkpoint`, `on_end`; see
+            `biject.Callback`.
+        stopping: a request to stop, where signals or other threads have one; `stop()` makes it.
         without: assets of the model's source folder that checkpoints leave out.
         progress: show it on stderr: a line that moves on a terminal, else a line every half minute.
     """
@@ -71,6 +76,8 @@ class Trainer:
         config: TrainConfig | None = None,
         on_step: Callable[[int, StepResult], None] | None = None,
         on_evaluation: Callable[[int, dict[str, float]], None] | None = None,
+        callbacks: Sequence[Any] = (),
+        stopping: StopRequest | None = None,
         without: Collection[str] = (),
         progress: bool = True,
         **settings: Any,
@@ -89,6 +96,8 @@ class Trainer:
         self.metrics = metrics
         self.on_step = on_step
         self.on_evaluation = on_evaluation
+        self.callbacks = Callbacks(callbacks)
+        self.stopping = stopping or StopRequest()
         self.without = without
         self.progress = progress
         self.config = TrainConfig.of(settings) if config is None else _override(config, settings)
@@ -138,6 +147,10 @@ class Trainer:
             schedule=self.schedule,
             without=self.without,
         )
+
+    def stop(self, reason: str = "stop()") -> None:
+        """End the run after this step, with a checkpoint where it has a folder; it can be resumed."""
+        self.stopping.request(reason)
 
     def fit(
         self,
@@ -227,7 +240,8 @@ class Trainer:
         best = BestState(self.model, [path for path in (folder, start and start.parent) if path])
         result = FitResult()
         try:
-            with shown_progress(self.progress and ranks.rank() == 0):
+            with shown_progress(self.progress and ranks.rank() == 0), self.stopping.heeded():
+                self._started(session)
                 self._run(session, eval_dataset, folder, result, best)
             state = session.state
             result.steps, result.history = state.step, state.history
@@ -236,7 +250,12 @@ class Trainer:
             self._take_best(session.config, result, best)
         finally:
             self.model.eval()
+        self.callbacks.call("on_end", result)
         return result
+
+    def _started(self, session: Session) -> None:
+        step, total = session.state.step, session.total_steps
+        self.callbacks.call("on_start", RunStart.of(self.model, session.config, step=step, total_steps=total))
 
     def _run(
         self,
@@ -257,17 +276,20 @@ class Trainer:
             progress("training", state.step, session.total_steps, unit="steps", detail=detail)
             if self.on_step is not None:
                 self.on_step(state.step, done)
+            self.callbacks.call("on_step", state.step, done)
             at_end = session.epoch_ended or state.step == session.total_steps
             due = state.step % config.evaluate_every == 0 if config.evaluate_every else at_end
             improved = False
             if eval_dataset is not None and (due or state.step == session.total_steps):
                 improved = self._evaluate(session, eval_dataset)
             regular = config.checkpoint_every and state.step % config.checkpoint_every == 0
-            if folder is not None and (regular or improved):
-                session.checkpoint(folder)
+            stop = self.stopping.agreed() and state.step < session.total_steps and not state.stopped_early
+            if folder is not None and (regular or improved or stop):
+                self.callbacks.call("on_checkpoint", state.step, session.checkpoint(folder))
             elif improved and config.load_best:
                 best.keep()
-            if state.stopped_early:
+            result.interrupted = stop
+            if state.stopped_early or stop:
                 return
 
     def _evaluate(self, session: Session, eval_dataset: Sequence[Any]) -> bool:
@@ -277,6 +299,7 @@ class Trainer:
         state.history.append({"step": float(state.step), **found})
         if self.on_evaluation is not None:
             self.on_evaluation(state.step, found)
+        self.callbacks.call("on_evaluation", state.step, found)
         if not better(found, config.metric, state.best_value):
             state.evaluations_without_better += 1
             state.stopped_early = 0 < config.patience <= state.evaluations_without_better

@@ -1,0 +1,38 @@
+"""`StopRequest`: how a signal, a callback or another thread ends a run at its next step boundary."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from biject.train import ranks
+
+
+class StopRequest:
+    """A wish to stop; the trainer looks at it after every step, when the run's state is whole.
+
+    Attributes:
+        reason: Why, e.g. `SIGTERM`; None as long as nobody asked.
+        can_wait: Whether a trainer is stepping, so that it will see the request soon.
+    """
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self.can_wait = False
+
+    def request(self, reason: str) -> None:
+        """Stop after this step."""
+        self.reason = self.reason or reason
+
+    def agreed(self) -> bool:
+        """Whether any process was asked; all processes get the same answer."""
+        return ranks.totals(float(self.reason is not None))[0] > 0
+
+    @contextmanager
+    def heeded(self) -> Iterator[None]:
+        """While the block runs, a request is seen after the current step."""
+        self.can_wait = True
+        try:
+            yield
+        finally:
+            self.can_wait = False
