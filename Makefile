@@ -65,10 +65,11 @@ matrix: setup
 attacks: setup
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/count_attacks.py
 
-# Rewrites docs/api.md and docs/recipe.md from docstrings and settings.
+# Rewrites docs/api.md and docs/recipe.md from docstrings and settings, and the tables of docs/plan.md.
 api: setup
 	$(BIN)/python scripts/write_api.py
 	$(BIN)/python scripts/write_recipe.py
+	$(BIN)/python scripts/write_contract.py
 
 # Rewrites the texts that `biject --help` prints without importing anything.
 help-texts: setup

@@ -39,6 +39,7 @@ def test_import_biject_loads_nothing_heavy() -> None:
         "biject.checkpoint.header",
         "biject.checkpoint.source",
         "biject.inspection",
+        "biject.plan.contract",
         "biject.cli.main",
     ],
 )

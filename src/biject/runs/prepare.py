@@ -19,6 +19,7 @@ from biject.identify import Identity
 from biject.inspection import identify_source
 from biject.model import Model
 from biject.pretrained import load
+from biject.runs.cell import check_cell, device_name
 from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.metrics import metric_names, metrics_for
@@ -105,10 +106,8 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     Raises:
         BijectError: What cannot be used, where, and what to do.
     """
-    name = recipe.device
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    device = usable_device(name, place=ranks.own_device)  # of several GPUs the one of this rank
+    check_cell(recipe)
+    device = usable_device(device_name(recipe), place=ranks.own_device)  # of several GPUs that of this rank
     material = read_material(recipe)
     tokenizer, samples = material.tokenizer, material.samples
     _check_metric(recipe, samples)
