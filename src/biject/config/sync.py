@@ -1,0 +1,119 @@
+"""`SyncConfig`: how ranks of a run share its work; the recipe's `[sync]`. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+from biject.errors import ConfigError
+
+SyncMode = Literal["step", "cadence", "async"]
+Outer = Literal["none", "nesterov"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SyncConfig:
+    """How ranks share the work of a run under torchrun; one process alone does all of it.
+
+    Attributes:
+        mode: `step`: every optimizer step is one batch of all ranks together; `cadence`: ranks step by
+            themselves and average their weights now and then; `async`: the same, and nobody waits for the
+            averaging.
+        shares: Of the work: `measured` follows each rank's speed, `equal` does not and so repeats a run to
+            the bit, or relative shares of the ranks, e.g. `[2.0, 1.0]`.
+        anchor: Steps of the slowest rank between meetings, at first (`cadence`, `async`).
+        min_anchor: The fewest.
+        max_anchor: The most.
+        overhead_target: What meetings may cost, relative to the work between them.
+        max_batch_diff: By how many steps a rank's count may change at a meeting; left out, any number.
+        divergence_threshold: Distance of a rank's weights from the mean, relative to it, above which three
+            rises in a row halve the anchor.
+        speed_hint: Relative speeds of the ranks, until they are measured, e.g. `[2.3, 1.0]`.
+        average_moments: Average the optimizer's moments, too; left out, every rank keeps its own.
+        outer: What is done with the average: `none` takes it, `nesterov` steps towards it with momentum.
+        outer_lr: Rate of that step.
+        outer_momentum: Its momentum.
+        overshoot: Steps that a rank may be ahead of an averaging that is not done (`async`).
+        timeout: Seconds until ranks that wait for another one give up.
+    """
+
+    mode: SyncMode = "step"
+    shares: Literal["measured", "equal"] | tuple[float, ...] = "measured"
+    anchor: int = 10
+    min_anchor: int = 1
+    max_anchor: int = 200
+    overhead_target: float = 0.10
+    max_batch_diff: int | None = None
+    divergence_threshold: float = 0.05
+    speed_hint: tuple[float, ...] | None = None
+    average_moments: bool = False
+    outer: Outer = "none"
+    outer_lr: float = 0.7
+    outer_momentum: float = 0.9
+    overshoot: int = 10
+    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        """Raise `ConfigError` for values that cannot be used, all in one message."""
+        for name in ("shares", "speed_hint"):
+            if isinstance(getattr(self, name), list):
+                object.__setattr__(self, name, tuple(getattr(self, name)))
+        faults = [
+            f"`sync.{name}` should be one of {', '.join(get_args(kind))}, found {getattr(self, name)!r}"
+            for name, kind in (("mode", SyncMode), ("outer", Outer))
+            if getattr(self, name) not in get_args(kind)
+        ]
+        if self.shares not in ("measured", "equal") and not _positive(self.shares):
+            faults.append(
+                f"`sync.shares` should be measured, equal, or a number above 0 for each rank, found "
+                f"{self.shares!r}"
+            )
+        if self.speed_hint is not None and not _positive(self.speed_hint):
+            faults.append(
+                f"`sync.speed_hint` should be a number above 0 for each rank, found {self.speed_hint!r}"
+            )
+        if not 1 <= self.min_anchor <= self.anchor <= self.max_anchor:
+            faults.append(
+                "`sync.anchor` should be between min_anchor (at least 1) and max_anchor, found "
+                f"{self.min_anchor}, {self.anchor}, {self.max_anchor}"
+            )
+        if not 0.01 <= self.overhead_target <= 0.5:
+            faults.append(f"`sync.overhead_target` should be from 0.01 to 0.5, found {self.overhead_target}")
+        if self.max_batch_diff is not None and self.max_batch_diff < 1:
+            faults.append(f"`sync.max_batch_diff` should be at least 1, found {self.max_batch_diff}")
+        if not 0 <= self.outer_momentum < 1:
+            faults.append(
+                f"`sync.outer_momentum` should be at least 0 and below 1, found {self.outer_momentum}"
+            )
+        faults += [
+            f"`sync.{name}` should be above 0, found {getattr(self, name)}"
+            for name in ("divergence_threshold", "outer_lr", "overshoot", "timeout")
+            if not 0 < getattr(self, name) < float("inf")
+        ]
+        if faults:
+            raise ConfigError("The recipe cannot be used: " + "; ".join(faults) + ".")
+
+    @classmethod
+    def of(cls, values: dict[str, Any]) -> Self:
+        """From plain values.
+
+        Raises:
+            ConfigError: a name that is no setting.
+        """
+        known = {field.name for field in fields(cls)}
+        strange = sorted(set(values) - known)
+        if strange:
+            raise ConfigError(
+                f"No such settings of sync: {', '.join(strange)}; there are {', '.join(sorted(known))}."
+            )
+        return cls(**values)
+
+
+def _positive(values: Any) -> bool:
+    return (
+        isinstance(values, tuple)
+        and bool(values)
+        and all(
+            isinstance(v, int | float) and not isinstance(v, bool) and 0 < v < float("inf") for v in values
+        )
+    )
