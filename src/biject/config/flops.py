@@ -1,0 +1,243 @@
+"""Floating-point operations of a model by its config and the lengths of a batch's texts; no torch.
+
+What is counted is what `torch.utils.flop_counter` counts: products, two operations for each multiplication,
+and nothing that is done element by element. Causal masks and windows leave out nothing, as there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from biject.config.heads import (
+    BaseHeadConfig,
+    DenseConfig,
+    LastHeadConfig,
+    PooledHeadConfig,
+    RowHeadConfig,
+    SpanHeadConfig,
+    VocabHeadConfig,
+)
+from biject.config.layers import AttentionConfig, LayerConfig, MLPConfig
+from biject.config.model import ModelConfig
+
+FIRST_QUERIES = 16
+"""Queries of a text in the last layer where the head reads its first row alone."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextBatch:
+    """The sizes of a batch.
+
+    Attributes:
+        lengths: Tokens of each text.
+        labelled: Rows with a label; heads over a vocabulary compute only these. None: every row is read.
+        loss: Labels are given: a question answerer's loss reads padding, too, so that all of it is computed.
+        packed: Padding is left out, as far as the head allows; False for HF's grid.
+        multiple: Attention fills texts up to a multiple of so many columns; 1 counts real tokens alone.
+    """
+
+    lengths: Sequence[int]
+    labelled: int | None = None
+    loss: bool = True
+    packed: bool = True
+    multiple: int = 16
+
+    @property
+    def columns(self) -> int:
+        """Of the grid."""
+        return max(self.lengths)
+
+    @property
+    def cells(self) -> int:
+        """Of the grid."""
+        return len(self.lengths) * self.columns
+
+
+class Product(NamedTuple):
+    """Rows times a matrix of parameters."""
+
+    name: str
+    """The module's, e.g. `layers.0.attn.q_proj`."""
+    rows: int
+    inputs: int
+    outputs: int
+
+    @property
+    def flops(self) -> int:
+        """Multiplications and additions."""
+        return 2 * self.rows * self.inputs * self.outputs
+
+
+class Pairs(NamedTuple):
+    """A product of activations with activations: scores, or weights times values."""
+
+    name: str
+    flops: int
+
+
+def forward_flops(config: ModelConfig, batch: TextBatch) -> int:
+    """Of one forward pass; parts of a type that is not Biject's own (a plugin's) count nothing."""
+    return sum(step.flops for step in operations(config, batch))
+
+
+def training_flops(
+    config: ModelConfig,
+    batch: TextBatch,
+    *,
+    trained: Callable[[str], bool] = lambda name: True,
+    rank: Callable[[str], int] = lambda name: 0,
+    recomputed: bool = False,
+) -> int:
+    """Of one forward and backward pass.
+
+    Args:
+        config: The model.
+        batch: Its sizes.
+        trained: Whether a module's matrix gets a gradient; that is one product more.
+        rank: Of the adapter beside a module; 0 for none. Its two matrices are trained.
+        recomputed: The layers' forward pass runs twice (gradient checkpointing).
+    """
+    total = 0
+    for step in operations(config, batch):
+        again = 1 if recomputed and step.name.startswith("layers.") else 0
+        if isinstance(step, Pairs):
+            total += step.flops * (3 + again)  # gradients of both factors
+            continue
+        total += step.flops * (2 + again + bool(trained(step.name)))
+        total += 2 * step.rows * rank(step.name) * (step.inputs + step.outputs) * (3 + again)
+    return total
+
+
+def operations(config: ModelConfig, batch: TextBatch) -> Iterator[Product | Pairs]:
+    """Every product of a forward pass, in its order."""
+    packed = batch.packed and not _needs_grid(config, batch)
+    rows = sum(batch.lengths) if packed else batch.cells
+    sizes = config.embedding
+    if sizes.projection != "none":
+        yield Product("embed_proj", rows, sizes.size, config.hidden_size)
+    final = len(config.layer_order) - 1
+    last = _last_rows(config, batch, rows) if packed else rows
+    for step, index in enumerate(config.layer_order):
+        layer = config.layers[index]
+        needed = last if step == final and layer.conv is None else rows
+        first = packed and step == final and needed < rows and _reads_first(config)
+        yield from _layer(f"layers.{index}", layer, config, batch, (rows, needed), packed=packed, first=first)
+    yield from _head(config, batch, last if packed else batch.cells)
+
+
+def _needs_grid(config: ModelConfig, batch: TextBatch) -> bool:
+    """Whether all of HF's rows are computed, padding too."""
+    spans = isinstance(config.head, SpanHeadConfig) and batch.loss
+    chunked = any(layer.mlp_chunk_size for layer in config.layers)
+    upcast = any(
+        getattr(layer.attention, "spec", None) and layer.attention.spec.upcast for layer in config.layers
+    )
+    return spans or chunked or upcast
+
+
+def _reads_first(config: ModelConfig) -> bool:
+    return isinstance(config.head, PooledHeadConfig) and config.head.pooling == "first"
+
+
+def _last_rows(config: ModelConfig, batch: TextBatch, rows: int) -> int:
+    """Rows that the last layer has to give."""
+    if _reads_first(config):
+        return min(rows, len(batch.lengths))
+    if isinstance(config.head, VocabHeadConfig) and batch.labelled is not None:
+        return min(rows, max(1, batch.labelled))
+    return rows
+
+
+def _layer(
+    name: str,
+    layer: LayerConfig,
+    config: ModelConfig,
+    batch: TextBatch,
+    rows: tuple[int, int],
+    *,
+    packed: bool,
+    first: bool,
+) -> Iterator[Product | Pairs]:
+    """`rows`: what goes in, and what is needed of it behind attention."""
+    needed = rows[1]
+    if type(layer.attention) is AttentionConfig:
+        yield from _attention(
+            f"{name}.attn", layer.attention, config, batch, rows, packed=packed, first=first
+        )
+    if type(layer.mlp) is MLPConfig:
+        mlp, width, inner = layer.mlp, layer.mlp.hidden_size, layer.mlp.intermediate_size
+        if mlp.gate == "fused":
+            yield Product(f"{name}.mlp.gate_up_proj", needed, width, 2 * inner)
+        else:
+            if mlp.gate == "separate":
+                yield Product(f"{name}.mlp.gate_proj", needed, width, inner)
+            yield Product(f"{name}.mlp.up_proj", needed, width, inner)
+        yield Product(f"{name}.mlp.down_proj", needed, inner, width)
+    if layer.conv is not None:
+        width = config.hidden_size
+        yield Product(
+            f"{name}.conv.conv", batch.cells, width // layer.conv.groups * layer.conv.kernel_size, width
+        )
+
+
+def _attention(
+    name: str,
+    attention: AttentionConfig,
+    config: ModelConfig,
+    batch: TextBatch,
+    rows: tuple[int, int],
+    *,
+    packed: bool,
+    first: bool,
+) -> Iterator[Product | Pairs]:
+    spec, width, (every, needed) = attention.spec, attention.hidden_size, rows
+    wide, narrow = spec.num_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim
+    if attention.fused:
+        yield Product(f"{name}.qkv_proj", every, width, wide + 2 * narrow)
+    else:
+        yield Product(f"{name}.q_proj", every, width, wide)
+        yield Product(f"{name}.k_proj", every, width, narrow)
+        yield Product(f"{name}.v_proj", every, width, narrow)
+    columns = attention_columns(batch, packed=packed, first=first)
+    yield Pairs(f"{name}.scores", sum(4 * queries * keys for queries, keys in columns) * wide)
+    relative, table = attention.relative, config.relative_table
+    if relative is not None and table is not None:
+        span = 2 * relative.span
+        terms = {"k_proj": relative.content_to_position, "q_proj": relative.position_to_content}
+        for proj, there in terms.items():
+            if there:
+                own = f"{name}.{proj}" if relative.share_keys else f"{name}.relative.{proj}"
+                yield Product(own, span, width, width)
+                side = 0 if proj == "k_proj" else 1
+                yield Pairs(f"{name}.positions", sum(2 * pair[side] for pair in columns) * span * wide)
+    yield Product(f"{name}.o_proj", needed, wide, width)
+
+
+def attention_columns(batch: TextBatch, *, packed: bool, first: bool = False) -> list[tuple[int, int]]:
+    """Queries and keys of each text's attention."""
+    if not packed:
+        return [(batch.columns, batch.columns)] * len(batch.lengths)
+    filled = [min(batch.columns, -(-length // batch.multiple) * batch.multiple) for length in batch.lengths]
+    return [(min(keys, FIRST_QUERIES) if first else keys, keys) for keys in filled]
+
+
+def _head(config: ModelConfig, batch: TextBatch, rows: int) -> Iterator[Product]:
+    head, hidden, texts = config.head, config.hidden_size, len(batch.lengths)
+    pooled = isinstance(head, BaseHeadConfig | PooledHeadConfig)
+    if isinstance(head, BaseHeadConfig | PooledHeadConfig) and head.pooler:
+        yield Product("head.pooler", texts, hidden, hidden)
+    read = texts if pooled else rows
+    if isinstance(head, VocabHeadConfig) and batch.labelled is not None and batch.packed:
+        read = max(1, batch.labelled)
+    dense: DenseConfig | None = getattr(head, "dense", None)
+    if dense is not None:
+        yield Product("head.dense", read, hidden, dense.size)
+    size = hidden if dense is None else dense.size
+    if isinstance(head, LastHeadConfig):
+        yield Product("head.out", batch.cells, hidden, head.num_labels)
+    elif isinstance(head, PooledHeadConfig | RowHeadConfig):
+        yield Product("head.out", read, size, head.num_labels)
+    elif isinstance(head, VocabHeadConfig):
+        yield Product("head.decoder", read, size, config.vocab_size)
