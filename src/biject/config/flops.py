@@ -10,15 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from biject.config.heads import (
-    BaseHeadConfig,
-    DenseConfig,
-    LastHeadConfig,
-    PooledHeadConfig,
-    RowHeadConfig,
-    SpanHeadConfig,
-    VocabHeadConfig,
-)
+from biject.config.heads import Rows
 from biject.config.layers import AttentionConfig, LayerConfig, MLPConfig
 from biject.config.model import ModelConfig
 
@@ -118,18 +110,18 @@ def operations(config: ModelConfig, batch: TextBatch) -> Iterator[Product | Pair
     if sizes.projection != "none":
         yield Product("embed_proj", rows, sizes.size, config.hidden_size)
     final = len(config.layer_order) - 1
-    last = _last_rows(config, batch, rows) if packed else rows
+    last = _rows(config.head.reads, batch, packed=packed) if packed else rows
     for step, index in enumerate(config.layer_order):
         layer = config.layers[index]
         needed = last if step == final and layer.conv is None else rows
-        first = packed and step == final and needed < rows and _reads_first(config)
+        first = packed and step == final and needed < rows and config.head.reads == "first"
         yield from _layer(f"layers.{index}", layer, config, batch, (rows, needed), packed=packed, first=first)
-    yield from _head(config, batch, last if packed else batch.cells)
+    yield from _head(config, _rows(config.head.computes, batch, packed=packed))
 
 
 def _needs_grid(config: ModelConfig, batch: TextBatch) -> bool:
     """Whether all of HF's rows are computed, padding too."""
-    spans = isinstance(config.head, SpanHeadConfig) and batch.loss
+    spans = config.head.loss_reads_padding and batch.loss
     chunked = any(layer.mlp_chunk_size for layer in config.layers)
     upcast = any(
         getattr(layer.attention, "spec", None) and layer.attention.spec.upcast for layer in config.layers
@@ -137,17 +129,12 @@ def _needs_grid(config: ModelConfig, batch: TextBatch) -> bool:
     return spans or chunked or upcast
 
 
-def _reads_first(config: ModelConfig) -> bool:
-    return isinstance(config.head, PooledHeadConfig) and config.head.pooling == "first"
-
-
-def _last_rows(config: ModelConfig, batch: TextBatch, rows: int) -> int:
-    """Rows that the last layer has to give."""
-    if _reads_first(config):
-        return min(rows, len(batch.lengths))
-    if isinstance(config.head, VocabHeadConfig) and batch.labelled is not None:
-        return min(rows, max(1, batch.labelled))
-    return rows
+def _rows(kind: Rows, batch: TextBatch, *, packed: bool) -> int:
+    """How many rows a kind is."""
+    every = sum(batch.lengths) if packed else batch.cells
+    some = every if batch.labelled is None or not packed else min(every, max(1, batch.labelled))
+    texts = len(batch.lengths)
+    return {"all": every, "first": texts, "texts": texts, "labelled": some, "grid": batch.cells}[kind]
 
 
 def _layer(
@@ -223,21 +210,9 @@ def attention_columns(batch: TextBatch, *, packed: bool, first: bool = False) ->
     return [(min(keys, FIRST_QUERIES) if first else keys, keys) for keys in filled]
 
 
-def _head(config: ModelConfig, batch: TextBatch, rows: int) -> Iterator[Product]:
-    head, hidden, texts = config.head, config.hidden_size, len(batch.lengths)
-    pooled = isinstance(head, BaseHeadConfig | PooledHeadConfig)
-    if isinstance(head, BaseHeadConfig | PooledHeadConfig) and head.pooler:
-        yield Product("head.pooler", texts, hidden, hidden)
-    read = texts if pooled else rows
-    if isinstance(head, VocabHeadConfig) and batch.labelled is not None and batch.packed:
-        read = max(1, batch.labelled)
-    dense: DenseConfig | None = getattr(head, "dense", None)
-    if dense is not None:
-        yield Product("head.dense", read, hidden, dense.size)
-    size = hidden if dense is None else dense.size
-    if isinstance(head, LastHeadConfig):
-        yield Product("head.out", batch.cells, hidden, head.num_labels)
-    elif isinstance(head, PooledHeadConfig | RowHeadConfig):
-        yield Product("head.out", read, size, head.num_labels)
-    elif isinstance(head, VocabHeadConfig):
-        yield Product("head.decoder", read, size, config.vocab_size)
+def _head(config: ModelConfig, rows: int) -> Iterator[Product]:
+    """A product for each matrix of the head."""
+    for part, shapes in config.head.parts(config.hidden_size, config.vocab_size):
+        for leaf, shape in shapes:
+            if leaf == "weight" and len(shape) == 2:
+                yield Product(f"head.{part}", rows, shape[1], shape[0])

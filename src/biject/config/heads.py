@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from biject.config.layers import NormConfig
 from biject.config.sizes import Parts, linear, norm
 
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
+Rows = Literal["all", "first", "labelled", "texts", "grid"]
+"""Rows of a batch: its tokens', each text's first, those with a label, one a text, HF's grid with padding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadConfig:
     """What every head has."""
+
+    computes: ClassVar[Rows] = "all"
+    """What its products run over."""
+    loss_reads_padding: ClassVar[bool] = False
+    """Its loss needs the whole grid of rows."""
 
     num_labels: int = 0
     """Outputs; 0 for the base model."""
@@ -24,6 +31,11 @@ class HeadConfig:
     problem_type: ProblemType | None = None
     infer_problem: Literal["dtype", "shape"] = "dtype"
     """How an unset `problem_type` is inferred: from the labels' dtype (most families) or shape (DeBERTa)."""
+
+    @property
+    def reads(self) -> Rows:
+        """The last layer's rows that it needs."""
+        return "all"
 
     def parts(self, hidden_size: int, vocab_size: int) -> Parts:
         """Its parts by name, with their parameters' shapes; none for a head that does not say.
@@ -55,6 +67,7 @@ class DenseConfig:
 class BaseHeadConfig(HeadConfig):
     """No head: hidden states, and the first row's where the model has a pooler."""
 
+    computes: ClassVar[Rows] = "texts"
     pooler: bool = False
     """A tanh-activated linear over the first row, as part of the transformer (BERT)."""
 
@@ -68,9 +81,15 @@ class BaseHeadConfig(HeadConfig):
 class PooledHeadConfig(HeadConfig):
     """One row of logits a text, from its first token or from the mean of its tokens."""
 
+    computes: ClassVar[Rows] = "texts"
     pooling: Literal["first", "mean"] = "first"
     pooler: bool = False
     dense: DenseConfig | None = None
+
+    @property
+    def reads(self) -> Rows:
+        """The first, or all where their mean is taken."""
+        return "first" if self.pooling == "first" else "all"
 
     def parts(self, hidden_size: int, vocab_size: int) -> Parts:
         """Pooler, dense layer, output."""
@@ -82,6 +101,9 @@ class PooledHeadConfig(HeadConfig):
 @dataclass(frozen=True, kw_only=True)
 class LastHeadConfig(HeadConfig):
     """One row of logits a text, that of its last token."""
+
+    computes: ClassVar[Rows] = "grid"
+    """All rows of HF's, as the bits of so few outputs depend on their number."""
 
     def parts(self, hidden_size: int, vocab_size: int) -> Parts:
         """The output."""
@@ -114,6 +136,9 @@ class TokenHeadConfig(RowHeadConfig):
 class SpanHeadConfig(RowHeadConfig):
     """Extractive question answering: start and end."""
 
+    loss_reads_padding: ClassVar[bool] = True
+    """It is a softmax over all columns."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class DetectionHeadConfig(RowHeadConfig):
@@ -124,6 +149,7 @@ class DetectionHeadConfig(RowHeadConfig):
 class VocabHeadConfig(HeadConfig):
     """A language model's output over the vocabulary."""
 
+    computes: ClassVar[Rows] = "labelled"
     dense: DenseConfig | None = None
     out_bias: bool = True
     bias_added: bool = False
@@ -131,6 +157,11 @@ class VocabHeadConfig(HeadConfig):
     causal: bool = False
     """Each token predicts the next one."""
     float32_loss: bool = False
+
+    @property
+    def reads(self) -> Rows:
+        """Those with a label, where there are labels."""
+        return "labelled"
 
     def parts(self, hidden_size: int, vocab_size: int) -> Parts:
         """Dense layer, output."""
