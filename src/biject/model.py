@@ -16,6 +16,7 @@ from biject.config.loaded import LoadedConfig
 from biject.errors import WeightsError
 from biject.families import Family
 from biject.identify import Identity
+from biject.nn.addresses import copied
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.output import ModelOutput
 from biject.nn.transformer import Transformer
@@ -152,7 +153,7 @@ class Model(Transformer):
             for parameter in self.parameters():
                 mapped = parameter.device.type == "cpu" and not hasattr(parameter, "full_tensor")
                 if parameter.requires_grad and mapped:  # shards are copies, which FSDP2 keeps hold of
-                    parameter.data = parameter.data.clone()
+                    parameter.data = copied(parameter.data)
         super().train(mode)
         return self
 

@@ -32,7 +32,7 @@ def test_flags_and_set_are_in_the_written_recipe(run, base, write_data, tmp_path
         ),
         *("--set", "schedule=constant"),
     )
-    assert outcome.code == 0, outcome.err
+    assert outcome.code == 0, outcome.out + outcome.err
     steps = [line.split(":")[0] for line in outcome.out.splitlines() if line.startswith("EVALUATION ")]
     assert steps == ["EVALUATION step 2", "EVALUATION step 4"]
     recipe = tomllib.loads((out / "run.toml").read_text())

@@ -203,7 +203,9 @@ def test_the_whole_level_on_the_command_line(folders, monkeypatch, capsys) -> No
     source, export = folders("bert", "seqcls")
     few = tuple(fault for fault in FILE_FAULTS if fault.kind in ("bit-flipped", "nan", "tokenizer-lost"))
     monkeypatch.setattr(level, "FILE_FAULTS", few)
-    assert main(["verify-export", str(export), "--source", str(source), "--level", "faults"]) == 0
+    assert (
+        main(["verify-export", str(export), "--source", str(source), "--level", "faults", "--verbose"]) == 0
+    )
     out = capsys.readouterr().out
     assert "PASS faults bit-flipped (bert.encoder.layer.0.output.dense.weight" in out
 

@@ -117,9 +117,8 @@ def test_checkpointed_layers(model_type: str, reference: Make) -> None:
     ours, theirs = pair(folder)
     case = training_case(json.loads((folder / "config.json").read_text()), "causal")
     ours.gradient_checkpointing = True
-    for train in (True, False):
-        assert compare_gradients(ours, theirs, case, train=train) == []
-    theirs.gradient_checkpointing_enable()
+    assert compare_gradients(ours, theirs, case, train=False) == []
+    theirs.gradient_checkpointing_enable()  # HF's layers then have no cache, which moves bits of their own
     assert compare_gradients(ours, theirs, case, train=True) == []
 
 

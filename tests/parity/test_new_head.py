@@ -13,6 +13,7 @@ import biject
 from biject.errors import ConfigError, WeightsError
 from biject.families import families
 from biject.model import Model
+from biject.nn.addresses import align
 from biject.pretrained import load
 from biject.record import RECORD
 from biject.save import save_model
@@ -72,6 +73,8 @@ def test_a_new_head_is_said_and_recorded(
     assert not info["mismatched_keys"]
     assert theirs.config.architectures == [cls.__name__]
     ids = torch.tensor([[5, 6, 7, 8]])
+    align(model)
+    align(theirs)
     ours, hf = model(ids), theirs.eval()(input_ids=ids)
     key = "start_logits" if head == "qa" else "logits"
     assert torch.equal(ours[key], hf[key])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated
 
@@ -18,11 +19,11 @@ def by_flags(message: str, flags: Mapping[str, str]) -> str:
     """A message about settings with the flags that were typed in place of the keys that they set.
 
     Args:
-        message: With keys between backticks.
+        message: With keys between backticks; one that is proposed for a recipe stays a key.
         flags: The flag of each key that was set by one.
     """
     for key, flag in flags.items():
-        message = message.replace(f"`{key}`", f"`{flag}`")
+        message = re.sub(rf"(?<!nearest: )`{re.escape(key)}`", f"`{flag}`", message)
     return message
 
 

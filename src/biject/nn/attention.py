@@ -128,6 +128,8 @@ class Attention(nn.Module):
         v_BGSE = self._heads(bucket.key_grid(v_TD), None, None)
         if plan.cache is not None:
             k_BGSE, v_BGSE = plan.cache.update(self, k_BGSE, v_BGSE)
+        elif plan.contiguous_keys and self.spec.causal:
+            k_BGSE, v_BGSE = k_BGSE.contiguous(), v_BGSE.contiguous()
         weights = None
         if self.relative is not None:
             context_BHLE, weights = self.relative.attend(

@@ -8,9 +8,12 @@ import torch
 from torch import Tensor
 
 from biject.nn.plan import AttentionModule
+from biject.nn.probe import addresses_matter
 
 _ROOM = 2
 """A buffer with a window holds this many windows, so that it is seldom moved."""
+_EVEN_BYTES = 16
+"""Heads whose width is a multiple of this begin at addresses that are alike in a buffer and in HF's tensors."""
 
 
 class KVCache:
@@ -64,6 +67,8 @@ class _Buffer:
     def __init__(self, both: Tensor, window: int | None) -> None:
         self.both, self.begin, self.end = both, 0, 0
         self.keep = None if window is None else window - 1
+        uneven = both.shape[-1] * both.element_size() % _EVEN_BYTES != 0
+        self.copies = uneven and both.device.type == "cpu" and addresses_matter()
 
     def update(self, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
         new, room = k_BGLE.shape[2], self.both.shape[3]
@@ -82,7 +87,7 @@ class _Buffer:
         self.end = end
         if self.keep is not None:
             self.begin = max(self.begin, end - self.keep)
-        return seen[0], seen[1]
+        return (seen[0].contiguous(), seen[1].contiguous()) if self.copies else (seen[0], seen[1])
 
     def _outgrown(self, k_BGLE: Tensor, v_BGLE: Tensor, keep: int) -> tuple[Tensor, Tensor]:
         """A call that is longer than the buffer sees all of its tokens; the last ones are kept."""

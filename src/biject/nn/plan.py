@@ -105,6 +105,9 @@ class BatchPlan:
     relative_table: Tensor | None = None
     """(P, D), normalised."""
     cache: KeyValues | None = None
+    contiguous_keys: bool = False
+    """Keys and values of each head lie side by side, as a cache holds them: HF's decoders read them from one
+    in training, too, and the bits of gradients depend on it on some machines."""
     total: int
     """Rows of HF's grid."""
     exact: bool = False

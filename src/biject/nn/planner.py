@@ -19,7 +19,7 @@ from biject.nn.kernels import Kernel, Numerics, Operation, kernel, whole_grid
 from biject.nn.layout import Layout, Packed, Padded
 from biject.nn.packing import ColumnRule, first_only, pack, select, spans, to_device
 from biject.nn.plan import BatchPlan, PlannedModel
-from biject.nn.positions import attention_masks, distances, rope_rows
+from biject.nn.positions import attention_masks, distances, reads_cache, rope_rows
 from biject.nn.rowwise import RowOp, row_ops
 from biject.nn.traces import tracing
 
@@ -102,6 +102,7 @@ class Planner:
             rope=rope_rows(model, batch, here),
             distances=distances(model, here),
             relative_table=None if model.relative is None else model.relative(),
+            contiguous_keys=isinstance(layout, Padded) and reads_cache(model),
             total=layout.batch * layout.length,
             exact=choice.keep_bits and isinstance(layout, Packed),
             keep_bits=choice.keep_bits,

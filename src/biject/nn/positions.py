@@ -36,8 +36,7 @@ def _joined_texts(model: PlannedModel, batch: Batch, layout: Layout) -> dict[Mas
     """Masks of rows that hold several texts, where HF looks for them: in causal models without a mask that
     use no cache, as in training with checkpointing.
     """
-    no_cache = model.config.split_at_jumps or (model.gradient_checkpointing and model.training)
-    if not no_cache or batch.attention_mask is not None or batch.position_ids is None:
+    if reads_cache(model) or batch.attention_mask is not None or batch.position_ids is None:
         return {}
     positions_BL = batch.position_ids.expand(layout.batch, layout.length)
     kinds = dict.fromkeys(spec.mask_kind for spec in model.attention_specs if spec.causal)
@@ -70,3 +69,9 @@ def distances(model: PlannedModel, layout: Layout) -> Tensor | None:
     """Of all columns to each other, where the model has a table for them."""
     table = model.config.relative_table
     return None if table is None else relative_distances(layout.length, table, model.device)
+
+
+def reads_cache(model: PlannedModel) -> bool:
+    """Whether HF's layers get keys and values from a cache (`use_cache`), though nothing is generated."""
+    recomputed = model.gradient_checkpointing and model.training
+    return not model.config.split_at_jumps and not recomputed

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from biject.checkpoint.source import Source
 from biject.errors import ConfigError, MissingExtraError, shown
+from biject.nn.addresses import align
 from biject.verify.staged import staged
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def load_hf(
         )
     model.eval()
     reordered = [] if as_stored else _lay_out(model)
+    align(model)
     return HFModel(
         model=model,
         reordered=tuple(reordered),

@@ -15,6 +15,7 @@ from biject.checkpoint.source import Source, open_source
 from biject.errors import ConfigError
 from biject.families import Family, family
 from biject.identify import architecture_of, identify
+from biject.nn.addresses import align
 from biject.record import Record
 from biject.verify.hf import HFModel, load_hf
 from biject.verify.inputs import Case, limits, probe_cases
@@ -143,7 +144,9 @@ class Subject:
         from biject.pretrained import load
 
         resolved = resolved_by_tensors(self.export)
-        return load(self.folder, dtype=self.dtype, layout="padded", legacy=resolved.get("legacy"))
+        model = load(self.folder, dtype=self.dtype, layout="padded", legacy=resolved.get("legacy"))
+        align(model)
+        return model
 
     def theirs(self, *, class_name: str | None = None) -> HFModel:
         """The export as HF loads it."""

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from biject.model import Model
+from biject.nn.addresses import align
 from biject.pretrained import load
 from biject.train.generators import kept
 from biject.train.trainer import Trainer
@@ -104,6 +105,7 @@ def _pair(subject: Subject) -> tuple[Model, nn.Module, tuple[str, ...]]:
         overrides=resolved,
     )
     ours = load(subject.folder, dtype=dtype, layout="padded", legacy=resolved.get("legacy"))
+    align(ours)
     return ours, loaded.model, loaded.missing
 
 

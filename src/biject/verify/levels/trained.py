@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from biject.model import Model
+from biject.nn.addresses import align, aligned
 from biject.verify.compare import first_difference, hf_names, pairs_from_names, with_place
 from biject.verify.inputs import Case
 from biject.verify.levels.packed import in_layout, real_only
@@ -69,18 +70,26 @@ def _packed(
 
 
 class _as_exported:
-    """The model on the CPU, in eval mode and the export's dtype; what was given stays as it was."""
+    """The model on the CPU, in eval mode, the export's dtype and exact kernels; what was given stays as it was.
+
+    With `numerics="fast"` a model has other last bits than HF by its own choice; what is proved here is that
+    folder and memory hold the same model.
+    """
 
     def __init__(self, model: Model, dtype: torch.dtype) -> None:
         parameter = next(model.parameters())
         self.model, self.training = model, model.training
-        same = parameter.dtype == dtype and parameter.device.type == "cpu"
+        self.numerics = model.planner.numerics
+        same = parameter.dtype == dtype and parameter.device.type == "cpu" and aligned(model)
         self.ours = model if same else copy.deepcopy(model).to(device="cpu", dtype=dtype)
+        align(self.ours)
 
     def __enter__(self) -> Model:
+        self.ours.planner.numerics = "exact"
         return self.ours.eval()
 
     def __exit__(self, *_: object) -> None:
+        self.model.planner.numerics = self.numerics
         self.model.train(self.training)
 
 
