@@ -13,7 +13,7 @@ from biject.nn.probe import addresses_matter
 _ROOM = 2
 """A buffer with a window holds this many windows, so that it is seldom moved."""
 _EVEN_BYTES = 16
-"""Heads whose width is a multiple of this begin at addresses that are alike in a buffer and in HF's tensors."""
+"""Heads of such widths begin at addresses that are alike in a buffer and in HF's tensors."""
 
 
 class KVCache:
