@@ -70,7 +70,7 @@ def _packed(
 
 
 class _as_exported:
-    """The model on the CPU, in eval mode, the export's dtype and exact kernels; the given one stays as it was.
+    """The model on the CPU, in eval mode, the export's dtype and exact kernels; the given one stays.
 
     With `numerics="fast"` a model has other last bits than HF by its own choice; what is proved here is that
     folder and memory hold the same model.
