@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from biject.checkpoint.bytes import tensor_bytes
+from biject.config.sync import SyncConfig
 from biject.errors import BijectError
 from biject.pretrained import load
 from biject.train import checkpoints, ranks
@@ -71,19 +73,48 @@ class Collate:
         return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
 
 
-def curve(folder: Path, out: Path) -> Result:
-    """50 steps over 203 samples: the 26th step of an epoch has 3, so that the second rank has none."""
+def curve(folder: Path, out: Path, shares: Any = "measured", steps: int = 52) -> Result:
+    """Over 201 samples: the 26th step of an epoch has 1, so that the second rank has none."""
     model, collate = load(folder), Collate()
-    trainer = Trainer(model, collate=collate, lr=1e-3)
-    session = trainer.setup(Tokens(203), batch_size=share(), max_steps=52)
-    losses, epochs = [], []
+    shares = shares if ranks.count() > 1 else "measured"
+    trainer = Trainer(model, collate=collate, lr=1e-3, sync=SyncConfig(shares=shares))
+    session = trainer.setup(Tokens(201), batch_size=share(), max_steps=steps)
+    losses, epochs, overlapped = [], [], 0
     for window in session.windows():
         if session.state.step_in_epoch == 0:
             epochs.append(len(collate.seen) - sum(len(b["labels"]) for b in window))
         losses.append(session.step(window).loss)
         if session.epoch_ended:
             epochs[-1] = collate.seen[epochs[-1] :]
-    return {"losses": losses, "epochs": epochs, "weights": weights(model), "digest": digest(model)}
+        if session.engine.sums is not None:
+            overlapped += session.engine.sums.overlapped
+    return {
+        "losses": losses,
+        "epochs": [epoch for epoch in epochs if isinstance(epoch, list)],
+        "weights": weights(model),
+        "digest": digest(model),
+        "overlapped": overlapped,
+    }
+
+
+def followed(folder: Path, out: Path) -> Result:
+    """The second rank takes a third of the first one's time a sample, and from step 12 three times it."""
+    done = 0
+
+    def slow(model: nn.Module, batch: Any) -> Tensor:
+        pace = 3e-3 if ranks.rank() == 0 else 1e-3 if done < 12 else 9e-3
+        time.sleep(pace * len(batch[1]))
+        return mean_step(model, batch)
+
+    trainer = Trainer(MLP(), step=slow, lr=1e-2)
+    session = trainer.setup(numbers(640), batch_size=32 // ranks.count(), max_steps=20)
+    shares, losses = [], []
+    for window in session.windows():
+        result = session.step(window)
+        done += 1
+        losses.append(result.loss)
+        shares.append([rank.tokens for rank in result.by_rank])
+    return {"shares": shares, "losses": losses, "digest": digest(trainer.model)}
 
 
 def token_budget(folder: Path, out: Path) -> Result:
@@ -180,7 +211,13 @@ def resume(folder: Path, out: Path) -> Result:
         for module in model.modules():
             if isinstance(module, nn.Dropout):
                 module.p = 0.1
-        settings = {"collate": drawing, "lr": 1e-3, "checkpoint_every": 6, "batch_size": share()}
+        settings = {
+            "sync": SyncConfig(shares="equal"),
+            "collate": drawing,
+            "lr": 1e-3,
+            "checkpoint_every": 6,
+            "batch_size": share(),
+        }
         return model, Trainer(model, **settings)
 
     written: list[str] = []
@@ -222,6 +259,8 @@ def refusal(folder: Path, out: Path) -> Result:
 
 CASES: dict[str, Callable[[Path, Path], Result]] = {
     "curve": curve,
+    "unequal": lambda folder, out: curve(folder, out, shares=(5.0, 2.0), steps=100),
+    "followed": followed,
     "token_budget": token_budget,
     "mean_step": lambda folder, out: own_module(mean_step),
     "sum_step": lambda folder, out: own_module(sum_step),

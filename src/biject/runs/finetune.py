@@ -180,7 +180,7 @@ def _trainer(
     started = time.monotonic()
 
     def on_step(step: int, done: StepResult) -> None:
-        run.event("step", step=step, seconds=round(time.monotonic() - started, 3), **asdict(done))
+        run.event("step", step=step, seconds=round(time.monotonic() - started, 3), **done.to_json())
 
     def on_evaluation(step: int, found: dict[str, float]) -> None:
         run.event("evaluation", step=step, seconds=round(time.monotonic() - started, 3), **found)

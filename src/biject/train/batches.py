@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from biject.distributed.handout import split
+from biject.distributed.speeds import Array
 from biject.errors import ConfigError
 
 Collate = Callable[[list[Any]], Any]
@@ -28,6 +31,8 @@ class Sampler:
         batch_size: Samples a rank computes at once.
         accumulate: Batches a rank adds up in a step.
         num_ranks: Ranks that share a step.
+        step_ranks: Ranks whose `accumulate` batches make up a step; left out, those that share it. A run that
+            goes on with another number of ranks keeps its steps.
         seed: Of the order; each epoch draws its own.
         lengths: Tokens of each sample, needed for `max_tokens`.
         max_tokens: Batches have as many samples as fit, padding counted, instead of `batch_size`.
@@ -38,6 +43,7 @@ class Sampler:
     batch_size: int = 32
     accumulate: int = 1
     num_ranks: int = 1
+    step_ranks: int | None = None
     seed: int = 0
     lengths: Sequence[int] | None = None
     max_tokens: int | None = None
@@ -51,25 +57,43 @@ class Sampler:
         return [int(i) for i in torch.randperm(self.num_samples, generator=generator)]
 
     def steps(self, epoch: int) -> list[list[list[list[int]]]]:
-        """For every step, for every rank, for every batch: the samples. A rank's last ones may be empty."""
+        """For every step, for every rank, for every batch: the samples, in equal shares. A rank's last ones
+        may be empty.
+        """
+        return [self.share(batches) for batches in self.whole_steps(epoch)]
+
+    def whole_steps(self, epoch: int) -> list[list[list[int]]]:
+        """For every step its batches, for all ranks together."""
+        batches = self.batches(epoch)
+        at_once = self.accumulate * (self.step_ranks or self.num_ranks)
+        return [batches[at : at + at_once] for at in range(0, len(batches), at_once)]
+
+    def batches(self, epoch: int) -> list[list[int]]:
+        """An epoch's batches in their order, each as large as a rank computes at once; the last is uneven."""
         order = self.order(epoch)
-        if self.max_tokens is None:
-            whole = self.batch_size * self.accumulate * self.num_ranks
-            return [self._split(order[at : at + whole]) for at in range(0, len(order), whole)]
-        batches = self._by_tokens(order, epoch)
-        at_once = self.accumulate * self.num_ranks
-        return [self._deal(batches[at : at + at_once]) for at in range(0, len(batches), at_once)]
+        if self.max_tokens is not None:
+            return self._by_tokens(order, epoch)
+        return [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
 
-    def _split(self, samples: list[int]) -> list[list[list[int]]]:
-        """Consecutive shares for the ranks, consecutive batches inside them."""
-        share = self.batch_size * self.accumulate
-        ranks = [samples[rank * share : (rank + 1) * share] for rank in range(self.num_ranks)]
-        return [
-            [mine[at : at + self.batch_size] for at in range(0, len(mine), self.batch_size)] for mine in ranks
-        ]
+    def share(self, batches: list[list[int]], weights: Array | None = None) -> list[list[list[int]]]:
+        """One step's samples as every rank's batches.
 
-    def _deal(self, batches: list[list[int]]) -> list[list[list[int]]]:
-        return [batches[rank :: self.num_ranks] for rank in range(self.num_ranks)]
+        Args:
+            batches: of the step.
+            weights: relative shares of the ranks; left out, as many batches for each.
+        """
+        if weights is None and self.step_ranks in (None, self.num_ranks):
+            if self.max_tokens is not None:
+                return [batches[rank :: self.num_ranks] for rank in range(self.num_ranks)]
+            ends = [rank * self.accumulate for rank in range(self.num_ranks + 1)]
+            return [batches[start:end] for start, end in pairwise(ends)]
+        return split(
+            [sample for batch in batches for sample in batch],
+            [1.0] * self.num_ranks if weights is None else weights,
+            batch_size=self.batch_size,
+            lengths=self.lengths,
+            max_tokens=self.max_tokens,
+        )
 
     def _by_tokens(self, order: list[int], epoch: int) -> list[list[int]]:
         """Neighbours in length share a batch: sorted within pools of the shuffled order, then mixed again."""

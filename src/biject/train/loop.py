@@ -8,9 +8,10 @@ the step is plain PyTorch's to the bit.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -19,9 +20,21 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from biject.distributed.gradients import GradientSums
 from biject.errors import InputError
 from biject.train import ranks
-from biject.train.weights import num_tokens
+from biject.train.meter import Meter, RankStep, by_rank, rows
+from biject.train.weights import num_items, num_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Meeting:
+    """What came of the exchange at the end of a step."""
+
+    numbers: Sequence[float]
+    by_rank: tuple[RankStep, ...] = ()
+    sync_ms: float = 0.0
+
 
 Batch = Mapping[str, Tensor]
 Step = Callable[[nn.Module, Any], Any]
@@ -41,6 +54,15 @@ class StepResult:
     grad_norm: float | None
     tokens: float = 0.0
     """Real ones, padding not counted, of all ranks."""
+    by_rank: tuple[RankStep, ...] = ()
+    """Each rank's part, where there are several."""
+    sync_ms: float = 0.0
+    """What this rank spent with the exchange itself, after the slowest had done its part."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data; what only several ranks have is left out of one's."""
+        alone = () if self.by_rank else ("by_rank", "sync_ms")
+        return {name: value for name, value in asdict(self).items() if name not in alone}
 
 
 @dataclass(kw_only=True)
@@ -55,6 +77,11 @@ class Engine:
     clip_norm: float | None = None
     autocast_dtype: torch.dtype | None = None
     scaler: GradScaler | None = None
+    meter: Meter = field(default_factory=lambda: Meter(torch.device("cpu")))
+    wish: Callable[[], float] = lambda: 0.0
+    """A number of this rank's that `wishes` adds up over all ranks, such as a request to stop."""
+    wishes: float = 0.0
+    sums: GradientSums | None = None
 
     def train_step(self, batches: Sequence[Any]) -> StepResult:
         """One optimizer step over this rank's batches (none, where the last step has too few samples).
@@ -62,11 +89,14 @@ class Engine:
         Raises:
             InputError: no batch of any rank has a labelled item, or the loss is not a number.
         """
+        self.meter.begin()
         self.optimizer.zero_grad(set_to_none=True)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
+        sums = self._gradient_sums(parameters)
         weights = [self.weigh(batch) for batch in batches]
-        (items,) = ranks.totals(sum(weights))
+        all_items = ranks.total_later(sum(weights), waited=self.meter.waited)
         lost, sum_items, num_sums = 0.0, 0.0, 0.0
-        for batch, weight in zip(batches, weights, strict=True):
+        for number, (batch, weight) in enumerate(zip(batches, weights, strict=True), 1):
             with autocast(self.model, self.autocast_dtype):
                 out = self.step(self.model, batch)
             if isinstance(out, tuple):  # a sum and its weight, known only now: divided at the end
@@ -75,11 +105,15 @@ class Engine:
             elif weight == 0:  # the mean of no item is no number
                 continue
             else:
-                loss = out * (weight / items)
+                loss = out * (weight / all_items())
             lost += float(loss.detach())
+            if sums is not None and number == len(batches):
+                sums.arm()
             torch.autograd.backward(self._scaled(loss))
+        items = all_items()
         tokens = sum(num_tokens(batch) for batch in batches)
-        loss_value, sum_items, num_sums, tokens = ranks.totals(lost, sum_items, num_sums, tokens)
+        found = self._meet(sums, [lost, sum_items, num_sums, tokens], batches)
+        loss_value, sum_items, num_sums, tokens = found.numbers
         if num_sums:
             items = sum_items
         if items <= 0:
@@ -88,15 +122,54 @@ class Engine:
         if loss_value != loss_value:
             raise InputError("The loss is not a number (NaN): lower the learning rate, or check the data.")
         lr = float(self.optimizer.param_groups[0]["lr"])
-        norm = self._update(divide_by=items if num_sums else None)
-        return StepResult(loss=loss_value, items=items, lr=lr, grad_norm=norm, tokens=tokens)
+        norm = self._update(parameters, divide_by=items if num_sums else None)
+        return StepResult(
+            loss=loss_value,
+            items=items,
+            lr=lr,
+            grad_norm=norm,
+            tokens=tokens,
+            by_rank=found.by_rank,
+            sync_ms=found.sync_ms,
+        )
 
-    def _update(self, *, divide_by: float | None) -> float | None:
-        """Sum gradients over ranks, clip, step, advance the schedule."""
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        ranks.sum_gradients(parameters)
-        for parameter in parameters if divide_by else ():
-            if parameter.grad is not None:
+    def _gradient_sums(self, parameters: Sequence[nn.Parameter]) -> GradientSums | None:
+        """What adds gradients up over ranks; made anew where other parameters are trained than before."""
+        if ranks.count() == 1:
+            return None
+        chosen = {id(p): p for p in parameters if p.requires_grad}
+        ordered = [p for p in self.model.parameters() if chosen.pop(id(p), None) is not None]
+        ordered += chosen.values()
+        if self.sums is None or list(map(id, ordered)) != list(map(id, self.sums.parameters)):
+            self.close()
+            self.sums = GradientSums(ordered)
+        return self.sums
+
+    def close(self) -> None:
+        """Leave the parameters alone from now on."""
+        if self.sums is not None:
+            self.sums.close()
+        self.sums = None
+
+    def _meet(self, sums: GradientSums | None, numbers: list[float], batches: Sequence[Any]) -> _Meeting:
+        """Sum gradients and numbers over ranks; the time until then is this rank's work."""
+        if sums is None:
+            self.wishes = self.wish()
+            return _Meeting(numbers=numbers)
+        self.meter.pause()
+        started = time.perf_counter()
+        work_ms = self.meter.take()
+        own = rows(numbers[3] or sum(map(num_items, batches)), work_ms)
+        *found, self.wishes = sums.finish([*own, *numbers, self.wish()])
+        done = by_rank(found[: len(own)])
+        waited = 1000 * (self.meter.now() - started) - done[ranks.rank()].wait_ms
+        self.meter.begin()  # the update is work of the next step
+        return _Meeting(numbers=found[len(own) :], by_rank=done, sync_ms=round(max(0.0, waited), 3))
+
+    def _update(self, parameters: Sequence[nn.Parameter], *, divide_by: float | None) -> float | None:
+        """Clip, step, advance the schedule."""
+        for parameter in parameters:
+            if divide_by and parameter.grad is not None:
                 parameter.grad.div_(divide_by)
         if self.scaler is not None:
             self.scaler.unscale_(self.optimizer)
@@ -110,6 +183,8 @@ class Engine:
             self.optimizer.step()
         if self.schedule is not None:
             self.schedule.step()
+        if self.sums is not None:
+            self.meter.pause()
         return norm
 
     def _scaled(self, loss: Tensor) -> Tensor:

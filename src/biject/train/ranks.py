@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import atexit
 import os
+import time
 from collections.abc import Callable, Iterable
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
+from torch import Tensor
 
 from biject.errors import BijectError, CheckpointError
-
-BUCKET_BYTES = 32 << 20
 
 
 def start() -> None:
@@ -58,6 +57,28 @@ def totals(*values: float) -> list[float]:
     return [float(value) for value in tensor]
 
 
+def total_later(value: float, *, waited: Callable[[float], None]) -> Callable[[], float]:
+    """The sum of a number over all ranks, on its way while this rank computes.
+
+    Args:
+        value: this rank's.
+        waited: told how many seconds the first call of the result had to wait.
+    """
+    if count() == 1:
+        return lambda: value
+    tensor = torch.tensor([value], dtype=torch.float64)
+    works = [dist.all_reduce(tensor, async_op=True)]
+
+    def found() -> float:
+        if works:
+            started = time.perf_counter()
+            works.pop().wait()
+            waited(time.perf_counter() - started)
+        return float(tensor)
+
+    return found
+
+
 def gather(own: Tensor) -> list[Tensor]:
     """A tensor of the same size from every rank, on the CPU."""
     if count() == 1:
@@ -65,43 +86,6 @@ def gather(own: Tensor) -> list[Tensor]:
     found = [torch.empty_like(own) for _ in range(count())]
     dist.all_gather(found, own)
     return found
-
-
-def sum_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Add up gradients over all ranks, in buckets.
-
-    One that is missing here counts as zero; one that no rank has stays missing, so that optimizers pass over
-    it as they do in one process.
-    """
-    if count() == 1:
-        return
-    trained = [parameter for parameter in parameters if parameter.requires_grad]
-    have = torch.tensor([parameter.grad is not None for parameter in trained], dtype=torch.int32)
-    dist.all_reduce(have)
-    bucket: list[Tensor] = []
-    size = 0
-    for parameter, num_ranks in zip(trained, have.tolist(), strict=True):
-        if not num_ranks:
-            continue
-        if parameter.grad is None:
-            parameter.grad = torch.zeros_like(parameter)
-        gradient = parameter.grad
-        if bucket and (
-            size > BUCKET_BYTES or (bucket[0].dtype, bucket[0].device) != (gradient.dtype, gradient.device)
-        ):
-            _reduce(bucket)
-            bucket, size = [], 0
-        bucket.append(gradient)
-        size += gradient.numel() * gradient.element_size()
-    if bucket:
-        _reduce(bucket)
-
-
-def _reduce(gradients: list[Tensor]) -> None:
-    flat = torch.cat([gradient.reshape(-1) for gradient in gradients])
-    dist.all_reduce(flat)
-    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
-        gradient.copy_(part.view_as(gradient))
 
 
 def broadcast(tensors: Iterable[Tensor]) -> None:

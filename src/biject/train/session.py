@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import asdict
-from itertools import islice
+from dataclasses import asdict, replace
+from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,15 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from biject.config.recipe import TrainConfig
+from biject.config.sync import SyncConfig
+from biject.distributed.shares import Shares
+from biject.distributed.speeds import apportion
 from biject.errors import CheckpointError, ConfigError, InputError
 from biject.model import Model
 from biject.train import checkpoints, depends, generators, ranks
 from biject.train.batches import Collate, Sampler, to_device
 from biject.train.loop import Engine, Step, StepResult, Weigh
+from biject.train.meter import Meter
 from biject.train.optim import freeze, make_optimizer, make_schedule
 from biject.train.state import TrainState, pack, read_state, restore
 
@@ -46,6 +51,7 @@ class Session:
         optimizer: an optimizer, or a function from the model to one; None for the config's.
         schedule: a function from (optimizer, total steps) to a schedule; None for the config's.
         without: assets of the model's source that checkpoints leave out.
+        sync: how ranks share the work.
 
     Attributes:
         state: the run's progress.
@@ -66,6 +72,7 @@ class Session:
         optimizer: Optimizer | Callable[[nn.Module], Optimizer] | None = None,
         schedule: Callable[[Optimizer, int], LRScheduler] | None = None,
         without: Collection[str] = (),
+        sync: SyncConfig | None = None,
     ) -> None:
         self.model, self.config, self.collate, self.without = model, config, collate, without
         self.dataset: Any = dataset
@@ -73,7 +80,9 @@ class Session:
         self._digests: dict[str, str] | None = None
         self.state = TrainState()
         self.epoch_ended = False
+        self.sync = sync or SyncConfig()
         self._start()
+        self.shares = self._make_shares()
         self.sampler = self._make_sampler(dataset)
         self.total_steps = self._count_steps()
         self.optimizer = self._make_optimizer(optimizer)
@@ -89,6 +98,7 @@ class Session:
             clip_norm=config.clip_norm,
             autocast_dtype=AUTOCAST[config.precision],
             scaler=self.scaler,
+            meter=Meter(self.device),
         )
         ranks.broadcast(tensor.detach() for tensor in (*self.model.parameters(), *self.model.buffers()))
 
@@ -123,7 +133,10 @@ class Session:
                     return
                 seen += 1
                 self.epoch_ended = is_last
-                yield [to_device(batch, self.device) for batch in batches]
+                started = time.perf_counter()
+                window = [to_device(batch, self.device) for batch in batches]
+                self.engine.meter.prepared += time.perf_counter() - started
+                yield window
             if seen == 0:
                 raise InputError("The data set gave no batch.")
             if self.state.step_in_epoch:
@@ -134,6 +147,10 @@ class Session:
         self.model.train()
         result = self.engine.train_step(window)
         ranks.broadcast(self._moving_buffers())
+        if result.by_rank:
+            self.shares.report(
+                [rank.work_ms for rank in result.by_rank], [rank.tokens for rank in result.by_rank]
+            )
         self.state.step += 1
         self.state.step_in_epoch += 1
         if self.epoch_ended and self.sampler is not None:
@@ -220,6 +237,13 @@ class Session:
             self._digests = {**depends.source_digests(self.model), **known}
         return self._digests
 
+    def _make_shares(self) -> Shares:
+        try:
+            given = replace(self.sync, shares="equal") if self.config.deterministic else self.sync
+            return Shares(ranks.count(), given)
+        except ValueError as error:
+            raise ConfigError(f"{error}.") from error
+
     def _make_sampler(self, dataset: Any) -> Sampler | None:
         if not hasattr(dataset, "__len__") or not hasattr(dataset, "__getitem__"):
             return None
@@ -241,7 +265,7 @@ class Session:
             return self.config.max_steps
         if self.sampler is None:
             raise ConfigError("A data set without a length needs max_steps.")
-        return sum(len(self.sampler.steps(epoch)) for epoch in range(self.config.epochs))
+        return sum(len(self.sampler.whole_steps(epoch)) for epoch in range(self.config.epochs))
 
     def _make_optimizer(self, given: Optimizer | Callable[[nn.Module], Optimizer] | None) -> Optimizer:
         if given is None:
@@ -264,23 +288,29 @@ class Session:
         if self.sampler is None:
             yield from islice(self._streamed(), skip, None)
             return
-        steps = self.sampler.steps(self.state.epoch)
+        steps = self.sampler.whole_steps(self.state.epoch)
         if hasattr(self.dataset, "set_epoch"):
             self.dataset.set_epoch(self.state.epoch)
-        for index, shares in enumerate(steps[skip:], start=skip):
-            mine = shares[ranks.rank()]
+        for index, whole in enumerate(steps[skip:], start=skip):
+            started = time.perf_counter()
+            mine = self.sampler.share(whole, self.shares.weights)[ranks.rank()]
             batches = [self.collate([self.dataset[i] for i in batch]) for batch in mine if batch]
+            self.engine.meter.prepared += time.perf_counter() - started
             yield batches, index == len(steps) - 1
 
     def _streamed(self) -> Iterator[tuple[list[Any], bool]]:
-        """An iterable of ready batches: each rank takes every W-th of a step's, none where they run out."""
+        """An iterable of ready batches: each rank takes its share of a step's, none where they run out."""
         batches = iter(self.dataset)
         while window := list(islice(batches, self.config.accumulate * ranks.count())):
-            yield window[ranks.rank() :: ranks.count()], False
+            if self.shares.weights is None:
+                yield window[ranks.rank() :: ranks.count()], False
+                continue
+            ends = [0, *accumulate(apportion(len(window), self.shares.weights))]
+            yield window[ends[ranks.rank()] : ends[ranks.rank() + 1]], False
 
     def _moving_buffers(self) -> list[Tensor]:
-        """Floating-point buffers that are saved, such as a norm's running mean: rank 0's are everybody's."""
+        """Buffers that are saved, such as a norm's running mean: rank 0's are everybody's."""
         if ranks.count() == 1:
             return []
         kept = self.model.state_dict(keep_vars=True)
-        return [b for name, b in self.model.named_buffers() if name in kept and b.is_floating_point()]
+        return [b for name, b in self.model.named_buffers() if name in kept]

@@ -24,9 +24,14 @@ class StopRequest:
         """Stop after this step."""
         self.reason = self.reason or reason
 
-    def agreed(self) -> bool:
-        """Whether any process was asked; all processes get the same answer."""
-        return ranks.totals(float(self.reason is not None))[0] > 0
+    def agreed(self, wishes: float) -> bool:
+        """Whether any process was asked; all processes get the same answer.
+
+        Args:
+            wishes: how many said so in the exchange of the last step: asking once more would cost another
+                one, so that several processes stop one step after a request that comes between steps.
+        """
+        return self.reason is not None if ranks.count() == 1 else wishes > 0
 
     @contextmanager
     def heeded(self) -> Iterator[None]:

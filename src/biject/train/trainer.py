@@ -20,6 +20,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from biject.config.recipe import TrainConfig
+from biject.config.sync import SyncConfig, SyncMode
 from biject.data.dataset import Dataset
 from biject.data.labelled import named_labels, with_labels_of
 from biject.errors import ConfigError, InputError
@@ -60,6 +61,7 @@ class Trainer:
             `biject.Callback`.
         stopping: a request to stop, where signals or other threads have one; `stop()` makes it.
         without: assets of the model's source folder that checkpoints leave out.
+        sync: how processes under torchrun share the work: `step`, `cadence`, `async`, or all of its settings.
         progress: show it on stderr: a line that moves on a terminal, else a line every half minute.
     """
 
@@ -79,6 +81,7 @@ class Trainer:
         callbacks: Sequence[Any] = (),
         stopping: StopRequest | None = None,
         without: Collection[str] = (),
+        sync: SyncMode | SyncConfig = "step",
         progress: bool = True,
         **settings: Any,
     ) -> None:
@@ -99,6 +102,7 @@ class Trainer:
         self.callbacks = Callbacks(callbacks)
         self.stopping = stopping or StopRequest()
         self.without = without
+        self.sync = SyncConfig(mode=sync) if isinstance(sync, str) else sync
         self.progress = progress
         self.config = TrainConfig.of(settings) if config is None else _override(config, settings)
         self._set_loss(None)
@@ -146,6 +150,7 @@ class Trainer:
             optimizer=self.optimizer,
             schedule=self.schedule,
             without=self.without,
+            sync=self.sync,
         )
 
     def stop(self, reason: str = "stop()") -> None:
@@ -249,6 +254,7 @@ class Trainer:
             result.stopped_early = state.stopped_early
             self._take_best(session.config, result, best)
         finally:
+            session.engine.close()
             self.model.eval()
         self.callbacks.call("on_end", result)
         return result
@@ -266,6 +272,7 @@ class Trainer:
         best: BestState,
     ) -> None:
         state, config = session.state, session.config
+        session.engine.wish = lambda: float(self.stopping.reason is not None)
         started, tokens = time.monotonic(), 0.0
         for window in session.windows():
             done = session.step(window)
@@ -283,7 +290,11 @@ class Trainer:
             if eval_dataset is not None and (due or state.step == session.total_steps):
                 improved = self._evaluate(session, eval_dataset)
             regular = config.checkpoint_every and state.step % config.checkpoint_every == 0
-            stop = self.stopping.agreed() and state.step < session.total_steps and not state.stopped_early
+            stop = (
+                self.stopping.agreed(session.engine.wishes)
+                and state.step < session.total_steps
+                and not state.stopped_early
+            )
             if folder is not None and (regular or improved or stop):
                 self.callbacks.call("on_checkpoint", state.step, session.checkpoint(folder))
             elif improved and config.load_best:
