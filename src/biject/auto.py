@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar, Self
 import torch
 
 from biject.checkpoint.hub import resolve_folder
+from biject.config.heads import ProblemType
 from biject.errors import ConfigError
 from biject.identify import NewHead
 from biject.nn.kernels import Numerics
@@ -47,6 +48,7 @@ class AutoModel(_Auto):
         num_labels: int | None = None,
         id2label: Mapping[int, str] | None = None,
         label2id: Mapping[str, int] | None = None,
+        problem_type: ProblemType | None = None,
         legacy: bool | None = None,
         family: str | None = None,
     ) -> PretrainedModel:
@@ -66,6 +68,7 @@ class AutoModel(_Auto):
                 notice names.
             id2label: the same with names.
             label2id: the same the other way round; beside `id2label` it has to agree.
+            problem_type: of a sequence classifier, as in config.json, which gets it.
             legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
             family: the `model_type` of a folder whose config.json names none; what is saved names it.
 
@@ -83,6 +86,7 @@ class AutoModel(_Auto):
             numerics=numerics,
             new_head=new_head,
             labels=_labels(num_labels, id2label, label2id),
+            problem_type=problem_type,
             legacy=legacy,
             family=family,
         )

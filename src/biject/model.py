@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from biject.checkpoint.source import Source
 from biject.config.heads import HeadConfig
 from biject.config.loaded import LoadedConfig
-from biject.errors import WeightsError
+from biject.errors import InputError, WeightsError
 from biject.families import Family
 from biject.identify import Identity
 from biject.nn.addresses import copied
@@ -186,13 +186,38 @@ class Model(Transformer):
         """The linear over the vocabulary of a language model; None for other heads."""
         return self.head.output_matrix
 
-    def gradient_checkpointing_enable(self, gradient_checkpointing_kwargs: Any = None) -> None:
-        """Compute layers again in the backward pass instead of keeping what they made."""
+    def gradient_checkpointing_enable(
+        self, gradient_checkpointing_kwargs: Any = None, every_n_layers: int = 1, offload: bool = False
+    ) -> None:
+        """Compute layers again in the backward pass instead of keeping what they made.
+
+        Args:
+            gradient_checkpointing_kwargs: of torch's function; ours are always without re-entering.
+            every_n_layers: 1: every layer is computed again.
+            offload: False: nothing goes to another device's memory.
+
+        Raises:
+            InputError: another choice of layers, or an offload.
+        """
+        del gradient_checkpointing_kwargs
+        if every_n_layers != 1 or offload:
+            raise InputError(
+                "gradient checkpointing computes every layer again and keeps nothing elsewhere: expected "
+                f"every_n_layers=1 and offload=False, found {every_n_layers} and {offload}."
+            )
         self.gradient_checkpointing = True
 
     def gradient_checkpointing_disable(self) -> None:
         """Keep what layers made."""
         self.gradient_checkpointing = False
+
+    def activation_checkpointing_enable(
+        self, activation_checkpointing_kwargs: Any = None, every_n_layers: int = 1, offload: bool = False
+    ) -> None:
+        """The same by the name that transformers 5 gives it."""
+        self.gradient_checkpointing_enable(activation_checkpointing_kwargs, every_n_layers, offload)
+
+    activation_checkpointing_disable = gradient_checkpointing_disable
 
     def declare_adapter(self, name: str, parameters: Iterable[str]) -> None:
         """Have parameters that a module of yours brought be saved, resumed and restored.

@@ -20,6 +20,7 @@ from biject.checkpoint.sizes import parse_bytes
 from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.strict_json import shown
 from biject.config.common import stale_labels
+from biject.config.heads import ProblemType
 from biject.errors import ConfigError, WeightsError
 from biject.events import notice
 from biject.identify import Identity, NewHead, identify, with_labels
@@ -143,6 +144,7 @@ def load(
     numerics: Numerics | None = None,
     new_head: NewHead | None = None,
     labels: int | Sequence[str] | None = None,
+    problem_type: ProblemType | None = None,
     legacy: bool | None = None,
     family: str | None = None,
 ) -> PretrainedModel:
@@ -162,6 +164,7 @@ def load(
         new_head: build the head new and random instead of reading it: ``dict(labels=["no", "yes"])``.
         labels: classes of the head, their number or their names: the file's own head where it has as many
             (then called by these names), else a new one, as with `new_head`.
+        problem_type: of a sequence classifier, as in config.json, which gets it.
         legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
         family: the `model_type` of a folder whose config.json names none; what is saved names it.
 
@@ -175,6 +178,8 @@ def load(
     source = open_source(resolve_folder(path, revision=revision, token=token))
     reader = Reader(source)
     config = _with_family(source, family)
+    if problem_type is not None:
+        config = {**config, "problem_type": problem_type}
     identity = _identified(source, config, reader, head=head, legacy=legacy, new_head=new_head, labels=labels)
     identity.family.config.warn_unknown(source.config)
     _report_passthrough(identity)

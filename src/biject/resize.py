@@ -53,7 +53,7 @@ def resize(
         if output is not None:
             _resize_output(output, count, std, tied=model.config.tied_output)
     model.tie_weights()
-    model.config = model.config.resized(count)
+    model.config.resize(count)
 
 
 def _resize_output(output: nn.Linear, count: int, std: float | None, *, tied: bool) -> None:

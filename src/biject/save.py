@@ -235,7 +235,8 @@ def _config_bytes(model: Model, tensors: Mapping[str, torch.Tensor]) -> tuple[by
     if len(floating) == 1 and floating != before:
         key = "torch_dtype" if "torch_dtype" in source.config and "dtype" not in source.config else "dtype"
         changes[key] = str(next(iter(floating))).removeprefix("torch.")
-    for key in ("model_type", "id2label", "label2id", "problem_type", "num_labels", "vocab_size"):
+    ids = ("bos_token_id", "eos_token_id", "pad_token_id")
+    for key in ("model_type", "id2label", "label2id", "problem_type", "num_labels", "vocab_size", *ids):
         if model.hf_config.get(key) != source.config.get(key):
             changes[key] = model.hf_config.get(key)
     if not model.provenance.keeps_head and model.head_name == "mlm" and "legacy" in model.resolved_config:

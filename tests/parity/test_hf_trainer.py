@@ -77,6 +77,42 @@ def test_hfs_trainer_trains_ours_as_its_own(family: str, head: str, tmp_path: Pa
     assert all(torch.equal(a, b) for a, b in zip(again.parameters(), ours.parameters(), strict=True))
 
 
+def test_with_a_tokenizer_and_checkpointing(tmp_path: Path) -> None:
+    """HF's Trainer sets the tokenizer's special ids in `model.config`, and looks for its own method names."""
+    from transformers import AutoTokenizer, Trainer, TrainingArguments
+
+    folder = make_reference("bert", "seqcls", tmp_path / "reference")
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.add_special_tokens({"eos_token": "[SEP]"})
+    found = []
+    for model in (load(folder, layout="padded"), hf_model(folder, load(folder))):
+        arguments = TrainingArguments(
+            str(tmp_path / type(model).__name__),
+            max_steps=3,
+            per_device_train_batch_size=8,
+            eval_strategy="steps",
+            eval_steps=1,
+            save_strategy="steps",
+            save_steps=1,
+            load_best_model_at_end=True,
+            gradient_checkpointing=True,
+            logging_steps=1,
+            report_to=[],
+            use_cpu=True,
+            disable_tqdm=True,
+            seed=7,
+        )
+        trainer = Trainer(
+            model, arguments, train_dataset=Texts(), eval_dataset=Texts(), processing_class=tokenizer
+        )
+        trainer.train()
+        assert model.config.eos_token_id == tokenizer.eos_token_id
+        history = trainer.state.log_history
+        found.append(([each.get("loss") for each in history], [each.get("eval_loss") for each in history]))
+        found[-1] += (trainer.state.best_metric,)
+    assert found[0] == found[1]
+
+
 def test_peft_trains_ours_and_saving_says_why_it_refuses(tmp_path: Path) -> None:
     import peft
 

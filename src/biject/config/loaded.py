@@ -7,14 +7,17 @@ HF's Trainer sets `use_cache` there. Our modules read `ModelConfig`'s fields onl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import FrozenInstanceError, fields, replace
+from dataclasses import FrozenInstanceError, fields
 from typing import Any, Self
 
 from biject.config.common import label_names, stale_labels
 from biject.config.model import ModelConfig
+from biject.errors import ConfigError
 
 _SETTABLE = ("use_cache",)
 """What other trainers set; ours compute no cache in training either way."""
+_SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
+"""What HF's Trainer sets by the tokenizer, and users do; written with the model."""
 
 
 class LoadedConfig(ModelConfig):
@@ -35,10 +38,13 @@ class LoadedConfig(ModelConfig):
         vars(new).update(hf=hf, resolved=resolved)
         return new
 
-    def resized(self, vocab_size: int) -> Self:
-        """For another number of tokens."""
-        size = {"vocab_size": vocab_size}
-        return self.of(replace(self, **size), {**self.hf, **size}, {**self.resolved, **size})  # type: ignore[arg-type]
+    def resize(self, vocab_size: int) -> None:
+        """Have another number of tokens."""
+        self._take("vocab_size", vocab_size)
+
+    def _take(self, name: str, value: Any) -> None:
+        changed = {name: value}
+        vars(self).update(changed, hf={**self.hf, **changed}, resolved={**self.resolved, **changed})
 
     def __getattr__(self, name: str) -> Any:
         if not name.startswith("_"):
@@ -48,12 +54,39 @@ class LoadedConfig(ModelConfig):
         raise AttributeError(f"Neither ModelConfig nor config.json has `{name}`.")
 
     def __setattr__(self, name: str, value: Any) -> None:
+        if name in _SPECIAL_IDS:
+            self._set_id(name, value)
+            return
         if name not in _SETTABLE:
             raise FrozenInstanceError(
                 f"`config.{name}` cannot be set on a built model: give it to `from_pretrained`, or change "
                 "config.json and load again."
             )
         vars(self)[name] = value
+
+    def _set_id(self, name: str, value: Any) -> None:
+        """Name another special token.
+
+        Raises:
+            ConfigError: there is no such token, or the model counts positions from its padding token.
+        """
+        known = getattr(self, name, None)
+        if value == known and type(value) is type(known):
+            return
+        ids = value if isinstance(value, list | tuple) and name == "eos_token_id" else [value]
+        if value is not None and not all(type(one) is int and 0 <= one < self.vocab_size for one in ids):
+            top = self.vocab_size - 1
+            raise ConfigError(f"`config.{name}`: a token's id is 0 to {top}, found {value!r}.")
+        if name == "pad_token_id" and self.embedding.position_rule == "after-pad":
+            raise ConfigError(
+                f"`config.pad_token_id`: this model's positions count from its padding token, "
+                f"{self.pad_token_id}; with {value!r} it would be another model."
+            )
+        self._take(name, value)
+
+    def get_text_config(self, *_: Any, **__: Any) -> Self:
+        """Itself: where code for transformers looks for the part of a config that is about texts."""
+        return self
 
     @property
     def num_labels(self) -> int:

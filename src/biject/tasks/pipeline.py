@@ -8,16 +8,17 @@ import torch
 
 from biject.checkpoint.hub import resolve_folder
 from biject.errors import ConfigError, InputError
-from biject.pretrained import load
+from biject.model import Model
+from biject.pretrained import PretrainedModel, load
 from biject.tasks.answer import Answer
 from biject.tasks.classify import Classify
 from biject.tasks.common import BATCH_SIZE, Task, usable_device
 from biject.tasks.embed import Embed
 from biject.tasks.fill_mask import FillMask
-from biject.tasks.sentence import read_sentence
+from biject.tasks.sentence import Sentence, read_sentence
 from biject.tasks.tag import Tag
 from biject.tokenization.fit import check_fits
-from biject.tokenization.tokenizer import load_tokenizer
+from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 
 TASKS: dict[str, type[Task]] = {task.name: task for task in (FillMask, Classify, Tag, Answer, Embed)}
 _BY_HEAD = {task.head: task for task in TASKS.values()}
@@ -37,8 +38,9 @@ _HF_NAMES = {
 
 def pipeline(
     path: str | Path,
-    model: str | Path | None = None,
+    model: str | Path | PretrainedModel | None = None,
     *,
+    tokenizer: Tokenizer | None = None,
     task: str = "auto",
     revision: str | None = None,
     dtype: str | torch.dtype = "auto",
@@ -50,7 +52,8 @@ def pipeline(
     Args:
         path: a folder, or a repository on the Hub; a task where `model` is given, as in transformers:
             ``pipeline("text-classification", model=folder)``.
-        model: a folder, or a repository on the Hub.
+        model: a folder, a repository on the Hub, or a model that is loaded: it is used as it is.
+        tokenizer: instead of the folder's own.
         task: `fill-mask`, `classify`, `tag`, `answer` or `embed`, or as transformers calls them; `auto` is
             what the head is for.
         revision: branch, tag or commit of a repository.
@@ -63,12 +66,15 @@ def pipeline(
         InputError: an argument is out of range.
     """
     if model is not None:
-        path, task = model, str(path)
+        task = str(path)
     task = _HF_NAMES.get(task, task)
     if task != "auto" and task not in TASKS:
         raise InputError(f"`task` is auto or one of {', '.join((*TASKS, *_HF_NAMES))}; found {task!r}.")
+    if isinstance(model, PretrainedModel):
+        made = model.tokenizer if isinstance(model.tokenizer, Tokenizer) else None
+        return _of_model(model, tokenizer or made, task=task, batch_size=batch_size)
     place = usable_device(device)
-    folder = resolve_folder(path, revision=revision)
+    folder = resolve_folder(path if model is None else model, revision=revision)
     sentence = read_sentence(folder) if task in ("auto", "embed") else None
     if sentence is not None:
         folder = folder / sentence.folder
@@ -78,17 +84,38 @@ def pipeline(
         raise InputError(
             f"{folder}: the head is `{loaded.provenance.file_head}`; the task {task} needs `{head}`."
         )
-    tokenizer = load_tokenizer(folder, loaded.hf_config)
+    tokenizer = tokenizer or load_tokenizer(folder, loaded.hf_config)
     check_fits(tokenizer, {"vocab_size": loaded.config.vocab_size})
+    return _made(loaded, tokenizer, where=folder, batch_size=batch_size, sentence=sentence)
+
+
+def _of_model(model: PretrainedModel, tokenizer: Tokenizer | None, *, task: str, batch_size: int) -> Task:
+    """The task of a model that is loaded, with the tokenizer of its source unless another one is given."""
+    folder = model.source.folder
+    needed = "auto" if task == "auto" else TASKS[task].head
+    if needed not in ("auto", model.head_name):
+        raise InputError(
+            f"the model's head is `{model.head_name}`; task {task} needs `{needed}`: load it with that head."
+        )
+    tokenizer = tokenizer or load_tokenizer(folder, model.hf_config)
+    check_fits(tokenizer, {"vocab_size": model.config.vocab_size})
+    sentence = read_sentence(folder) if model.head_name == "base" else None
+    return _made(model.eval(), tokenizer, where=folder, batch_size=batch_size, sentence=sentence)
+
+
+def _made(
+    loaded: Model, tokenizer: Tokenizer, *, where: Path, batch_size: int, sentence: Sentence | None
+) -> Task:
+    """The task of the model's head."""
     chosen = _BY_HEAD.get(loaded.head_name)
     if chosen is None and loaded.head_name == "causal":
         raise ConfigError(
-            f"{folder}: a causal language model continues texts: `biject generate {folder} PROMPT`, or "
+            f"{where}: a causal language model continues texts: `biject generate {where} PROMPT`, or "
             "`generate` of AutoModelForCausalLM.from_pretrained(…). The task embed works with it, too."
         )
     if chosen is None:
         raise ConfigError(
-            f"{folder}: there is no task for the head `{loaded.head_name}`; the task embed works without it."
+            f"{where}: there is no task for the head `{loaded.head_name}`; the task embed works without it."
         )
     if chosen is Embed:
         return Embed(loaded, tokenizer, batch_size=batch_size, sentence=sentence)

@@ -49,10 +49,14 @@ def template(parts: Parts) -> Template | None:
     return cast("Template | None", found)
 
 
+def is_one(texts: Texts, split: bool) -> bool:
+    """Whether this is one text, or one list of words, and no list of them."""
+    return isinstance(texts, str) or (split and not (texts and isinstance(texts[0], list | tuple)))
+
+
 def rows(texts: Texts, pairs: Texts | None, split: bool) -> list[Any]:
     """One entry per text, or pair of texts."""
-    single = isinstance(texts, str) or (split and not (texts and isinstance(texts[0], list | tuple)))
-    if single:
+    if is_one(texts, split):
         return [(texts, pairs)] if pairs else [texts]
     if pairs is None:
         return list(texts)

@@ -31,7 +31,8 @@ class Tensors(dict[str, "torch.Tensor"]):
 class Encoded:
     """Rows of token ids and what belongs to each token; every attribute is a list of rows.
 
-    The model's arguments among them can be had by name, too: `encoded["input_ids"]`, `{**encoded}`.
+    The model's arguments among them can be had by name, too, as transformers gives them:
+    `encoded["input_ids"]`, `{**encoded}`; of one text (not a list of texts) that is its row.
 
     A text that was cut has more than one row where overflowing tokens were requested:
     `overflow_to_sample` is the text that each row is of.
@@ -41,6 +42,8 @@ class Encoded:
     overflow_to_sample: list[int]
     segments: bool = False
     """Whether the model takes `token_type_ids`."""
+    single: bool = False
+    """Whether this is one row of one text, not of a list."""
 
     def __len__(self) -> int:
         return len(self.encodings)
@@ -53,11 +56,11 @@ class Encoded:
     def __iter__(self) -> Iterator[str]:
         return iter(self.keys())
 
-    def __getitem__(self, name: str) -> list[list[int]]:
+    def __getitem__(self, name: str) -> list[list[int]] | list[int]:
         if name not in self.keys():
             raise KeyError(f"{name}; there are {', '.join(self.keys())}")
         rows: list[list[int]] = getattr(self, name)
-        return rows
+        return rows[0] if self.single else rows
 
     @cached_property
     def input_ids(self) -> list[list[int]]:
@@ -113,4 +116,4 @@ class Encoded:
                 f"tensors need rows of one length, found {len(lengths)} different ones (up to "
                 f"{lengths[-1] if lengths else 0} tokens in {len(self)} rows). Use padding=True."
             )
-        return Tensors({name: torch.tensor(self[name], dtype=torch.long) for name in self.keys()})
+        return Tensors({name: torch.tensor(getattr(self, name), dtype=torch.long) for name in self.keys()})

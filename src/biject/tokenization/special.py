@@ -61,6 +61,15 @@ class SpecialTokens:
         return dict(self.backend.get_vocab(with_added_tokens=True))
 
     @property
+    def vocab_size(self) -> int:
+        """Tokens without added ones."""
+        return int(self.backend.get_vocab_size(with_added_tokens=False))
+
+    def get_vocab(self) -> dict[str, int]:
+        """Every token's id."""
+        return self.vocab
+
+    @property
     def highest_id(self) -> int:
         """No token has a higher id, whatever gaps the ids have; the vocabulary is listed only at need."""
         highest = self._parts.highest_id

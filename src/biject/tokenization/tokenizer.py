@@ -10,7 +10,7 @@ from tokenizers import AddedToken
 
 from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file, shown
 from biject.errors import CheckpointError, InputError
-from biject.tokenization.arguments import Texts, cleaned, max_length, rows, strategy, template
+from biject.tokenization.arguments import Texts, cleaned, is_one, max_length, rows, strategy, template
 from biject.tokenization.finish import Parts
 from biject.tokenization.library import library_errors
 from biject.tokenization.load import load_parts
@@ -102,7 +102,7 @@ class Tokenizer(SpecialTokens):
         pad_to_multiple_of: int | None = None,
         return_tensors: Literal["pt"] | None = None,
     ) -> Encoded | Tensors:
-        """Encode one text or several, or pairs of them; the result always has rows.
+        """Encode one text or several, or pairs of them; the result's attributes always have rows.
 
         Args:
             texts: One text or a list of them; with `is_split_into_words` lists of words.
@@ -135,13 +135,19 @@ class Tokenizer(SpecialTokens):
             )
         groups = [[row, *row.overflowing] if return_overflowing else [row] for row in encodings]
         origin = [index for index, group in enumerate(groups) for _ in group]
-        encoded = Encoded([row for group in groups for row in group], origin, self._parts.segments)
+        one = is_one(texts, is_split_into_words) and not return_overflowing
+        encoded = Encoded([row for group in groups for row in group], origin, self._parts.segments, one)
         return encoded if return_tensors is None else encoded.tensors()
 
     def encode(self, text: str, pair: str | None = None, **how: Any) -> list[int]:
         """The ids of one text, or a pair; `how` as in a call."""
         ids: list[int] = self(text, pair, **how).input_ids[0]
         return ids
+
+    def tokenize(self, text: str, pair: str | None = None, *, add_special_tokens: bool = False) -> list[str]:
+        """The tokens of one text, or a pair."""
+        tokens: list[str] = self(text, pair, add_special_tokens=add_special_tokens).tokens[0]
+        return tokens
 
     def _set_truncation(self, truncation: bool | str, max_length: int | None, stride: int) -> None:
         how = strategy("truncation", truncation, _TRUNCATION)

@@ -135,6 +135,17 @@ def test_checkpointing_changes_no_gradient(classifier: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
+def test_checkpointing_by_the_names_of_transformers_5(classifier: Path) -> None:
+    model = load(classifier)
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs={"use_reentrant": False})
+    assert model.gradient_checkpointing
+    model.activation_checkpointing_disable()
+    assert not model.gradient_checkpointing
+    for given in ({"every_n_layers": 2}, {"offload": True}):
+        with pytest.raises(InputError, match="every_n_layers=1"):
+            model.gradient_checkpointing_enable(**given)  # type: ignore[arg-type]
+
+
 def test_outputs_are_read_in_every_way(classifier: Path) -> None:
     model = load(classifier)
     out = model(IDS, labels=torch.tensor([1]))
@@ -170,6 +181,64 @@ def test_tasks_as_transformers_calls_them(classifier: Path) -> None:
     assert biject.pipeline("sentiment-analysis", classifier)("the quick fox") == ours
     with pytest.raises(InputError, match="text-classification"):
         biject.pipeline("summarization", model=classifier)
+
+
+def test_a_pipeline_of_a_loaded_model(classifier: Path) -> None:
+    ours = biject.pipeline(classifier)("the quick fox")
+    model, tokenizer = load(classifier), biject.AutoTokenizer.from_pretrained(classifier)
+    assert biject.pipeline("text-classification", model=model)("the quick fox") == ours
+    assert biject.pipeline("text-classification", model=model, tokenizer=tokenizer)("the quick fox") == ours
+    named = load(classifier, labels=["x", "y", "z"])
+    found = biject.pipeline("text-classification", model=named)("the quick fox")
+    assert found[0]["label"] in "xyz"
+    assert found[0]["score"] == ours[0]["score"]
+    assert not biject.pipeline("text-classification", model=named.train()).model.training
+    with pytest.raises(InputError, match="needs `qa`"):
+        biject.pipeline("question-answering", model=model)
+
+
+def test_problem_type(classifier: Path, base: Path, tmp_path: Path) -> None:
+    kind = "multi_label_classification"
+    labels = torch.tensor([[1.0, 0.0, 1.0]])
+    for folder in (classifier, base):
+        model = Auto.from_pretrained(folder, num_labels=3, problem_type=kind)
+        logits, loss = model(IDS).logits, model(IDS, labels=labels).loss
+        assert torch.equal(loss, torch.nn.functional.binary_cross_entropy_with_logits(logits, labels))
+        model.save_pretrained(tmp_path / folder.name)
+        assert json.loads((tmp_path / folder.name / "config.json").read_text())["problem_type"] == kind
+    with pytest.raises(ConfigError, match="problem_type"):
+        Auto.from_pretrained(classifier, problem_type="nonsense")  # type: ignore[arg-type]
+
+
+def test_special_ids_are_set_as_in_transformers(tmp_path: Path) -> None:
+    """GPT-2 has no padding token: texts can't be classified together before it is named."""
+    import transformers
+
+    folder = make_reference("gpt2", "seqcls", tmp_path / "gpt2", overrides={"pad_token_id": None})
+    model = load(folder, layout="padded")
+    theirs = transformers.AutoModelForSequenceClassification.from_pretrained(folder)
+    ids = torch.tensor([[5, 6, 7, 8], [9, 10, 1, 1]])
+    mask = (ids != 1).long()
+    with pytest.raises(InputError, match="pad_token_id"):
+        model(ids, attention_mask=mask)
+    model.resize_token_embeddings(model.config.vocab_size)
+    for each in (model, theirs):
+        each.config.pad_token_id = 1
+    with torch.no_grad():
+        assert torch.equal(model(ids, attention_mask=mask).logits, theirs(ids, attention_mask=mask).logits)
+    model.save_pretrained(tmp_path / "saved")
+    assert load(tmp_path / "saved").config.pad_token_id == 1
+    assert model.config.get_text_config() is model.config
+    for value in (-1, model.config.vocab_size, "x", True):
+        with pytest.raises(ConfigError, match="a token's id"):
+            model.config.eos_token_id = value
+
+
+def test_the_padding_that_positions_count_from_stays(tmp_path: Path) -> None:
+    model = load(make_reference("roberta", "base", tmp_path / "roberta"))
+    model.config.pad_token_id = model.config.pad_token_id
+    with pytest.raises(ConfigError, match="positions count from"):
+        model.config.pad_token_id = 7
 
 
 def test_config_answers_to_the_names_of_config_json(classifier: Path) -> None:

@@ -259,6 +259,18 @@ def test_habits_of_transformers(folder: Path, tmp_path: Path) -> None:
     assert {**tokenizer(texts)} == {**lists}
     assert tokenizer(texts)["input_ids"] == lists["input_ids"]
     assert tokenizer.encode("the fox") == theirs.encode("the fox")
+    one, pair = theirs("the fox"), theirs("the fox", "a")  # of one text: its row, not a list of one row
+    assert {**tokenizer("the fox")} == {**one}
+    assert {**tokenizer("the fox", "a")} == {**pair}
+    assert {**tokenizer(["the", "fox"], is_split_into_words=True)} == {
+        **theirs(["the", "fox"], is_split_into_words=True)
+    }
+    assert tokenizer("the fox").input_ids == [one["input_ids"]]
+    assert tokenizer.decode(tokenizer("the fox")["input_ids"]) == theirs.decode(one["input_ids"])
+    assert tokenizer("the fox", return_tensors="pt").input_ids.shape == (1, len(one["input_ids"]))
+    assert tokenizer.tokenize("the quicker fox") == theirs.tokenize("the quicker fox")
+    assert tokenizer.vocab_size == theirs.vocab_size
+    assert tokenizer.get_vocab() == theirs.get_vocab()
     rows = lists["input_ids"]
     assert tokenizer.batch_decode(rows, skip_special_tokens=True) == theirs.batch_decode(
         rows, skip_special_tokens=True

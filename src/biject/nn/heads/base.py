@@ -31,7 +31,12 @@ class Head(nn.Module):
 
     def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
         super().__init__()
-        self.config, self.pad_token_id = head, config.pad_token_id
+        self.config, self._model = head, config
+
+    @property
+    def pad_token_id(self) -> int | None:
+        """The padding token's id, as the model's config has it now."""
+        return self._model.pad_token_id
 
     def rows(self, batch: Batch, request: HeadRequest, *, packed: bool) -> HeadRows:
         """Which rows of the grid are read; `packed`: leaving out the others saves something.
