@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -43,6 +44,16 @@ def test_a_commands_help(run, command, flag) -> None:
 
 def test_the_version(run) -> None:
     assert run("--version").out == f"{__version__}\n"
+
+
+def test_as_a_module_of_python(tmp_path: Path) -> None:
+    """`python -m biject`, which takes no module of the folder where one stands."""
+    for name in ("cyclopts", "torch", "rich"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('taken')")
+    command = [sys.executable, "-m", "biject", "families"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "modernbert" in done.stdout
 
 
 def test_a_narrow_terminal_is_laid_out_anew(monkeypatch) -> None:

@@ -146,6 +146,21 @@ def test_jumps_in_positions_part_texts(
 
 
 @pytest.mark.parametrize("model_type", DECODERS)
+def test_a_cache_that_is_switched_off_later(model_type: str, reference: Make) -> None:
+    """As HF's Trainer does."""
+    folder = reference(model_type, "causal")
+    ours, theirs = pair(folder)
+    case = training_case(json.loads((folder / "config.json").read_text()), "causal")
+    positions = torch.tensor([[*range(9), *range(4)], [*range(3), *range(10)]])
+    inputs = {"input_ids": ids_of(2, 13), "position_ids": positions}
+    for use_cache in (False, True):
+        ours.config.use_cache = theirs.config.use_cache = use_cache
+        assert compare_gradients(ours, theirs, case, train=True) == []
+        with torch.no_grad():
+            assert differences(ours.eval()(**inputs), theirs.eval()(**inputs)) == []
+
+
+@pytest.mark.parametrize("model_type", DECODERS)
 def test_segments(model_type: str, reference: Make) -> None:
     """GPT-2 looks them up in the token table; the others have none."""
     ours, theirs = pair(reference(model_type, "base"))

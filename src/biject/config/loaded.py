@@ -15,7 +15,7 @@ from biject.config.model import ModelConfig
 from biject.errors import ConfigError
 
 _SETTABLE = ("use_cache",)
-"""What other trainers set; ours compute no cache in training either way."""
+"""What other trainers set; HF's decoders then compute as families' `split_at_jumps` says. It is not saved."""
 _SPECIAL_IDS = ("bos_token_id", "eos_token_id", "pad_token_id")
 """What HF's Trainer sets by the tokenizer, and users do; written with the model."""
 
@@ -63,6 +63,8 @@ class LoadedConfig(ModelConfig):
                 "config.json and load again."
             )
         vars(self)[name] = value
+        if name in self.resolved:
+            vars(self)["split_at_jumps"] = not value
 
     def _set_id(self, name: str, value: Any) -> None:
         """Name another special token.
