@@ -17,6 +17,7 @@ import torch
 
 from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
 from biject.checkpoint.cast import Casting
+from biject.checkpoint.embedder import embedder_files
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG
 from biject.checkpoint.writer import Seal, write_folder
@@ -202,8 +203,15 @@ def _assets(model: Model, changed_weights: bool) -> tuple[list[str], list[str]]:
     """Other files to copy, and lines for those left out."""
     source = model.source
     run = _OF_A_RUN if set(source.assets) >= _OF_A_RUN else frozenset()
-    kept = [name for name in source.assets if name not in run and not (changed_weights and name == _CARD)]
+    same = model.provenance.keeps_head or model.head_name == "base"
+    embedder = () if same else embedder_files(source)
+    kept = [
+        name
+        for name in source.assets
+        if name not in run and name not in embedder and not (changed_weights and name == _CARD)
+    ]
     left_out = [f"left out: {name} (of a training run)" for name in sorted(run)]
+    left_out += [f"left out: {name} (is for embeddings)" for name in embedder]
     if changed_weights:
         left_out += [
             f"left out: {name} (describes the original weights)" for name in source.assets if name == _CARD

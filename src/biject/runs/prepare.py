@@ -8,6 +8,7 @@ from typing import Any, cast, get_args
 
 import torch
 
+from biject.checkpoint.embedder import embedder_files
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import Source, open_source
 from biject.config.common import label_names
@@ -24,14 +25,11 @@ from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.metrics import metric_names, metrics_for
 from biject.tasks.schemes import check_scheme
-from biject.tasks.sentence import MODULES, read_modules
 from biject.tokenization.files import TEMPLATE
 from biject.tokenization.fit import check_fits
 from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from biject.train import ranks
 from biject.train.trainer import Trainer
-
-_EMBEDDER = {MODULES, "config_sentence_transformers.json", "sentence_bert_config.json", "data_config.json"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -250,12 +248,3 @@ def _with_head(recipe: FinetuneRecipe, material: Material) -> tuple[Model, str]:
     labels = f"; labels {', '.join(samples.labels[:20])}" if samples.labels else ""
     more = f" and {len(samples.labels) - 20} more" if len(samples.labels) > 20 else ""
     return model, f"HEAD new, random at first: {names}{labels}{more}"
-
-
-def embedder_files(source: Source) -> tuple[str, ...]:
-    """A folder's files of sentence-transformers, which would make an embedder of what is written."""
-    if MODULES not in source.assets:
-        return ()
-    entries = [entry for entry in read_modules(source.folder) if isinstance(entry, dict)]
-    folders = tuple(f"{entry['path']}/" for entry in entries if entry.get("path"))
-    return tuple(name for name in source.assets if name in _EMBEDDER or name.startswith(folders))

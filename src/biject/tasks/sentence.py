@@ -12,10 +12,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from biject.checkpoint.embedder import MODULES, read_modules
 from biject.checkpoint.strict_json import parse_object, read_small_file
 from biject.errors import ConfigError
 
-MODULES = "modules.json"
 Mode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 _KEYS: dict[str, Mode] = {
     "pooling_mode_cls_token": "cls",
@@ -62,18 +62,6 @@ def read_sentence(folder: Path) -> Sentence | None:
             )
         places[kind] = _inside(module.get("path"), path)
     return _read(folder, places, path)
-
-
-def read_modules(folder: Path) -> list[Any]:
-    """The entries of modules.json; `[None]` where it is no list.
-
-    Raises:
-        CheckpointError: the file is damaged.
-    """
-    path = folder / MODULES
-    data = read_small_file(path, what=MODULES)
-    modules = parse_object(b'{"modules": %b}' % data, where=str(path))["modules"]  # the file is a list
-    return modules if isinstance(modules, list) else [None]
 
 
 def _read(folder: Path, places: dict[str, str], path: Path) -> Sentence:

@@ -197,6 +197,30 @@ def test_a_pipeline_of_a_loaded_model(classifier: Path) -> None:
         biject.pipeline("question-answering", model=model)
 
 
+def test_a_new_head_on_an_embedder_is_no_embedder(base: Path, tmp_path: Path) -> None:
+    """sentence-transformers' files would have the folder read as one, and the head not used."""
+    embedder = shutil.copytree(base, tmp_path / "embedder")
+    (embedder / "modules.json").write_text(
+        json.dumps(
+            [
+                {"path": "", "type": "sentence_transformers.models.Transformer"},
+                {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+            ]
+        )
+    )
+    (embedder / "1_Pooling").mkdir()
+    (embedder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
+    assert biject.pipeline(embedder).name == "embed"
+    Auto.from_pretrained(embedder, num_labels=2).save_pretrained(tmp_path / "classifier")
+    assert biject.pipeline(tmp_path / "classifier").name == "classify"
+    assert not {"modules.json", "1_Pooling"} & {path.name for path in (tmp_path / "classifier").iterdir()}
+    assert biject.verify_export(tmp_path / "classifier", source=embedder).passed
+    biject.AutoModel.from_pretrained(embedder).save_pretrained(tmp_path / "same")
+    assert (tmp_path / "same" / "1_Pooling" / "config.json").is_file()
+    (embedder / "modules.json").write_text("[")
+    Auto.from_pretrained(embedder, num_labels=2).save_pretrained(tmp_path / "again")
+
+
 def test_problem_type(classifier: Path, base: Path, tmp_path: Path) -> None:
     kind = "multi_label_classification"
     labels = torch.tensor([[1.0, 0.0, 1.0]])
