@@ -58,7 +58,7 @@ def test_every_task_end_to_end(run, base, write_data, tmp_path, task) -> None:
     assert lines[-2].startswith("VERDICT PASS")
     assert lines[-1].startswith("BEST ")
     assert {path.name for path in out.iterdir()} == {
-        "model", "events.jsonl", "verify.json", "run.toml", "report.html",
+        "model", "events.jsonl", "insights.json", "verify.json", "run.toml", "report.html",
     }  # fmt: skip
     theirs = getattr(transformers, HF_CLASS[task]).from_pretrained(out / "model").eval()
     ours = load(out / "model")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import shlex
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,13 +15,15 @@ from biject.config.recipe import FinetuneRecipe
 from biject.environment import prepare as prepare_environment
 from biject.errors import CheckpointError, MissingExtraError
 from biject.events import notice
-from biject.runs.folder import REPORT, VERIFY, RunFolder, absolute, check_same, fingerprints
+from biject.pages.render import render_report
+from biject.runs import insights
+from biject.runs.facts import environment, facts, peak_memory
+from biject.runs.folder import INSIGHTS, REPORT, VERIFY, RunFolder, absolute, check_same, fingerprints
+from biject.runs.log import Counted, RunLog, trimmed
 from biject.runs.prepare import Prepared, prepare
 from biject.runs.proof import prove
-from biject.runs.report import render
 from biject.save import Saved, save_model
 from biject.train import checkpoints, ranks
-from biject.train.loop import StepResult
 from biject.train.session import Session
 from biject.train.stopping import StopRequest
 from biject.train.trainer import FitResult, Trainer
@@ -102,9 +104,19 @@ def finetune(
     for line in prepared.lines:
         write_line(line)
     seen = fingerprints(recipe)
-    trainer = _trainer(run, recipe, prepared, write_line, stopping)
+    trainer = prepared.trainer(recipe, stopping=stopping)
+    trainer.collate = counted = Counted(trainer.collate)
+    log_events = RunLog(run, counted, write_line)
+    trainer.callbacks.add(log_events)
     session = trainer.setup(prepared.samples.train)
-    (run.reopen if goes_on else run.begin)(recipe, fingerprints=seen)
+    (run.reopen if goes_on else run.begin)(
+        recipe,
+        fingerprints=seen,
+        total_steps=session.total_steps,
+        data_lines=[line.removeprefix("DATA ") for line in prepared.lines],
+        model=facts(prepared.model),
+        environment=environment(prepared.model),
+    )
     if goes_on:
         write_line(_resumed(run, session))
     fit = _train(run, trainer, session, prepared, resume=goes_on)
@@ -131,7 +143,8 @@ def finetune(
             report = _prove(run, prepared, write_line, verbose=verbose)
         else:
             write_line(NOT_VERIFIED)
-        _finish(run, fit, best, saved, report)
+        _look(run, recipe, prepared)
+        _finish(run, fit, saved, report, seconds=log_events.seconds(), device=session.device)
         if not recipe.train.checkpoint_every:  # that of the best state, which model/ has
             run.drop_checkpoints()
     write_line(f"BEST {best}")
@@ -161,34 +174,14 @@ def _interrupted(
     reason = trainer.stopping.reason or "another process"
     last = checkpoints.latest(run.checkpoints)
     run.event("interrupted", step=fit.steps, reason=reason)
+    if run.writes:
+        run.write(REPORT, render_report(run.folder))
     write_line(f"INTERRUPTED by {reason} after step {fit.steps} of {session.total_steps}: {last} has it all")
     write_line(f"GO ON with: biject finetune --resume --out {shlex.quote(str(run.folder))}")
     ranks.wait()
     return Finetuned(
         folder=run.folder, fit=fit, best=fit.model_state, saved=None, report=None, stopped=reason
     )
-
-
-def _trainer(
-    run: RunFolder,
-    recipe: FinetuneRecipe,
-    prepared: Prepared,
-    write_line: Log,
-    stopping: StopRequest | None,
-) -> Trainer:
-    """A trainer that writes down what happens."""
-    started = time.monotonic()
-
-    def on_step(step: int, done: StepResult) -> None:
-        run.event("step", step=step, seconds=round(time.monotonic() - started, 3), **done.to_json())
-
-    def on_evaluation(step: int, found: dict[str, float]) -> None:
-        run.event("evaluation", step=step, seconds=round(time.monotonic() - started, 3), **found)
-        write_line(
-            f"EVALUATION step {step}: {', '.join(f'{name} {value:.4f}' for name, value in found.items())}"
-        )
-
-    return prepared.trainer(recipe, on_step=on_step, on_evaluation=on_evaluation, stopping=stopping)
 
 
 def _train(
@@ -234,14 +227,39 @@ def _proof_lines(report: Report) -> list[str]:
     return [*(line for level in report.levels for line in level.lines()), report.verdict()]
 
 
-def _finish(run: RunFolder, fit: FitResult, best: str, saved: Saved, report: Report | None) -> None:
-    lines = [NOT_VERIFIED] if report is None else _proof_lines(report)
+def _look(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared) -> None:
+    """Write `insights.json`; the model is there already, and nothing that goes wrong here takes it back."""
+    try:
+        found = insights.look(recipe, prepared)
+        text = None if found is None else json.dumps(found, ensure_ascii=False, allow_nan=False)
+    except Exception as error:  # a page without a part is better than a run that fails after its end
+        notice("no-insights", f"The report has no examples: {type(error).__name__}: {error}")
+        return
+    if text is not None:
+        run.write(INSIGHTS, text + "\n")
+
+
+def _finish(
+    run: RunFolder,
+    fit: FitResult,
+    saved: Saved,
+    report: Report | None,
+    *,
+    seconds: float,
+    device: torch.device,
+) -> None:
+    lines = [] if report is None else _proof_lines(report)
     run.event(
         "end",
         steps=fit.steps,
-        best=best,
+        best=fit.model_state,
         stopped_early=fit.stopped_early,
         model=dict(saved.files),
+        changes=trimmed(saved.changes),
+        proof=trimmed(lines),
+        not_verified=NOT_VERIFIED if report is None else "",
         passed=None if report is None else report.passed,
+        seconds=seconds,
+        **peak_memory(device),
     )
-    run.write(REPORT, render(run.folder.name, run.events(), best=best, proof=lines, changes=saved.changes))
+    run.write(REPORT, render_report(run.folder))

@@ -1,6 +1,7 @@
 """A run's folder: its files, its log of events, and whether it can be resumed.
 
-`model/` the result, `checkpoints/step-000100/`, `run.toml`, `events.jsonl`, `verify.json`, `report.html`.
+`model/` the result, `checkpoints/step-000100/`, `run.toml`, `events.jsonl`, `verify.json`, `insights.json`,
+`report.html`.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from biject.train.state import JSON_FILE, TENSOR_FILE
 
 MODEL, CHECKPOINTS = "model", "checkpoints"
 RECIPE, EVENTS, VERIFY, REPORT = "run.toml", "events.jsonl", "verify.json", "report.html"
+INSIGHTS = "insights.json"
 
 STATE_FILES = (JSON_FILE, TENSOR_FILE, MANIFEST)
 """What a checkpoint has beside the model."""
@@ -104,16 +106,16 @@ class RunFolder:
         if self.writes:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def begin(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str]) -> None:
-        """Make the folder with the recipe in it."""
+    def begin(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str], **facts: Any) -> None:
+        """Make the folder with the recipe in it; `facts` are further values of the event."""
         if not self.writes:
             return
         with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             self.write(RECIPE, dump_recipe(recipe, comment=_COMMENT))
-        self.event("start", fingerprints=fingerprints, recipe=asdict(recipe))
+        self.event("start", fingerprints=fingerprints, recipe=asdict(recipe), **facts)
 
-    def reopen(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str]) -> None:
+    def reopen(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str], **facts: Any) -> None:
         """Resume: remove what a killed process left unfinished, and refuse data that changed.
 
         Raises:
@@ -133,7 +135,7 @@ class RunFolder:
                         clear(path)
         if self.stored() != recipe:
             self.write(RECIPE, dump_recipe(recipe, comment=_COMMENT))
-        self.event("resume", recipe=asdict(recipe))
+        self.event("resume", recipe=asdict(recipe), **facts)
 
     def write(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""

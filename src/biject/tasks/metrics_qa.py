@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -13,6 +13,18 @@ from biject.tasks.scores import answer_scores
 from biject.tasks.spans import Window, answers
 
 MAX_ANSWER_TOKENS = 30  # of SQuAD's baselines
+
+
+class Judged(NamedTuple):
+    """The answer to one question, its place in the context, and how it compares with the true ones."""
+
+    row: int
+    text: str
+    start: int
+    end: int
+    score: float
+    exact_match: float
+    f1: float
 
 
 class QaMetrics:
@@ -39,24 +51,30 @@ class QaMetrics:
             )
             self.windows.append(window)
 
-    def result(self) -> dict[str, float]:
-        """The metrics by name; the null answer is allowed where a question of the data set has no answer."""
+    def judged(self) -> list[Judged]:
+        """Each question's best answer; the null answer where a question of the data set has no answer."""
         by_question: dict[int, list[Window]] = {}
         for row, window in zip(self.dataset.rows, self.windows, strict=False):
             by_question.setdefault(row, []).append(window)
         unanswered = any(not question.answers for question in self.dataset.questions)
-        scores = []
-        for row, windows in by_question.items():
-            question = self.dataset.questions[row]
-            found = answers(
-                question.context,
-                windows,
-                top_k=1,
-                max_tokens=MAX_ANSWER_TOKENS,
-                null_answer=unanswered,
-                null_threshold=0.0,
-            )
-            guess = found[0]["answer"] if found else ""
-            scores.append(answer_scores(guess, [text for text, _ in question.answers]))
+        return [self._judge(row, windows, unanswered) for row, windows in by_question.items()]
+
+    def _judge(self, row: int, windows: list[Window], unanswered: bool) -> Judged:
+        question = self.dataset.questions[row]
+        found = answers(
+            question.context,
+            windows,
+            top_k=1,
+            max_tokens=MAX_ANSWER_TOKENS,
+            null_answer=unanswered,
+            null_threshold=0.0,
+        )
+        best: dict[str, Any] = found[0] if found else {"answer": "", "score": 0.0, "start": 0, "end": 0}
+        exact, f1 = answer_scores(best["answer"], [text for text, _ in question.answers])
+        return Judged(row, best["answer"], best["start"], best["end"], float(best["score"]), exact, f1)
+
+    def result(self) -> dict[str, float]:
+        """The metrics by name."""
+        scores = [(answer.exact_match, answer.f1) for answer in self.judged()]
         exact, f1 = np.mean(scores, axis=0) if scores else (0.0, 0.0)
         return {"exact_match": float(exact), "f1": float(f1)}

@@ -82,13 +82,18 @@ class Callbacks:
     """
 
     def __init__(self, callbacks: Iterable[Any] = ()) -> None:
-        self._callbacks = list(callbacks)
-        for callback in self._callbacks:
-            if not any(callable(getattr(callback, name, None)) for name in EVENTS):
-                raise ConfigError(
-                    f"callbacks: {type(callback).__name__} has none of the methods {', '.join(EVENTS)}; "
-                    "make it a biject.Callback."
-                )
+        self._callbacks: list[Any] = []
+        for callback in callbacks:
+            self.add(callback)
+
+    def add(self, callback: Any) -> None:
+        """One more, after the others."""
+        if not any(callable(getattr(callback, name, None)) for name in EVENTS):
+            raise ConfigError(
+                f"callbacks: {type(callback).__name__} has none of the methods {', '.join(EVENTS)}; make it "
+                "a biject.Callback."
+            )
+        self._callbacks.append(callback)
 
     def call(self, event: str, *arguments: Any) -> None:
         """Call `event` of all that have it."""

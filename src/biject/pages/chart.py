@@ -1,0 +1,173 @@
+"""A chart as plain data for the template: paths in a box of 1000 × 400, ticks in percent.
+
+The box is stretched to the page's width; texts are HTML beside it, so that they keep their size on a phone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from biject.pages.series import Point, Series, thinned
+from biject.pages.words import decimal, tick
+
+WIDTH, HEIGHT = 1000, 400
+_TICKS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """A series as it is drawn."""
+
+    name: str
+    kind: str
+    color: int
+    path: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """What the template draws.
+
+    Attributes:
+        title: Above it.
+        x_name: What runs along the bottom.
+        summary: The same in words, for those who do not see it.
+        curves: Drawn in this order.
+        x_ticks: (percent from the left, label).
+        y_ticks: (percent from the top, label).
+        data: For the values on hover.
+    """
+
+    title: str
+    x_name: str
+    summary: str
+    curves: tuple[Curve, ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    data: dict[str, Any]
+
+
+def make_chart(
+    title: str,
+    series: Sequence[Series],
+    *,
+    x_name: str = "step",
+    low: float | None = None,
+    high: float | None = None,
+) -> Chart | None:
+    """A chart of some curves; None where there is nothing to draw.
+
+    Args:
+        title: Above it.
+        series: The curves.
+        x_name: What runs along the bottom.
+        low: Where the vertical axis begins; left out, at the smallest value.
+        high: Where it ends.
+    """
+    drawn = [(one, thinned(one.points)) for one in series if one.points]
+    if not drawn:
+        return None
+    every = [point for _, points in drawn for point in points]
+    shown = _without_spikes(drawn) or every
+    bottom = min(y for _, y in shown) if low is None else low
+    top = max(y for _, y in shown) if high is None else high
+    ticks = nice_ticks(bottom, top)
+    bottom, top = min(bottom, ticks[0]), max(top, ticks[-1])
+    left, right = min(x for x, _ in every), max(x for x, _ in every)
+    frame = _Frame(left, right if right > left else left + 1, bottom, top if top > bottom else bottom + 1)
+    return Chart(
+        title=title,
+        x_name=x_name,
+        summary="; ".join(_in_words(one, x_name) for one, _ in drawn if one.kind != "faint"),
+        curves=tuple(
+            Curve(name=one.name, kind=one.kind, color=one.color, path=_path(points, one.kind, frame))
+            for one, points in drawn
+        ),
+        x_ticks=frame.across(),
+        y_ticks=tuple((100 * frame.y(at) / HEIGHT, tick(at)) for at in ticks),
+        data=_hover(drawn, frame, x_name),
+    )
+
+
+def _hover(drawn: Sequence[tuple[Series, list[Point]]], frame: _Frame, x_name: str) -> dict[str, Any]:
+    """What the page's script reads out."""
+    series = [
+        {"name": one.name, "points": [[_round(x), _round(y)] for x, y in points]} for one, points in drawn
+    ]
+    return {"x": x_name, "left": frame.left, "right": frame.right, "series": series}
+
+
+@dataclass(frozen=True)
+class _Frame:
+    left: float
+    right: float
+    bottom: float
+    top: float
+
+    def across(self) -> tuple[tuple[float, str], ...]:
+        """Ticks along the bottom, in percent."""
+        inside = [at for at in nice_ticks(self.left, self.right) if self.left <= at <= self.right]
+        return tuple((100 * self.x(at) / WIDTH, tick(at)) for at in inside)
+
+    def x(self, value: float) -> float:
+        return WIDTH * (value - self.left) / (self.right - self.left)
+
+    def y(self, value: float) -> float:
+        place = HEIGHT * (self.top - value) / (self.top - self.bottom)
+        return min(max(place, -HEIGHT), 2 * HEIGHT)
+
+
+def _without_spikes(drawn: Sequence[tuple[Series, list[Point]]]) -> list[Point]:
+    """What the axis should show: of raw values behind a curve, the outermost hundredths may leave the box."""
+    found: list[Point] = []
+    for one, points in drawn:
+        if one.kind == "faint" and len(points) > 100:
+            ordered = sorted(points, key=lambda point: point[1])
+            cut = len(ordered) // 100
+            points = ordered[cut : len(ordered) - cut]
+        found += points
+    return found
+
+
+def nice_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
+    """Round numbers around a range: steps of 1, 2 or 5 times a power of ten."""
+    spread = high - low
+    if not spread > 0:
+        spread = abs(high) or 1.0
+    raw = spread / count
+    power = 10 ** math.floor(math.log10(raw))
+    step = next((factor * power for factor in (1, 2, 5) if factor * power >= raw), 10 * power)
+    first = math.floor(low / step + 1e-9)
+    ticks = []
+    for index in range(first, first + 3 * count):
+        value = round(index * step, 12)
+        ticks.append(value)
+        if value >= high - 1e-9 * spread and len(ticks) > 1:
+            break
+    return ticks
+
+
+def _path(points: Sequence[Point], kind: str, frame: _Frame) -> str:
+    placed = [f"{frame.x(x):.1f} {frame.y(y):.1f}" for x, y in points]
+    if kind == "dots":
+        return "".join(f"M{place}h.01" for place in placed)  # a round cap of no length is a dot
+    return "M" + "L".join(placed)
+
+
+def _in_words(one: Series, x_name: str) -> str:
+    (first, begin), (last, end) = one.points[0], one.points[-1]
+    lowest = min(one.points, key=lambda point: point[1])
+    highest = max(one.points, key=lambda point: point[1])
+    if first == last:
+        return f"{one.name}: {decimal(end)} at {x_name} {decimal(last)}"
+    return (
+        f"{one.name}: {decimal(begin)} at {x_name} {decimal(first)}, {decimal(end)} at {x_name} "
+        f"{decimal(last)}, lowest {decimal(lowest[1])}, highest {decimal(highest[1])}"
+    )
+
+
+def _round(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,120 @@
+"""The charts of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+from biject.pages.chart import Chart, make_chart
+from biject.pages.read import Run
+from biject.pages.series import Point, Series, rates, smoothed
+from biject.pages.words import metric_name, number
+
+_MOST_METRICS = 6
+_MOST_RANKS = 8
+_WORK = ("work_ms", "wait_ms")
+_LEAST_SMOOTHED = 20
+"""Fewer steps are their own curve."""
+
+
+def charts(run: Run) -> tuple[Chart, ...]:
+    """Loss, evaluations, learning rate, gradient norm, throughput; those that have values."""
+    steps, evaluations = run.ordered(run.steps), run.ordered(run.evaluations)
+    loss = [*_with_raw("training", _points(steps, "loss"))]
+    loss.append(Series(name="evaluation", points=tuple(_points(evaluations, "loss")), kind="line", color=1))
+    loss.append(Series(name="evaluation", points=tuple(_points(evaluations, "loss")), kind="dots", color=1))
+    found = [make_chart("Loss", loss), *_metrics(evaluations)]
+    found.append(make_chart("Learning rate", _one("learning rate", _points(steps, "lr")), low=0.0))
+    found.append(make_chart("Gradient norm", _with_raw("gradient norm", _points(steps, "grad_norm"))))
+    found.append(make_chart("Tokens a second", _with_raw("tokens a second", _rates(steps)), low=0.0))
+    found.append(make_chart("Processes: % of the time at work", _at_work(steps), low=0.0, high=100.0))
+    return tuple(chart for chart in found if chart is not None)
+
+
+def _at_work(steps: Sequence[Mapping[str, Any]]) -> list[Series]:
+    """Of each process the share of a step that it did not wait for the others, smoothed."""
+    by_rank: dict[int, list[Point]] = {}
+    for step in steps:
+        parts = step.get("by_rank")
+        for rank, part in enumerate(parts[:_MOST_RANKS] if isinstance(parts, list) else ()):
+            work, wait = (number(part.get(name)) if isinstance(part, dict) else None for name in _WORK)
+            if work is not None and wait is not None and work + wait > 0:
+                by_rank.setdefault(rank, []).append((float(step["step"]), 100 * work / (work + wait)))
+    return [
+        Series(name=f"process {rank}", points=tuple(smoothed(points)), color=rank)
+        for rank, points in by_rank.items()
+    ]
+
+
+def loss_of(run: Run, *, name: str, color: int) -> Series:
+    """The smoothed training loss, to lay several runs over each other."""
+    points = _points(run.ordered(run.steps), "loss")
+    return Series(name=name, points=tuple(smoothed(points)), color=color)
+
+
+def metric_of(run: Run, metric: str, *, name: str, color: int) -> Series:
+    """A metric of the evaluations."""
+    return Series(name=name, points=tuple(_points(run.ordered(run.evaluations), metric)), color=color)
+
+
+def metric_names(run: Run) -> list[str]:
+    """What the newest evaluation has beside the loss."""
+    rows = run.ordered(run.evaluations)
+    left_out = ("step", "time", "seconds", "loss")
+    return [name for name, value in (rows[-1] if rows else {}).items()
+            if name not in left_out and number(value) is not None]  # fmt: skip
+
+
+def tokens_per_second(steps: Sequence[Mapping[str, Any]]) -> float | None:
+    """The median over the steps, which evaluations between them do not lower."""
+    found = sorted(rate for _, rate in _rates(steps))
+    return found[len(found) // 2] if found else None
+
+
+def _rates(steps: Sequence[Mapping[str, Any]]) -> list[Point]:
+    seconds = _points(steps, "seconds")
+    tokens = [number(step.get("tokens")) or 0.0 for step in steps if number(step.get("seconds")) is not None]
+    return [point for point in rates(seconds, tokens) if point[1] > 0]
+
+
+def _metrics(evaluations: Sequence[Mapping[str, Any]]) -> Iterable[Chart | None]:
+    """Shares in one chart, others each in their own."""
+    shares: list[Series] = []
+    others: list[Chart | None] = []
+    for name in evaluations[-1] if evaluations else ():
+        points = _points(evaluations, name)
+        if name in ("step", "time", "seconds", "loss") or not points:
+            continue
+        same = next((place for place, one in enumerate(shares) if one.points == tuple(points)), None)
+        if same is not None:  # accuracy and F1 micro of single labels, for one
+            both = f"{shares[same].name}, {metric_name(name)}"
+            shares = [replace(one, name=both) if one.name == shares[same].name else one for one in shares]
+        elif all(0 <= y <= 1 for _, y in points):
+            shares += _dotted(metric_name(name), points, color=len(shares) // 2)
+        else:
+            others.append(make_chart(metric_name(name), _dotted(metric_name(name), points, color=1)))
+    return [make_chart("Evaluation", shares[: 2 * _MOST_METRICS]), *others[:_MOST_METRICS]]
+
+
+def _dotted(name: str, points: list[Point], *, color: int) -> list[Series]:
+    return [Series(name=name, points=tuple(points), kind=kind, color=color) for kind in ("line", "dots")]
+
+
+def _points(rows: Sequence[Mapping[str, Any]], name: str) -> list[Point]:
+    found = [(float(row["step"]), number(row.get(name))) for row in rows]
+    return [(x, y) for x, y in found if y is not None]
+
+
+def _one(name: str, points: list[Point]) -> list[Series]:
+    return [Series(name=name, points=tuple(points))]
+
+
+def _with_raw(name: str, points: list[Point]) -> list[Series]:
+    if len(points) < _LEAST_SMOOTHED or all(a[1] == b[1] for a, b in pairwise(points)):
+        return _one(name, points)
+    return [
+        Series(name=f"{name}, each step", points=tuple(points), kind="faint"),
+        Series(name=f"{name}, smoothed", points=tuple(smoothed(points))),
+    ]

@@ -1,0 +1,259 @@
+"""What a page shows of a run, made ready for the template: words and charts, no mark-up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Any
+
+from biject.pages.chart import Chart
+from biject.pages.curves import charts, tokens_per_second
+from biject.pages.findings import Findings, findings
+from biject.pages.read import INSIGHTS, VERIFY, Run
+from biject.pages.settings import Setting, settings
+from biject.pages.words import compact, decimal, duration, metric_name, number, percent, size
+
+TASKS = {
+    "seqcls": "text classification",
+    "tokcls": "token classification",
+    "qa": "question answering",
+    "mlm": "masked language modelling",
+    "causal": "language modelling",
+}
+_HEADLINE = ("f1", "f1_macro", "accuracy", "exact_match", "pearson", "perplexity", "loss")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """A number of the headline: its name, its value, and what else there is to say of it."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """Everything that the template takes; see its fields' makers."""
+
+    title: str
+    model: str
+    task: str
+    data: str
+    state: str
+    state_kind: str
+    verdict: str
+    headline: Figure | None
+    figures: tuple[Figure, ...]
+    charts: tuple[Chart, ...]
+    evaluations: tuple[tuple[str, ...], ...]
+    findings: Findings
+    data_lines: tuple[str, ...]
+    changes: tuple[str, ...]
+    best: str
+    proof: tuple[tuple[str, str, str], ...]
+    proof_lines: tuple[str, ...]
+    not_verified: str
+    changed_settings: tuple[Setting, ...]
+    other_settings: tuple[Setting, ...]
+    environment: tuple[tuple[str, str], ...]
+
+
+def view(run: Run) -> View:
+    """A run as a page shows it now."""
+    recipe, start, end = run.recipe, run.start, run.end or {}
+    insights, verify = run.document(INSIGHTS), run.document(VERIFY) if run.end else {}
+    state, kind = _state(run)
+    model = start.get("model") if isinstance(start.get("model"), dict) else {}
+    differing, same = settings(recipe)
+    return View(
+        title=run.folder.name or str(run.folder),
+        model=_last(recipe.get("model")),
+        task=TASKS.get(str(recipe.get("task")), str(recipe.get("task", "training"))),
+        data=_last(recipe.get("data")),
+        state=state,
+        state_kind=kind,
+        verdict=_verdict(run, verify),
+        headline=_headline(run, insights),
+        figures=_figures(run, model or {}),
+        charts=charts(run),
+        evaluations=_evaluations(run),
+        findings=findings(insights),
+        data_lines=_strings(start.get("data_lines")),
+        changes=_strings(end.get("changes")),
+        best=str(end.get("best", "")),
+        proof=_proof(verify),
+        proof_lines=_strings(end.get("proof")),
+        not_verified=str(end.get("not_verified", "")),
+        changed_settings=differing,
+        other_settings=same,
+        environment=_environment(start.get("environment"), verify.get("environment")),
+    )
+
+
+def _state(run: Run) -> tuple[str, str]:
+    total, done = number(run.start.get("total_steps")), max(run.steps, default=0)
+    of = f" of {total:,.0f}" if total else ""
+    if run.end is not None:
+        return ("stopped early" if run.end.get("stopped_early") else "complete"), "done"
+    if run.interrupted is not None:
+        return f"interrupted by {run.interrupted.get('reason', 'somebody')} after step {done:,}{of}", "wait"
+    return f"step {done:,}{of}", "wait"
+
+
+def _verdict(run: Run, verify: Mapping[str, Any]) -> str:
+    if run.end is None:
+        return ""
+    passed = run.end.get("passed", verify.get("passed"))
+    return "verified" if passed is True else "verification failed" if passed is False else "not verified"
+
+
+def _headline(run: Run, insights: Mapping[str, Any]) -> Figure | None:
+    """The best evaluation's metric that says most, with its uncertainty where that is known."""
+    best = _best(run)
+    if best is None:
+        return None
+    name = next((name for name in _HEADLINE if number(best.get(name)) is not None), None)
+    wanted = _metric(run).lstrip("-")
+    if wanted != "loss" and number(best.get(wanted)) is not None:
+        name = wanted
+    if name is None:
+        return None
+    value = best[name]
+    known = insights.get("intervals")
+    sure = known.get(name) if isinstance(known, dict) else None
+    note = f"step {best.get('step')}"
+    if isinstance(sure, dict) and run.end is not None:
+        low, high = number(sure.get("low")), number(sure.get("high"))
+        if low is not None and high is not None:
+            note = f"95 % interval {_metric_value(name, low)} to {_metric_value(name, high)}, {note}"
+    return Figure(name=metric_name(name), value=_metric_value(name, value), note=note)
+
+
+def _best(run: Run) -> Mapping[str, Any] | None:
+    """The best evaluation by the recipe's metric."""
+    metric = _metric(run)
+    name, sign = metric.lstrip("-"), -1 if metric.startswith("-") else 1
+    scored = [(number(found.get(name)), found) for found in run.ordered(run.evaluations)]
+    known = [(sign * value, found) for value, found in scored if value is not None]
+    return max(known, key=lambda pair: pair[0])[1] if known else None
+
+
+def _metric(run: Run) -> str:
+    train = run.recipe.get("train")
+    return str(train.get("metric", "-loss")) if isinstance(train, dict) else "-loss"
+
+
+def _metric_value(name: str, value: Any) -> str:
+    found = number(value)
+    shares = ("accuracy", "precision", "recall", "exact_match")
+    if found is not None and 0 <= found <= 1 and (name.startswith("f1") or name in shares):
+        return percent(found)
+    return decimal(value)
+
+
+def _figures(run: Run, model: Mapping[str, Any]) -> tuple[Figure, ...]:
+    steps = run.ordered(run.steps)
+    end = run.end or {}
+    tokens = sum(number(step.get("tokens")) or 0.0 for step in steps)
+    slots = sum(number(step.get("slots")) or 0.0 for step in steps)
+    of_slots = sum(number(step.get("tokens")) or 0.0 for step in steps if number(step.get("slots")))
+    total, done = number(run.start.get("total_steps")), max(run.steps, default=0)
+    rate = tokens_per_second(steps)
+    trained, whole = number(model.get("num_trained")), number(model.get("num_parameters"))
+    seconds = number(end.get("seconds")) or _seconds(run)
+    found = [
+        ("Steps", f"{done:,}" + (f" of {total:,.0f}" if total and total != done else ""), ""),
+        ("Time", duration(seconds), _left(run, rate_steps=steps, total=total)),
+        ("Tokens a second", compact(rate), f"{compact(tokens)} in all"),
+        ("MFU", percent(end.get("mfu")) if number(end.get("mfu")) else "", "of the peak"),
+        ("Padding left out", percent(1 - of_slots / slots) if slots else "", "of a padded batch's slots"),
+        ("Parameters", compact(whole) if whole else "",
+         f"{compact(trained)} trained" if trained is not None and trained != whole else "all trained"),
+        ("Peak memory", size(end.get("peak_memory_bytes")) if end.get("peak_memory_bytes") else "",
+         str(end.get("peak_memory_of", ""))),
+    ]  # fmt: skip
+    return tuple(Figure(name=name, value=value, note=note) for name, value, note in found if value)
+
+
+def _seconds(run: Run) -> float | None:
+    steps = run.ordered(run.steps)
+    return number(steps[-1].get("seconds")) if steps else None
+
+
+def _left(run: Run, *, rate_steps: list[Mapping[str, Any]], total: float | None) -> str:
+    """How long it will still take, in words; empty for a run that has ended."""
+    seconds, done = _seconds(run), len(rate_steps)
+    if run.end is not None or run.interrupted is not None or not total or not seconds or not done:
+        return ""
+    remaining = total - max(run.steps)
+    recent = rate_steps[-min(done, 100) :]
+    first, last = number(recent[0].get("seconds")), number(recent[-1].get("seconds"))
+    if first is None or last is None or last <= first:
+        return ""
+    return f"about {duration(remaining * (last - first) / (len(recent) - 1))} left"
+
+
+def _evaluations(run: Run) -> tuple[tuple[str, ...], ...]:
+    """A table: names, then the newest evaluations."""
+    rows = run.ordered(run.evaluations)
+    if not rows:
+        return ()
+    names = [
+        name
+        for name, value in rows[-1].items()
+        if number(value) is not None and name not in ("time", "seconds")
+    ][:12]
+    shown = rows if len(rows) <= 40 else [rows[round(i * (len(rows) - 1) / 39)] for i in range(40)]
+    table = [tuple(metric_name(name) for name in names)]
+    shares = {name for name in names if all(0 <= (number(row.get(name)) or 0) <= 1 for row in shown)}
+    for row in shown:
+        cells = [
+            f"{number(row.get(name)):.4f}"
+            if name in shares and number(row.get(name)) is not None
+            else decimal(row.get(name))
+            for name in names
+        ]
+        table.append(tuple(cells))
+    return tuple(table)
+
+
+def _proof(verify: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:
+    """Level, what came of it, and in words."""
+    found = []
+    levels = verify.get("levels")
+    for level in levels if isinstance(levels, list) else ():
+        if not isinstance(level, dict):
+            continue
+        checks = level.get("checks")
+        checks = [check for check in checks if isinstance(check, dict)] if isinstance(checks, list) else []
+        failed = [check for check in checks if check.get("passed") is not True]
+        status = str(level.get("status", ""))
+        words = f"{len(checks) - len(failed):,} of {len(checks):,} checks passed"
+        if status == "skipped":
+            words = str(level.get("reason") or "skipped")
+        found.append((str(level.get("name", "")), status, words))
+        found += [(str(check.get("name", "")), "fail", str(check.get("detail", ""))) for check in failed[:20]]
+    return tuple(found)
+
+
+def _environment(*places: Any) -> tuple[tuple[str, str], ...]:
+    found: dict[str, str] = {}
+    for place in places:
+        for name, value in (place if isinstance(place, dict) else {}).items():
+            plain = value if isinstance(value, str | int | float) else None
+            if plain is not None:
+                found.setdefault(str(name).replace("_", " "), str(plain))
+    return tuple(list(found.items())[:60])
+
+
+def _strings(value: Any) -> tuple[str, ...]:
+    lines = value if isinstance(value, list) else []
+    return tuple(str(line) for line in lines if isinstance(line, str))
+
+
+def _last(value: Any) -> str:
+    """A path's last parts, a repository's whole name."""
+    text = str(value or "")
+    return PurePath(text).name or text if text.startswith(("/", "~")) else text
