@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Self
 
@@ -51,6 +51,10 @@ class AutoModel(_Auto):
         problem_type: ProblemType | None = None,
         legacy: bool | None = None,
         family: str | None = None,
+        quantization: str | None = None,
+        double_quant: bool | None = None,
+        compute_dtype: str | torch.dtype | None = None,
+        skip_modules: Sequence[str] | None = None,
     ) -> PretrainedModel:
         """Load `path` with this class's head, in eval mode.
 
@@ -71,6 +75,11 @@ class AutoModel(_Auto):
             problem_type: of a sequence classifier, as in config.json, which gets it.
             legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
             family: the `model_type` of a folder whose config.json names none; what is saved names it.
+            quantization: `nf4`, `fp4` or `int8`: hold the linears so, frozen, for an adapter to train on.
+            double_quant: of nf4 and fp4: quantise the blocks' scales as well; True where left out.
+            compute_dtype: of nf4 and fp4: what products are computed in; float32 where left out.
+            skip_modules: linears that stay as they are, by Hugging Face's names or ours; what `transformers`
+                leaves out where left out.
 
         Raises:
             CheckpointError, ConfigError, WeightsError: what is wrong, where, and what to do.
@@ -89,6 +98,10 @@ class AutoModel(_Auto):
             problem_type=problem_type,
             legacy=legacy,
             family=family,
+            quantization=quantization,
+            double_quant=double_quant,
+            compute_dtype=compute_dtype,
+            skip_modules=skip_modules,
         )
 
 

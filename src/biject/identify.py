@@ -10,6 +10,7 @@ from typing import Any
 
 from biject.config.limits import check_sizes
 from biject.config.model import ModelConfig
+from biject.config.quantization import refuse_quantised
 from biject.errors import ConfigError
 from biject.events import notice
 from biject.families import ALL_HEADS, Family, family
@@ -65,6 +66,7 @@ def identify(
         ConfigError, WeightsError: the config or the tensors cannot be used; the message says why.
     """
     known = family(config.get("model_type"))
+    refuse_quantised(config, where)
     hf_config = _with_labels(config, new_head, head)
     read = known.config.read(hf_config)
     layers, steps = known.depth(read)

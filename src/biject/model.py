@@ -13,12 +13,14 @@ from torch import Tensor, nn
 from biject.checkpoint.source import Source
 from biject.config.heads import HeadConfig
 from biject.config.loaded import LoadedConfig
+from biject.config.quantization import Quantization
 from biject.errors import InputError, WeightsError
 from biject.families import Family
 from biject.identify import Identity
 from biject.nn.addresses import copied
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.output import ModelOutput
+from biject.nn.quantised import QuantisedLinear
 from biject.nn.transformer import Transformer
 from biject.weights.plan import Plan
 from biject.weights.provenance import Provenance
@@ -43,6 +45,7 @@ class Model(Transformer):
         file_dtype: the dtype in which the file's tensors are loaded unless another was requested.
         family: the family's declarations.
         head_name: `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `rtd`.
+        quantization: how its linears are held, or None.
         tokenizer: one with added tokens that belongs to this model, or None for the source's.
         provenance: names on disk, what is passed through, what was made new.
     """
@@ -58,6 +61,7 @@ class Model(Transformer):
         self.family: Family = identity.family
         self.head_name = identity.head
         self.source = source
+        self.quantization: Quantization | None = None
         self.tokenizer: Vocabulary | None = None
         self.file_dtype = file_dtype
         self._mapped = True
@@ -173,10 +177,15 @@ class Model(Transformer):
         return self.config.id2label
 
     def num_parameters(self, only_trainable: bool = False, exclude_embeddings: bool = False) -> int:
-        """How many numbers the parameters hold; tied ones count once."""
+        """How many numbers the parameters hold; tied ones count once, codes as the values."""
         tables = {id(p) for p in self.embed.parameters()} if exclude_embeddings else set()
+        sizes = {
+            id(module.weight): module.in_features * module.out_features
+            for module in self.modules()
+            if isinstance(module, QuantisedLinear)
+        }
         counted = (p for p in self.parameters() if id(p) not in tables)
-        return sum(p.numel() for p in counted if p.requires_grad or not only_trainable)
+        return sum(sizes.get(id(p), p.numel()) for p in counted if p.requires_grad or not only_trainable)
 
     def get_input_embeddings(self) -> nn.Module:
         """The token table."""

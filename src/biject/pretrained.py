@@ -21,6 +21,7 @@ from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.strict_json import shown
 from biject.config.common import stale_labels
 from biject.config.heads import ProblemType
+from biject.config.quantization import requested
 from biject.errors import ConfigError, WeightsError
 from biject.events import notice
 from biject.identify import Identity, NewHead, identify, with_labels
@@ -28,6 +29,7 @@ from biject.model import Model, Vocabulary
 from biject.nn.init import initialise
 from biject.nn.kernels import Numerics
 from biject.nn.planner import LayoutName
+from biject.quantize import check, quantised_linears, replace_linears
 from biject.weights.plan import Same
 
 if TYPE_CHECKING:
@@ -147,6 +149,10 @@ def load(
     problem_type: ProblemType | None = None,
     legacy: bool | None = None,
     family: str | None = None,
+    quantization: str | None = None,
+    double_quant: bool | None = None,
+    compute_dtype: str | torch.dtype | None = None,
+    skip_modules: Sequence[str] | None = None,
 ) -> PretrainedModel:
     """Load a checkpoint from a folder or the Hub, in eval mode.
 
@@ -167,14 +173,23 @@ def load(
         problem_type: of a sequence classifier, as in config.json, which gets it.
         legacy: which of DeBERTa's two masked-LM heads, where the file and its config disagree.
         family: the `model_type` of a folder whose config.json names none; what is saved names it.
+        quantization: `nf4`, `fp4` or `int8`: hold the linears so, frozen, for an adapter to train on.
+        double_quant: of nf4 and fp4: quantise the blocks' scales as well; True where left out.
+        compute_dtype: of nf4 and fp4: what products are computed in; float32 where left out.
+        skip_modules: linears that stay as they are, by Hugging Face's names or ours; what `transformers`
+            leaves out where left out.
 
     Raises:
+        MissingExtraError: quantization needs bitsandbytes.
         CheckpointError, ConfigError, WeightsError: what is wrong, where, and what to do.
     """
     if layout not in get_args(LayoutName):
         raise ConfigError(f"layout: expected 'packed' or 'padded', found {layout!r}.")
     if numerics is not None and numerics not in get_args(Numerics):
         raise ConfigError(f"numerics: expected 'exact' or 'fast', found {numerics!r}.")
+    settings = requested(
+        quantization, double_quant=double_quant, compute_dtype=compute_dtype, skip_modules=skip_modules
+    )
     source = open_source(resolve_folder(path, revision=revision, token=token))
     reader = Reader(source)
     config = _with_family(source, family)
@@ -188,7 +203,11 @@ def load(
         notice("stale-labels", stale + ".")
     model = PretrainedModel(identity, source, _file_dtype(identity, source))
     model.planner.layout, model.planner.numerics = layout, numerics
-    _place(model, reader, _requested_dtype(dtype) or model.file_dtype, torch.device(device))
+    held, where = _requested_dtype(dtype) or model.file_dtype, torch.device(device)
+    if settings is not None:
+        check(settings, dtype=held, device=where)
+        replace_linears(model, settings)
+    _place(model, reader, held, where)
     return model.eval()
 
 
@@ -251,6 +270,7 @@ def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.devic
     """
     faults, plan = [], model.provenance.plan
     homes = {name: module._parameters for name, module in model.named_modules()}
+    quantised = dict(quantised_linears(model))
     for binding in plan.bindings:
         module, _, leaf = binding.memory.rpartition(".")
         tensor, meta = reader.tensor(binding.disk[0]), homes[module][leaf]
@@ -261,7 +281,12 @@ def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.devic
                 f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
             )
         else:
-            homes[module][leaf] = nn.Parameter(tensor.to(device=device, dtype=dtype))
+            owner = quantised.get(module)
+            if owner is not None and leaf == "weight":
+                owner.quantise(tensor, dtype=dtype, device=device)
+            else:
+                value = tensor.to(device=device, dtype=dtype)
+                homes[module][leaf] = nn.Parameter(value, requires_grad=owner is None)
     if faults:
         more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise WeightsError(f"{model.source.folder}: " + "; ".join(faults[:8]) + more + ".")

@@ -23,6 +23,7 @@ from biject.checkpoint.source import CONFIG
 from biject.checkpoint.writer import Seal, write_folder
 from biject.model import Model
 from biject.parameters import adapter_files, bound_parameters, full_tensor, on_first_rank
+from biject.quantize import refuse_saving
 from biject.record import RECORD, Record
 
 _CARD = "README.md"
@@ -77,10 +78,12 @@ def save_model(
 
     Raises:
         CheckpointError: the folder cannot be written; everything is as it was.
-        WeightsError: the model holds a parameter that neither the checkpoint nor a declared adapter knows.
+        WeightsError: the model holds a parameter that neither the checkpoint nor a declared adapter knows,
+            or codes instead of weights.
 
     Of a model that is spread over ranks all have to call this; the first one writes.
     """
+    refuse_saving(model)
     values = {name: full_tensor(value) for name, value in bound_parameters(model).items()}
     return on_first_rank(
         model, lambda: _write(model, values, out, dtype, max_shard_bytes, force, extra or {}, without, seal)

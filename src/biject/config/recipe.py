@@ -23,6 +23,14 @@ OptimizerName = Literal[
     "radam",
     "rmsprop",
     "sgd",
+    "adamw_8bit",
+    "adamw_bnb_8bit",
+    "lion_8bit",
+    "lion_32bit",
+    "paged_adamw_8bit",
+    "paged_adamw_32bit",
+    "paged_lion_8bit",
+    "paged_lion_32bit",
 ]
 Numerics = Literal["exact", "fast"]
 TextUnit = Literal["line", "paragraph", "document"]
@@ -39,6 +47,7 @@ class TrainConfig:
         epochs: Passes over the data; ignored where `max_steps` is given.
         max_steps: Optimizer steps.
         optimizer: Of torch.optim, by its name or HF's; `adamw` is the fused one, `adamw_torch` the other.
+            Those in 8 bits and the paged ones are bitsandbytes' (`biject[quant]`).
         lr: Peak learning rate.
         schedule: What follows the warm-up.
         warmup: Steps, or below 1 a share of all steps.

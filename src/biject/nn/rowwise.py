@@ -1,7 +1,7 @@
 """What a module computes row by row, as it declares it, so that the probe can be asked about it.
 
 A module says so in a method `row_ops` of its own class. Subclasses do not inherit the word: one that computes
-something else has to say what, else nothing is claimed about its bits.
+something else has to say what, else nothing is claimed about its bits; nor where `row_ops` gives None.
 """
 
 from __future__ import annotations
@@ -41,7 +41,10 @@ def row_ops(modules: Iterable[nn.Module]) -> frozenset[RowOp] | None:
             continue
         if "row_ops" not in kind.__dict__:
             return None
-        found.update(module.row_ops())  # type: ignore[operator]
+        own = module.row_ops()  # type: ignore[operator]
+        if own is None:
+            return None
+        found.update(own)
     return frozenset(found)
 
 

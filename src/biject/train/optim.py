@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from biject.config.recipe import TrainConfig
 from biject.errors import ConfigError
+from biject.train import few_bits
 from biject.train.names import depth_of, fitting, layer_of
 
 
@@ -70,7 +71,15 @@ def parameter_groups(model: nn.Module, config: TrainConfig) -> list[dict[str, ob
 
 
 def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
-    """Torch's optimizer of the config's name over its groups; by default the fused AdamW."""
+    """The optimizer of the config's name over its groups, by default torch's fused AdamW.
+
+    Raises:
+        ConfigError: nothing is left to train, or the parameters' device has no such optimizer.
+        MissingExtraError: it needs bitsandbytes.
+    """
+    groups = parameter_groups(model, config)
+    if config.optimizer in few_bits.NAMES:
+        return few_bits.make(config, groups)
     name, options = _OPTIMIZERS[config.optimizer]
     values: dict[str, object] = {
         "lr": config.lr,
@@ -80,7 +89,7 @@ def make_optimizer(model: nn.Module, config: TrainConfig) -> Optimizer:
     }
     made = getattr(torch.optim, name)
     given = {key: values[key] for key in ("lr", *options) if key in values}
-    optimizer: Optimizer = made(parameter_groups(model, config), **given, **_EXTRA.get(config.optimizer, {}))
+    optimizer: Optimizer = made(groups, **given, **_EXTRA.get(config.optimizer, {}))
     return optimizer
 
 

@@ -21,6 +21,7 @@ from biject.distributed.shares import Shares
 from biject.distributed.speeds import apportion
 from biject.errors import CheckpointError, ConfigError, InputError
 from biject.model import Model
+from biject.quantize import refuse_training
 from biject.train import checkpoints, depends, generators, ranks
 from biject.train.batches import Collate, Sampler, to_device
 from biject.train.loop import Engine, Step, StepResult, Weigh
@@ -112,6 +113,7 @@ class Session:
             )
         if ranks.count() > 1:
             self.model.to(ranks.own_device(self.device))
+        refuse_training(self.model)
         generators.seed_all(self.config.seed)
         if self.config.deterministic:
             torch.use_deterministic_algorithms(True)

@@ -74,9 +74,10 @@ def pack(
     tensors: dict[str, Tensor] = {}
     plain: dict[str, dict[str, Any]] = {}
     for index, values in saved["state"].items():
-        for name, value in values.items():
+        for name, value in _flat(values).items():
             if isinstance(value, Tensor):
-                tensors[f"optimizer.{index}.{name}"] = value.detach().cpu().contiguous()
+                own = value.detach().clone() if name in _CODES else value.detach()  # tables are shared
+                tensors[f"optimizer.{index}.{name}"] = own.cpu().contiguous()
             else:
                 plain.setdefault(str(index), {})[name] = value
     objects = {
@@ -188,12 +189,26 @@ def _moments(saved: SavedState) -> dict[int, dict[str, Any]]:
     return found
 
 
+_WRAPPED = "__bnb_optimizer_quant_state__"
+"""Under which bitsandbytes keeps codes and scales in a state dict; it reads them without, too."""
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A parameter's state without bitsandbytes' wrapper."""
+    return {**{name: value for name, value in values.items() if name != _WRAPPED}, **values.get(_WRAPPED, {})}
+
+
+_CODES = {"qmap1": 1, "qmap2": 1, "absmax1": 256, "absmax2": 256}
+"""What bitsandbytes keeps of 8-bit moments: a table of 256 values; a scale for every 256 of them."""
 _FACTORS = ("row_var", "col_var")
 """What Adafactor keeps of a matrix's second moments: a column and a row."""
 
 
 def _fits(name: str, moment: Tensor, parameter: Tensor) -> bool:
     """Whether a moment has the parameter's shape, or 1 in the place of a size where it is a factor."""
+    if name in _CODES:
+        expected = 256 if _CODES[name] == 1 else -(-parameter.numel() // _CODES[name])
+        return moment.shape == (expected,)
     if name not in _FACTORS:
         return moment.shape == parameter.shape
     sizes = zip(moment.shape, parameter.shape, strict=False)

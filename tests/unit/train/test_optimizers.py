@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from biject.config.recipe import OptimizerName, TrainConfig
-from biject.errors import ConfigError
+from biject.errors import CheckpointError, ConfigError, MissingExtraError
+from biject.nn.quantised import bitsandbytes
 from biject.train.optim import make_optimizer, parameter_groups
 from biject.train.trainer import Trainer
 
-NAMES = get_args(OptimizerName)
+NAMES = [name for name in get_args(OptimizerName) if not name.startswith("paged_")]
 
 
 def step(model: nn.Module, batch: Any) -> Tensor:
@@ -63,6 +67,62 @@ def test_it_is_torchs_own(name: str, expected: Any, make: Callable[[], nn.Module
             step(model, (xs, ys)).backward()
             optimizer.step()
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), other.parameters(), strict=True))
+
+
+def wide() -> nn.Module:
+    """Matrices large enough for bitsandbytes to hold their moments in 8 bits."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 70), nn.ReLU(), nn.Linear(70, 70), nn.ReLU(), nn.Linear(70, 3))
+
+
+@pytest.mark.parametrize("name", ["adamw_8bit", "lion_8bit"])
+def test_moments_in_8_bits(name: str, data: Any, tmp_path: Path) -> None:
+    """They are bitsandbytes' to the bit, and so after a resume."""
+    whole, parts, again, own = wide(), wide(), wide(), wide()
+    options: dict[str, Any] = {"step": step, "lr": 1e-2, "batch_size": 8, "optimizer": name}
+    kind = {"adamw_8bit": "AdamW8bit", "lion_8bit": "Lion8bit"}[name]
+    made = getattr(bitsandbytes().optim, kind)(
+        parameter_groups(own, TrainConfig(lr=1e-2)), betas=(0.9, 0.999)
+    )
+    Trainer(own, **{**options, "optimizer": made}).fit(data, max_steps=6)
+    session = Trainer(whole, **options).setup(data, max_steps=6)
+    assert session.optimizer.param_groups[0]["lr"] == 1e-2
+    Trainer(whole, **options).run(session)
+    assert session.optimizer.state[whole[2].weight]["state1"].dtype == torch.uint8
+    Trainer(parts, checkpoint_every=3, **options).fit(data, max_steps=6, out=tmp_path)
+    Trainer(again, **options).fit(data, max_steps=6, resume=tmp_path / "checkpoints" / "step-000003")
+    for one, other, resumed in zip(whole.parameters(), own.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+        assert torch.equal(one, resumed)
+
+
+def test_scales_of_another_shape_are_refused(data: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"step": step, "lr": 1e-2, "batch_size": 8, "optimizer": "adamw_8bit"}
+    Trainer(wide(), checkpoint_every=3, **options).fit(data, max_steps=3, out=tmp_path)
+    path = tmp_path / "checkpoints" / "step-000003" / "trainer_state.safetensors"
+    tensors = load_file(path)
+    scales = [name for name in tensors if name.endswith(".absmax1")]
+    assert scales
+    tensors[scales[0]] = tensors[scales[0]][:-1].clone()
+    save_file(tensors, path, metadata={"format": "pt"})
+    text = path.with_suffix(".json")  # as written before there were digests
+    text.write_text(json.dumps({**json.loads(text.read_text()), "sealed": False}))
+    (path.parent / "checkpoint.json").unlink()
+    with pytest.raises(CheckpointError, match="absmax1"), pytest.warns(UserWarning, match="digests"):
+        Trainer(wide(), **options).fit(data, max_steps=6, resume=path.parent)
+
+
+def test_paged_ones_need_a_gpu(make: Callable[[], nn.Module]) -> None:
+    for name, other in (("paged_adamw_32bit", "'adamw'"), ("paged_adamw_8bit", "'adamw_8bit'")):
+        with pytest.raises(ConfigError, match=f"{name}.*on 'cpu'.*{other}"):
+            make_optimizer(make(), TrainConfig(optimizer=name))  # type: ignore[arg-type]
+
+
+def test_without_bitsandbytes(make: Callable[[], nn.Module], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    bitsandbytes.cache_clear()
+    with pytest.raises(MissingExtraError, match=r"pip install 'biject\[quant\]'"):
+        make_optimizer(make(), TrainConfig(optimizer="adamw_8bit"))
 
 
 def test_unknown_names_and_values() -> None:
