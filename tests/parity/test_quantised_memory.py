@@ -16,7 +16,7 @@ from biject.verify.reference import make_reference
 SIZES = {
     "hidden_size": 1024,
     "intermediate_size": 4096,
-    "num_hidden_layers": 4,
+    "num_hidden_layers": 6,
     "num_attention_heads": 8,
     "num_key_value_heads": 8,
 }
@@ -24,7 +24,7 @@ SIZES = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """136 MB in bfloat16, 16 MB of it the largest tensor in float32."""
+    """201 MB in bfloat16, 16 MB of it the largest tensor in float32."""
     folder = tmp_path_factory.mktemp("wide") / "model"
     return make_reference("llama", "causal", folder, overrides=SIZES, dtype=torch.bfloat16)
 
