@@ -93,19 +93,21 @@ def refuse_quantised(config: Mapping[str, Any], where: str) -> None:
     if found is None:
         return
     settings = found if isinstance(found, Mapping) else {}
-    method = settings.get("quant_method", "bitsandbytes" if "load_in_4bit" in settings else None)
+    flags = ("load_in_4bit", "load_in_8bit")
+    method = settings.get("quant_method", "bitsandbytes" if any(map(settings.get, flags)) else None)
+    where = f"{where}: config.json, `quantization_config` is {shown(found)}"
     if method != "bitsandbytes":
         kind = shown(method) if isinstance(method, str) else "a method that it does not name"
         raise ConfigError(
-            f"{where}: its weights are quantised by {kind} (config.json, `quantization_config`), which Biject "
-            "does not compute. Use the unquantised checkpoint."
+            f"{where}: the weights are quantised by {kind}, which Biject does not compute. Use the unquantised "
+            "checkpoint."
         )
     kind = settings.get("bnb_4bit_quant_type", "fp4") if settings.get("load_in_4bit") else "int8"
     if kind not in METHODS:
         kind = "nf4"
     raise ConfigError(
-        f"{where}: its weights are codes of bitsandbytes, {kind} (config.json, `quantization_config`). Biject "
-        f"quantises while it loads: give the checkpoint that they were made of, with quantization={kind!r}."
+        f"{where}: the weights are codes of bitsandbytes, {kind}. Biject quantises while it loads: give the "
+        f"checkpoint that they were made of, with quantization={kind!r}."
     )
 
 
