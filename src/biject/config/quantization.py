@@ -99,8 +99,8 @@ def refuse_quantised(config: Mapping[str, Any], where: str) -> None:
     if method != "bitsandbytes":
         kind = shown(method) if isinstance(method, str) else "a method that it does not name"
         raise ConfigError(
-            f"{where}: the weights are quantised by {kind}, which Biject does not compute. Use the unquantised "
-            "checkpoint."
+            f"{where}: the weights are quantised by {kind}, which Biject does not compute. Use the "
+            "unquantised checkpoint."
         )
     kind = settings.get("bnb_4bit_quant_type", "fp4") if settings.get("load_in_4bit") else "int8"
     if kind not in METHODS:
