@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export OMP_WAIT_POLICY ?= passive
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-.PHONY: setup demo test test-slow test-wheel fuzz check format bench matrix attacks api help-texts clean
+.PHONY: setup demo test test-slow test-wheel fuzz check format bench bench-unequal matrix attacks api help-texts clean
 
 setup: $(STAMP)
 
@@ -56,6 +56,10 @@ format: setup
 
 bench: setup
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Shares by measured speed beside DistributedDataParallel; processes are slowed from outside.
+bench-unequal: setup
+	$(BIN)/python benchmarks/bench_unequal.py --several
 
 # Rewrites the table in README.md from what `biject verify-matrix` finds now.
 matrix: setup

@@ -14,13 +14,15 @@ from typing import Any
 
 from biject.cli.finetune import finetune
 from biject.config.recipe import FinetuneRecipe, TrainConfig
+from biject.config.recipe_file import TABLES
+from biject.config.sync import SyncConfig
 
 PAGE = Path(__file__).parents[1] / "docs" / "recipe.md"
 HEAD = """# Recipes
 
 A recipe is a TOML file that `biject finetune --recipe FILE` takes; each run writes its own as `run.toml`.
-Flags go before the file, and `--set KEY=VALUE` sets any key. Written by `make api` from `FinetuneRecipe` and
-`TrainConfig`; do not edit by hand.
+Flags go before the file, and `--set KEY=VALUE` sets any key. Written by `make api` from `FinetuneRecipe`,
+`TrainConfig` and `SyncConfig`; do not edit by hand.
 
 ```toml
 model = "bert-base-uncased"
@@ -42,6 +44,8 @@ def page() -> str:
         *table(FinetuneRecipe, prefix=""),
         "\n## `[train]`\n",
         *table(TrainConfig, prefix="train."),
+        "\n## `[sync]`\n",
+        *table(SyncConfig, prefix="sync."),
         "",
     ])  # fmt: skip
 
@@ -51,9 +55,11 @@ def table(owner: type, *, prefix: str) -> list[str]:
     said, types = meanings(owner), typing.get_type_hints(owner)
     rows = ["| key | type | default | flag | meaning |", "| --- | --- | --- | --- | --- |"]
     for field in dataclasses.fields(owner):
-        if field.name == "train":
+        if field.name in TABLES:
             continue
-        flag = flags().get(field.name, f"`--set {prefix}{field.name}=…`")
+        flag = flags().get(
+            "sync" if prefix + field.name == "sync.mode" else field.name, f"`--set {prefix}{field.name}=…`"
+        )
         cells = (f"`{field.name}`", kind(types[field.name]), default(field), flag, said[field.name])
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return rows
@@ -81,7 +87,7 @@ def kind(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(f"`{value}`" for value in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
-        return "list of strings"
+        return "list of numbers" if float in typing.get_args(hint) else "list of strings"
     arguments = [each for each in typing.get_args(hint) if each is not type(None)]
     if arguments:
         return " or ".join(dict.fromkeys(kind(each) for each in arguments))

@@ -123,6 +123,26 @@ def token_budget(folder: Path, out: Path) -> Result:
     return {"losses": trainer.fit(Tokens(90), epochs=1).losses, "seen": collate.seen, "digest": digest(model)}
 
 
+def rounds(folder: Path, out: Path, mode: str, **settings: Any) -> Result:
+    """Three epochs of ranks that step by themselves."""
+    model, collate = load(folder), Collate()
+    sync = SyncConfig(mode=mode, anchor=2, max_anchor=4, **settings) if ranks.count() > 1 else SyncConfig()
+    trainer = Trainer(model, collate=collate, lr=1e-3, sync=sync, checkpoint_every=30)
+    session = trainer.setup(Tokens(201), batch_size=share(), epochs=3)
+    done: list[Any] = []
+    trainer.on_step = lambda step, result: done.append({"step": step, **result.to_json()})
+    result = trainer.run(session, eval_dataset=Tokens(20), out=out / mode)
+    return {
+        "losses": result.losses,
+        "evaluation": [found["loss"] for found in result.history],
+        "events": done,
+        "seen": collate.seen,
+        "steps": [result.steps, session.total_steps],
+        "digest": digest(model),
+        "checkpoints": [step for step, _ in checkpoints.existing(out / mode / "checkpoints")],
+    }
+
+
 class MLP(nn.Module):
     """Somebody's own: a norm with buffers, and a layer that is never used."""
 
@@ -261,6 +281,11 @@ CASES: dict[str, Callable[[Path, Path], Result]] = {
     "curve": curve,
     "unequal": lambda folder, out: curve(folder, out, shares=(5.0, 2.0), steps=100),
     "followed": followed,
+    "cadence": lambda folder, out: rounds(folder, out, "cadence"),
+    "async": lambda folder, out: rounds(folder, out, "async"),
+    "outer": lambda folder, out: rounds(
+        folder, out, "cadence", outer="nesterov", outer_momentum=0.3, average_moments=True
+    ),
     "token_budget": token_budget,
     "mean_step": lambda folder, out: own_module(mean_step),
     "sum_step": lambda folder, out: own_module(sum_step),

@@ -115,6 +115,23 @@ def test_any_model_and_data(name: str, one: Results, two: list[Results]) -> None
     assert two[0][name]["losses"] == two[1][name]["losses"]
 
 
+@pytest.mark.parametrize("name", ["cadence", "async", "outer"])
+def test_ranks_that_step_by_themselves(name: str, one: Results, two: list[Results]) -> None:
+    """Every sample once an epoch, the same weights at the end, nearly the loss of one process."""
+    alone, (first, second) = one[name], [found[name] for found in two]
+    every = [sample for sample in range(201) for _ in range(3)]
+    evaluated = [*range(20)] * 3  # by the same collator, all of them by both ranks
+    assert sorted(first["seen"] + second["seen"]) == sorted([*every, *evaluated, *evaluated])
+    assert first["steps"] == second["steps"] == alone["steps"] == [78, 78]
+    assert first["evaluation"] == second["evaluation"]
+    assert first["evaluation"][-1] < 1.3 * alone["evaluation"][-1]  # 5 to 15 % on so few samples
+    assert first["evaluation"][-1] < 0.8 * first["losses"][0]
+    meetings = [event["meeting"] for event in first["events"]]
+    assert all(min(meeting["counts"]) >= 1 for meeting in meetings)
+    assert len(meetings) < 78
+    assert first["checkpoints"] == second["checkpoints"] != []
+
+
 def test_a_token_budget_uses_every_sample_once(two: list[Results]) -> None:
     assert sorted(two[0]["token_budget"]["seen"] + two[1]["token_budget"]["seen"]) == list(range(90))
 

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from biject.config.recipe import FinetuneRecipe, TrainConfig
+from biject.config.sync import SyncConfig
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "write_recipe.py"
 
@@ -32,8 +33,12 @@ def test_the_page_is_current(writer: ModuleType) -> None:
 
 def test_every_key_has_a_row_with_words(writer: ModuleType) -> None:
     rows = [line for line in writer.page().splitlines() if line.startswith("| `")]
-    keys = [field.name for owner in (FinetuneRecipe, TrainConfig) for field in dataclasses.fields(owner)]
-    assert [row.split("`")[1] for row in rows] == [key for key in keys if key != "train"]
+    keys = [
+        field.name
+        for owner in (FinetuneRecipe, TrainConfig, SyncConfig)
+        for field in dataclasses.fields(owner)
+    ]
+    assert [row.split("`")[1] for row in rows] == [key for key in keys if key not in ("train", "sync")]
     assert all(len(row.split(" | ")[-1]) > 10 for row in rows)
 
 

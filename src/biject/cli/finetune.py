@@ -49,6 +49,7 @@ def finetune(
     skip_bad_rows: Switch = False,
     tag_scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"] | None = None,
     optimizer: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    sync: Literal["step", "cadence", "async"] | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
     resume: Switch = False,
     preview: Annotated[int | None, Parameter(metavar="N")] = None,
@@ -89,6 +90,7 @@ def finetune(
         skip_bad_rows: Leave out rows that cannot be used, and say how many.
         tag_scheme: How labels spell entities; left out, as in conlleval.
         optimizer: adamw, adamw_torch, sgd, adafactor, rmsprop, adagrad, nadam or radam.
+        sync: How processes under torchrun share the work: one step for all, or averages now and then.
         set_: Any other setting of a recipe, e.g. `--set train.weight_decay=0.1 --set stride=64`.
         resume: Resume the run in DIR from its latest checkpoint.
         preview: Train nothing and write nothing: print the first N samples, learned tokens in colour.
@@ -125,8 +127,9 @@ def finetune(
     }
     typed = {name: value for name, value in {**given, **train}.items() if value is not None}
     flags = {name: _FLAGS.get(name, f"--{name.replace('_', '-')}") for name in typed}
-    put(set_, into=given, train=train)
-    values = _merged(recipe, out, given, train, resume=resume)
+    tables: dict[str, dict[str, Any]] = {"train": train, "sync": {"mode": sync}}
+    put(set_, into=given, **tables)
+    values = _merged(recipe, out, given, tables, resume=resume)
     if out is None and preview is None:
         raise InputError("finetune needs --out DIR, the folder of the run, or --preview N.")
     if "task" not in values:
@@ -185,16 +188,22 @@ def _columns(value: str | None, *, flag: str) -> str | tuple[str, ...] | None:
 
 
 def _merged(
-    recipe: Path | None, out: Path | None, given: dict[str, Any], train: dict[str, Any], *, resume: bool
+    recipe: Path | None,
+    out: Path | None,
+    given: dict[str, Any],
+    tables: dict[str, dict[str, Any]],
+    *,
+    resume: bool,
 ) -> dict[str, Any]:
     """The recipe's values, or those of the run to resume, under the flags that were given."""
     if recipe is None and resume and out is not None and (out / "run.toml").is_file():
         recipe = out / "run.toml"
     values = {} if recipe is None else read_recipe(recipe)
     values |= {name: value for name, value in given.items() if value is not None}
-    table = values.get("train", {})
-    if isinstance(table, dict):
-        values["train"] = table | {name: value for name, value in train.items() if value is not None}
+    for key, added in tables.items():
+        table = values.get(key, {})
+        if isinstance(table, dict):
+            values[key] = table | {name: value for name, value in added.items() if value is not None}
     lacking = [f"--{name}" for name in ("model", "data") if name not in values]
     if lacking:
         raise InputError(f"finetune needs {', '.join(lacking)}, as a flag or in a --recipe.")

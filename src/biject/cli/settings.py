@@ -9,36 +9,47 @@ from difflib import get_close_matches
 from typing import Any
 
 from biject.config.recipe import FinetuneRecipe, TrainConfig
+from biject.config.sync import SyncConfig
 from biject.errors import InputError, shown
 
-_TRAIN = "train."
 
-
-def put(settings: Sequence[str], *, into: dict[str, Any], train: dict[str, Any]) -> None:
+def put(
+    settings: Sequence[str],
+    *,
+    into: dict[str, Any],
+    train: dict[str, Any],
+    sync: dict[str, Any] | None = None,
+) -> None:
     """Put settings among a recipe's values.
 
     Args:
-        settings: `key=value` each; `train.` before a key of `[train]`, which may be left out.
+        settings: `key=value` each; `train.` before a key of `[train]`, which may be left out, `sync.` before
+            one of `[sync]`.
         into: The recipe's values.
         train: Those of its table `[train]`.
+        sync: Those of its table `[sync]`; left out, these have no meaning.
 
     Raises:
         InputError: No such key, a key that was given twice, or something else than `key=value`.
     """
-    own = {each.name for each in fields(FinetuneRecipe)} - {"train"}
+    own = {each.name for each in fields(FinetuneRecipe)} - {"train", "sync"}
     trains = {each.name for each in fields(TrainConfig)}
+    syncs = {f"sync.{each.name}" for each in fields(SyncConfig)} if sync is not None else set()
     seen: set[str] = set()
     for setting in settings:
         key, equals, text = setting.partition("=")
         key = key.strip()
-        name = key.removeprefix(_TRAIN)
-        if not equals or name not in (trains if key != name else own | trains):
-            near = get_close_matches(name, own | trains, n=1)
+        name = key.removeprefix("train.")
+        if not equals or name not in (trains if key != name else own | trains | syncs):
+            near = get_close_matches(name, own | trains | syncs, n=1)
             hint = f" Did you mean {near[0]}?" if near and equals else ""
             raise InputError(f"--set takes KEY=VALUE with a key of a recipe; found {shown(setting)}.{hint}")
         if name in seen:
             raise InputError(f"--set gives {name} twice.")
         seen.add(name)
+        if sync is not None and name in syncs:
+            sync[name.removeprefix("sync.")] = _value(text)
+            continue
         (train if name in trains and (key != name or name not in own) else into)[name] = _value(text)
 
 

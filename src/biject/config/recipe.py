@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 from biject.config.model import ProblemType
+from biject.config.sync import ALIKE, SyncConfig
 from biject.errors import ConfigError
 
 Schedule = Literal["linear", "cosine", "constant"]
@@ -214,6 +215,7 @@ class FinetuneRecipe:
             exact on the CPU and fast elsewhere.
         device: `auto` is a GPU where there is one.
         train: How to train.
+        sync: How processes under torchrun share the work.
     """
 
     model: str
@@ -250,6 +252,7 @@ class FinetuneRecipe:
     numerics: Numerics | None = None
     device: str = "auto"
     train: TrainConfig = TrainConfig()
+    sync: SyncConfig = ALIKE
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for values that cannot be used, all in one message."""

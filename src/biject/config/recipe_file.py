@@ -13,18 +13,20 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from biject.config.recipe import FinetuneRecipe, TrainConfig
+from biject.config.sync import SyncConfig
 from biject.errors import ConfigError, InputError
 
 NONE = "none"
 """TOML has no null: this word stands for it, in settings that may be left out."""
 
-_TRAIN = "train"
-_TRAIN_KEYS = tuple(field.name for field in fields(TrainConfig))
+TABLES: dict[str, type[TrainConfig] | type[SyncConfig]] = {"train": TrainConfig, "sync": SyncConfig}
+"""Tables of a recipe, and what they make."""
+_TABLE_KEYS = {name: tuple(field.name for field in fields(kind)) for name, kind in TABLES.items()}
 _KEYS = tuple(field.name for field in fields(FinetuneRecipe))
 _REQUIRED = tuple(field.name for field in fields(FinetuneRecipe) if field.default is MISSING)
 _OPTIONAL = frozenset(
     field.name
-    for kind in (TrainConfig, FinetuneRecipe)
+    for kind in (*TABLES.values(), FinetuneRecipe)
     for field in fields(kind)
     if "None" in str(field.type)
 )
@@ -56,17 +58,20 @@ def make_recipe(values: Mapping[str, Any], *, where: str = "the recipe") -> Fine
     Raises:
         ConfigError: A key is unknown (the message names the nearest), missing, or has a wrong value.
     """
-    train = values.get(_TRAIN, {})
-    if not isinstance(train, Mapping):
-        raise ConfigError(f"{where}: `{_TRAIN}` should be a table, written as [{_TRAIN}].")
-    faults = [_unknown(key, _KEYS, _TRAIN_KEYS, f"{_TRAIN}.") for key in values if key not in _KEYS]
-    faults += [_unknown(f"{_TRAIN}.{key}", _TRAIN_KEYS, _KEYS, "") for key in train if key not in _TRAIN_KEYS]
+    tables = {name: values.get(name, {}) for name in TABLES}
+    for name, table in tables.items():
+        if not isinstance(table, Mapping):
+            raise ConfigError(f"{where}: `{name}` should be a table, written as [{name}].")
+    faults = [_unknown(key, _KEYS) for key in values if key not in _KEYS]
+    for name, keys in _TABLE_KEYS.items():
+        faults += [_unknown(f"{name}.{key}", keys) for key in tables[name] if key not in keys]
     lacking = [f"`{name}`" for name in _REQUIRED if name not in values]
     faults += [f"{', '.join(lacking)} must be given"] if lacking else []
     if faults:
         raise ConfigError(f"{where}: " + "; ".join(faults) + ".")
     plain = {key: _null(key, value) for key, value in values.items()}
-    plain[_TRAIN] = {key: _null(key, value) for key, value in train.items()}
+    for name, table in tables.items():
+        plain[name] = {key: _null(key, value) for key, value in table.items()}
     try:
         return msgspec.convert(plain, FinetuneRecipe)
     except msgspec.ValidationError as error:
@@ -76,19 +81,20 @@ def make_recipe(values: Mapping[str, Any], *, where: str = "the recipe") -> Fine
 def _words(fault: str) -> str:
     """What msgspec found wrong, with the values that a choice allows."""
     fault = fault.replace("$.", "")
-    name = fault.rpartition("`")[0].rpartition("`")[2].rpartition(".")[2]
-    kind = FinetuneRecipe if name in _KEYS else TrainConfig
+    table, _, name = fault.rpartition("`")[0].rpartition("`")[2].rpartition(".")
+    kind: type = TABLES.get(table, FinetuneRecipe)
     choices = get_args(get_type_hints(kind).get(name))
     if "enum value" in fault and choices:
         return f"{fault}, which is one of {', '.join(str(c) for c in choices if isinstance(c, str))}"
     return fault
 
 
-def _unknown(key: str, keys: tuple[str, ...], others: tuple[str, ...], prefix: str) -> str:
+def _unknown(key: str, keys: tuple[str, ...]) -> str:
     name = key.rpartition(".")[2]
     inside = key[: len(key) - len(name)]
-    if name in others:
-        return f"there is no `{key}`: it is called `{prefix}{name}`"
+    for table, others in {"": _KEYS, **_TABLE_KEYS}.items():
+        if name in others:
+            return f"there is no `{key}`: it is called `{table}{'.' if table else ''}{name}`"
     near = difflib.get_close_matches(name, keys, n=1, cutoff=0.5)
     hint = f"nearest: `{inside}{near[0]}`" if near else f"there are {', '.join(keys)}"
     return f"there is no `{key}` ({hint})"
@@ -101,11 +107,13 @@ def _null(key: str, value: Any) -> Any:
 def dump_recipe(recipe: FinetuneRecipe, *, comment: str = "") -> str:
     """TOML with every setting that has a value; `read_recipe` gives it back."""
     lines = [f"# {line}" for line in comment.splitlines()]
-    lines += _lines(recipe, skip=(_TRAIN,))
-    return "\n".join([*lines, "", f"[{_TRAIN}]", *_lines(recipe.train)]) + "\n"
+    lines += _lines(recipe, skip=tuple(TABLES))
+    for name in TABLES:
+        lines += ["", f"[{name}]", *_lines(getattr(recipe, name))]
+    return "\n".join(lines) + "\n"
 
 
-def _lines(recipe: FinetuneRecipe | TrainConfig, *, skip: tuple[str, ...] = ()) -> list[str]:
+def _lines(recipe: FinetuneRecipe | TrainConfig | SyncConfig, *, skip: tuple[str, ...] = ()) -> list[str]:
     lines = []
     for field in fields(recipe):
         value = getattr(recipe, field.name)

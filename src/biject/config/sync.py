@@ -109,6 +109,10 @@ class SyncConfig:
         return cls(**values)
 
 
+ALIKE = SyncConfig()
+"""The default, one object for all recipes."""
+
+
 def _positive(values: Any) -> bool:
     return (
         isinstance(values, tuple)

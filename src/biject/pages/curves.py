@@ -30,6 +30,8 @@ def charts(run: Run) -> tuple[Chart, ...]:
     found.append(make_chart("Gradient norm", _with_raw("gradient norm", _points(steps, "grad_norm"))))
     found.append(make_chart("Tokens a second", _with_raw("tokens a second", _rates(steps)), low=0.0))
     found.append(make_chart("Processes: % of the time at work", _at_work(steps), low=0.0, high=100.0))
+    found.append(make_chart("Processes: share of the tokens, %", _shares(steps), low=0.0, high=100.0))
+    found.append(make_chart("Steps of the slowest process between meetings", _anchor(steps), low=0.0))
     return tuple(chart for chart in found if chart is not None)
 
 
@@ -46,6 +48,31 @@ def _at_work(steps: Sequence[Mapping[str, Any]]) -> list[Series]:
         Series(name=f"process {rank}", points=tuple(smoothed(points)), color=rank)
         for rank, points in by_rank.items()
     ]
+
+
+def _shares(steps: Sequence[Mapping[str, Any]]) -> list[Series]:
+    """Of each process what it did of all tokens."""
+    by_rank: dict[int, list[Point]] = {}
+    for step in steps:
+        parts = step.get("by_rank")
+        parts = [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+        tokens = [number(part.get("tokens")) or 0.0 for part in parts]
+        for rank, own in enumerate(tokens[:_MOST_RANKS] if sum(tokens) > 0 else ()):
+            by_rank.setdefault(rank, []).append((float(step["step"]), 100 * own / sum(tokens)))
+    return [
+        Series(name=f"process {rank}", points=tuple(points), color=rank) for rank, points in by_rank.items()
+    ]
+
+
+def _anchor(steps: Sequence[Mapping[str, Any]]) -> list[Series]:
+    """The anchor over time, of processes that step by themselves."""
+    points: list[Point] = []
+    for step in steps:
+        meeting = step.get("meeting")
+        anchor = number(meeting.get("anchor")) if isinstance(meeting, dict) else None
+        if anchor is not None:
+            points.append((float(step["step"]), anchor))
+    return [Series(name="anchor", points=tuple(points), color=0)] if points else []
 
 
 def loss_of(run: Run, *, name: str, color: int) -> Series:

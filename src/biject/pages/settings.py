@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, fields
 from typing import Any, NamedTuple
 
-from biject.config.recipe import FinetuneRecipe, TrainConfig
+from biject.config.recipe import FinetuneRecipe
+from biject.config.recipe_file import TABLES
 from biject.pages.words import tick
 
 
@@ -42,10 +43,12 @@ def differences(recipes: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[st
 
 
 def _flat(recipe: Mapping[str, Any]) -> dict[str, Any]:
-    found = {str(name): value for name, value in recipe.items() if name != "train"}
-    train = recipe.get("train")
-    if isinstance(train, Mapping):
-        found |= {f"train.{name}": value for name, value in train.items()}
+    found: dict[str, Any] = {}
+    for name, value in recipe.items():
+        if name in TABLES and isinstance(value, Mapping):
+            found |= {f"{name}.{key}": inner for key, inner in value.items()}
+        else:
+            found[str(name)] = value
     return found
 
 
@@ -65,5 +68,6 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-_DEFAULTS = {field.name: field.default for field in fields(FinetuneRecipe) if field.name != "train"}
-_DEFAULTS |= {f"train.{field.name}": field.default for field in fields(TrainConfig)}
+_DEFAULTS = {field.name: field.default for field in fields(FinetuneRecipe) if field.name not in TABLES}
+for _name, _kind in TABLES.items():
+    _DEFAULTS |= {f"{_name}.{field.name}": field.default for field in fields(_kind)}

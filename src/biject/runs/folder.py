@@ -20,7 +20,7 @@ from typing import Any
 from biject._version import __version__
 from biject.checkpoint.exchange import LEFT_OVER, clear
 from biject.config.recipe import FinetuneRecipe
-from biject.config.recipe_file import dump_recipe, make_recipe, read_recipe
+from biject.config.recipe_file import TABLES, dump_recipe, make_recipe, read_recipe
 from biject.errors import CheckpointError, InputError
 from biject.train import ranks
 from biject.train.checkpoints import existing
@@ -37,7 +37,8 @@ STATE_FILES = (JSON_FILE, TENSOR_FILE, MANIFEST)
 _COMMENT = f"biject {__version__}; again: biject finetune --recipe {RECIPE} --out DIR"
 _MAY_DIFFER = {
     "device", "train.checkpoint_every", "train.keep", "train.evaluate_every", "train.patience",
-    "train.load_best", "train.epochs", "train.max_steps"}  # fmt: skip
+    "train.load_best", "train.epochs", "train.max_steps", "sync.timeout", "sync.shares",
+    "sync.speed_hint"}  # fmt: skip
 
 
 class RunFolder:
@@ -212,8 +213,9 @@ def check_same(stored: FinetuneRecipe, requested: FinetuneRecipe, folder: Path) 
 
 def _flat(recipe: FinetuneRecipe) -> dict[str, Any]:
     plain = asdict(recipe)
-    train = plain.pop("train")
-    return plain | {f"train.{key}": value for key, value in train.items()}
+    for table in TABLES:
+        plain |= {f"{table}.{key}": value for key, value in plain.pop(table).items()}
+    return plain
 
 
 def absolute(recipe: FinetuneRecipe) -> FinetuneRecipe:

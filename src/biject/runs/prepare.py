@@ -69,6 +69,7 @@ class Prepared:
         return Trainer.for_head(
             self.model,
             config=recipe.train,
+            sync=recipe.sync,
             collate=self.collate,
             metrics=lambda: metrics_for(
                 recipe.task,

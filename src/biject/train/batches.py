@@ -68,6 +68,11 @@ class Sampler:
         at_once = self.accumulate * (self.step_ranks or self.num_ranks)
         return [batches[at : at + at_once] for at in range(0, len(batches), at_once)]
 
+    def windows(self, epoch: int) -> list[list[list[int]]]:
+        """An epoch's batches, as many together as a rank adds up before it steps."""
+        batches = self.batches(epoch)
+        return [batches[at : at + self.accumulate] for at in range(0, len(batches), self.accumulate)]
+
     def batches(self, epoch: int) -> list[list[int]]:
         """An epoch's batches in their order, each as large as a rank computes at once; the last is uneven."""
         order = self.order(epoch)

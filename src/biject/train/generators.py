@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -47,11 +48,11 @@ def collect() -> dict[str, Tensor]:
     }
 
 
-def restore(tensors: Mapping[str, Tensor]) -> None:
-    """Put this rank's states back.
+def restore(tensors: Mapping[str, Tensor], *, folder: Path) -> bool:
+    """Put this rank's states back; False where there are none, as the run had fewer ranks.
 
     Raises:
-        CheckpointError: they are not there or are no states.
+        CheckpointError: the first rank's are not there, or these are no states.
     """
     own = {}
     for key, tensor in tensors.items():
@@ -60,11 +61,14 @@ def restore(tensors: Mapping[str, Tensor]) -> None:
         if kind == _PREFIX and rank == str(ranks.rank()):
             own[name] = tensor
     if not {"cpu", "numpy", "python"} <= own.keys():
-        raise CheckpointError(f"no random generators of rank {ranks.rank()} in the checkpoint's state")
+        if not own and ranks.rank() > 0:
+            return False
+        raise CheckpointError(f"{folder} is damaged: no random generators of rank {ranks.rank()}.")
     try:
         _restore(own)
     except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise CheckpointError(f"the random generators' states are damaged: {error}") from error
+        raise CheckpointError(f"{folder} is damaged: the random generators' states: {error}.") from error
+    return True
 
 
 def _own_states() -> dict[str, Tensor]:

@@ -28,7 +28,7 @@ from biject.train.weights import num_items, num_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Meeting:
+class _Exchange:
     """What came of the exchange at the end of a step."""
 
     numbers: Sequence[float]
@@ -45,8 +45,27 @@ Weigh = Callable[[Any], float]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Meeting:
+    """A meeting of ranks that step by themselves.
+
+    Attributes:
+        anchor: Steps of the slowest rank until the next one.
+        counts: Of every rank.
+        done: What every rank had done.
+        divergence: The largest distance of a rank's weights from the mean, relative to it.
+        guarded: The guard shrank the anchor.
+    """
+
+    anchor: int
+    counts: tuple[int, ...]
+    done: tuple[int, ...]
+    divergence: float
+    guarded: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """One optimizer step: the mean loss over its items, and what it was made of."""
+    """One optimizer step, or what was done between two meetings: the mean loss over its items, and more."""
 
     loss: float
     items: float
@@ -59,10 +78,14 @@ class StepResult:
     sync_ms: float = 0.0
     """What this rank spent with the exchange itself, after the slowest had done its part."""
 
+    meeting: Meeting | None = None
+    """Of ranks that step by themselves (`cadence`, `async`)."""
+
     def to_json(self) -> dict[str, Any]:
         """Plain data; what only several ranks have is left out of one's."""
-        alone = () if self.by_rank else ("by_rank", "sync_ms")
-        return {name: value for name, value in asdict(self).items() if name not in alone}
+        left = {"by_rank", "sync_ms"} if not self.by_rank else set[str]()
+        left |= {"meeting"} if self.meeting is None else set()
+        return {name: value for name, value in asdict(self).items() if name not in left}
 
 
 @dataclass(kw_only=True)
@@ -82,6 +105,8 @@ class Engine:
     """A number of this rank's that `wishes` adds up over all ranks, such as a request to stop."""
     wishes: float = 0.0
     sums: GradientSums | None = None
+    alone: bool = False
+    """Other ranks have no part in a step."""
 
     def train_step(self, batches: Sequence[Any]) -> StepResult:
         """One optimizer step over this rank's batches (none, where the last step has too few samples).
@@ -94,14 +119,14 @@ class Engine:
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         sums = self._gradient_sums(parameters)
         weights = [self.weigh(batch) for batch in batches]
-        all_items = ranks.total_later(sum(weights), waited=self.meter.waited)
+        all_items = ranks.total_later(sum(weights), waited=self.meter.waited, alone=self.alone)
         lost, sum_items, num_sums = 0.0, 0.0, 0.0
         for number, (batch, weight) in enumerate(zip(batches, weights, strict=True), 1):
             with autocast(self.model, self.autocast_dtype):
                 out = self.step(self.model, batch)
             if isinstance(out, tuple):  # a sum and its weight, known only now: divided at the end
-                loss, own = out
-                sum_items, num_sums = sum_items + float(own), num_sums + 1
+                loss, num = out
+                sum_items, num_sums = sum_items + float(num), num_sums + 1
             elif weight == 0:  # the mean of no item is no number
                 continue
             else:
@@ -116,12 +141,14 @@ class Engine:
         loss_value, sum_items, num_sums, tokens = found.numbers
         if num_sums:
             items = sum_items
+        lr = float(self.optimizer.param_groups[0]["lr"])
+        if items <= 0 and self.alone:  # others may have some
+            return StepResult(loss=0.0, items=0.0, lr=lr, grad_norm=None, tokens=tokens)
         if items <= 0:
             raise InputError("A step has no labelled item: nothing to learn from. Check the labels.")
         loss_value = loss_value / items if num_sums else loss_value
         if loss_value != loss_value:
             raise InputError("The loss is not a number (NaN): lower the learning rate, or check the data.")
-        lr = float(self.optimizer.param_groups[0]["lr"])
         norm = self._update(parameters, divide_by=items if num_sums else None)
         return StepResult(
             loss=loss_value,
@@ -135,7 +162,7 @@ class Engine:
 
     def _gradient_sums(self, parameters: Sequence[nn.Parameter]) -> GradientSums | None:
         """What adds gradients up over ranks; made anew where other parameters are trained than before."""
-        if ranks.count() == 1:
+        if self.alone or ranks.count() == 1:
             return None
         chosen = {id(p): p for p in parameters if p.requires_grad}
         ordered = [p for p in self.model.parameters() if chosen.pop(id(p), None) is not None]
@@ -151,11 +178,11 @@ class Engine:
             self.sums.close()
         self.sums = None
 
-    def _meet(self, sums: GradientSums | None, numbers: list[float], batches: Sequence[Any]) -> _Meeting:
+    def _meet(self, sums: GradientSums | None, numbers: list[float], batches: Sequence[Any]) -> _Exchange:
         """Sum gradients and numbers over ranks; the time until then is this rank's work."""
         if sums is None:
-            self.wishes = self.wish()
-            return _Meeting(numbers=numbers)
+            self.wishes = self.wishes if self.alone else self.wish()
+            return _Exchange(numbers=numbers)
         self.meter.pause()
         started = time.perf_counter()
         work_ms = self.meter.take()
@@ -164,7 +191,7 @@ class Engine:
         done = by_rank(found[: len(own)])
         waited = 1000 * (self.meter.now() - started) - done[ranks.rank()].wait_ms
         self.meter.begin()  # the update is work of the next step
-        return _Meeting(numbers=found[len(own) :], by_rank=done, sync_ms=round(max(0.0, waited), 3))
+        return _Exchange(numbers=found[len(own) :], by_rank=done, sync_ms=round(max(0.0, waited), 3))
 
     def _update(self, parameters: Sequence[nn.Parameter], *, divide_by: float | None) -> float | None:
         """Clip, step, advance the schedule."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 import atexit
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -57,14 +58,15 @@ def totals(*values: float) -> list[float]:
     return [float(value) for value in tensor]
 
 
-def total_later(value: float, *, waited: Callable[[float], None]) -> Callable[[], float]:
+def total_later(value: float, *, waited: Callable[[float], None], alone: bool = False) -> Callable[[], float]:
     """The sum of a number over all ranks, on its way while this rank computes.
 
     Args:
         value: this rank's.
         waited: told how many seconds the first call of the result had to wait.
+        alone: other ranks have no part in it.
     """
-    if count() == 1:
+    if alone or count() == 1:
         return lambda: value
     tensor = torch.tensor([value], dtype=torch.float64)
     works = [dist.all_reduce(tensor, async_op=True)]
@@ -76,6 +78,40 @@ def total_later(value: float, *, waited: Callable[[float], None]) -> Callable[[]
             waited(time.perf_counter() - started)
         return float(tensor)
 
+    return found
+
+
+def largest(*values: float) -> list[float]:
+    """The largest of each number over all ranks."""
+    if count() == 1:
+        return list(values)
+    tensor = torch.tensor(values, dtype=torch.float64)
+    dist.all_reduce(tensor, op=dist.ReduceOp.MAX)
+    return [float(value) for value in tensor]
+
+
+def collect(own: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
+    """The tensors of every rank, on the CPU, in rank 0; of the others nothing is known elsewhere.
+
+    A rank whose tensors have other names or sizes than rank 0's is left out: an empty dict.
+    """
+    mine = {name: tensor.detach().cpu().contiguous() for name, tensor in own.items()}
+    if count() == 1:
+        return [mine]
+    said = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in mine.items()]
+    all_said: list[Any] = [None] * count()
+    dist.all_gather_object(all_said, said)
+    found = [mine] if rank() == 0 else []
+    for other in range(1, count()):
+        if all_said[other] != all_said[0]:
+            found += [{}] if rank() == 0 else []
+        elif rank() == 0:
+            found.append({name: torch.empty_like(tensor) for name, tensor in mine.items()})
+            for tensor in found[-1].values():
+                dist.recv(tensor, src=other)
+        elif rank() == other:
+            for tensor in mine.values():
+                dist.send(tensor, dst=0)
     return found
 
 

@@ -27,7 +27,8 @@ from biject.train.batches import Collate, Sampler, to_device
 from biject.train.loop import Engine, Step, StepResult, Weigh
 from biject.train.meter import Meter
 from biject.train.optim import freeze, make_optimizer, make_schedule
-from biject.train.state import TrainState, pack, read_state, restore
+from biject.train.rounds import Rounds, Window
+from biject.train.state import SavedState, TrainState, moments, pack, read_state, restore
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "f16": torch.float16}
 """What each precision computes in."""
@@ -87,8 +88,8 @@ class Session:
         self.sampler = self._make_sampler(dataset)
         self.total_steps = self._count_steps()
         self.optimizer = self._make_optimizer(optimizer)
-        make = schedule or (lambda optimizer, steps: make_schedule(optimizer, config, steps))
-        self.schedule = make(self.optimizer, self.total_steps)
+        self._make_schedule = schedule or (lambda optimizer, steps: make_schedule(optimizer, config, steps))
+        self.schedule = self._make_schedule(self.optimizer, self.total_steps)
         self.scaler = GradScaler(self.device.type) if config.precision == "f16" else None
         self.engine = Engine(
             model=self._prepare_model(),
@@ -102,6 +103,8 @@ class Session:
             meter=Meter(self.device),
         )
         ranks.broadcast(tensor.detach() for tensor in (*self.model.parameters(), *self.model.buffers()))
+        alone = self.sync.mode == "step" or ranks.count() == 1
+        self.rounds = None if alone else Rounds(self)
 
     def _start(self) -> None:
         """Ranks, seeds and frozen parameters, before anything is drawn or counted."""
@@ -121,14 +124,27 @@ class Session:
             freeze(self.model, self.config.freeze)
 
     @property
+    def step_ranks(self) -> int:
+        """Ranks whose batches make up a step: those that the run began with."""
+        return int(self.state.sync.get("ranks", ranks.count()))
+
+    @property
     def device(self) -> torch.device:
         """The model's device."""
         return next(self.model.parameters()).device
 
-    def windows(self) -> Iterator[list[Any]]:
-        """This rank's batches of every remaining step."""
+    def windows(self) -> Iterator[Sequence[Any]]:
+        """This rank's batches of every remaining step, or what it does until each meeting."""
         self.model.train()
         while self.state.step < self.total_steps and not self.state.stopped_early:
+            if self.rounds is not None:
+                epoch = self.state.epoch
+                self._set_epoch(epoch)
+                for part in self.rounds.windows(epoch):
+                    yield part
+                    if self.state.step >= self.total_steps or self.state.stopped_early:
+                        return
+                continue
             seen = self.state.step_in_epoch
             for batches, is_last in self._epoch_steps(skip=seen):
                 if self.state.step >= self.total_steps or self.state.stopped_early:
@@ -145,10 +161,14 @@ class Session:
                 self.state.epoch, self.state.step_in_epoch = self.state.epoch + 1, 0
 
     def step(self, window: Sequence[Any]) -> StepResult:
-        """One optimizer step."""
+        """One optimizer step; in `cadence` and `async` all of them until the next meeting."""
         self.model.train()
+        if self.rounds is not None:
+            if not isinstance(window, Window):
+                raise InputError(f"In {self.sync.mode!r} `step` takes what `windows()` gave.")
+            return self.rounds.step(window)
         result = self.engine.train_step(window)
-        ranks.broadcast(self._moving_buffers())
+        ranks.broadcast(self.moving_buffers())
         if result.by_rank:
             self.shares.report(
                 [rank.work_ms for rank in result.by_rank], [rank.tokens for rank in result.by_rank]
@@ -159,14 +179,22 @@ class Session:
             self.state.epoch, self.state.step_in_epoch = self.state.epoch + 1, 0
         return result
 
+    def settle(self) -> None:
+        """All ranks have the same weights after this; an average that is on its way is waited for."""
+        if self.rounds is not None:
+            self.rounds.settle()
+            ranks.broadcast(b for b in self.moving_buffers() if not b.is_floating_point())
+
     def checkpoint(self, folder: Path) -> Path:
         """Write the run's state under `folder`; rank 0 writes, all wait.
 
         Raises:
             CheckpointError: the disk refuses; earlier checkpoints are as they were.
         """
+        self.settle()
         path = folder / checkpoints.folder_name(self.state.step)
-        drawn = generators.collect()
+        drawn = generators.collect() | self._own_moments()
+        self.state.sync = self._sync_state()
 
         def write() -> None:
             said = depends.manifest(self.state.step, self._depends())
@@ -183,6 +211,20 @@ class Session:
         ranks.on_first(write)
         return path
 
+    def _sync_state(self) -> dict[str, Any]:
+        """How the ranks share the work, for a resumed run."""
+        rounds = {} if self.rounds is None else self.rounds.state()
+        return {"mode": self.sync.mode, "ranks": self.step_ranks, "shares": self.shares.state(), **rounds}
+
+    def _own_moments(self) -> dict[str, Tensor]:
+        """The optimizer's tensors of ranks that step by themselves, and of their outer step; in rank 0."""
+        if self.rounds is None:
+            return {}
+        found = {f"outer.{i}": v.cpu() for i, v in enumerate(self.rounds.averager.velocity)}
+        for rank, own in enumerate(ranks.collect(moments(self.optimizer))):
+            found |= {f"rank-{rank}.{name}": tensor for name, tensor in own.items() if rank}
+        return found
+
     def _state_files(self, drawn: dict[str, Tensor]) -> dict[str, bytes]:
         return pack(self.state, self.optimizer, self.schedule, self.scaler, asdict(self.config), drawn)
 
@@ -194,6 +236,7 @@ class Session:
                 source or with settings that decide the weights and differ now.
         """
         saved = read_state(folder)
+        self._keep_steps(saved)
         before: dict[str, str] = {}
         ranks.on_first(lambda: before.update(depends.check_files(folder, expected=saved.sealed)))
         now = {**asdict(self.config), "num_samples": self.state.num_samples}
@@ -209,12 +252,42 @@ class Session:
                 "more `epochs` or `max_steps`, or resume from an earlier checkpoint."
             )
         checkpoints.read(self.model, folder)
-        restore(saved, self.optimizer, self.schedule, self.scaler)
+        restore(saved, self.optimizer, self.schedule, self.scaler, own_moments=self.rounds is not None)
+        if not generators.restore(saved.tensors, folder=folder):  # a rank that the run did not have before
+            generators.seed_all(self.config.seed + 1_000_003 * saved.state.step)
         self.state = saved.state
+        self._restore_sync(saved)
         lengths = ("epochs", "max_steps")
         if any(then.get(key) != now[key] for key in lengths):
             self._continue_schedule()
             self.state.stopped_early = False
+
+    def _keep_steps(self, saved: SavedState) -> None:
+        """With another number of ranks a step stays what it was: the samples of as many ranks as then."""
+        before = int(saved.state.sync.setdefault("ranks", saved.num_ranks))
+        mode = saved.state.sync.setdefault("mode", "step")
+        if mode != self.sync.mode and max(saved.num_ranks, ranks.count()) > 1:
+            raise CheckpointError(
+                f"{saved.folder} was written by a run with sync={mode}, this one has {self.sync.mode}."
+            )
+        if before != ranks.count() and self.sampler is not None:
+            self.sampler = replace(self.sampler, step_ranks=before)
+            self.total_steps = self._count_steps()
+            self.schedule = self._make_schedule(self.optimizer, self.total_steps)
+
+    def _restore_sync(self, saved: SavedState) -> None:
+        try:
+            if "shares" in saved.state.sync:
+                self.shares.restore(saved.state.sync["shares"])
+            if self.rounds is None or "cadence" not in saved.state.sync:
+                return
+            for index, velocity in enumerate(self.rounds.averager.velocity):
+                velocity.copy_(saved.tensors[f"outer.{index}"])
+            self.rounds.restore(saved.state.sync)
+        except (KeyError, TypeError, ValueError) as error:
+            raise CheckpointError(
+                f"{saved.folder}: how the ranks shared the work is damaged: {error}."
+            ) from error
 
     def _continue_schedule(self) -> None:
         """The rates that a run of the new length has at this step, where the schedule is ours."""
@@ -291,8 +364,7 @@ class Session:
             yield from islice(self._streamed(), skip, None)
             return
         steps = self.sampler.whole_steps(self.state.epoch)
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(self.state.epoch)
+        self._set_epoch(self.state.epoch)
         for index, whole in enumerate(steps[skip:], start=skip):
             started = time.perf_counter()
             mine = self.sampler.share(whole, self.shares.weights)[ranks.rank()]
@@ -300,17 +372,26 @@ class Session:
             self.engine.meter.prepared += time.perf_counter() - started
             yield batches, index == len(steps) - 1
 
+    def make_batches(self, samples: Sequence[Sequence[int]]) -> list[Any]:
+        """Batches of samples by their numbers, on the model's device."""
+        made = (self.collate([self.dataset[i] for i in batch]) for batch in samples if batch)
+        return [to_device(batch, self.device) for batch in made]
+
+    def _set_epoch(self, epoch: int) -> None:
+        if hasattr(self.dataset, "set_epoch"):
+            self.dataset.set_epoch(epoch)
+
     def _streamed(self) -> Iterator[tuple[list[Any], bool]]:
         """An iterable of ready batches: each rank takes its share of a step's, none where they run out."""
         batches = iter(self.dataset)
-        while window := list(islice(batches, self.config.accumulate * ranks.count())):
+        while window := list(islice(batches, self.config.accumulate * self.step_ranks)):
             if self.shares.weights is None:
                 yield window[ranks.rank() :: ranks.count()], False
                 continue
             ends = [0, *accumulate(apportion(len(window), self.shares.weights))]
             yield window[ends[ranks.rank()] : ends[ranks.rank() + 1]], False
 
-    def _moving_buffers(self) -> list[Tensor]:
+    def moving_buffers(self) -> list[Tensor]:
         """Buffers that are saved, such as a norm's running mean: rank 0's are everybody's."""
         if ranks.count() == 1:
             return []

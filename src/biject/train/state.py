@@ -16,7 +16,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from biject.errors import CheckpointError, shown
-from biject.train import generators, ranks
+from biject.train import ranks
 from biject.train.plain import from_plain, to_plain
 
 JSON_FILE = "trainer_state.json"
@@ -40,6 +40,8 @@ class TrainState:
     stopped_early: bool = False
     history: list[dict[str, float]] = field(default_factory=list)
     """Results of evaluations, in order."""
+    sync: dict[str, Any] = field(default_factory=dict)
+    """How ranks share the work: see `Session`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,7 @@ class SavedState:
     schedule: Mapping[str, Any] | None
     scaler: Mapping[str, Any] | None
     tensors: Mapping[str, Tensor]
+    num_ranks: int
     sealed: bool
     """The checkpoint has a manifest; an older Biject wrote none."""
 
@@ -71,14 +74,11 @@ def pack(
         CheckpointError: an optimizer or a schedule that keeps objects which only pickle could write.
     """
     saved = optimizer.state_dict()
-    tensors: dict[str, Tensor] = {}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in moments(optimizer).items()}
     plain: dict[str, dict[str, Any]] = {}
     for index, values in saved["state"].items():
         for name, value in _flat(values).items():
-            if isinstance(value, Tensor):
-                own = value.detach().clone() if name in _CODES else value.detach()  # tables are shared
-                tensors[f"optimizer.{index}.{name}"] = own.cpu().contiguous()
-            else:
+            if not isinstance(value, Tensor):
                 plain.setdefault(str(index), {})[name] = value
     objects = {
         "optimizer": {"groups": saved["param_groups"], "plain": plain},
@@ -99,11 +99,22 @@ def pack(
     }
 
 
+def moments(optimizer: Optimizer) -> dict[str, Tensor]:
+    """What an optimizer remembers in tensors, by name."""
+    found: dict[str, Tensor] = {}
+    for index, values in optimizer.state_dict()["state"].items():
+        for name, value in _flat(values).items():
+            if isinstance(value, Tensor):
+                own = value.detach().clone() if name in _CODES else value.detach()  # tables are shared
+                found[f"optimizer.{index}.{name}"] = own
+    return found
+
+
 def read_state(folder: Path) -> SavedState:
     """What a checkpoint remembers; nothing is changed yet.
 
     Raises:
-        CheckpointError: the files are missing or damaged, or were written by another number of ranks.
+        CheckpointError: the files are missing or damaged.
     """
     try:
         for name in (JSON_FILE, TENSOR_FILE):
@@ -119,10 +130,6 @@ def read_state(folder: Path) -> SavedState:
     if version != VERSION:
         raise CheckpointError(f"{folder / JSON_FILE}: version {version} of the state, expected {VERSION}.")
     try:
-        if text["num_ranks"] != ranks.count():
-            raise CheckpointError(
-                f"{folder} was written by {text['num_ranks']} processes, this run has {ranks.count()}."
-            )
         state = TrainState(**text["state"])
         _check_numbers(state, folder)
         return SavedState(
@@ -133,10 +140,17 @@ def read_state(folder: Path) -> SavedState:
             schedule=from_plain(text["schedule"]),
             scaler=from_plain(text["scaler"]),
             tensors=tensors,
+            num_ranks=_count(text["num_ranks"]),
             sealed=bool(text.get("sealed", False)),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / JSON_FILE} is damaged: {error!r}.") from error
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+        raise TypeError(f"num_ranks is {value!r}")
+    return value
 
 
 def _check_numbers(state: TrainState, folder: Path) -> None:
@@ -152,17 +166,32 @@ def _check_numbers(state: TrainState, folder: Path) -> None:
         )
 
 
-def restore(saved: SavedState, optimizer: Optimizer, schedule: LRScheduler | None, scaler: Any) -> None:
-    """Put moments, schedule, scaler and random generators back.
+def restore(
+    saved: SavedState,
+    optimizer: Optimizer,
+    schedule: LRScheduler | None,
+    scaler: Any,
+    *,
+    own_moments: bool = False,
+) -> None:
+    """Put moments, schedule and scaler back.
+
+    Args:
+        saved: a checkpoint's state.
+        optimizer: gets its moments.
+        schedule: gets its place.
+        scaler: gets its scale.
+        own_moments: take this rank's, where every rank had its own.
 
     Raises:
         CheckpointError: the state belongs to another optimizer or other parameters.
     """
     try:
-        moments = _moments(saved)
-        _check_shapes(saved, optimizer, moments)
+        own = f"rank-{ranks.rank() % saved.num_ranks}." if own_moments else ""
+        known = _moments(saved, own) or _moments(saved, "")
+        _check_shapes(saved, optimizer, known)
         groups = [dict(group) for group in saved.optimizer["groups"]]
-        optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        optimizer.load_state_dict({"state": known, "param_groups": groups})
         if schedule is not None and saved.schedule is not None:
             schedule.load_state_dict(dict(saved.schedule))
         if scaler is not None and saved.scaler is not None:
@@ -171,17 +200,13 @@ def restore(saved: SavedState, optimizer: Optimizer, schedule: LRScheduler | Non
         raise CheckpointError(
             f"{saved.folder}: the state does not fit this run's optimizer: {error}"
         ) from error
-    try:
-        generators.restore(saved.tensors)
-    except CheckpointError as error:
-        raise CheckpointError(f"{saved.folder / TENSOR_FILE} is damaged: {error}.") from error
 
 
-def _moments(saved: SavedState) -> dict[int, dict[str, Any]]:
+def _moments(saved: SavedState, prefix: str) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
     for key, tensor in saved.tensors.items():
-        kind, _, rest = key.partition(".")
-        if kind == "optimizer":
+        kind, _, rest = key.removeprefix(prefix).partition(".")
+        if kind == "optimizer" and key.startswith(prefix):
             index, _, name = rest.partition(".")
             found.setdefault(int(index), {})[name] = tensor
     for index, values in saved.optimizer["plain"].items():

@@ -275,6 +275,7 @@ class Trainer:
         session.engine.wish = lambda: float(self.stopping.reason is not None)
         started, tokens = time.monotonic(), 0.0
         for window in session.windows():
+            before = state.step
             done = session.step(window)
             result.losses.append(done.loss)
             tokens += done.tokens
@@ -284,12 +285,15 @@ class Trainer:
             if self.on_step is not None:
                 self.on_step(state.step, done)
             self.callbacks.call("on_step", state.step, done)
-            at_end = session.epoch_ended or state.step == session.total_steps
-            due = state.step % config.evaluate_every == 0 if config.evaluate_every else at_end
+            is_last = state.step >= session.total_steps
+            every = config.evaluate_every
+            due = _passed(every, before, state.step) if every else session.epoch_ended
             improved = False
-            if eval_dataset is not None and (due or state.step == session.total_steps):
+            if is_last or due:
+                session.settle()
+            if eval_dataset is not None and (due or is_last):
                 improved = self._evaluate(session, eval_dataset)
-            regular = config.checkpoint_every and state.step % config.checkpoint_every == 0
+            regular = _passed(config.checkpoint_every, before, state.step)
             stop = (
                 self.stopping.agreed(session.engine.wishes)
                 and state.step < session.total_steps
@@ -347,6 +351,11 @@ def _check(config: TrainConfig, folder: Path | None, eval_dataset: Sequence[Any]
         raise ConfigError("patience needs samples to evaluate on: fit(eval_dataset=…).")
     if eval_dataset is not None and not len(eval_dataset):
         raise InputError("The data set to evaluate on is empty.")
+
+
+def _passed(every: int, before: int, step: int) -> bool:
+    """Whether a multiple of `every` is behind `before`, up to `step`; 0 has none."""
+    return every > 0 and step // every > before // every
 
 
 def _override(config: TrainConfig, settings: dict[str, Any]) -> TrainConfig:
