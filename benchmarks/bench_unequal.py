@@ -1,9 +1,9 @@
 """Processes of unequal speed: shares by measured speed, beside DistributedDataParallel with equal ones.
 
 `python benchmarks/bench_unequal.py [--ratios 2,3,8] [--several] [--steps 12]`. Every process has one thread;
-slow ones are stopped and continued from outside (SIGSTOP, SIGCONT) in a duty cycle: nothing in them knows it.
+slow ones are stopped and continued from outside (SIGSTOP, SIGCONT) in a duty cycle; none knows of it.
 Speeds of their own are measured twice: each process by itself, without communication, all at the same time
-(`own`), and in the run, as tokens by the time that each worked (`in run`), which other programs on the machine
+(`own`), and in the run, as tokens by the time that each worked (`in run`), which other programs
 disturb less. `--several` adds 3 and 4 processes, whose duty cycles add up to two cores at most.
 """
 
