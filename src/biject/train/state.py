@@ -159,6 +159,10 @@ def _check_numbers(state: TrainState, folder: Path) -> None:
         value = getattr(state, name)
         if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < 2**31:
             raise CheckpointError(f"{folder / JSON_FILE} is damaged: `{name}` is {shown(value)}.")
+    sync: Any = state.sync
+    ranks_then = sync.get("ranks", 1) if isinstance(sync, dict) else None
+    if not isinstance(ranks_then, int) or isinstance(ranks_then, bool) or not 1 <= ranks_then < 2**20:
+        raise CheckpointError(f"{folder / JSON_FILE} is damaged: `sync` is {shown(sync)}.")
     named = re.fullmatch(r"step-(\d+)", folder.name)
     if named and int(named[1]) != state.step:
         raise CheckpointError(
