@@ -47,6 +47,7 @@ class Model(Transformer):
         head_name: `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `rtd`.
         quantization: how its linears are held, or None.
         tokenizer: one with added tokens that belongs to this model, or None for the source's.
+        adapters: the `AdapterSet` of `biject.adapters`, or None.
         provenance: names on disk, what is passed through, what was made new.
     """
 
@@ -63,6 +64,7 @@ class Model(Transformer):
         self.source = source
         self.quantization: Quantization | None = None
         self.tokenizer: Vocabulary | None = None
+        self.adapters: Any = None
         self.file_dtype = file_dtype
         self._mapped = True
         self.provenance = Provenance(

@@ -10,6 +10,7 @@ from pathlib import Path
 from biject.errors import CheckpointError, shown
 
 MARK = "config.json"
+ADAPTER_MARK = "adapter_config.json"
 _WEIGHTS = re.compile(r".*\.(safetensors|bin)")
 _KNOWN = re.compile(
     r"config\.json|biject\.json|.*\.safetensors|.*\.(safetensors|bin)\.index\.json|pytorch_model.*\.bin"
@@ -38,12 +39,14 @@ def check_replaceable(out: Path, *, written: Collection[str] = ()) -> None:
     if not entries:
         return
     advice = "so that nothing else is lost. Choose another folder, or move this one away."
-    if not (out / MARK).is_file():
+    adapter = _is_adapters_config(out / ADAPTER_MARK)
+    if not adapter and not (out / MARK).is_file():
         raise CheckpointError(
             f"{out} exists and is no checkpoint (it has no {MARK}); force replaces checkpoint folders only, "
             + advice
         )
-    if not _is_models_config(out / MARK) or not any(_WEIGHTS.fullmatch(entry.name) for entry in entries):
+    weights = any(_WEIGHTS.fullmatch(entry.name) for entry in entries)
+    if not weights or not (adapter or _is_models_config(out / MARK)):
         raise CheckpointError(
             f"{out} exists and is no checkpoint: its {MARK} is not a model's, or there are no weights beside "
             f"it; force replaces checkpoint folders only, {advice}"
@@ -77,6 +80,15 @@ def _is_models_config(path: Path) -> bool:
     return (
         not found or isinstance(found.get("model_type"), str) or isinstance(found.get("architectures"), list)
     )
+
+
+def _is_adapters_config(path: Path) -> bool:
+    """One that PEFT or `save_adapter` wrote."""
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and isinstance(found.get("peft_type"), str)
 
 
 def _belongs(entry: Path) -> bool:

@@ -98,6 +98,26 @@ def write_folder(
     return Written(folder=out, files=dict(sorted(sums.items())))
 
 
+def write_files(
+    out: Path, files: Mapping[str, bytes | Path], *, force: bool = False, seal: Seal | None = None
+) -> Written:
+    """Write a folder that has no model's weights, whole or not at all; see `write_folder`.
+
+    Raises:
+        CheckpointError: `out` exists, or the disk refuses. Everything is then as it was before.
+    """
+    try:
+        out = _absolute(Path(out))
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{shown(str(out))} is not a usable path: {error}. Choose another.") from error
+    names = {*files, seal[0]} if seal is not None else set(files)
+    with staged_folder(out, force=force, written=names) as folder:
+        sums = {name: _write_file(folder / name, content) for name, content in sorted(files.items())}
+        if seal is not None:
+            _write_file(folder / seal[0], seal[1](sums))
+    return Written(folder=out, files=sums)
+
+
 def _absolute(out: Path) -> Path:
     """`out` without dots; a link at its end stays a link, as that is what would be replaced."""
     if "\0" in str(out):

@@ -79,18 +79,25 @@ class RelativeScores(nn.Module):
         return ()
 
     def positions(self, table_PD: Tensor | None, q_proj: nn.Module, k_proj: nn.Module) -> PositionHeads:
-        """The table's keys and queries; `q_proj` and `k_proj` are the content's."""
+        """The table's keys and queries; `q_proj` and `k_proj` are the content's.
+
+        In HF's order, which decides what adapters draw in training and how gradients are added up: with the
+        content's projections queries come first, and both are made even if one is not needed.
+        """
         relative = self.relative
         if table_PD is None:
             return None, None
         table_PD = F.dropout(table_PD, p=relative.dropout, training=self.training)
         table_1PD = table_PD[0 : relative.span * 2].unsqueeze(0)
-        keys = queries = None
-        if relative.content_to_position:
-            keys = self._split((k_proj if self.k_proj is None else self.k_proj)(table_1PD))
-        if relative.position_to_content:
-            queries = self._split((q_proj if self.q_proj is None else self.q_proj)(table_1PD))
-        return keys, queries
+        if relative.share_keys:
+            queries, keys = self._split(q_proj(table_1PD)), self._split(k_proj(table_1PD))
+            return (
+                keys if relative.content_to_position else None,
+                queries if relative.position_to_content else None,
+            )
+        own_keys = None if self.k_proj is None else self._split(self.k_proj(table_1PD))
+        own_queries = None if self.q_proj is None else self._split(self.q_proj(table_1PD))
+        return own_keys, own_queries
 
     def attend(
         self,

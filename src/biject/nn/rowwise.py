@@ -25,7 +25,7 @@ class RowOp(NamedTuple):
     outputs: int = 0
 
 
-_NOTHING = (nn.Dropout, nn.Identity, nn.ModuleList)
+_NOTHING = (nn.Dropout, nn.Identity, nn.ModuleList, nn.ModuleDict)
 """They do nothing to rows, or (dropout, in training) nothing that has bits to keep."""
 
 

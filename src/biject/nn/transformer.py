@@ -16,6 +16,7 @@ from biject.nn.batch import Batch, HeadRequest
 from biject.nn.embeddings import Embeddings
 from biject.nn.heads import make_head
 from biject.nn.layer import Layer
+from biject.nn.lora import LoraModule
 from biject.nn.modules import Linear, make_norm
 from biject.nn.output import ModelOutput
 from biject.nn.plan import AttentionModule, BatchPlan
@@ -121,7 +122,8 @@ class Transformer(nn.Module):
     def row_modules(self) -> tuple[nn.Module, ...]:
         """What computes row by row before the head, for the exactness check."""
         projection = (self.embed_proj,) if self.config.embedding.projection != "none" else ()
-        return (self.embed_norm, *projection, self.layers, self.final_norm)
+        tables = tuple(table for table in self.embed.children() if isinstance(table, LoraModule))
+        return (*tables, self.embed_norm, *projection, self.layers, self.final_norm)
 
     def rotary(self, config: RopeConfig) -> Rotary:
         """Cosines and sines by position, made once per config."""

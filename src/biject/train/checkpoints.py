@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from biject.adapters.file import refill, save_adapter
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import open_source
 from biject.checkpoint.writer import Seal, write_folder
@@ -53,11 +54,15 @@ def write(
     without: Collection[str] = (),
     seal: Seal | None = None,
 ) -> None:
-    """Write one checkpoint: a Hugging Face folder for our models, else the state dict as safetensors.
+    """Write one checkpoint: a Hugging Face folder for our models, of one with an adapter PEFT's, which has
+    nothing of the base; else the state dict as safetensors.
 
     Of a Hugging Face folder's assets, those of `without` are not copied. `seal` is the last file: see
     `write_folder`.
     """
+    if isinstance(model, Model) and model.adapters is not None:
+        save_adapter(model, folder, force=True, extra=state_files, seal=seal)
+        return
     if isinstance(model, Model):
         save_model(model, folder, force=True, extra=state_files, without=without, seal=seal)
         return
@@ -72,6 +77,9 @@ def read(model: nn.Module, folder: Path) -> None:
     Raises:
         CheckpointError: the folder is damaged, or is of another model.
     """
+    if isinstance(model, Model) and model.adapters is not None:
+        refill(model, folder)
+        return
     source = open_source(folder)
     reader = Reader(source)
     if isinstance(model, Model):

@@ -1,0 +1,245 @@
+"""PEFT's files: `adapter_config.json` and `adapter_model.safetensors`, written and read without PEFT."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from biject.adapters.keys import PREFIX, tensors_of
+from biject.adapters.state import Adapter, adapters_of
+from biject.checkpoint.legacy import load_bin
+from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file
+from biject.checkpoint.writer import Seal, Written, write_files
+from biject.config.adapter import TASK_TYPES, LoraConfig
+from biject.errors import CheckpointError, ConfigError, WeightsError, shown
+from biject.model import Model
+from biject.parameters import full_tensor, on_first_rank
+
+CONFIG = "adapter_config.json"
+WEIGHTS = "adapter_model.safetensors"
+OLD_WEIGHTS = "adapter_model.bin"
+RECORD = "biject.json"
+PEFT_VERSION = "0.21.2"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """An adapter's folder, read.
+
+    Attributes:
+        folder: Where.
+        config: Its settings.
+        values: adapter_config.json.
+        record: What Biject wrote beside: head, labels, the base's fingerprint; empty in PEFT's own folders.
+    """
+
+    folder: Path
+    config: LoraConfig
+    values: Mapping[str, Any]
+    record: Mapping[str, Any]
+
+    @property
+    def base(self) -> str | None:
+        """The folder or repository that it was trained on, as written."""
+        found = self.values.get("base_model_name_or_path")
+        return found if isinstance(found, str) and found else None
+
+    @property
+    def head(self) -> str | None:
+        """The head that it was trained for, where that is written."""
+        own = self.record.get("head")
+        if isinstance(own, str):
+            return own
+        kinds = {task: head for head, task in TASK_TYPES.items()}
+        return kinds.get(str(self.values.get("task_type")))
+
+    def tensors(self) -> dict[str, Tensor]:
+        """By PEFT's newest names, without its prefix.
+
+        Raises:
+            CheckpointError: There is no such file, or it is damaged.
+        """
+        path = self.folder / WEIGHTS
+        if path.is_file():
+            try:
+                found = load_file(path)
+            except (SafetensorError, OSError) as error:
+                raise CheckpointError(f"{path} is damaged: {error}.") from error
+        elif (self.folder / OLD_WEIGHTS).is_file():
+            found = load_bin(self.folder / OLD_WEIGHTS)
+        else:
+            raise CheckpointError(f"{self.folder} has a {CONFIG}, but neither {WEIGHTS} nor {OLD_WEIGHTS}.")
+        return {newest_name(name): tensor for name, tensor in found.items()}
+
+
+def is_adapter(folder: Path) -> bool:
+    """Whether a folder holds an adapter and no model."""
+    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
+
+
+def read_adapter(folder: str | Path) -> Stored:
+    """Read an adapter's settings.
+
+    Raises:
+        CheckpointError: There is none, or it is no JSON.
+        ConfigError: It is of a kind that is not computed.
+    """
+    path = Path(folder) / CONFIG
+    values = parse_object(read_small_file(path, what=CONFIG, limit=MAX_CONFIG_BYTES), where=str(path))
+    record: Mapping[str, Any] = {}
+    if (Path(folder) / RECORD).is_file():
+        record = parse_object(
+            read_small_file(Path(folder) / RECORD, what=RECORD, limit=MAX_CONFIG_BYTES),
+            where=str(Path(folder) / RECORD),
+        ).get("adapter", {})
+    return Stored(
+        folder=Path(folder),
+        config=LoraConfig.from_peft(values, where=str(path)),
+        values=values,
+        record=record if isinstance(record, Mapping) else {},
+    )
+
+
+def newest_name(name: str) -> str:
+    """PEFT's name of a tensor as it writes it today: adapters' names and wrappers inside of it are older."""
+    name = name.removeprefix(PREFIX)
+    for kind in ("lora_A", "lora_B"):
+        name = name.replace(f".{kind}.default.weight", f".{kind}.weight")
+    for kind in ("lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"):
+        name = name.replace(f".{kind}.default", f".{kind}")
+    name = name.replace(".lora_magnitude_vector.weight", ".lora_magnitude_vector")
+    return name.replace(".modules_to_save.default.", ".")
+
+
+def adapter_files(model: Model, adapter: Adapter, *, base: str | None = None) -> dict[str, bytes]:
+    """The folder's files by name."""
+    config = {
+        **adapter.config.to_peft(),
+        "base_model_name_or_path": adapter.base if base is None else base,
+        "fan_in_fan_out": any(
+            not isinstance(model.get_submodule(name), torch.nn.Linear | torch.nn.Embedding)
+            for name in adapter.parts
+        ),
+        "inference_mode": True,
+        "peft_version": PEFT_VERSION,
+        "revision": None,
+        "task_type": TASK_TYPES.get(model.head_name),
+    }
+    values = {name: full_tensor(value).cpu().contiguous() for name, value in tensors_of(model, adapter).items()}
+    record = {"head": model.head_name, **_labels(model), **adapter.record}
+    return {
+        CONFIG: (json.dumps(dict(sorted(config.items())), indent=2, ensure_ascii=False) + "\n").encode(),
+        WEIGHTS: save({name: value.clone() for name, value in values.items()}, metadata={"format": "pt"}),
+        RECORD: (json.dumps({"adapter": record}, indent=2, ensure_ascii=False) + "\n").encode(),
+    }
+
+
+def save_adapter(
+    model: Model,
+    folder: str | Path,
+    *,
+    name: str | None = None,
+    force: bool = False,
+    extra: Mapping[str, bytes | Path] | None = None,
+    seal: Seal | None = None,
+) -> Written:
+    """Write an adapter as PEFT does: its parameters, the trained head, and nothing of the base.
+
+    Args:
+        model: With the adapter.
+        folder: One that does not exist yet, or with `force` an adapter that is replaced.
+        name: Which adapter; left out, the active one.
+        force: Replace the folder.
+        extra: Further files.
+        seal: A last file of the digests of all others.
+
+    Raises:
+        ConfigError: There is no such adapter.
+        CheckpointError: The folder cannot be written; everything is as it was.
+    """
+    files = adapter_files(model, _one(model, name))
+    return on_first_rank(
+        model, lambda: write_files(Path(folder), {**files, **(extra or {})}, force=force, seal=seal)
+    )
+
+
+def refill(model: Model, folder: Path) -> None:
+    """Put a folder's values into the model's active adapter, in place.
+
+    Raises:
+        CheckpointError, WeightsError: The folder is damaged, or of another adapter.
+    """
+    fill(model, _one(model, None), read_adapter(folder).tensors(), where=str(folder))
+
+
+def _one(model: Model, name: str | None) -> Adapter:
+    there = adapters_of(model)
+    chosen = (name,) if name is not None else there.active
+    if len(chosen) != 1 or chosen[0] not in there.adapters:
+        raise ConfigError(
+            f"Which adapter? There are {', '.join(map(shown, there.adapters))}; active: "
+            f"{', '.join(map(shown, there.active)) or 'none'}."
+        )
+    return there.adapters[chosen[0]]
+
+
+def _labels(model: Model) -> dict[str, Any]:
+    """What config.json of a base without this head does not say."""
+    if model.head_name not in ("seqcls", "tokcls"):
+        return {}
+    kept = {"labels": list(model.id2label.values()), "problem_type": model.hf_config.get("problem_type")}
+    return {key: value for key, value in kept.items() if value is not None}
+
+
+def fill(model: Model, adapter: Adapter, tensors: Mapping[str, Tensor], *, where: str) -> None:
+    """Put stored values into an adapter that has the same settings.
+
+    Raises:
+        WeightsError: A tensor is missing, has another shape, or belongs to nothing.
+    """
+    expected = tensors_of(model, adapter)
+    faults, used = [], set()
+    with torch.no_grad():
+        for key, target in expected.items():
+            name = key.removeprefix(PREFIX)
+            if ".original_module." in name or ".modules_to_save." in name:
+                used.add(name)
+                continue
+            if name.endswith(".base_layer.weight"):
+                used.add(name)
+                faults += _same_table(name, target, tensors.get(name))
+                continue
+            found = tensors.get(name)
+            used.add(name)
+            if found is None:
+                faults.append(f"`{name}` is missing")
+            elif found.shape != target.shape or not found.is_floating_point():
+                faults.append(f"`{name}` should be {tuple(target.shape)}, found {tuple(found.shape)}")
+            else:
+                target.copy_(found)
+    strange = [
+        name
+        for name in tensors
+        if name not in used and ".original_module." not in name and ".modules_to_save." not in name
+    ]
+    faults += [f"`{name}` belongs to no module that its settings name" for name in strange]
+    if faults:
+        more = f"; and {len(faults) - 6} more" if len(faults) > 6 else ""
+        raise WeightsError(
+            f"{where}: the adapter does not fit this model: {'; '.join(faults[:6])}{more}. Is it of another base, "
+            "or of another head?"
+        )
+
+
+def _same_table(name: str, own: Tensor, stored: Tensor | None) -> list[str]:
+    if stored is None or (stored.shape == own.shape and torch.equal(stored.to(own.dtype), own.cpu())):
+        return []
+    return [f"`{name}` is another table than the base's (resized or trained since?)"]

@@ -1,0 +1,34 @@
+"""Names of modules and parameters as Hugging Face's class for the model's head has them, through the weight map."""
+
+from __future__ import annotations
+
+from biject.model import Model
+from biject.weights.rules import ParamSpecs
+
+
+def parameter_names(model: Model) -> dict[str, tuple[str, ...]]:
+    """Hugging Face's names of every parameter by its name in memory; two where it has it twice."""
+    found: dict[str, tuple[str, ...]] = {}
+    prefix = _prefix(model)
+    own = {name for name, _ in model.named_parameters(remove_duplicate=False)}
+    for spec in _specs(model):
+        if spec.memory in own:
+            name = prefix + spec.disk if spec.base else spec.disk
+            found[spec.memory] = (name, spec.alias) if spec.alias else (name,)
+    return found
+
+
+def module_names(model: Model) -> dict[str, str]:
+    """Names in memory of the modules that hold parameters, by Hugging Face's names, in the map's order."""
+    return {
+        names[0].rpartition(".")[0]: memory.rpartition(".")[0]
+        for memory, names in parameter_names(model).items()
+    }
+
+
+def _prefix(model: Model) -> str:
+    return "" if model.head_name == "base" else f"{model.family.prefix_of(model.head_name)}."
+
+
+def _specs(model: Model) -> ParamSpecs:
+    return model.family.require_head(model.head_name).specs(model.resolved_config)
