@@ -21,6 +21,7 @@ if TYPE_CHECKING:
         AutoModelForTokenClassification,
         AutoTokenizer,
     )
+    from biject.config.adapter import LoraConfig
     from biject.config.model import ModelConfig
     from biject.config.recipe import FinetuneRecipe, TrainConfig
     from biject.data.collate import Collator
@@ -61,6 +62,7 @@ __all__ = [
     "ConfigError",
     "FinetuneRecipe",
     "InputError",
+    "LoraConfig",
     "ModelConfig",
     "ModelOutput",
     "PretrainedModel",
@@ -96,6 +98,7 @@ _HOME = {
     "ConfigError": "biject.errors",
     "FinetuneRecipe": "biject.config.recipe",
     "InputError": "biject.errors",
+    "LoraConfig": "biject.config.adapter",
     "ModelConfig": "biject.config.model",
     "ModelOutput": "biject.nn.output",
     "PretrainedModel": "biject.pretrained",

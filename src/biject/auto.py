@@ -55,6 +55,7 @@ class AutoModel(_Auto):
         double_quant: bool | None = None,
         compute_dtype: str | torch.dtype | None = None,
         skip_modules: Sequence[str] | None = None,
+        adapter: str | Path | None = None,
     ) -> PretrainedModel:
         """Load `path` with this class's head, in eval mode.
 
@@ -80,6 +81,7 @@ class AutoModel(_Auto):
             compute_dtype: of nf4 and fp4: what products are computed in; float32 where left out.
             skip_modules: linears that stay as they are, by Hugging Face's names or ours; what `transformers`
                 leaves out where left out.
+            adapter: a folder or repository with an adapter for `path`; `path` itself may be one.
 
         Raises:
             CheckpointError, ConfigError, WeightsError: what is wrong, where, and what to do.
@@ -102,6 +104,7 @@ class AutoModel(_Auto):
             double_quant=double_quant,
             compute_dtype=compute_dtype,
             skip_modules=skip_modules,
+            adapter=adapter,
         )
 
 

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Unpack, get_args
 import torch
 from torch import Tensor, nn
 
+from biject.adapters.load import head_for, load_adapter, refuse_whole, with_adapter
+from biject.adapters.methods import AdapterMethods
 from biject.checkpoint.bytes import DTYPES, tensor_bytes
-from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.sizes import parse_bytes
 from biject.checkpoint.source import Source, open_source
@@ -38,7 +39,7 @@ if TYPE_CHECKING:
     from biject.generate.stopping import VocabularyLike
 
 
-class PretrainedModel(Model):
+class PretrainedModel(AdapterMethods):
     """What `from_pretrained` returns."""
 
     def resize_token_embeddings(
@@ -131,6 +132,8 @@ class PretrainedModel(Model):
         changed = tokenizer if tokenizer is not None else self.tokenizer
         files = {} if changed is None else changed.changed_files()
         size = parse_bytes(max_shard_size) if isinstance(max_shard_size, str) else max_shard_size
+        if self.adapters is not None:
+            refuse_whole(self)
         save_model(self, Path(folder), max_shard_bytes=size, force=force, extra=files)
 
 
@@ -153,11 +156,12 @@ def load(
     double_quant: bool | None = None,
     compute_dtype: str | torch.dtype | None = None,
     skip_modules: Sequence[str] | None = None,
+    adapter: str | Path | None = None,
 ) -> PretrainedModel:
     """Load a checkpoint from a folder or the Hub, in eval mode.
 
     Args:
-        path: a folder, or a repository on the Hub.
+        path: a folder, or a repository on the Hub; one of an adapter loads the base that it names, too.
         head: `auto` (the file's own), `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `rtd`.
         revision: branch, tag or commit of a repository.
         token: of the Hub; else `HF_TOKEN` or the one of `hf auth login`.
@@ -178,6 +182,7 @@ def load(
         compute_dtype: of nf4 and fp4: what products are computed in; float32 where left out.
         skip_modules: linears that stay as they are, by Hugging Face's names or ours; what `transformers`
             leaves out where left out.
+        adapter: a folder or repository with an adapter for `path`, as PEFT and `save_adapter` write them.
 
     Raises:
         MissingExtraError: quantization needs bitsandbytes.
@@ -190,14 +195,18 @@ def load(
     settings = requested(
         quantization, double_quant=double_quant, compute_dtype=compute_dtype, skip_modules=skip_modules
     )
-    source = open_source(resolve_folder(path, revision=revision, token=token))
+    folder, stored = with_adapter(path, adapter, revision=revision, token=token)
+    source = open_source(folder)
     reader = Reader(source)
     config = _with_family(source, family)
+    if stored is not None:
+        asked = new_head is not None or labels is not None
+        head, new_head = head_for(stored, config, source.tensors, head, new_head, asked=asked)
     if problem_type is not None:
         config = {**config, "problem_type": problem_type}
     identity = _identified(source, config, reader, head=head, legacy=legacy, new_head=new_head, labels=labels)
     identity.family.config.warn_unknown(source.config)
-    _report_passthrough(identity)
+    _report_passthrough(identity, filled=stored is not None)
     stale = stale_labels(identity.hf_config)
     if stale and identity.head in ("seqcls", "tokcls"):
         notice("stale-labels", stale + ".")
@@ -208,6 +217,8 @@ def load(
         check(settings, dtype=held, device=where)
         replace_linears(model, settings)
     _place(model, reader, held, where)
+    if stored is not None:
+        load_adapter(model, stored)
     return model.eval()
 
 
@@ -349,7 +360,7 @@ def _same_in(reader: Reader) -> Same:
     return same
 
 
-def _report_passthrough(identity: Identity) -> None:
+def _report_passthrough(identity: Identity, *, filled: bool) -> None:
     plan = identity.plan
     if plan.unknown:
         listed = ", ".join(f"`{name}`" for name in plan.unknown[:8])
@@ -359,6 +370,6 @@ def _report_passthrough(identity: Identity) -> None:
             f"Tensors that no head of `{identity.family.model_type}` uses are passed through, not computed: "
             f"{listed}{more}.",
         )
-    if plan.initialized:
+    if plan.initialized and not filled:
         listed = ", ".join(f"`{binding.memory}`" for binding in plan.initialized)
         notice("new-head", f"New, randomly initialised parameters: {listed}.")

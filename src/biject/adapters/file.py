@@ -15,6 +15,7 @@ from torch import Tensor
 
 from biject.adapters.keys import PREFIX, tensors_of
 from biject.adapters.state import Adapter, adapters_of
+from biject.checkpoint.fingerprint import weights_fingerprint
 from biject.checkpoint.legacy import load_bin
 from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file
 from biject.checkpoint.writer import Seal, Written, write_files
@@ -94,7 +95,7 @@ def read_adapter(folder: str | Path) -> Stored:
     """
     path = Path(folder) / CONFIG
     values = parse_object(read_small_file(path, what=CONFIG, limit=MAX_CONFIG_BYTES), where=str(path))
-    record: Mapping[str, Any] = {}
+    record: object = {}
     if (Path(folder) / RECORD).is_file():
         record = parse_object(
             read_small_file(Path(folder) / RECORD, what=RECORD, limit=MAX_CONFIG_BYTES),
@@ -133,8 +134,15 @@ def adapter_files(model: Model, adapter: Adapter, *, base: str | None = None) ->
         "revision": None,
         "task_type": TASK_TYPES.get(model.head_name),
     }
-    values = {name: full_tensor(value).cpu().contiguous() for name, value in tensors_of(model, adapter).items()}
-    record = {"head": model.head_name, **_labels(model), **adapter.record}
+    values = {
+        name: full_tensor(value).cpu().contiguous() for name, value in tensors_of(model, adapter).items()
+    }
+    record = {
+        "head": model.head_name,
+        **_labels(model),
+        "base_fingerprint": weights_fingerprint(model.source),
+        **adapter.record,
+    }
     return {
         CONFIG: (json.dumps(dict(sorted(config.items())), indent=2, ensure_ascii=False) + "\n").encode(),
         WEIGHTS: save({name: value.clone() for name, value in values.items()}, metadata={"format": "pt"}),
@@ -234,8 +242,8 @@ def fill(model: Model, adapter: Adapter, tensors: Mapping[str, Tensor], *, where
     if faults:
         more = f"; and {len(faults) - 6} more" if len(faults) > 6 else ""
         raise WeightsError(
-            f"{where}: the adapter does not fit this model: {'; '.join(faults[:6])}{more}. Is it of another base, "
-            "or of another head?"
+            f"{where}: the adapter does not fit this model: {'; '.join(faults[:6])}{more}. Is it of another "
+            "base, or of another head?"
         )
 
 

@@ -1,6 +1,6 @@
 """Names of an adapter's tensors in PEFT's files.
 
-Source: PEFT 0.21, utils/save_and_load.py (get_peft_model_state_dict), tuners/lora/model.py; seen in its files.
+Source: PEFT 0.21, utils/save_and_load.py (get_peft_model_state_dict), tuners/lora/model.py; seen in files.
 """
 
 from __future__ import annotations

@@ -2,44 +2,54 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from biject.adapters.file import Stored, fill, read_adapter
+from biject.adapters.file import Stored, fill, is_adapter, read_adapter
 from biject.adapters.make import add_adapter
 from biject.adapters.state import Adapter, activate, adapters_of, remove
-from biject.errors import BijectError, ConfigError, shown
+from biject.checkpoint.fingerprint import weights_fingerprint
+from biject.checkpoint.hub import resolve_folder
+from biject.errors import BijectError, CheckpointError, ConfigError, shown
 from biject.events import notice
+from biject.identify import identify
 from biject.model import Model
 
 
-def load_adapter(model: Model, folder: str | Path, name: str = "default", *, trainable: bool = False) -> Adapter:
+def load_adapter(
+    model: Model, folder: str | Path | Stored, name: str = "default", *, trainable: bool = False
+) -> Adapter:
     """Give a model the adapter that a folder holds, and make it the active one.
 
     Args:
         model: The base, with the head that the adapter was trained for.
-        folder: PEFT's files.
+        folder: PEFT's files, or what `read_adapter` gave of them.
         name: What to call it.
         trainable: Its parameters require gradients; False for computing only.
 
     Raises:
-        CheckpointError, ConfigError, WeightsError: The folder is damaged, or does not fit this model; the model
-            is then as it was.
+        CheckpointError, ConfigError, WeightsError: The folder is damaged, or does not fit this model;
+            the model is then as it was.
     """
-    stored = read_adapter(folder)
+    stored = folder if isinstance(folder, Stored) else read_adapter(folder)
     check_base(model, stored)
     tensors = stored.tensors()
     before = () if model.adapters is None else adapters_of(model).active
-    rebuilt = isinstance(stored.config.init_lora_weights, str) and stored.config.init_lora_weights != "gaussian"
+    rebuilt = (
+        isinstance(stored.config.init_lora_weights, str) and stored.config.init_lora_weights != "gaussian"
+    )
+    new = {binding.memory for binding in model.provenance.plan.initialized}
     adapter = add_adapter(model, stored.config, name, draw=rebuilt)
     try:
-        fill(model, adapter, tensors, where=str(folder))
+        fill(model, adapter, tensors, where=str(stored.folder))
     except BijectError:
         remove(model, [name])
         if before:
             activate(model, before)
         raise
+    random = new - set(adapter.saved)
+    assert not random, f"parameters of a new head that the adapter does not bring: {random}"
     adapter.record = dict(stored.record)
     adapter.base = stored.base or adapter.base
     if not trainable:
@@ -54,7 +64,7 @@ def check_base(model: Model, stored: Stored) -> None:
         ConfigError: It says so.
     """
     print_of = stored.record.get("base_fingerprint")
-    if isinstance(print_of, str) and print_of != fingerprint_of(model):
+    if isinstance(print_of, str) and print_of != weights_fingerprint(model.source):
         raise ConfigError(
             f"{stored.folder}: the adapter was trained on a base whose weights are others than those of "
             f"{model.source.folder} (its fingerprint is {shown(print_of)}). Give the base that it belongs to"
@@ -62,15 +72,77 @@ def check_base(model: Model, stored: Stored) -> None:
         )
     if stored.head is not None and stored.head != model.head_name:
         raise ConfigError(
-            f"{stored.folder}: the adapter is for the head {shown(stored.head)}, the model has {model.head_name!r}."
+            f"{stored.folder}: the adapter is for the head {shown(stored.head)}, the model has "
+            f"{model.head_name!r}."
         )
 
 
-def fingerprint_of(model: Model) -> str:
-    """Of the weight files that a model was loaded from."""
-    from biject.checkpoint.fingerprint import weights_fingerprint
+def with_adapter(
+    path: str | Path, adapter: str | Path | None, *, revision: str | None, token: str | None
+) -> tuple[Path, Stored | None]:
+    """The base's folder, and the adapter that was named or that stands in the folder itself.
 
-    return weights_fingerprint(model.source)
+    Raises:
+        CheckpointError: A folder is not there, or an adapter names no base.
+    """
+    folder = resolve_folder(path, revision=revision, token=token)
+    if adapter is not None:
+        return folder, read_adapter(resolve_folder(adapter, token=token))
+    if not is_adapter(folder):
+        return folder, None
+    stored = read_adapter(folder)
+    if stored.base is None:
+        raise CheckpointError(
+            f"{folder} is an adapter that does not name its base: load the base with adapter={str(folder)!r}."
+        )
+    beside = folder / stored.base
+    base = beside if not Path(stored.base).is_absolute() and beside.is_dir() else Path(stored.base)
+    try:
+        return resolve_folder(str(base), revision=stored.values.get("revision"), token=token), stored
+    except BijectError as error:
+        raise CheckpointError(
+            f"{folder} is an adapter of {shown(stored.base)}, which cannot be read: {error} Load the "
+            f"base from where it is now, with adapter={str(folder)!r}."
+        ) from error
+
+
+def head_for(
+    stored: Stored,
+    config: Mapping[str, Any],
+    names: Collection[str],
+    head: str,
+    new_head: Mapping[str, Any] | None,
+    *,
+    asked: bool,
+) -> tuple[str, Mapping[str, Any] | None]:
+    """The head to build the base with, and what of it has to be made for the adapter to fill.
+
+    Args:
+        stored: The adapter.
+        config: The base's config.json.
+        names: Of the base's tensors.
+        head: The one that the caller requested, or `auto`.
+        new_head: As the caller gave it.
+        asked: The caller named the head's outputs in one way or another.
+    """
+    chosen = stored.head or "auto" if head == "auto" else head
+    if asked or chosen == "auto":
+        return chosen, new_head
+    own = identify(config, names, same=lambda one, other: True, where=str(stored.folder)).file_head
+    return chosen, new_head_of(stored, own) if chosen == stored.head else None
+
+
+def refuse_whole(model: Model) -> None:
+    """A model with adapters has no checkpoint of its own class.
+
+    Raises:
+        ConfigError: Always; it says what to call.
+    """
+    names = ", ".join(map(shown, adapters_of(model).adapters))
+    raise ConfigError(
+        f"The model has adapters ({names}), which a checkpoint of its class cannot hold: "
+        "save_adapter(folder) writes the adapter alone, merge_adapter() first makes it part of the model."
+    )
 
 
 def new_head_of(stored: Stored, base_head: str) -> Mapping[str, Any] | None:
@@ -78,7 +150,9 @@ def new_head_of(stored: Stored, base_head: str) -> Mapping[str, Any] | None:
     head = stored.head
     if head is None or head in ("base", base_head):
         return None
-    kept = {key: stored.record[key] for key in ("labels", "problem_type") if stored.record.get(key) is not None}
+    kept = {
+        key: stored.record[key] for key in ("labels", "problem_type") if stored.record.get(key) is not None
+    }
     if head in ("seqcls", "tokcls") and "labels" not in kept:
         count = _num_outputs(stored)
         kept["labels"] = [f"LABEL_{index}" for index in range(count)]

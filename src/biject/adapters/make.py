@@ -51,11 +51,11 @@ def add_adapter(model: Model, config: LoraConfig, name: str = "default", *, draw
         )
     hf = module_names(model)
     saved = saved_modules(config, tuple(hf), head=model.head_name, new=_new_modules(model, hf))
-    chosen = targets(
-        config, candidates(model, hf), model_type=model.family.model_type, saved=saved
-    )
+    chosen = targets(config, candidates(model, hf), model_type=model.family.model_type, saved=saved)
     model.adapters = there
-    adapter = Adapter(name=name, config=_written(config, chosen, saved, model.head_name), base=str(model.source.folder))
+    adapter = Adapter(
+        name=name, config=_written(config, chosen, saved, model.head_name), base=str(model.source.folder)
+    )
     for one in chosen:
         rank = int(pattern_value(config.rank_pattern, one, config.r))
         alpha = pattern_value(config.alpha_pattern, one, config.lora_alpha)
@@ -89,9 +89,7 @@ def _new_modules(model: Model, hf: dict[str, str]) -> set[str]:
     return {name for name, memory in hf.items() if memory in new}
 
 
-def _written(
-    config: LoraConfig, chosen: Collection[str], saved: Collection[str], head: str
-) -> LoraConfig:
+def _written(config: LoraConfig, chosen: Collection[str], saved: Collection[str], head: str) -> LoraConfig:
     """The settings with names spelt out, so that another library finds the same modules."""
     listed = config.target_modules
     if listed is None or (isinstance(listed, str) and listed.lower() == "all-linear"):
@@ -101,9 +99,7 @@ def _written(
     return replace(config, target_modules=listed, modules_to_save=(*ends, *missing))
 
 
-def _part(
-    model: Model, adapter: Adapter, memory: str, rank: int, scaling: float, *, draw: bool
-) -> LoraPart:
+def _part(model: Model, adapter: Adapter, memory: str, rank: int, scaling: float, *, draw: bool) -> LoraPart:
     """One module's part, in the module's place and dtype (float32 for half ones)."""
     config, module = adapter.config, model.get_submodule(memory)
     table = isinstance(module, nn.Embedding)
@@ -150,8 +146,9 @@ def _drawn(config: LoraConfig, a: Tensor, b: Tensor, *, table: bool) -> tuple[Te
 def _from_matrix(
     model: Model, adapter: Adapter, memory: str, rank: int, scaling: float
 ) -> tuple[Tensor, Tensor]:
-    """PiSSA (Meng et al. 2024, arXiv:2404.02948) and OLoRA (Büyükakyüz 2024, arXiv:2406.01775): the adapter begins
-    with a part of the matrix, and the model with the rest, which is the adapter's own.
+    """PiSSA (Meng et al. 2024, arXiv:2404.02948) and OLoRA (Büyükakyüz 2024, arXiv:2406.01775).
+
+    The adapter begins with a part of the matrix, and the model with the rest, which is the adapter's own.
     """
     module, kind = model.get_submodule(memory), str(adapter.config.init_lora_weights)
     weight = module.get_parameter("weight")
@@ -187,9 +184,7 @@ def _singular(wide: Tensor, rank: int, kind: str) -> tuple[Tensor, Tensor, Tenso
     return left, values, right.t()
 
 
-def _biases(
-    model: Model, config: LoraConfig, chosen: Collection[str], own: Collection[str]
-) -> list[str]:
+def _biases(model: Model, config: LoraConfig, chosen: Collection[str], own: Collection[str]) -> list[str]:
     """Biases of the model that train, beside those of modules that do so whole."""
     if config.bias == "none":
         return []

@@ -1,4 +1,4 @@
-"""Names of modules and parameters as Hugging Face's class for the model's head has them, through the weight map."""
+"""Names of modules and parameters as Hugging Face's class for a model's head has them, by the weight map."""
 
 from __future__ import annotations
 

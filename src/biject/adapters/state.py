@@ -1,7 +1,7 @@
 """A model's adapters: which there are, which are active, and what the model's own parameters were before.
 
-Parameters that an adapter replaces as a whole (a head, biases, the rest that PiSSA leaves of a matrix) are its own:
-they stand in the model while it is active, under the same names, and the model's come back without it.
+Parameters that an adapter replaces whole (a head, biases, what PiSSA leaves of a matrix) are its own: they
+stand in the model while it is active, under the same names, and the model's come back without it.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def activate(model: Model, names: Sequence[str]) -> None:
         for name in one.own:
             if owners.setdefault(name, one.name) != one.name:
                 raise ConfigError(
-                    f"Adapters {shown(owners[name])} and {shown(one.name)} both have their own `{name}`: only one "
-                    "of them can be active."
+                    f"Adapters {shown(owners[name])} and {shown(one.name)} both have a `{name}` of their "
+                    "own: only one of them can be active."
                 )
     own = {name: parameter for one in chosen for name, parameter in one.own.items()}
     for name, original in there.originals.items():

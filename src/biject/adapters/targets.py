@@ -45,7 +45,9 @@ class Candidates:
     output: str | None
 
 
-def targets(config: LoraConfig, candidates: Candidates, *, model_type: str, saved: Collection[str]) -> list[str]:
+def targets(
+    config: LoraConfig, candidates: Candidates, *, model_type: str, saved: Collection[str]
+) -> list[str]:
     """The modules to adapt, in the candidates' order.
 
     Args:
@@ -73,13 +75,17 @@ def targets(config: LoraConfig, candidates: Candidates, *, model_type: str, save
     found = [name for name in found if not _inside(name, saved) and not _excluded(name, config)]
     wrong = [name for name in found if name in candidates.others]
     if wrong:
-        raise ConfigError(f"`target_modules` names {shown(wrong[0])}, which is neither a linear nor an embedding.")
+        raise ConfigError(
+            f"`target_modules` names {shown(wrong[0])}, which is neither a linear nor an embedding."
+        )
     if not found:
         raise ConfigError(_nothing(wanted, config, every, saved))
     return found
 
 
-def saved_modules(config: LoraConfig, names: Collection[str], *, head: str, new: Collection[str]) -> list[str]:
+def saved_modules(
+    config: LoraConfig, names: Collection[str], *, head: str, new: Collection[str]
+) -> list[str]:
     """Modules that are trained whole: those of the task's head, of `modules_to_save`, and the new ones.
 
     Args:

@@ -75,23 +75,21 @@ class LoraConfig:
             if value is not None and not isinstance(value, str):
                 object.__setattr__(self, name, tuple(value))
         for name in ("layers_to_transform", "layers_pattern", "modules_to_save"):
-            object.__setattr__(self, name, _listed(getattr(self, name)))
-        if self.modules_to_save is None:
-            object.__setattr__(self, "modules_to_save", ())
+            listed = _listed(getattr(self, name))
+            object.__setattr__(self, name, () if listed is None and name == "modules_to_save" else listed)
+        ranks = {"r": self.r, **{f"rank_pattern.{key}": value for key, value in self.rank_pattern.items()}}
+        alphas = {f"alpha_pattern.{key}": value for key, value in self.alpha_pattern.items()}
         faults = [
             f"`{name}` should be a whole number above 0, found {value!r}"
-            for name, value in (("r", self.r), *((f"rank_pattern.{k}", v) for k, v in self.rank_pattern.items()))
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1
+            for name, value in ranks.items()
+            if not _number(value, int) or value < 1
         ]
         faults += [
             f"`{name}` should be a number above 0, found {value!r}"
-            for name, value in (
-                ("lora_alpha", self.lora_alpha),
-                *((f"alpha_pattern.{k}", v) for k, v in self.alpha_pattern.items()),
-            )
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf")
+            for name, value in {"lora_alpha": self.lora_alpha, **alphas}.items()
+            if not _number(value, int | float) or not 0 < value < float("inf")
         ]
-        if not 0 <= self.lora_dropout < 1:
+        if not _number(self.lora_dropout, int | float) or not 0 <= self.lora_dropout < 1:
             faults.append(f"`lora_dropout` should be at least 0 and below 1, found {self.lora_dropout!r}")
         if self.bias not in ("none", "all", "lora_only"):
             faults.append(f"`bias` should be none, all or lora_only, found {self.bias!r}")
@@ -115,8 +113,8 @@ class LoraConfig:
         kind = values.get("peft_type", "LORA")
         if kind != "LORA":
             raise ConfigError(
-                f"{where}: `peft_type` is {shown(kind)}; Biject computes LORA adapters (with rsLoRA and DoRA) "
-                "only. Merge it into its base with PEFT, and load the merged model."
+                f"{where}: `peft_type` is {shown(kind)}; Biject computes LORA adapters (with rsLoRA and "
+                "DoRA) only. Merge it into its base with PEFT, and load the merged model."
             )
         known = {one.name for one in fields(cls)}
         strange = sorted(
@@ -131,7 +129,9 @@ class LoraConfig:
         try:
             return cls(**given)
         except (TypeError, AttributeError) as error:
-            raise ConfigError(f"{where}: a setting has another JSON kind than PEFT writes: {error}.") from error
+            raise ConfigError(
+                f"{where}: a setting has another JSON kind than PEFT writes: {error}."
+            ) from error
 
     def to_peft(self) -> dict[str, Any]:
         """Plain values under PEFT's names."""
@@ -153,6 +153,10 @@ class LoraConfig:
             "use_dora": self.use_dora,
             "use_rslora": self.use_rslora,
         }
+
+
+def _number(value: Any, kind: Any) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _plain(value: str | tuple[Any, ...] | None) -> Any:

@@ -1,7 +1,7 @@
 """DoRA: the adapted matrix has a length of its own for every output (Liu et al. 2024, arXiv:2402.09353).
 
-Source: PEFT 0.21, tuners/lora/dora.py: the order of operations is theirs; the norm of the adapted matrix takes no
-part in gradients (section 4.3).
+Source: PEFT 0.21, tuners/lora/dora.py: the order of operations is theirs; the norm of the adapted matrix has
+no part in gradients (section 4.3).
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
 def matrix(base: nn.Module) -> Tensor:
     """A linear's matrix as (out, in), of a table (D, V); a quantised one in plain numbers."""
     plain = getattr(base, "dequantized_weight", None)
-    if plain is not None:
-        found: Tensor = plain()
-        return found
     weight: Any = base.weight
     stored_in_out = not isinstance(base, nn.Linear)
-    return weight.t() if stored_in_out else weight
+    found = plain() if plain is not None else weight.t() if stored_in_out else weight
+    assert isinstance(found, Tensor)
+    return found
 
 
 def lengths(weight: Tensor, delta: Tensor, scaling: float) -> Tensor:
     """Of each output's row of the adapted matrix: (out,)."""
-    return torch.linalg.norm(weight + scaling * delta, dim=1).to(weight.dtype)
+    found: Tensor = torch.linalg.norm(weight + scaling * delta, dim=1).to(weight.dtype)
+    return found
 
 
 def first_magnitude(base: nn.Module, lora_A: Tensor, lora_B: Tensor, scaling: float) -> Tensor:
@@ -60,7 +60,7 @@ def dora_linear(part: LoraPart, x: Tensor, result: Tensor, *, base: nn.Module) -
 
 
 def dora_embedding(part: LoraPart, rows: Tensor, result: Tensor, *, base: nn.Module) -> Tensor:
-    """(…, D): `result`, what the table gives, with the adapted part; `rows`: (…, r) of the adapter's table."""
+    """(…, D): `result`, what the table gives, with the adapted part; `rows`: (…, r) of its own."""
     assert part.lora_magnitude_vector is not None
     with torch.no_grad():
         length = lengths(matrix(base), (part.lora_A.t() @ part.lora_B.t()).t(), part.scaling)

@@ -104,7 +104,7 @@ class _Table(LoraModule):
 def adapt(module: nn.Module) -> LoraModule:
     """Have a module add what its adapters compute; it stays the same object with the same parameters."""
     if not isinstance(module, LoraModule):
-        module.__class__ = lora_class(type(module))
+        module.__class__ = lora_class(type(module))  # type: ignore[arg-type]  # classes can be hashed
         module.add_module("lora", nn.ModuleDict())
         cast(LoraModule, module).active = ()
     return cast(LoraModule, module)

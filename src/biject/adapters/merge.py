@@ -1,0 +1,84 @@
+"""Merge an adapter into its base: the same numbers as PEFT's `merge_and_unload`.
+
+Source: PEFT 0.21, tuners/lora/layer.py (merge), variants.py (merge_unsafe).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from biject.adapters.state import Adapter, adapters_of, put, remove
+from biject.errors import ConfigError, WeightsError
+from biject.model import Model
+from biject.nn.dora import lengths, matrix
+from biject.nn.lora import LoraPart
+
+
+@torch.no_grad()
+def merge_adapter(model: Model) -> None:
+    """Have the model's own parameters compute what the active adapter computes, and take the adapter away.
+
+    Raises:
+        ConfigError: there is not exactly one active adapter, or the base is quantised.
+        WeightsError: a tied table was trained on one side only, so that no checkpoint of this class can say
+            it; or a merged number is not finite.
+    """
+    there = adapters_of(model)
+    if len(there.active) != 1:
+        raise ConfigError(
+            f"One adapter can be merged at a time; active: {', '.join(there.active) or 'none'}."
+        )
+    adapter = there.adapters[there.active[0]]
+    merged = {name: merged_weight(model.get_submodule(name), part) for name, part in adapter.parts.items()}
+    _check(model, adapter, merged)
+    own = dict(adapter.own)
+    remove(model, list(there.adapters))
+    for name, parameter in own.items():
+        put(model, name, parameter)
+    for name, weight in merged.items():
+        put(model, f"{name}.weight", nn.Parameter(weight))
+    model.tie_weights()
+    model.requires_grad_(True)
+
+
+def merged_weight(module: nn.Module, part: LoraPart) -> Tensor:
+    """The matrix with the adapter's part, as it is stored, in its own dtype.
+
+    Raises:
+        ConfigError: the matrix is quantised.
+    """
+    if hasattr(module, "dequantized_weight"):
+        raise ConfigError(
+            "A quantised base cannot hold a merged adapter: load the base without quantization= and merge "
+            "into that (`biject merge` compares both)."
+        )
+    weight = module.get_parameter("weight").detach().clone()
+    delta = part.delta()
+    turned = not isinstance(module, nn.Linear)
+    if part.lora_magnitude_vector is None:
+        weight += delta.t() if turned else delta
+        return weight
+    length = lengths(matrix(module), delta, 1)
+    factor = (part.lora_magnitude_vector / length).view(-1, 1)
+    new = (factor.t() if turned else factor) * (weight + (delta.t() if turned else delta))
+    return new.to(weight.dtype)
+
+
+def _check(model: Model, adapter: Adapter, merged: dict[str, Tensor]) -> None:
+    output = model.get_output_embeddings()
+    table = model.embed.tokens
+    if output is not None and getattr(output, "weight", None) is table.weight:
+        touched = [
+            name
+            for name, module in model.named_modules()
+            if module in (output, table) and (name in merged or f"{name}.weight" in adapter.own)
+        ]
+        if touched:
+            raise WeightsError(
+                f"The adapter changes `{touched[0]}`, tied to its other table: merged, the "
+                "two would differ, and config.json says that they are one. Keep the adapter apart from its base."
+            )
+    broken = [name for name, weight in merged.items() if not torch.isfinite(weight).all()]
+    if broken:
+        raise WeightsError(f"Merged, `{broken[0]}.weight` is not finite: the adapter is broken.")
