@@ -22,6 +22,7 @@ from biject.checkpoint.writer import Seal, Written, write_files
 from biject.config.adapter import TASK_TYPES, LoraConfig
 from biject.errors import CheckpointError, ConfigError, WeightsError, shown
 from biject.model import Model
+from biject.nn.modules import TransposedLinear
 from biject.parameters import full_tensor, on_first_rank
 
 CONFIG = "adapter_config.json"
@@ -126,8 +127,7 @@ def adapter_files(model: Model, adapter: Adapter, *, base: str | None = None) ->
         **adapter.config.to_peft(),
         "base_model_name_or_path": adapter.base if base is None else base,
         "fan_in_fan_out": any(
-            not isinstance(model.get_submodule(name), torch.nn.Linear | torch.nn.Embedding)
-            for name in adapter.parts
+            isinstance(model.get_submodule(name), TransposedLinear) for name in adapter.parts
         ),
         "inference_mode": True,
         "peft_version": PEFT_VERSION,

@@ -76,8 +76,8 @@ def _check(model: Model, adapter: Adapter, merged: dict[str, Tensor]) -> None:
         ]
         if touched:
             raise WeightsError(
-                f"The adapter changes `{touched[0]}`, tied to its other table: merged, the "
-                "two would differ, and config.json says that they are one. Keep the adapter apart from its base."
+                f"The adapter changes `{touched[0]}`, tied to the model's other table: merged, the two would "
+                "differ, and config.json says that they are one. Keep the adapter apart from its base."
             )
     broken = [name for name, weight in merged.items() if not torch.isfinite(weight).all()]
     if broken:
