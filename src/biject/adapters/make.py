@@ -27,7 +27,8 @@ from biject.config.adapter import LoraConfig
 from biject.errors import ConfigError, shown
 from biject.model import Model
 from biject.nn.dora import first_magnitude, matrix
-from biject.nn.lora import LoraPart, adapt, can_adapt, is_linear, sizes
+from biject.nn.lora import adapt, can_adapt, is_linear, sizes
+from biject.nn.lora_part import LoraPart
 
 
 def add_adapter(model: Model, config: LoraConfig, name: str = "default", *, draw: bool = True) -> Adapter:

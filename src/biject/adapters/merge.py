@@ -12,7 +12,7 @@ from biject.adapters.state import Adapter, adapters_of, put, remove
 from biject.errors import ConfigError, WeightsError
 from biject.model import Model
 from biject.nn.dora import lengths, matrix
-from biject.nn.lora import LoraPart
+from biject.nn.lora_part import LoraPart
 
 
 @torch.no_grad()

@@ -16,7 +16,8 @@ from torch import nn
 from biject.config.adapter import LoraConfig
 from biject.errors import ConfigError, shown
 from biject.model import Model
-from biject.nn.lora import LoraModule, LoraPart, restore
+from biject.nn.lora import LoraModule, restore
+from biject.nn.lora_part import LoraPart
 from biject.weights.plan import Binding
 
 

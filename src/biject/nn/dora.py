@@ -6,14 +6,13 @@ no part in gradients (section 4.3).
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-if TYPE_CHECKING:
-    from biject.nn.lora import LoraPart
+from biject.nn.lora_part import LoraPart
 
 
 def matrix(base: nn.Module) -> Tensor:
