@@ -215,7 +215,7 @@ def load(
     held, where = _requested_dtype(dtype) or model.file_dtype, torch.device(device)
     if settings is not None:
         check(settings, dtype=held, device=where)
-        replace_linears(model, settings)
+        replace_linears(model, settings, fast=numerics == "fast")
     _place(model, reader, held, where)
     if stored is not None:
         load_adapter(model, stored)

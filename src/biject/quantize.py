@@ -15,7 +15,7 @@ from biject.config.quantization import DTYPES, Quantization, is_skipped
 from biject.errors import ConfigError, WeightsError
 from biject.model import Model
 from biject.nn.modules import AddedBiasLinear, Linear, TransposedLinear
-from biject.nn.quantised import QuantisedLinear, bitsandbytes, quantised_linear
+from biject.nn.quantised import FourBitLinear, QuantisedLinear, bitsandbytes, quantised_linear
 
 DEVICES = ("cpu", "cuda")
 _LINEARS = (nn.Linear, Linear, AddedBiasLinear, TransposedLinear)
@@ -41,8 +41,13 @@ def check(settings: Quantization, *, dtype: torch.dtype, device: torch.device) -
     bitsandbytes()
 
 
-def replace_linears(model: Model, settings: Quantization) -> tuple[str, ...]:
+def replace_linears(model: Model, settings: Quantization, *, fast: bool = False) -> tuple[str, ...]:
     """Put quantised linears, without values yet, in the place of those that `transformers` would convert.
+
+    Args:
+        model: whose.
+        settings: how.
+        fast: have 4-bit ones compute in bfloat16 in eval mode where bitsandbytes would.
 
     Returns:
         The names of the replaced modules.
@@ -66,7 +71,10 @@ def replace_linears(model: Model, settings: Quantization) -> tuple[str, ...]:
         raise ConfigError("skip_modules leaves nothing to quantise; leave quantization out.")
     for name in chosen:
         old = model.get_submodule(name)
-        model.set_submodule(name, quantised_linear(settings, old), strict=True)
+        new = quantised_linear(settings, old)
+        if isinstance(new, FourBitLinear):
+            new.bfloat16_in_eval = fast
+        model.set_submodule(name, new, strict=True)
     model.quantization = settings
     return chosen
 

@@ -92,6 +92,26 @@ def test_forward_in_the_padded_layout(
     assert_alike(ours, theirs)
 
 
+@pytest.mark.parametrize(
+    ("model_type", "head", "method", "double_quant"), [c for c in GRID if c[1] == "causal"]
+)
+def test_fast_numerics_compute_in_eval_mode_as_bitsandbytes_does(
+    model_type: str, head: str, method: str, double_quant: bool | None, reference: Reference
+) -> None:
+    """In bfloat16 on a CPU with AVX512-BF16; codes, scales and gradients in training are not touched by it."""
+    grouped = {"num_key_value_heads": 4, "head_dim": 16} if model_type != "gpt2" else {}
+    folder = reference(model_type, head, overrides={**wide(model_type), **grouped})
+    options: dict[str, Any] = {"layout": "padded", "numerics": "fast"}
+    ours = load(folder, quantization=method, double_quant=double_quant, **options)
+    theirs = hf_quantised(folder, ours, method, double_quant, bfloat16_in_eval=True)
+    before = {name: tensor.clone() for name, tensor in (*ours.named_parameters(), *ours.named_buffers())}
+    assert_alike(ours, theirs)
+    for name, tensor in (*ours.named_parameters(), *ours.named_buffers()):
+        assert equal(tensor, before[name]), name
+    ours.planner.numerics = None
+    assert gradient_differences(ours, hf_quantised(folder, ours, method, double_quant), train=True) == []
+
+
 @pytest.mark.parametrize(("model_type", "head"), OTHERS)
 def test_forward_of_other_families(model_type: str, head: str, reference: Reference) -> None:
     ours, theirs = quantised_pair(reference(model_type, head), "nf4", True, layout="padded")

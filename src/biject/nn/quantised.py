@@ -134,8 +134,13 @@ class FourBitLinear(QuantisedLinear):
 
     Source: bitsandbytes 0.50, nn/modules.py (Linear4bit), functional.py (quantize_4bit). Its forward pass in
     eval mode computes in bfloat16 on CPUs with AVX512-BF16, whatever dtype was requested, and rounds the
-    scales for good; here `compute_dtype` holds everywhere.
+    scales for good; here `compute_dtype` holds, unless `bfloat16_in_eval`, and the codes stay.
     """
+
+    bfloat16_in_eval = False
+    """Compute as bitsandbytes does in eval mode on a CPU that has the instructions: faster, less exact."""
+    _packed: tuple[Tensor, Any] | None = None
+    """Codes in the order and scales in the dtype that it is done with."""
 
     absmax: Tensor
     code: Tensor
@@ -192,14 +197,38 @@ class FourBitLinear(QuantisedLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         bias = None if self.bias is None else self.bias.to(self.compute_dtype)
+        if self._in_bfloat16(x):
+            codes, state = self._packed = self._packed or self._pack()
+        else:
+            codes, state = self.weight, self.quant_state()
         out: Tensor = bitsandbytes().matmul_4bit(
-            x.to(self.compute_dtype), self.weight, quant_state=self.quant_state(), bias=bias
+            x.to(self.compute_dtype), codes, quant_state=state, bias=bias
         )
         return out.to(x.dtype)
 
+    def train(self, mode: bool = True) -> Self:
+        """Training mode needs the codes alone."""
+        self._packed = None if mode else self._packed
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        self._packed = None
+        return super()._apply(fn, recurse)
+
+    def _in_bfloat16(self, x: Tensor) -> bool:
+        if not self.bfloat16_in_eval or self.training or x.requires_grad or x.device.type != "cpu":
+            return False
+        whole = self.out_features % 32 == 0 and self.in_features % BLOCK == 0  # bitsandbytes fails for others
+        return whole and bool(bitsandbytes().functional.has_avx512bf16())
+
+    def _pack(self) -> tuple[Tensor, Any]:
+        pack = bitsandbytes().functional._convert_weight_packed_for_cpu
+        found: tuple[Tensor, Any] = pack(self.weight.detach(), self.quant_state())
+        return found
+
     def row_ops(self) -> tuple[RowOp, ...] | None:
         """On the CPU the product with the dequantised matrix; nothing is known of it in another dtype."""
-        if self.compute_dtype is not self.dtype:
+        if self.compute_dtype is not self.dtype or self.bfloat16_in_eval:
             return None
         form: Form = "plain" if self.bias is None else "bias"
         return (RowOp("linear", form, self.in_features, self.out_features),)

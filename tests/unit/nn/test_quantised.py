@@ -131,6 +131,24 @@ def test_copies_and_casts(method: str) -> None:
     assert held(x.to(torch.bfloat16)).dtype is torch.bfloat16
 
 
+@pytest.mark.parametrize("shape", [(96, 128), (48, 128), (96, 96)])
+def test_bfloat16_in_eval_mode(shape: tuple[int, int]) -> None:
+    """Where it is requested, the CPU can, and bitsandbytes would not fail; never in training."""
+    _, held = made("nf4", shape=shape)
+    held.eval()
+    x = torch.randn(5, shape[1])
+    exact = held(x)
+    held.bfloat16_in_eval = True
+    can = bitsandbytes().functional.has_avx512bf16() and shape == (96, 128)
+    assert torch.equal(held(x), exact) != can
+    assert (held._packed is not None) == can
+    assert row_ops([held]) is None
+    torch.testing.assert_close(held(x), exact, rtol=2**-6, atol=0.3)  # 8 bits of 128 products of about 1
+    assert torch.equal(held(x.requires_grad_()), exact)
+    assert torch.equal(held.train()(x), exact)
+    assert held._packed is None
+
+
 def test_what_is_known_of_rows() -> None:
     assert row_ops([made("nf4")[1]]) == row_ops([Linear(128, 48)])
     assert row_ops([made("fp4", transposed=True)[1]]) == row_ops([Linear(128, 48)])
