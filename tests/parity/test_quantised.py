@@ -98,7 +98,7 @@ def test_forward_in_the_padded_layout(
 def test_fast_numerics_compute_in_eval_mode_as_bitsandbytes_does(
     model_type: str, head: str, method: str, double_quant: bool | None, reference: Reference
 ) -> None:
-    """In bfloat16 on a CPU with AVX512-BF16; codes, scales and gradients in training are not touched by it."""
+    """In bfloat16 on a CPU with AVX512-BF16; codes, scales and training are not touched by it."""
     grouped = {"num_key_value_heads": 4, "head_dim": 16} if model_type != "gpt2" else {}
     folder = reference(model_type, head, overrides={**wide(model_type), **grouped})
     options: dict[str, Any] = {"layout": "padded", "numerics": "fast"}
