@@ -103,8 +103,8 @@ def finetune(
         "data": data,
         "eval_data": eval_data,
         "task": task,
-        "text_column": _columns(text_column, flag="--text-column"),
-        "label_column": _columns(label_column, flag="--label-column"),
+        "text_column": columns(text_column, flag="--text-column"),
+        "label_column": columns(label_column, flag="--label-column"),
         "max_length": max_length,
         "numerics": numerics,
         "delimiter": delimiter,
@@ -182,7 +182,8 @@ def _preview(recipe: FinetuneRecipe, count: int, *, json: bool) -> int:
     return 0
 
 
-def _columns(value: str | None, *, flag: str) -> str | tuple[str, ...] | None:
+def columns(value: str | None, *, flag: str) -> str | tuple[str, ...] | None:
+    """One column's name, or several."""
     found = names(value, flag=flag)
     return found[0] if found is not None and len(found) == 1 else found
 

@@ -104,22 +104,22 @@ def training_flops(
 
 def operations(config: ModelConfig, batch: TextBatch) -> Iterator[Product | Pairs]:
     """Every product of a forward pass, in its order."""
-    packed = batch.packed and not _needs_grid(config, batch)
+    packed = batch.packed and not whole_grid(config, batch)
     rows = sum(batch.lengths) if packed else batch.cells
     sizes = config.embedding
     if sizes.projection != "none":
         yield Product("embed_proj", rows, sizes.size, config.hidden_size)
     final = len(config.layer_order) - 1
-    last = _rows(config.head.reads, batch, packed=packed) if packed else rows
+    last = rows_of(config.head.reads, batch, packed=packed) if packed else rows
     for step, index in enumerate(config.layer_order):
         layer = config.layers[index]
         needed = last if step == final and layer.conv is None else rows
         first = packed and step == final and needed < rows and config.head.reads == "first"
         yield from _layer(f"layers.{index}", layer, config, batch, (rows, needed), packed=packed, first=first)
-    yield from _head(config, _rows(config.head.computes, batch, packed=packed))
+    yield from _head(config, rows_of(config.head.computes, batch, packed=packed))
 
 
-def _needs_grid(config: ModelConfig, batch: TextBatch) -> bool:
+def whole_grid(config: ModelConfig, batch: TextBatch) -> bool:
     """Whether all of HF's rows are computed, padding too."""
     spans = config.head.loss_reads_padding and batch.loss
     chunked = any(layer.mlp_chunk_size for layer in config.layers)
@@ -129,7 +129,7 @@ def _needs_grid(config: ModelConfig, batch: TextBatch) -> bool:
     return spans or chunked or upcast
 
 
-def _rows(kind: Rows, batch: TextBatch, *, packed: bool) -> int:
+def rows_of(kind: Rows, batch: TextBatch, *, packed: bool) -> int:
     """How many rows a kind is."""
     every = sum(batch.lengths) if packed else batch.cells
     some = every if batch.labelled is None or not packed else min(every, max(1, batch.labelled))

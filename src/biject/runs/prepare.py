@@ -239,13 +239,19 @@ def _with_head(recipe: FinetuneRecipe, material: Material) -> tuple[Model, str]:
     if has_head(recipe, material.identity):
         own = load(folder, head=recipe.task, dtype=torch.float32, numerics=recipe.numerics)
         return own, "HEAD the checkpoint's own"
-    new: dict[str, Any] = {}
-    if samples.labels:
-        new["labels"] = list(samples.labels)
-    if samples.problem_type is not None:
-        new["problem_type"] = samples.problem_type
+    new = new_head_of(samples)
     model = load(folder, head=recipe.task, dtype=torch.float32, numerics=recipe.numerics, new_head=new)
     names = ", ".join(model.provenance.initialized)
     labels = f"; labels {', '.join(samples.labels[:20])}" if samples.labels else ""
     more = f" and {len(samples.labels) - 20} more" if len(samples.labels) > 20 else ""
     return model, f"HEAD new, random at first: {names}{labels}{more}"
+
+
+def new_head_of(samples: Samples) -> dict[str, Any]:
+    """What a new head for these samples is made of."""
+    new: dict[str, Any] = {}
+    if samples.labels:
+        new["labels"] = list(samples.labels)
+    if samples.problem_type is not None:
+        new["problem_type"] = samples.problem_type
+    return new

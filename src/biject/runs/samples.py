@@ -32,6 +32,7 @@ class Samples:
 
     Attributes:
         rows: The table that `train` was made of, for messages.
+        num_cut: Texts of it that were cut at the limit.
         data: `train`, or the whole that it is a part of.
     """
 
@@ -42,6 +43,7 @@ class Samples:
     train_lines: tuple[str, ...]
     eval_lines: tuple[str, ...]
     rows: Rows
+    num_cut: int
     data: Dataset
 
 
@@ -106,6 +108,7 @@ def read_samples(
         train_lines=tuple(built.report.lines()),
         eval_lines=() if evaluation is None else tuple(evaluation.report.lines()),
         rows=rows,
+        num_cut=built.report.num_cut,
         data=built.dataset,
     )
 
@@ -152,6 +155,7 @@ def _one_table(
         train_lines=(*built.report.lines(), f"{len(train)} samples to train on"),
         eval_lines=(f"{len(evaluation)} samples, held out from {rows.source}",),
         rows=rows,
+        num_cut=built.report.num_cut,
         data=built.dataset,
     )
 

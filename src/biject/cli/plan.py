@@ -1,0 +1,110 @@
+"""`biject plan`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+
+from biject.cli.finetune import columns
+from biject.cli.flags import Json, Switch
+from biject.cli.settings import put
+from biject.config.recipe_file import make_recipe, read_recipe
+from biject.errors import InputError
+
+
+def plan(
+    *,
+    recipe: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    model: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
+    data: Annotated[str | None, Parameter(metavar="FILE|REPO")] = None,
+    task: Literal["seqcls", "tokcls", "qa", "mlm", "causal"] | None = None,
+    method: Literal["full", "lora", "qlora"] = "full",
+    quantization: Literal["none", "nf4", "fp4", "int8"] | None = None,
+    text_column: Annotated[str | None, Parameter(metavar="A[,B]")] = None,
+    label_column: Annotated[str | None, Parameter(metavar="A[,B,…]")] = None,
+    set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
+    no_verify: Switch = False,
+    json: Json = False,
+) -> int:
+    """Tell whether a fine-tuning run is allowed, how long it takes and whether it fits.
+
+    No weight is read: the data are tokenised, steps are counted, memory is computed by the formula of
+    docs/plan.md, and a part of the model with random weights is timed for a few seconds. The exit code
+    is 2 where the run is refused, and 1 where it does not fit into memory.
+
+    Args:
+        recipe: A TOML file with any setting; flags go before it.
+        model: What to start from: a repository on the Hub, or a local folder.
+        data: Rows: .csv, .tsv, .jsonl, .json, .txt, .parquet, or a data set on the Hub.
+        task: The head to train, left out the checkpoint's own.
+        method: Train every parameter, or an adapter; `qlora` beside a quantised base.
+        quantization: Of the base's matrices; left out nf4 for `qlora`.
+        text_column: Column of the text, or of the prompt; two columns for pairs.
+        label_column: Column of the label, or of the response.
+        set_: Any other setting of a recipe, e.g. `--set train.batch_size=8`.
+        no_verify: Plan a run that does not verify its model at the end.
+    """
+    values: dict[str, Any] = {} if recipe is None else read_recipe(recipe)
+    given: dict[str, Any] = {
+        "model": model,
+        "data": data,
+        "task": task,
+        "text_column": columns(text_column, flag="--text-column"),
+        "label_column": columns(label_column, flag="--label-column"),
+    }
+    train: dict[str, Any] = {}
+    put(set_, into=given, train=train)
+    values |= {name: value for name, value in given.items() if value is not None}
+    if train:
+        values["train"] = {**values.get("train", {}), **train}
+    lacking = [f"--{name}" for name in ("model", "data") if name not in values]
+    if lacking:
+        raise InputError(f"plan needs {', '.join(lacking)}, as a flag or in a --recipe.")
+    if "task" not in values:
+        from biject.runs.prepare import task_of
+
+        values["task"] = task_of(values["model"], revision=values.get("revision"))
+    asked = make_recipe(values, where="The recipe" if recipe is None else str(recipe))
+
+    from biject.cli.console import print_json, print_lines
+    from biject.runs.plan import plan_recipe
+
+    found = plan_recipe(asked, method=method, quantization=quantization, proof=not no_verify)
+    if json:
+        print_json(found.plan.to_json())
+    else:
+        print_lines(_lines(found))
+    if not found.plan.allowed:
+        return 2
+    return 1 if found.plan.fits is False else 0
+
+
+def _lines(found: Any) -> list[str]:
+    """A few lines for people."""
+    from biject.cli.console import format_bytes
+
+    plan, memory = found.plan, found.memory
+    if not plan.allowed:
+        return [f"REFUSED {reason}" for reason in plan.reasons]
+    parts = {"this process and torch's kernels": found.process_bytes, **memory.parts()}
+    listed = ", ".join(f"{name} {format_bytes(size)}" for name, size in parts.items() if size)
+    free = "unknown" if found.available is None else format_bytes(found.available)
+    fit = {True: "FITS", False: "DOES NOT FIT", None: "NOT KNOWN TO FIT"}[plan.fits]
+    return [
+        "ALLOWED",
+        f"STEPS {plan.steps}; {plan.truncated_rows} rows are cut; padded batches would have "
+        f"{plan.padded_over_real:.2f} times the tokens of the texts",
+        f"TIME {_duration(plan.seconds)}, by a measured part of the model",
+        f"PEAK {format_bytes(plan.peak_bytes)}: {listed}",
+        f"{fit} available: {free}",
+    ]
+
+
+def _duration(seconds: float | None) -> str:
+    if seconds is None:
+        return "unknown: what would be measured does not fit"
+    if seconds < 120:
+        return f"about {seconds:.0f} s"
+    return f"about {seconds / 60:.0f} min" if seconds < 7200 else f"about {seconds / 3600:.1f} h"

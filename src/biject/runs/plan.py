@@ -1,0 +1,309 @@
+"""`plan_recipe`: whether a run is allowed, how long it takes and whether it fits. No weight is read."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+
+from biject.config.flops import TextBatch, forward_flops, training_flops
+from biject.config.model import ModelConfig
+from biject.config.recipe import FinetuneRecipe, TrainConfig
+from biject.data.blocks import PackedDataset
+from biject.data.collate import Collator
+from biject.environment import prepare as prepare_environment
+from biject.identify import identify
+from biject.model import Model
+from biject.plan.activations import Kept, activation_bytes
+from biject.plan.cell import Method, Quantization
+from biject.plan.contract import decide
+from biject.plan.memory import Memory, Setup, training_memory
+from biject.runs.cell import cell_of, device_name
+from biject.runs.machine import available_bytes, resident_bytes
+from biject.runs.prepare import Material, has_head, new_head_of, read_material
+from biject.runs.probe import measure
+from biject.runs.samples import Part
+from biject.tasks.common import usable_device
+from biject.train import ranks
+from biject.train.batches import Sampler
+from biject.train.optim import freeze
+
+_READ = 256
+"""Samples whose labels are counted, to know how many tokens of the data have one."""
+FIRST_STEP_BYTES = 110_000_000
+"""Code and buffers of torch's kernels, which come into memory with a process's first step."""
+_RANK = 8
+"""PEFT's own."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is known of a run beforehand; all but `allowed` and `reasons` is None where it is refused.
+
+    Attributes:
+        allowed: The contract has the cell.
+        reasons: Why not.
+        steps: Optimizer steps.
+        padded_over_real: Tokens of HF's grids, padding too, over those of the texts, in the first epoch.
+        truncated_rows: Texts that are cut at the limit.
+        peak_bytes: Memory of the process on the CPU, of the device elsewhere.
+        seconds: Of training and evaluation, from a short measurement; None where that does not fit.
+        fits: Whether the peak is within what the device has free now; None where the system does not say.
+    """
+
+    allowed: bool
+    reasons: tuple[str, ...]
+    steps: int | None = None
+    padded_over_real: float | None = None
+    truncated_rows: int | None = None
+    peak_bytes: int | None = None
+    seconds: float | None = None
+    fits: bool | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data."""
+        return {**asdict(self), "reasons": list(self.reasons)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planned:
+    """A plan, and the parts of its peak."""
+
+    plan: Plan
+    memory: Memory | None = None
+    process_bytes: int = 0
+    """What Python, torch, the tokenizer and the data take."""
+    available: int | None = None
+
+
+def plan_recipe(
+    recipe: FinetuneRecipe,
+    *,
+    method: Method = "full",
+    quantization: Quantization | None = None,
+    proof: bool = True,
+) -> Planned:
+    """Plan a run; of the checkpoint only config.json, the tokenizer and the headers are read.
+
+    Args:
+        recipe: The run.
+        method: How it trains.
+        quantization: Of the base.
+        proof: The exported model is verified at the end.
+
+    Raises:
+        BijectError: The recipe cannot be read at all: no such folder, data that cannot be used.
+    """
+    prepare_environment()
+    ranks.start()
+    cell = cell_of(recipe, method=method, quantization=quantization)
+    verdict = decide(cell)
+    if not verdict.allowed:
+        return Planned(plan=Plan(allowed=False, reasons=verdict.reasons))
+    device = usable_device(device_name(recipe), place=ranks.own_device)
+    material = read_material(recipe)
+    model = _model(recipe, material)
+    config: ModelConfig = model.config
+    epochs = _Epochs(recipe, material)
+    kept = _kept(recipe, model, method, device)
+    setup = Setup(
+        kept=kept,
+        optimizer=recipe.train.optimizer,
+        momentum=recipe.train.momentum > 0,
+        checkpoint=bool(material.samples.evaluation or recipe.train.checkpoint_every),
+        quantization=cell.quantization,
+        proof=proof,
+    )
+    largest = max(epochs.candidates(), key=lambda batch: activation_bytes(config, batch, kept))
+    memory = training_memory(config, largest, setup)
+    process = resident_bytes() + FIRST_STEP_BYTES if device.type == "cpu" else 0
+    free = available_bytes(device)
+    room = None if free is None else free + process
+    peak = process + memory.peak
+    return Planned(
+        plan=Plan(
+            allowed=True,
+            reasons=(),
+            steps=epochs.steps,
+            padded_over_real=round(epochs.padded_over_real, 4),
+            truncated_rows=material.samples.num_cut,
+            peak_bytes=peak,
+            seconds=_seconds(recipe, config, material, epochs, kept, memory, device, room),
+            fits=None if room is None else peak <= room,
+        ),
+        memory=memory,
+        process_bytes=process,
+        available=room,
+    )
+
+
+def _model(recipe: FinetuneRecipe, material: Material) -> Model:
+    """What is trained, without values; with the checkpoint's own head, or a new one for the data's labels."""
+    source, identity = material.source, material.identity
+    if not has_head(recipe, identity):
+        identity = identify(
+            source.config,
+            source.tensors,
+            same=lambda one, other: True,  # twins are not read: they are equal, as nearly always
+            head=recipe.task,
+            new_head=new_head_of(material.samples),
+            where=str(source.folder),
+        )
+    model = Model(identity, source, torch.float32)
+    if recipe.train.freeze:
+        freeze(model, recipe.train.freeze)
+    return model
+
+
+class _Epochs:
+    """The batches of a run by the lengths of their texts."""
+
+    def __init__(self, recipe: FinetuneRecipe, material: Material) -> None:
+        self.recipe, self.material = recipe, material
+        train, self.train_config = material.samples.train, recipe.train
+        self.train = train
+        self.sampler = Sampler(
+            num_samples=len(train),
+            batch_size=recipe.train.batch_size,
+            accumulate=recipe.train.accumulate,
+            num_ranks=ranks.count(),
+            seed=recipe.train.seed,
+            lengths=[sum(self.texts(i)) for i in range(len(train))],
+            max_tokens=recipe.train.max_tokens,
+        )
+        self.share = self._labelled_share()
+        self.batches = list(self._batches(0))
+
+    def texts(self, index: int) -> list[int]:
+        """Tokens of a sample's texts: one, or the documents of a block."""
+        data: Any = self.train
+        if isinstance(data, Part):
+            data, index = data.whole, data.indices[index]
+        if isinstance(data, PackedDataset):
+            return [data.pieces.lengths[i] for i in data.groups[index]]
+        return [data.lengths[index]]
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps."""
+        config: TrainConfig = self.train_config
+        if config.max_steps is not None:
+            return config.max_steps
+        return sum(len(self.sampler.steps(epoch)) for epoch in range(config.epochs))
+
+    @property
+    def padded_over_real(self) -> float:
+        """Of the first epoch."""
+        return sum(batch.cells for batch in self.batches) / sum(sum(batch.lengths) for batch in self.batches)
+
+    def candidates(self) -> Iterator[TextBatch]:
+        """Batches one of which needs most memory: of most tokens, of the largest grid, of most pairs."""
+        sizes: tuple[Callable[[TextBatch], int], ...] = (
+            lambda batch: sum(batch.lengths),
+            lambda batch: batch.cells,
+            lambda batch: sum(length * length for length in batch.lengths),
+        )
+        for size in sizes:
+            yield max(self.batches, key=size)
+
+    def typical(self) -> TextBatch:
+        """The batch in the middle, by its tokens."""
+        return sorted(self.batches, key=lambda batch: sum(batch.lengths))[len(self.batches) // 2]
+
+    def typical_samples(self) -> list[int]:
+        """The samples of `typical`."""
+        batch = self.typical()
+        return next(samples for samples in self._indices(0) if self._batch(samples).lengths == batch.lengths)
+
+    def _indices(self, epoch: int) -> Iterator[list[int]]:
+        for shares in self.sampler.steps(epoch):
+            for share in shares:
+                yield from (batch for batch in share if batch)
+
+    def _batches(self, epoch: int) -> Iterator[TextBatch]:
+        return (self._batch(samples) for samples in self._indices(epoch))
+
+    def _batch(self, samples: Sequence[int]) -> TextBatch:
+        lengths = tuple(length for sample in samples for length in self.texts(sample))
+        labelled = None if self.share is None else max(1, round(self.share * sum(lengths)))
+        return TextBatch(lengths=lengths, labelled=labelled)
+
+    def _labelled_share(self) -> float | None:
+        """Of the tokens of a language model's data, from some of them."""
+        if self.recipe.task not in ("mlm", "causal"):
+            return None
+        some = [self.train[i] for i in range(0, len(self.train), max(1, len(self.train) // _READ))]
+        labels = [label for sample in some for label in sample["labels"]]
+        return float(sum(label >= 0 for label in labels)) / max(1, len(labels))
+
+
+def _kept(recipe: FinetuneRecipe, model: Model, method: Method, device: torch.device) -> Kept:
+    """What is trained and how it is computed."""
+    train = recipe.train
+    moving = {name.rpartition(".")[0] for name, one in model.named_parameters() if one.requires_grad}
+
+    def trained(name: str) -> bool:
+        if method != "full":
+            return name.startswith("head.") and name != "head.decoder"
+        return name in moving
+
+    def rank(name: str) -> int:
+        return _RANK if method != "full" and name.startswith("layers.") and name.endswith("proj") else 0
+
+    return Kept(
+        trained=trained,
+        rank=rank,
+        half=train.precision != "fp32",
+        fused=device.type == "cuda",
+        recomputed=train.gradient_checkpointing,
+    )
+
+
+def _seconds(
+    recipe: FinetuneRecipe,
+    config: ModelConfig,
+    material: Material,
+    epochs: _Epochs,
+    kept: Kept,
+    memory: Memory,
+    device: torch.device,
+    room: int | None,
+) -> float | None:
+    """Of training and evaluation: a measured batch, scaled by FLOPs to the others."""
+    if room is not None and memory.weights + memory.gradients + memory.optimizer > room:
+        return None
+    chosen = epochs.typical_samples()
+    batch = epochs.typical()
+    make_collator = Collator.for_causal if recipe.task == "causal" else Collator.of
+    collate = make_collator(material.tokenizer, segments=config.embedding.type_vocab_size > 1)
+    inputs = collate([epochs.train[i] for i in chosen])
+    found = measure(
+        config, inputs, recipe.train, trained=kept.trained, device=device, numerics=recipe.numerics
+    )
+    own = training_flops(config, batch, trained=kept.trained)
+    mean = statistics.fmean(
+        training_flops(config, each, trained=kept.trained, rank=kept.rank) for each in epochs.batches
+    )
+    per_step = len(epochs.batches) / max(1, len(epochs.sampler.steps(0)))
+    step = found.batch * mean / own * per_step + found.update_per_number * memory.gradients / 4
+    seconds: float = epochs.steps * step + _evaluations(recipe, material, epochs, config, found.forward)
+    return round(seconds, 3)
+
+
+def _evaluations(
+    recipe: FinetuneRecipe, material: Material, epochs: _Epochs, config: ModelConfig, seconds: float
+) -> float:
+    """All evaluations; samples to evaluate are taken to be like those to train."""
+    samples = material.samples.evaluation
+    if not samples:
+        return 0.0
+    every, steps = recipe.train.evaluate_every, epochs.steps
+    times = -(-steps // every) if every else max(1, -(-steps // len(epochs.sampler.steps(0))))
+    scale = statistics.fmean(forward_flops(config, each) for each in epochs.batches) / forward_flops(
+        config, epochs.typical()
+    )
+    batches = -(-len(samples) // recipe.train.batch_size)
+    return times * batches * seconds * scale
