@@ -17,6 +17,7 @@ from biject.data.collate import Collator
 from biject.environment import prepare as prepare_environment
 from biject.identify import identify
 from biject.model import Model
+from biject.nn.planner import draws_random_numbers
 from biject.plan.activations import Kept, activation_bytes
 from biject.plan.cell import Method, Quantization
 from biject.plan.contract import decide
@@ -35,6 +36,7 @@ _READ = 256
 """Samples whose labels are counted, to know how many tokens of the data have one."""
 FIRST_STEP_BYTES = 110_000_000
 """Code and buffers of torch's kernels, which come into memory with a process's first step."""
+_GRID = 2**31
 _RANK = 8
 """PEFT's own."""
 
@@ -107,7 +109,7 @@ def plan_recipe(
     material = read_material(recipe)
     model = _model(recipe, material)
     config: ModelConfig = model.config
-    epochs = _Epochs(recipe, material)
+    epochs = _Epochs(recipe, material, multiple=_multiple(recipe, model, device))
     kept = _kept(recipe, model, method, device)
     setup = Setup(
         kept=kept,
@@ -161,7 +163,7 @@ def _model(recipe: FinetuneRecipe, material: Material) -> Model:
 class _Epochs:
     """The batches of a run by the lengths of their texts."""
 
-    def __init__(self, recipe: FinetuneRecipe, material: Material) -> None:
+    def __init__(self, recipe: FinetuneRecipe, material: Material, *, multiple: int) -> None:
         self.recipe, self.material = recipe, material
         train, self.train_config = material.samples.train, recipe.train
         self.train = train
@@ -175,6 +177,7 @@ class _Epochs:
             max_tokens=recipe.train.max_tokens,
         )
         self.share = self._labelled_share()
+        self.multiple = multiple
         self.batches = list(self._batches(0))
 
     def texts(self, index: int) -> list[int]:
@@ -229,7 +232,7 @@ class _Epochs:
     def _batch(self, samples: Sequence[int]) -> TextBatch:
         lengths = tuple(length for sample in samples for length in self.texts(sample))
         labelled = None if self.share is None else max(1, round(self.share * sum(lengths)))
-        return TextBatch(lengths=lengths, labelled=labelled)
+        return TextBatch(lengths=lengths, labelled=labelled, multiple=self.multiple)
 
     def _labelled_share(self) -> float | None:
         """Of the tokens of a language model's data, from some of them."""
@@ -238,6 +241,12 @@ class _Epochs:
         some = [self.train[i] for i in range(0, len(self.train), max(1, len(self.train) // _READ))]
         labels = [label for sample in some for label in sample["labels"]]
         return float(sum(label >= 0 for label in labels)) / max(1, len(labels))
+
+
+def _multiple(recipe: FinetuneRecipe, model: Model, device: torch.device) -> int:
+    """Columns that attention fills texts up to: where bits are kept, at worst the whole grid."""
+    exact = (recipe.numerics or ("exact" if device.type == "cpu" else "fast")) == "exact"
+    return _GRID if exact and not draws_random_numbers(model) else 16
 
 
 def _kept(recipe: FinetuneRecipe, model: Model, method: Method, device: torch.device) -> Kept:
