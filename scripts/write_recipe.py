@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from biject.cli.finetune import finetune
+from biject.config.adapter import LoraConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.config.recipe_file import TABLES
 from biject.config.sync import SyncConfig
@@ -46,6 +47,8 @@ def page() -> str:
         *table(TrainConfig, prefix="train."),
         "\n## `[sync]`\n",
         *table(SyncConfig, prefix="sync."),
+        "\n## `[adapter]`\n",
+        *table(LoraConfig, prefix="adapter."),
         "",
     ])  # fmt: skip
 

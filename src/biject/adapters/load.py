@@ -15,6 +15,7 @@ from biject.errors import BijectError, CheckpointError, ConfigError, shown
 from biject.events import notice
 from biject.identify import identify
 from biject.model import Model
+from biject.nn.quantised import QuantisedLinear
 
 
 def load_adapter(
@@ -51,6 +52,13 @@ def load_adapter(
     random = new - set(adapter.saved)
     assert not random, f"parameters of a new head that the adapter does not bring: {random}"
     adapter.record = dict(stored.record)
+    held = stored.record.get("quantization")
+    if held and not any(isinstance(module, QuantisedLinear) for module in model.modules()):
+        notice(
+            "adapter-of-quantised-base",
+            f"{stored.folder} was trained on a base in {shown(held)}, and this one is not quantised: outputs are "
+            f"not quite those that were trained (quantization={held!r} gives them).",
+        )
     adapter.base = stored.base or adapter.base
     if not trainable:
         model.requires_grad_(False)

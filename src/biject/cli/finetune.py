@@ -50,6 +50,11 @@ def finetune(
     tag_scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"] | None = None,
     optimizer: Annotated[str | None, Parameter(metavar="NAME")] = None,
     sync: Literal["step", "cadence", "async"] | None = None,
+    method: Literal["full", "lora", "qlora"] | None = None,
+    rank: Annotated[int | None, Parameter(metavar="R")] = None,
+    alpha: Annotated[float | None, Parameter(metavar="X")] = None,
+    targets: Annotated[str | None, Parameter(metavar="A[,B,…]")] = None,
+    merge: Switch = False,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
     resume: Switch = False,
     preview: Annotated[int | None, Parameter(metavar="N")] = None,
@@ -91,6 +96,11 @@ def finetune(
         tag_scheme: How labels spell entities; left out, as in conlleval.
         optimizer: adamw, adamw_torch, sgd, adafactor, rmsprop, adagrad, nadam or radam.
         sync: How processes under torchrun share the work: one step for all, or averages now and then.
+        method: `full`, or an adapter beside the model: `lora`, `qlora` (base in 4 bits); RUN/adapter has it.
+        rank: Of the adapter (8).
+        alpha: Of the adapter: what it adds is scaled by alpha / rank (8).
+        targets: Modules to adapt, by Hugging Face's names; `all-linear`; left out, as PEFT chooses.
+        merge: Write model/ too, with the adapter in it.
         set_: Any other setting of a recipe, e.g. `--set train.weight_decay=0.1 --set stride=64`.
         resume: Resume the run in DIR from its latest checkpoint.
         preview: Train nothing and write nothing: print the first N samples, learned tokens in colour.
@@ -110,7 +120,10 @@ def finetune(
         "delimiter": delimiter,
         "skip_bad_rows": skip_bad_rows or None,
         "tag_scheme": tag_scheme,
+        "method": method,
+        "merge": merge or None,
     }
+    adapter: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": _targets(targets)}
     train: dict[str, Any] = {
         "epochs": epochs,
         "batch_size": batch_size,
@@ -127,7 +140,7 @@ def finetune(
     }
     typed = {name: value for name, value in {**given, **train}.items() if value is not None}
     flags = {name: _FLAGS.get(name, f"--{name.replace('_', '-')}") for name in typed}
-    tables: dict[str, dict[str, Any]] = {"train": train, "sync": {"mode": sync}}
+    tables: dict[str, dict[str, Any]] = {"train": train, "sync": {"mode": sync}, "adapter": adapter}
     put(set_, into=given, **tables)
     values = _merged(recipe, out, given, tables, resume=resume)
     if out is None and preview is None:
@@ -186,6 +199,13 @@ def columns(value: str | None, *, flag: str) -> str | tuple[str, ...] | None:
     """One column's name, or several."""
     found = names(value, flag=flag)
     return found[0] if found is not None and len(found) == 1 else found
+
+
+def _targets(value: str | None) -> str | tuple[str, ...] | None:
+    """Names, or one expression: what has a mark that no name has."""
+    if value is None or value.lower() == "all-linear" or any(mark in value for mark in "*+?[(|\\^$"):
+        return value
+    return names(value, flag="--targets")
 
 
 def _merged(

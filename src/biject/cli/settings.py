@@ -8,6 +8,7 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
+from biject.config.adapter import LoraConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.config.sync import SyncConfig
 from biject.errors import InputError, shown
@@ -19,36 +20,44 @@ def put(
     into: dict[str, Any],
     train: dict[str, Any],
     sync: dict[str, Any] | None = None,
+    adapter: dict[str, Any] | None = None,
 ) -> None:
     """Put settings among a recipe's values.
 
     Args:
-        settings: `key=value` each; `train.` before a key of `[train]`, which may be left out, `sync.` before
-            one of `[sync]`.
+        settings: `key=value` each; `train.` before a key of `[train]`, which may be left out, `sync.` or
+            `adapter.` before one of these tables.
         into: The recipe's values.
         train: Those of its table `[train]`.
         sync: Those of its table `[sync]`; left out, these have no meaning.
+        adapter: Those of its table `[adapter]`, likewise.
 
     Raises:
         InputError: No such key, a key that was given twice, or something else than `key=value`.
     """
-    own = {each.name for each in fields(FinetuneRecipe)} - {"train", "sync"}
+    own = {each.name for each in fields(FinetuneRecipe)} - {"train", "sync", "adapter"}
     trains = {each.name for each in fields(TrainConfig)}
-    syncs = {f"sync.{each.name}" for each in fields(SyncConfig)} if sync is not None else set()
+    kinds = {"sync": (SyncConfig, sync), "adapter": (LoraConfig, adapter)}
+    tables = {
+        f"{table}.{each.name}": values
+        for table, (kind, values) in kinds.items()
+        for each in fields(kind)
+        if values is not None
+    }
     seen: set[str] = set()
     for setting in settings:
         key, equals, text = setting.partition("=")
         key = key.strip()
         name = key.removeprefix("train.")
-        if not equals or name not in (trains if key != name else own | trains | syncs):
-            near = get_close_matches(name, own | trains | syncs, n=1)
+        if not equals or name not in (trains if key != name else own | trains | tables.keys()):
+            near = get_close_matches(name, own | trains | tables.keys(), n=1)
             hint = f" Did you mean {near[0]}?" if near and equals else ""
             raise InputError(f"--set takes KEY=VALUE with a key of a recipe; found {shown(setting)}.{hint}")
         if name in seen:
             raise InputError(f"--set gives {name} twice.")
         seen.add(name)
-        if sync is not None and name in syncs:
-            sync[name.removeprefix("sync.")] = _value(text)
+        if name in tables:
+            tables[name][name.partition(".")[2]] = _value(text)
             continue
         (train if name in trains and (key != name or name not in own) else into)[name] = _value(text)
 

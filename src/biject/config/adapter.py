@@ -174,3 +174,7 @@ def _known_init(value: Any) -> bool:
         return True
     count = value.removeprefix("pissa_niter_") if isinstance(value, str) else ""
     return bool(count) and count != value and count.isdecimal()
+
+
+USUAL = LoraConfig()
+"""Every setting as it is where nobody says otherwise."""

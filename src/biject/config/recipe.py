@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
 
+from biject.config.adapter import USUAL, LoraConfig
 from biject.config.model import ProblemType
 from biject.config.sync import ALIKE, SyncConfig
 from biject.errors import ConfigError
@@ -34,6 +35,7 @@ OptimizerName = Literal[
     "paged_lion_32bit",
 ]
 Numerics = Literal["exact", "fast"]
+Method = Literal["full", "lora", "qlora"]
 TextUnit = Literal["line", "paragraph", "document"]
 
 
@@ -216,6 +218,12 @@ class FinetuneRecipe:
         device: `auto` is a GPU where there is one.
         train: How to train.
         sync: How processes under torchrun share the work.
+        method: `full` trains every parameter; `lora` an adapter beside them; `qlora` the same on a base
+            held in few bits.
+        quantization: How `qlora` holds the base.
+        double_quant: The scales of nf4 and fp4 are quantised, too.
+        merge: Also write `model/`, the base with the adapter in it.
+        adapter: The adapter's settings.
     """
 
     model: str
@@ -253,6 +261,11 @@ class FinetuneRecipe:
     device: str = "auto"
     train: TrainConfig = TrainConfig()
     sync: SyncConfig = ALIKE
+    method: Method = "full"
+    quantization: Literal["nf4", "fp4", "int8"] = "nf4"
+    double_quant: bool = True
+    merge: bool = False
+    adapter: LoraConfig = USUAL
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for values that cannot be used, all in one message."""
@@ -265,6 +278,14 @@ class FinetuneRecipe:
             faults.append(f"`max_length` should be at least 3, found {self.max_length}")
         if self.stride is not None and self.stride < 0:
             faults.append(f"`stride` should not be negative, found {self.stride}")
+        if self.method == "full" and (self.adapter != USUAL or self.merge):
+            faults.append("`adapter` and `merge` are for `method` lora or qlora, found full")
+        if self.method == "qlora" and self.merge:
+            faults.append(
+                "`merge` is not for `method` qlora: `biject merge` compares what it can be merged into"
+            )
+        if self.method != "full" and self.train.freeze:
+            faults.append("`train.freeze` is for `method` full: with an adapter nothing else trains")
         if len(set(self.labels)) < len(self.labels):
             faults.append("`labels` names one twice")
         if faults:

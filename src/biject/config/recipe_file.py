@@ -12,6 +12,7 @@ from typing import Any, get_args, get_type_hints
 
 import msgspec
 
+from biject.config.adapter import LoraConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.config.sync import SyncConfig
 from biject.errors import ConfigError, InputError
@@ -19,7 +20,8 @@ from biject.errors import ConfigError, InputError
 NONE = "none"
 """TOML has no null: this word stands for it, in settings that may be left out."""
 
-TABLES: dict[str, type[TrainConfig] | type[SyncConfig]] = {"train": TrainConfig, "sync": SyncConfig}
+Table = type[TrainConfig] | type[SyncConfig] | type[LoraConfig]
+TABLES: dict[str, Table] = {"train": TrainConfig, "sync": SyncConfig, "adapter": LoraConfig}
 """Tables of a recipe, and what they make."""
 _TABLE_KEYS = {name: tuple(field.name for field in fields(kind)) for name, kind in TABLES.items()}
 _KEYS = tuple(field.name for field in fields(FinetuneRecipe))
@@ -113,11 +115,11 @@ def dump_recipe(recipe: FinetuneRecipe, *, comment: str = "") -> str:
     return "\n".join(lines) + "\n"
 
 
-def _lines(recipe: FinetuneRecipe | TrainConfig | SyncConfig, *, skip: tuple[str, ...] = ()) -> list[str]:
+def _lines(recipe: Any, *, skip: tuple[str, ...] = ()) -> list[str]:
     lines = []
     for field in fields(recipe):
         value = getattr(recipe, field.name)
-        if field.name in skip or (value is None and field.default is None):
+        if field.name in skip or (value is None and field.default is None) or value == {}:
             continue
         assert value is not None or field.default is not MISSING
         lines.append(f"{field.name} = {_toml(NONE if value is None else value)}")

@@ -30,31 +30,30 @@ _KINDS: dict[str, TokenizerKind] = {
 }
 
 
-def check_cell(
-    recipe: FinetuneRecipe, *, method: Method = "full", quantization: Quantization | None = None
-) -> None:
+def check_cell(recipe: FinetuneRecipe) -> None:
     """Refuse what the contract does not allow, before any weight is read.
 
     Raises:
         InputError: Every reason in one message.
         CheckpointError: There is no such folder, or its config.json is damaged.
     """
-    decide(cell_of(recipe, method=method, quantization=quantization)).require()
+    decide(cell_of(recipe)).require()
 
 
 def cell_of(
-    recipe: FinetuneRecipe, *, method: Method = "full", quantization: Quantization | None = None
+    recipe: FinetuneRecipe, *, method: Method | None = None, quantization: Quantization | None = None
 ) -> Cell:
     """The cell of a recipe.
 
     Args:
         recipe: The run.
-        method: How it trains.
-        quantization: Of the base; where left out nf4 for `qlora`, and none for the others.
+        method: How it trains; the recipe's where left out.
+        quantization: Of the base; where left out the recipe's for `qlora`, and none for the others.
 
     Raises:
         CheckpointError: There is no such folder, or its config.json is damaged.
     """
+    method = method or recipe.method
     folder = resolve_folder(recipe.model, revision=recipe.revision)
     config = parse_object(
         read_small_file(folder / CONFIG, what=CONFIG, limit=MAX_CONFIG_BYTES), where=str(folder / CONFIG)
@@ -66,7 +65,7 @@ def cell_of(
         head=_head(config),
         device=device.partition(":")[0],
         precision=recipe.train.precision,
-        quantization=quantization or ("nf4" if method == "qlora" else "none"),
+        quantization=quantization or (recipe.quantization if method == "qlora" else "none"),
         tokenizer=tokenizer_kind(folder),
         task=recipe.task,
         lacks=frozenset(_lacks(recipe, folder, config, device)),

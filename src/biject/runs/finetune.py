@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,8 @@ from biject.runs.facts import environment, facts, peak_memory
 from biject.runs.folder import INSIGHTS, REPORT, VERIFY, RunFolder, absolute, check_same, fingerprints
 from biject.runs.log import Counted, RunLog, trimmed
 from biject.runs.prepare import Prepared, prepare
-from biject.runs.proof import prove
-from biject.save import Saved, save_model
+from biject.runs.result import write_result
+from biject.save import Saved
 from biject.train import checkpoints, ranks
 from biject.train.session import Session
 from biject.train.stopping import StopRequest
@@ -129,20 +130,10 @@ def finetune(
         )
     saved, report = None, None
     if run.writes:
-        dtype: torch.dtype = getattr(torch, recipe.dtype)
-        saved = save_model(
-            prepared.model,
-            run.model,
-            dtype=dtype,
-            force=goes_on,
-            extra=prepared.extra,
-            without=prepared.without,
-        )
-        write_line(f"MODEL {saved.architecture} in {run.model}")
-        if verify:
-            report = _prove(run, prepared, write_line, verbose=verbose)
-        else:
-            write_line(NOT_VERIFIED)
+        proven = partial(_prove, write_line, verify=verify, verbose=verbose)
+        saved, report = write_result(run, recipe, prepared, write_line, proven, force=goes_on)
+        if report is not None:
+            run.write(VERIFY, report.to_json() + "\n")
         _look(run, recipe, prepared)
         _finish(run, fit, saved, report, seconds=log_events.seconds(), device=session.device)
         if not recipe.train.checkpoint_every:  # that of the best state, which model/ has
@@ -205,15 +196,16 @@ def _resumed(run: RunFolder, session: Session) -> str:
     return f"RESUME from step {last[-1][0]} of {total}: {last[-1][1]}"
 
 
-def _prove(run: RunFolder, prepared: Prepared, log: Log, *, verbose: bool) -> Report | None:
-    """Verify the export; without transformers nothing can be compared, which is reported."""
-    samples: Sequence[Any] = prepared.samples.evaluation or prepared.samples.train
-    try:
-        report = prove(prepared.model, run.model, samples, prepared.collate)
-    except MissingExtraError as error:
-        log(f"NOT CHECKED reload, trained: {error}")
+def _prove(log: Log, proof: Callable[[], Report], *, verify: bool, verbose: bool) -> Report | None:
+    """Prove a folder; without what it is compared with nothing can be, which is reported."""
+    if not verify:
+        log(NOT_VERIFIED)
         return None
-    run.write(VERIFY, report.to_json() + "\n")
+    try:
+        report = proof()
+    except MissingExtraError as error:
+        log(f"NOT CHECKED: {error}")
+        return None
     for line in _proof_lines(report) if verbose else _proof_summary(report):
         log(line)
     return report

@@ -247,6 +247,8 @@ def checkpoint_of(path: Path) -> Path:
     """
     if (path / MODEL / "config.json").is_file():
         return path / MODEL
+    if (path / "adapter" / "adapter_config.json").is_file():
+        return path / "adapter"
     if (path / "config.json").is_file():
         return path
     if (path / RECIPE).is_file():

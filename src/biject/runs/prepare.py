@@ -18,8 +18,8 @@ from biject.data.qa import QaDataset
 from biject.errors import ConfigError, InputError
 from biject.identify import Identity
 from biject.inspection import identify_source
-from biject.model import Model
-from biject.pretrained import load
+from biject.pretrained import PretrainedModel, load
+from biject.runs.adapter import add_adapter, quantised
 from biject.runs.cell import check_cell, device_name
 from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens, usable_device
@@ -47,13 +47,18 @@ class Prepared:
         without: Assets of the model's folder that are not written.
     """
 
-    model: Model
+    model: PretrainedModel
     tokenizer: Tokenizer
     samples: Samples
     collate: Collator
     lines: tuple[str, ...]
     extra: Mapping[str, bytes]
     without: tuple[str, ...]
+
+    @property
+    def proof_samples(self) -> Sequence[Any]:
+        """What is computed on both sides of a proof."""
+        return self.samples.evaluation or self.samples.train
 
     def trainer(self, recipe: FinetuneRecipe, *, over: Sequence[Any] | None = None, **hooks: Any) -> Trainer:
         """A trainer with the recipe's settings and its task's metrics.
@@ -111,6 +116,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     tokenizer, samples = material.tokenizer, material.samples
     _check_metric(recipe, samples)
     model, head_line = _with_head(recipe, material)
+    adapter_lines = () if recipe.method == "full" else (add_adapter(model, recipe),)
     make_collator = Collator.for_causal if model.head_name == "causal" else Collator.of
     left = embedder_files(material.source)
     left_lines = (f"LEFT OUT {', '.join(left)}: they are for embeddings",) if left else ()
@@ -120,7 +126,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
         tokenizer=tokenizer,
         samples=samples,
         collate=make_collator(tokenizer, segments=model.config.embedding.type_vocab_size > 1),
-        lines=(*material.lines, head_line, *left_lines),
+        lines=(*material.lines, head_line, *adapter_lines, *left_lines),
         extra={} if made is None else {TEMPLATE: made.encode()},
         without=left,
     )
@@ -232,15 +238,14 @@ def _check_metric(recipe: FinetuneRecipe, samples: Samples) -> None:
         raise ConfigError("patience needs rows to evaluate on: give eval_data, or a validation share over 0.")
 
 
-def _with_head(recipe: FinetuneRecipe, material: Material) -> tuple[Model, str]:
+def _with_head(recipe: FinetuneRecipe, material: Material) -> tuple[PretrainedModel, str]:
     """The model to train, with the checkpoint's own head or a new one with the data's labels; and a line."""
     folder, samples = material.source.folder, material.samples
     torch.manual_seed(recipe.train.seed)
+    options: dict[str, Any] = {"dtype": torch.float32, "numerics": recipe.numerics, **quantised(recipe)}
     if has_head(recipe, material.identity):
-        own = load(folder, head=recipe.task, dtype=torch.float32, numerics=recipe.numerics)
-        return own, "HEAD the checkpoint's own"
-    new = new_head_of(samples)
-    model = load(folder, head=recipe.task, dtype=torch.float32, numerics=recipe.numerics, new_head=new)
+        return load(folder, head=recipe.task, **options), "HEAD the checkpoint's own"
+    model = load(folder, head=recipe.task, **options, new_head=new_head_of(samples))
     names = ", ".join(model.provenance.initialized)
     labels = f"; labels {', '.join(samples.labels[:20])}" if samples.labels else ""
     more = f" and {len(samples.labels) - 20} more" if len(samples.labels) > 20 else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +31,36 @@ def prove(
         samples: What to compute on both sides.
         collate: Makes batches of them.
     """
+    return verify_trained(model, folder, batches=_batches(model, samples, collate))
+
+
+def prove_adapter(
+    model: Model,
+    folder: Path,
+    samples: Sequence[Mapping[str, Any]],
+    collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Tensor]],
+) -> Report:
+    """Run the level `adapter`: PEFT loads the folder on HF's base, and agrees with the model in memory.
+
+    Args:
+        model: With the adapter.
+        folder: The adapter as it was written.
+        samples: What to compute on both sides.
+        collate: Makes batches of them.
+    """
+    verify_adapter = import_module("biject.verify.adapter").verify_adapter
+    report: Report = verify_adapter(model, folder, batches=_batches(model, samples, collate))
+    return report
+
+
+def _batches(
+    model: Model,
+    samples: Sequence[Mapping[str, Any]],
+    collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Tensor]],
+) -> list[Mapping[str, Tensor]]:
     size = 4 if model.head_name in ("mlm", "causal") else 32  # logits over a vocabulary are large
     num_samples = min(len(samples), NUM_BATCHES * size)
-    batches = [
+    return [
         collate([samples[i] for i in range(at, min(at + size, num_samples))])
         for at in range(0, num_samples, size)
     ]
-    return verify_trained(model, folder, batches=batches)

@@ -22,6 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biject.adapters.file import is_adapter, read_adapter
 from biject.checkpoint.bytes import tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import open_source
@@ -125,19 +126,27 @@ def _fit(
 def _digests(folder: Path, step: int) -> dict[str, tuple[str, str]]:
     """For each part of a checkpoint its size, and the sha256 of that."""
     path = folder / folder_name(step)
-    source = open_source(path)
-    reader, state = Reader(source), read_state(path)
+    state = read_state(path)
     kinds: dict[str, dict[str, Tensor]] = {"optimizer": {}, "generator": {}}
     for name, tensor in state.tensors.items():
         kinds.setdefault(name.partition(".")[0], {})[name] = tensor
     place = {"state": asdict(state.state), "schedule": state.schedule, "groups": state.optimizer["groups"]}
     text = json.dumps(place, sort_keys=True, default=str).encode()
     return {
-        "weights": _digest({name: reader.tensor(name) for name in source.tensors}),
+        "weights": _digest(_weights(path)),
         "optimizer state": _digest(kinds["optimizer"]),
         "random generators": _digest(kinds["generator"]),
         "position, schedule and evaluations": (f"{len(text)} bytes", sha256(text).hexdigest()),
     }
+
+
+def _weights(checkpoint: Path) -> Mapping[str, Tensor]:
+    """The model's, or those of the adapter that is trained."""
+    if is_adapter(checkpoint):
+        return read_adapter(checkpoint).tensors()
+    source = open_source(checkpoint)
+    reader = Reader(source)
+    return {name: reader.tensor(name) for name in source.tensors}
 
 
 def _digest(tensors: Mapping[str, Tensor]) -> tuple[str, str]:

@@ -1,0 +1,78 @@
+"""What a run writes at its end: the model, or the adapter and, where requested, the model that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from biject.adapters.file import save_adapter
+from biject.config.recipe import FinetuneRecipe
+from biject.pretrained import PretrainedModel
+from biject.runs.adapter import adapter_folder
+from biject.runs.folder import RunFolder
+from biject.runs.prepare import Prepared
+from biject.runs.proof import prove, prove_adapter
+from biject.save import Saved, save_model
+from biject.verify.report import Report
+
+Log = Callable[[str], None]
+Prove = Callable[[Callable[[], Report]], "Report | None"]
+"""Runs a proof where it can be run, and reports what it found."""
+
+
+def write_result(
+    run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared, log: Log, proven: Prove, *, force: bool
+) -> tuple[Saved, Report | None]:
+    """Write the run's result, with a proof of every folder.
+
+    Args:
+        run: Where.
+        recipe: What was trained.
+        prepared: With the trained model; a merged adapter is gone from it afterwards.
+        log: Takes a line a folder.
+        proven: Called with every proof.
+        force: Replace what an interrupted end left.
+    """
+    if prepared.model.adapters is None:
+        return _model(run, recipe, prepared, log, proven, force=force)
+    folder, model = adapter_folder(run.folder), prepared.model
+    written = save_adapter(model, folder, force=force)
+    size = sum((folder / name).stat().st_size for name in written.files)
+    log(f"ADAPTER of {recipe.model} in {folder}: {size:,} bytes")
+    report = proven(lambda: prove_adapter(model, folder, prepared.proof_samples, prepared.collate))
+    saved = Saved(
+        folder=folder,
+        files=written.files,
+        changes=("an adapter: the base's files stay as they are",),
+        architecture=_class(model),
+        weight_bytes=size,
+    )
+    if not recipe.merge:
+        return saved, report
+    model.merge_adapter()
+    merged, other = _model(run, recipe, prepared, log, proven, force=force)
+    if report is not None and other is not None:
+        report = replace(other, levels=(*report.levels, *other.levels))
+    files = {f"{folder.name}/{name}": digest for name, digest in saved.files.items()}
+    files |= {f"{Path(merged.folder).name}/{name}": digest for name, digest in merged.files.items()}
+    return replace(merged, files=files), report
+
+
+def _model(
+    run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared, log: Log, proven: Prove, *, force: bool
+) -> tuple[Saved, Report | None]:
+    dtype: torch.dtype = getattr(torch, recipe.dtype)
+    model = prepared.model
+    saved = save_model(
+        model, run.model, dtype=dtype, force=force, extra=prepared.extra, without=prepared.without
+    )
+    log(f"MODEL {saved.architecture} in {run.model}")
+    report = proven(lambda: prove(model, run.model, prepared.proof_samples, prepared.collate))
+    return saved, report
+
+
+def _class(model: PretrainedModel) -> str:
+    return model.family.heads[model.head_name].hf_class
