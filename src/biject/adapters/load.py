@@ -56,8 +56,8 @@ def load_adapter(
     if held and not any(isinstance(module, QuantisedLinear) for module in model.modules()):
         notice(
             "adapter-of-quantised-base",
-            f"{stored.folder} was trained on a base in {shown(held)}, and this one is not quantised: outputs are "
-            f"not quite those that were trained (quantization={held!r} gives them).",
+            f"{stored.folder} was trained on a base in {shown(held)}, and this one is not quantised: outputs "
+            f"are not quite those that were trained (quantization={held!r} gives them).",
         )
     adapter.base = stored.base or adapter.base
     if not trainable:
