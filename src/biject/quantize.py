@@ -6,11 +6,12 @@ Source: transformers 5.23, quantizers/base.py (get_keys_to_not_convert), integra
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import nn
 
+from biject.checkpoint.reader import Reader
 from biject.config.quantization import DTYPES, Quantization, is_skipped
 from biject.errors import ConfigError, WeightsError
 from biject.model import Model
@@ -77,6 +78,30 @@ def replace_linears(model: Model, settings: Quantization, *, fast: bool = False)
         model.set_submodule(name, new, strict=True)
     model.quantization = settings
     return chosen
+
+
+@torch.no_grad()
+def restore_linears(model: Model, names: Iterable[str]) -> None:
+    """Hold some linears in the file's numbers again, as if `skip_modules` had named them: those of a head that
+    an adapter trains whole, which codes cannot be.
+
+    Args:
+        model: quantised.
+        names: of modules; what is not quantised stays as it is.
+    """
+    found = dict(quantised_linears(model))
+    disk = {binding.memory: binding.disk[0] for binding in model.provenance.plan.bindings}
+    reader = Reader(model.source)
+    for name in names:
+        old = found.get(name)
+        if old is None:
+            continue
+        sizes = old.in_features, old.out_features
+        new = TransposedLinear(*sizes) if old.stored_transposed else Linear(*sizes, bias=old.bias is not None)
+        tensor = reader.tensor(disk[f"{name}.weight"])
+        new.weight = nn.Parameter(tensor.to(device=old.weight.device, dtype=old.dtype, copy=True))
+        new.bias = old.bias
+        model.set_submodule(name, new.train(old.training).requires_grad_(), strict=True)
 
 
 def quantised_linears(model: nn.Module) -> Iterator[tuple[str, QuantisedLinear]]:

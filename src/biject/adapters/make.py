@@ -29,6 +29,7 @@ from biject.model import Model
 from biject.nn.dora import first_magnitude, matrix
 from biject.nn.lora import adapt, can_adapt, is_linear, sizes
 from biject.nn.lora_part import LoraPart
+from biject.quantize import restore_linears
 
 
 def add_adapter(model: Model, config: LoraConfig, name: str = "default", *, draw: bool = True) -> Adapter:
@@ -52,6 +53,7 @@ def add_adapter(model: Model, config: LoraConfig, name: str = "default", *, draw
         )
     hf = module_names(model)
     saved = saved_modules(config, tuple(hf), head=model.head_name, new=_new_modules(model, hf))
+    restore_linears(model, (hf[one] for one in saved))
     chosen = targets(config, candidates(model, hf), model_type=model.family.model_type, saved=saved)
     model.adapters = there
     adapter = Adapter(

@@ -172,4 +172,6 @@ def remove(model: Model, names: Iterable[str]) -> None:
     model.provenance = replace(model.provenance, plan=replace(plan, adapters=kept))
     if not there.adapters:
         model.adapters = None
-        model.requires_grad_(True)
+        for parameter in model.parameters():
+            if parameter.is_floating_point():  # codes have no gradients
+                parameter.requires_grad_(True)
