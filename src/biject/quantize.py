@@ -82,8 +82,8 @@ def replace_linears(model: Model, settings: Quantization, *, fast: bool = False)
 
 @torch.no_grad()
 def restore_linears(model: Model, names: Iterable[str]) -> None:
-    """Hold some linears in the file's numbers again, as if `skip_modules` had named them: those of a head that
-    an adapter trains whole, which codes cannot be.
+    """Hold some linears in the file's numbers again, as if `skip_modules` had named them: those of a head
+    that an adapter trains whole, which codes cannot be.
 
     Args:
         model: quantised.
@@ -100,7 +100,7 @@ def restore_linears(model: Model, names: Iterable[str]) -> None:
         new = TransposedLinear(*sizes) if old.stored_transposed else Linear(*sizes, bias=old.bias is not None)
         tensor = reader.tensor(disk[f"{name}.weight"])
         new.weight = nn.Parameter(tensor.to(device=old.weight.device, dtype=old.dtype, copy=True))
-        new.bias = old.bias
+        new._parameters["bias"] = old.bias
         model.set_submodule(name, new.train(old.training).requires_grad_(), strict=True)
 
 

@@ -1,4 +1,4 @@
-"""LoRA on quantised bases against PEFT on `transformers` with bitsandbytes, in bits: forward, AdamW's steps."""
+"""LoRA on quantised bases against PEFT on `transformers` with bitsandbytes, in bits: outputs and steps."""
 
 from __future__ import annotations
 
