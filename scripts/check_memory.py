@@ -26,7 +26,12 @@ CASES: tuple[Case, ...] = (
     ("bert", "seqcls", {**SMALL}, ("--no-verify", "--set", "train.gradient_checkpointing=true")),
     ("bert", "seqcls", {**SMALL}, ("--no-verify", "--set", "train.optimizer=sgd")),
     ("bert", "mlm", {**SMALL}, ("--no-verify",)),
-    ("gpt2", "causal", {"n_layer": 4, "vocab_size": 8000}, ("--no-verify", "--set", "validation=0")),
+    (
+        "gpt2",
+        "causal",
+        {"n_layer": 4, "vocab_size": 8000, "max_position_embeddings": 1024},
+        ("--no-verify", "--set", "validation=0"),
+    ),
     ("qwen3", "causal", {**SMALL, "num_hidden_layers": 4}, ("--no-verify", "--set", "validation=0")),
 )
 """Family, task, sizes other than the published base's, further flags of both commands."""
@@ -34,9 +39,11 @@ COMMON = ("--set", "train.batch_size=16", "--set", "train.max_steps=6")
 
 
 def rows(folder: Path, task: str) -> Path:
-    """Texts of 20 to 120 words."""
+    """Texts of 20 to 116 words."""
     path = folder / f"{task}.jsonl"
-    lines = [{"text": f"word{i} " * (20 + i * 7 % 100), "label": ("no", "yes")[i % 2]} for i in range(240)]
+    lines = [
+        {"text": "the model is good " * (5 + i * 7 % 25), "label": ("no", "yes")[i % 2]} for i in range(240)
+    ]
     if task != "seqcls":
         lines = [{"text": line["text"]} for line in lines]
     path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
