@@ -18,21 +18,22 @@ from biject.verify.reference import make_reference
 
 Case = tuple[str, str, dict[str, Any], tuple[str, ...]]
 SMALL = {"num_hidden_layers": 4, "vocab_size": 8000}
+WORDS = {"vocab_size": 8000, "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
 CASES: tuple[Case, ...] = (
-    ("bert", "seqcls", {**SMALL}, ("--no-verify",)),
-    ("bert", "seqcls", {**SMALL}, ()),
-    ("bert", "seqcls", {**SMALL}, ("--no-verify", "--set", "validation=0")),
-    ("bert", "seqcls", {**SMALL}, ("--no-verify", "--set", "train.precision=bf16")),
-    ("bert", "seqcls", {**SMALL}, ("--no-verify", "--set", "train.gradient_checkpointing=true")),
-    ("bert", "seqcls", {**SMALL}, ("--no-verify", "--set", "train.optimizer=sgd")),
-    ("bert", "mlm", {**SMALL}, ("--no-verify",)),
+    ("bert", "seqcls", SMALL, ("--no-verify",)),
+    ("bert", "seqcls", SMALL, ()),
+    ("bert", "seqcls", SMALL, ("--no-verify", "--set", "validation=0")),
+    ("bert", "seqcls", SMALL, ("--no-verify", "--set", "train.precision=bf16")),
+    ("bert", "seqcls", SMALL, ("--no-verify", "--set", "train.gradient_checkpointing=true")),
+    ("bert", "seqcls", SMALL, ("--no-verify", "--set", "train.optimizer=sgd")),
+    ("bert", "mlm", SMALL, ("--no-verify",)),
     (
         "gpt2",
         "causal",
-        {"n_layer": 4, "vocab_size": 8000, "max_position_embeddings": 1024},
+        {"n_layer": 4, **WORDS},
         ("--no-verify", "--set", "validation=0"),
     ),
-    ("qwen3", "causal", {**SMALL, "num_hidden_layers": 4}, ("--no-verify", "--set", "validation=0")),
+    ("qwen3", "causal", {**SMALL, **WORDS}, ("--no-verify", "--set", "validation=0")),
 )
 """Family, task, sizes other than the published base's, further flags of both commands."""
 COMMON = ("--set", "train.batch_size=16", "--set", "train.max_steps=6")
