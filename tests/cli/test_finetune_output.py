@@ -32,14 +32,35 @@ def flags(base, write_data, tmp_path) -> tuple[object, ...]:
 
 
 def test_short_and_the_best_state_last(run, flags, tmp_path) -> None:
+    """Five lines in the end; the checks are counted in the report, and listed on request."""
     short = run("finetune", "--out", tmp_path / "short", *flags, "--epochs", 1)
     lines = short.out.splitlines()
+    assert [line.split()[0] for line in lines[-5:]] == ["DONE", "MODEL", "VERDICT", "REPORT", "BEST"]
     assert lines[-1].startswith("BEST step 5 of 5")
-    passed = [line for line in lines if line.startswith("PASS")]
-    assert [line.split()[1] for line in passed] == ["reload", "trained"]
+    assert lines[-3].startswith("VERDICT PASS")
+    assert not [line for line in lines if line.startswith("PASS")]
     full = run("finetune", "--out", tmp_path / "full", *flags, "--epochs", 1, "--verbose")
     assert full.out.splitlines()[-1].startswith("BEST")
     assert len([line for line in full.out.splitlines() if line.startswith("PASS")]) > 5
+
+
+def test_tracked(run, flags, tmp_path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    assert run("finetune", "--out", out, *flags, "--epochs", 2, "--track", "tensorboard").code == 0
+    events = [json.loads(line) for line in (out / "events.jsonl").read_text().splitlines()]
+    losses = {event["step"]: event["loss"] for event in events if event["event"] == "step"}
+    read = EventAccumulator(str(out / "tensorboard"))
+    read.Reload()
+    found = {event.step: event.value for event in read.Scalars("train/loss")}
+    assert found == pytest.approx(losses, rel=1e-6)
+    assert set(read.Tags()["scalars"]) >= {"eval/loss", "eval/accuracy", "train/lr"}
+    wrong = run("finetune", "--out", tmp_path / "no", *flags, "--track", "tensorbord")
+    assert (wrong.code, wrong.out) == (2, "")
+    assert "There is no tracker 'tensorbord'; there are tensorboard" in wrong.err
+    assert not (tmp_path / "no").exists()
 
 
 def test_without_a_proof(run, flags, tmp_path) -> None:

@@ -56,6 +56,7 @@ def finetune(
     targets: Annotated[str | None, Parameter(metavar="A[,B,…]")] = None,
     merge: Switch = False,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
+    track: Annotated[str | None, Parameter(metavar="A[,B]")] = None,
     resume: Switch = False,
     preview: Annotated[int | None, Parameter(metavar="N")] = None,
     no_verify: Switch = False,
@@ -102,11 +103,12 @@ def finetune(
         targets: Modules to adapt, by Hugging Face's names; `all-linear`; left out, as PEFT chooses.
         merge: Write model/ too, with the adapter in it.
         set_: Any other setting of a recipe, e.g. `--set train.weight_decay=0.1 --set stride=64`.
+        track: Show the run in tensorboard, trackio, wandb or mlflow, too.
         resume: Resume the run in DIR from its latest checkpoint.
         preview: Train nothing and write nothing: print the first N samples, learned tokens in colour.
         no_verify: Leave out the proof of the exported model.
         quiet: No progress.
-        verbose: Print every check of the proof.
+        verbose: Print what was proved, check by check.
     """
     given: dict[str, Any] = {
         "model": model,
@@ -174,6 +176,7 @@ def finetune(
             verbose=verbose,
             log=(lambda line: print_lines([line])) if shown else None,
             stopping=stopping,
+            track=names(track, flag="--track") or (),
         )
     if first and json:
         print_json(result.to_json())

@@ -84,7 +84,7 @@ class Run:
             self.evaluations[step] = event
         elif kind == "checkpoint" and step is not None:
             self.checkpoints.append(step)
-        elif kind in ("start", "resume"):
+        elif kind in ("start", "resume", "setup"):
             self.start |= {name: value for name, value in event.items() if name not in ("event", "time")}
             self.start.setdefault("began", number(event.get("time")))
             self.end = self.interrupted = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -10,20 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from biject.config.recipe import FinetuneRecipe
 from biject.environment import prepare as prepare_environment
-from biject.errors import CheckpointError, MissingExtraError
+from biject.errors import CheckpointError
 from biject.events import notice
 from biject.pages.render import render_report
-from biject.runs import insights
-from biject.runs.facts import environment, facts, peak_memory
-from biject.runs.folder import INSIGHTS, REPORT, VERIFY, RunFolder, absolute, check_same, fingerprints
-from biject.runs.log import Counted, RunLog, trimmed
+from biject.runs.ending import Ending, proof_lines
+from biject.runs.facts import environment, facts
+from biject.runs.folder import REPORT, RunFolder, absolute, check_same, fingerprints
+from biject.runs.log import RunLog, tracked
 from biject.runs.prepare import Prepared, prepare
+<<<<<<< HEAD
 from biject.runs.result import write_result
 from biject.save import Saved
+=======
+from biject.save import Saved
+from biject.track.registry import check_tracker
+>>>>>>> 2fbc30f (Trackers, MFU, documented events; a run ends with five lines)
 from biject.train import checkpoints, ranks
 from biject.train.session import Session
 from biject.train.stopping import StopRequest
@@ -31,7 +33,6 @@ from biject.train.trainer import FitResult, Trainer
 from biject.verify.report import Report
 
 Log = Callable[[str], None]
-NOT_VERIFIED = "NOT CHECKED the exported model: nothing was proven of it (see `biject verify-export`)"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Finetuned:
             "best": self.best,
             "fit": asdict(self.fit),
             "model": None if self.saved is None else self.saved.to_json(),
-            "verified": [] if self.report is None else _proof_lines(self.report),
+            "verified": [] if self.report is None else proof_lines(self.report),
         }
 
 
@@ -81,6 +82,7 @@ def finetune(
     verbose: bool = False,
     log: Log | None = None,
     stopping: StopRequest | None = None,
+    track: Sequence[str] = (),
 ) -> Finetuned:
     """Fine-tune a checkpoint by a recipe.
 
@@ -92,10 +94,13 @@ def finetune(
         verbose: Log every check of the proof in a line of its own.
         log: Takes each line about data, model and proof.
         stopping: A request to stop at a step boundary, with a checkpoint.
+        track: Trackers that show the run, too: see `biject.track.NAMES`.
 
     Raises:
         BijectError: What cannot be used. As long as it is about input, nothing has been written.
     """
+    for name in track:
+        check_tracker(name)
     prepare_environment()
     ranks.start()
     recipe, write_line = absolute(recipe), log or (lambda line: None)
@@ -106,10 +111,11 @@ def finetune(
         write_line(line)
     seen = fingerprints(recipe)
     trainer = prepared.trainer(recipe, stopping=stopping)
-    trainer.collate = counted = Counted(trainer.collate)
-    log_events = RunLog(run, counted, write_line)
-    trainer.callbacks.add(log_events)
+    events = RunLog(run, prepared.model, write_line)
+    trainer.collate = events.watch(trainer.collate)
+    trainer.callbacks.add(events)
     session = trainer.setup(prepared.samples.train)
+<<<<<<< HEAD
     (run.reopen if goes_on else run.begin)(
         recipe,
         fingerprints=seen,
@@ -139,8 +145,23 @@ def finetune(
         if not recipe.train.checkpoint_every:  # that of the best state, which model/ has
             run.drop_checkpoints()
     write_line(f"BEST {best}")
+=======
+    (run.reopen if goes_on else run.begin)(recipe, fingerprints=seen)
+    with tracked(run, track):
+        _say_start(run, prepared, session, goes_on=goes_on)
+        if goes_on:
+            write_line(_resumed(run, session))
+        fit = _train(run, trainer, session, prepared, resume=goes_on)
+        if fit.interrupted:
+            return _interrupted(run, trainer, session, fit, write_line)
+        saved, report = None, None
+        if run.writes:
+            ending = Ending(run, recipe, prepared, fit, write_line)
+            saved, report = ending.write(events, verify=verify, verbose=verbose, force=goes_on)
+    write_line(f"BEST {fit.model_state}")
+>>>>>>> 2fbc30f (Trackers, MFU, documented events; a run ends with five lines)
     ranks.wait()
-    return Finetuned(folder=run.folder, fit=fit, best=best, saved=saved, report=report)
+    return Finetuned(folder=run.folder, fit=fit, best=fit.model_state, saved=saved, report=report)
 
 
 def _check_folder(run: RunFolder, recipe: FinetuneRecipe, *, resume: bool) -> bool:
@@ -156,6 +177,19 @@ def _check_folder(run: RunFolder, recipe: FinetuneRecipe, *, resume: bool) -> bo
     check_same(stored, recipe, run.folder)
     ranks.on_first(run.check_unfinished)
     return True
+
+
+def _say_start(run: RunFolder, prepared: Prepared, session: Session, *, goes_on: bool) -> None:
+    """What a report says of data, model and machine."""
+    last = checkpoints.existing(run.checkpoints) if goes_on else []
+    run.event(
+        "setup",
+        total_steps=session.total_steps,
+        from_step=last[-1][0] if last else 0,
+        data_lines=[line.removeprefix("DATA ") for line in prepared.lines],
+        model=facts(prepared.model),
+        environment=environment(prepared.model),
+    )
 
 
 def _interrupted(
@@ -194,6 +228,7 @@ def _resumed(run: RunFolder, session: Session) -> str:
     if not last:
         return f"RESUME from step 0 of {total}: there is no checkpoint yet"
     return f"RESUME from step {last[-1][0]} of {total}: {last[-1][1]}"
+<<<<<<< HEAD
 
 
 def _prove(log: Log, proof: Callable[[], Report], *, verify: bool, verbose: bool) -> Report | None:
@@ -255,3 +290,5 @@ def _finish(
         **peak_memory(device),
     )
     run.write(REPORT, render_report(run.folder))
+=======
+>>>>>>> 2fbc30f (Trackers, MFU, documented events; a run ends with five lines)

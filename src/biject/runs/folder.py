@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -47,6 +47,7 @@ class RunFolder:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.writes = ranks.rank() == 0
+        self.listeners: list[Callable[[dict[str, Any]], None]] = []
 
     @property
     def model(self) -> Path:
@@ -107,16 +108,16 @@ class RunFolder:
         if self.writes:
             shutil.rmtree(self.checkpoints, ignore_errors=True)
 
-    def begin(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str], **facts: Any) -> None:
-        """Make the folder with the recipe in it; `facts` are further values of the event."""
+    def begin(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str]) -> None:
+        """Make the folder with the recipe in it."""
         if not self.writes:
             return
         with self.writing():
             self.folder.mkdir(parents=True, exist_ok=True)
             self.write(RECIPE, dump_recipe(recipe, comment=_COMMENT))
-        self.event("start", fingerprints=fingerprints, recipe=asdict(recipe), **facts)
+        self.event("start", fingerprints=fingerprints, recipe=asdict(recipe))
 
-    def reopen(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str], **facts: Any) -> None:
+    def reopen(self, recipe: FinetuneRecipe, *, fingerprints: dict[str, str]) -> None:
         """Resume: remove what a killed process left unfinished, and refuse data that changed.
 
         Raises:
@@ -136,7 +137,7 @@ class RunFolder:
                         clear(path)
         if self.stored() != recipe:
             self.write(RECIPE, dump_recipe(recipe, comment=_COMMENT))
-        self.event("resume", recipe=asdict(recipe), **facts)
+        self.event("resume", recipe=asdict(recipe))
 
     def write(self, name: str, text: str) -> None:
         """Write a file whole or not at all."""
@@ -155,10 +156,11 @@ class RunFolder:
                 temporary.unlink(missing_ok=True)
 
     def event(self, kind: str, **values: Any) -> None:
-        """Append one line to `events.jsonl`."""
+        """Append one line to `events.jsonl`, and give it to who listens."""
         if not self.writes:
             return
-        line = json.dumps({"event": kind, "time": round(time.time(), 3), **values}, ensure_ascii=False)
+        event = {"event": kind, "time": round(time.time(), 3), **values}
+        line = json.dumps(event, ensure_ascii=False)
         path = self.folder / EVENTS
         with self.writing(), path.open("a+b") as stream:
             if stream.seek(0, os.SEEK_END):
@@ -166,6 +168,8 @@ class RunFolder:
                 if stream.read(1) != b"\n":  # the last line of a killed process
                     stream.write(b"\n")
             stream.write(line.encode() + b"\n")
+        for listen in self.listeners:
+            listen(event)
 
     def events(self) -> list[dict[str, Any]]:
         """What happened, in order; a line that was cut off is passed over."""

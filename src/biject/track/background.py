@@ -1,0 +1,78 @@
+"""A tracker in a thread of its own: the run puts events into a queue and goes on."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from biject.events import notice
+from biject.track.base import Tracker
+
+MOST_WAITING = 10_000
+"""Events; a tracker that is so far behind loses those that come then."""
+PATIENCE_SECONDS = 10.0
+"""How long the end of a run waits for a tracker."""
+
+
+class Background:
+    """Makes a tracker in its thread, and gives it events there.
+
+    Args:
+        name: For messages.
+        make: Makes the tracker; may be slow, and may fail.
+        patience: Seconds that `close` waits.
+    """
+
+    def __init__(self, name: str, make: Callable[[], Tracker], *, patience: float = PATIENCE_SECONDS) -> None:
+        self.name, self.patience = name, patience
+        self.lost = 0
+        self.problem: str | None = None
+        self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(MOST_WAITING)
+        self._make = make
+        self._reported = False
+        self._thread = threading.Thread(target=self._work, name=f"biject-{name}", daemon=True)
+        self._thread.start()
+
+    def on_event(self, event: Mapping[str, Any]) -> None:
+        """Hand an event over; returns at once."""
+        self._report()
+        if self.problem is not None:
+            return
+        try:
+            self._queue.put_nowait(event)
+        except queue.Full:
+            self.lost += 1
+
+    def close(self) -> None:
+        """Wait a while for what is still to be written."""
+        if self.problem is None:
+            try:
+                self._queue.put(None, timeout=self.patience)
+                self._thread.join(self.patience)
+            except queue.Full:
+                pass
+            if self._thread.is_alive():
+                self.problem = f"it did not finish within {self.patience:g} s"
+        self._report()
+        if self.lost:
+            notice("tracker-behind", f"{self.name} was too slow: it lacks {self.lost} events; {_ALL_THERE}")
+
+    def _report(self) -> None:
+        """Notices are for the run's own thread, once."""
+        if self.problem is not None and not self._reported:
+            self._reported = True
+            notice("tracker-failed", f"{self.name} is left out: {self.problem}; {_ALL_THERE}")
+
+    def _work(self) -> None:
+        try:
+            tracker = self._make()
+            while (event := self._queue.get()) is not None:
+                tracker.on_event(event)
+            tracker.close()
+        except BaseException as error:  # a library's exit or interrupt must not be the run's
+            self.problem = f"{type(error).__name__}: {error}"
+
+
+_ALL_THERE = "events.jsonl has everything"

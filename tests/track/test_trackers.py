@@ -1,0 +1,282 @@
+"""Trackers' files, read back by their own libraries; and trackers that fail, hang, or are not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from biject.errors import BijectWarning, InputError, MissingExtraError
+from biject.track import NAMES, Background, Tracked, make_tracker, scalars
+from biject.track.registry import check_tracker
+from biject.train.trainer import Trainer
+
+EVENTS: list[dict[str, Any]] = [
+    {"event": "start", "time": 1.0, "recipe": {"model": "m", "labels": ["a", "b"], "train": {"lr": 1e-3}}},
+    *({"event": "step", "time": 2.0 + i, "step": i, "loss": 1 / i, "lr": 1e-3 / i, "grad_norm": None,
+       "tokens": 100.0 * i, "items": 4.0} for i in range(1, 6)),
+    {"event": "evaluation", "time": 9.0, "step": 5, "seconds": 3.0, "loss": 0.123456789, "f1": 0.75},
+    {"event": "evaluation", "time": 9.0, "step": 6, "loss": float("nan"), "f1": 0.5},
+    {"event": "end", "time": 10.0, "steps": 5},
+]  # fmt: skip
+
+
+def expected() -> dict[str, dict[int, float]]:
+    found: dict[str, dict[int, float]] = {}
+    for event in EVENTS:
+        step, values = scalars(event) or (0, {})
+        for name, value in values.items():
+            found.setdefault(name, {})[step] = value
+    return found
+
+
+def write(name: str, folder: Path) -> None:
+    tracker = make_tracker(name, folder)
+    for event in EVENTS:
+        tracker.on_event(event)
+    tracker.close()
+    assert tracker.problem is None
+    assert tracker.lost == 0
+
+
+def test_what_is_shown_of_an_event() -> None:
+    assert scalars(EVENTS[1]) == (1, {"train/loss": 1.0, "train/lr": 1e-3, "train/tokens": 100.0})
+    assert scalars(EVENTS[7]) == (6, {"eval/f1": 0.5})
+    assert scalars(EVENTS[0]) is None
+    assert scalars({"event": "step", "step": "1", "loss": 1.0}) is None
+
+
+def test_tensorboard(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    write("tensorboard", tmp_path)
+    read = EventAccumulator(str(tmp_path / "tensorboard"))
+    read.Reload()
+    wanted = expected()
+    assert set(read.Tags()["scalars"]) == set(wanted)
+    for name, values in wanted.items():
+        found = {event.step: event.value for event in read.Scalars(name)}
+        assert found == {step: float(np.float32(value)) for step, value in values.items()}
+    text = read.Tensors("recipe")[0].tensor_proto.string_val[0].decode()
+    assert "train.lr = 0.001" in text
+
+
+def test_tensorboard_forgets_what_a_resumed_run_does_again(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    write("tensorboard", tmp_path)
+    tracker = make_tracker("tensorboard", tmp_path)
+    tracker.on_event({"event": "setup", "time": 20.0, "from_step": 3})
+    tracker.on_event({"event": "step", "time": 21.0, "step": 4, "loss": 9.0})
+    tracker.close()
+    read = EventAccumulator(str(tmp_path / "tensorboard"))
+    read.Reload()
+    found = [(event.step, event.value) for event in read.Scalars("train/loss")]
+    assert [step for step, _ in found] == [1, 2, 3, 4]
+    assert found[-1] == (4, 9.0)
+
+
+READ_TRACKIO = """
+import json, trackio
+from trackio.sqlite_storage import SQLiteStorage
+run = trackio.Api().runs("biject")[0]
+rows = SQLiteStorage.get_logs("biject", run.name)
+print("FOUND", json.dumps([run.name, run.config.get("train.lr"), rows], default=str))
+"""
+WRITE = """
+import json, sys
+from pathlib import Path
+from biject.track import make_tracker
+tracker = make_tracker(sys.argv[1], Path(sys.argv[2]))
+for line in sys.stdin:
+    tracker.on_event(json.loads(line))
+tracker.close()
+assert tracker.problem is None, tracker.problem
+"""
+
+
+def in_a_process(code: str, *arguments: str, **environment: str) -> str:
+    lines = "".join(json.dumps(event) + "\n" for event in EVENTS)
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        input=lines, text=True, capture_output=True, timeout=120, env={**os.environ, **environment},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_trackio(tmp_path: Path) -> None:
+    pytest.importorskip("trackio")
+    place = {"TRACKIO_DIR": str(tmp_path / "store"), "HF_HUB_OFFLINE": "1"}
+    run = tmp_path / "a run"
+    run.mkdir()
+    assert in_a_process(WRITE, "trackio", str(run), **place) == ""  # nothing of it on stdout
+    said = in_a_process(READ_TRACKIO, **place)
+    name, rate, rows = json.loads(said.rpartition("FOUND ")[2])
+    assert (name, rate) == ("a run", 1e-3)
+    found: dict[str, dict[int, float]] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key in expected() and value is not None:
+                found.setdefault(key, {})[row["step"]] = value
+    assert found == expected()
+
+
+def test_wandb_offline(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    place = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    assert in_a_process(WRITE, "wandb", str(tmp_path), **place) == ""
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    found: dict[str, dict[int, float]] = {}
+    for row in read_wandb(path):
+        for key, value in row.items():
+            if key in expected():
+                found.setdefault(key, {})[row["step"]] = value
+    assert found == expected()
+
+
+def read_wandb(path: Path) -> list[dict[str, Any]]:
+    """Rows of history by wandb's own protocol: LevelDB's log format around its records."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, place, parts, rows = path.read_bytes(), 7, b"", []
+    while place + 7 <= len(data):
+        if 32768 - place % 32768 < 7:
+            place += 32768 - place % 32768
+            continue
+        size, kind = int.from_bytes(data[place + 4 : place + 6], "little"), data[place + 6]
+        parts += data[place + 7 : place + 7 + size]
+        place += 7 + size
+        if kind in (1, 4):  # whole, or the last part
+            record = Record.FromString(parts)
+            parts = b""
+            if record.HasField("history"):
+                rows.append(
+                    {
+                        item.key or "/".join(item.nested_key): json.loads(item.value_json)
+                        for item in record.history.item
+                    }
+                )
+    return rows
+
+
+def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where MLflow is installed; it is not among our own requirements."""
+    pytest.importorskip("mlflow")
+    from mlflow.tracking import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file:{tmp_path / 'store'}")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    write("mlflow", tmp_path)
+    check_mlflow(MlflowClient())
+
+
+def check_mlflow(client: Any) -> None:
+    experiment = client.get_experiment_by_name("biject")
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.data.params["train.lr"] == "0.001"
+    for name, values in expected().items():
+        history = client.get_metric_history(run.info.run_id, name)
+        assert {metric.step: metric.value for metric in history} == values
+
+
+class Fails:
+    def on_event(self, event: Any) -> None:
+        raise SystemExit("no disk")
+
+    def close(self) -> None:
+        raise AssertionError
+
+
+class Hangs:
+    def __init__(self) -> None:
+        self.free = threading.Event()
+
+    def on_event(self, event: Any) -> None:
+        self.free.wait(30)
+
+    def close(self) -> None: ...
+
+
+def loses() -> Any:
+    raise OSError("no network")
+
+
+PAIRS = [(torch.tensor([float(i)]), torch.tensor([2.0 * i])) for i in range(8)]
+
+
+def fit(*callbacks: Any) -> list[float]:
+    torch.manual_seed(0)
+    trainer = Trainer(
+        nn.Linear(1, 1),
+        step=lambda model, batch: (model(batch[0]) - batch[1]).square().mean(),
+        callbacks=callbacks,
+        progress=False,
+        lr=1e-2,
+        batch_size=4,
+        epochs=20,
+    )
+    return trainer.fit(PAIRS).losses
+
+
+@pytest.mark.parametrize("make", [Fails, Hangs, loses])
+def test_a_tracker_that_fails_or_hangs_neither_stops_nor_slows(make: Any) -> None:
+    hanging = make() if make is Hangs else None
+    tracker = Background("broken", (lambda: hanging) if hanging else make, patience=0.3)
+    callback = Tracked.__new__(Tracked)
+    callback._tracker = tracker
+    began = time.monotonic()
+    with pytest.warns(BijectWarning, match=r"broken is left out: .*; events\.jsonl has everything"):
+        assert fit(callback) == fit()
+    assert time.monotonic() - began < 5
+    if hanging:
+        hanging.free.set()
+
+
+def test_a_tracker_that_is_far_behind_loses_events_and_says_so() -> None:
+    hanging = Hangs()
+    tracker = Background("slow", lambda: hanging, patience=5)
+    tracker._queue.maxsize = 3
+    for event in EVENTS:
+        tracker.on_event(event)
+    hanging.free.set()
+    with pytest.warns(BijectWarning, match=r"slow was too slow: it lacks \d events"):
+        tracker.close()
+    assert tracker.lost >= len(EVENTS) - 5
+
+
+def test_names_and_packages_are_checked_before_work() -> None:
+    with pytest.raises(InputError, match=r"There is no tracker 'tensorbord'; there are tensorboard, trackio"):
+        check_tracker("tensorbord")
+    assert NAMES == ("tensorboard", "trackio", "wandb", "mlflow")
+
+
+def test_a_package_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("biject.track.registry.find_spec", lambda name: None)
+    with pytest.raises(MissingExtraError, match="needs the package wandb: pip install wandb"):
+        check_tracker("wandb")
+
+
+def test_by_the_api(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    losses = fit(Tracked("tensorboard", tmp_path))
+    read = EventAccumulator(str(tmp_path / "tensorboard"))
+    read.Reload()
+    assert [event.value for event in read.Scalars("train/loss")] == [
+        float(np.float32(loss)) for loss in losses
+    ]
