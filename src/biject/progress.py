@@ -14,6 +14,7 @@ from biject.events import Notice, Progress, is_heard, listening
 
 LOG_SECONDS = 30.0
 """Between two lines where stderr is a file or a pipe, as under nohup or on a cluster."""
+_SIZES = (("GB", 10**9), ("MB", 10**6), ("kB", 10**3), ("bytes", 1))
 LIVE_SECONDS = 0.2
 """Between two updates of the line on a terminal."""
 
@@ -62,13 +63,29 @@ class ProgressLines:
 
 def words(event: Progress, *, seconds: float) -> str:
     """E.g. `training 120/580 steps, 2:31 left, loss 0.4421`; `seconds`: since the work began."""
+    parts = [f"{event.label} {_amount(event)}".rstrip(), time_left(event, seconds=seconds), event.detail]
+    return ", ".join(part for part in parts if part)
+
+
+def _amount(event: Progress) -> str:
+    """`120/580 steps`, `12/91 MB`."""
+    if event.unit == "bytes" and event.total:
+        unit, size = next(pair for pair in _SIZES if event.total >= pair[1] or pair[1] == 1)
+        return f"{event.done / size:.0f}/{event.total / size:.0f} {unit}"
     of = "" if event.total is None else f"/{event.total}"
-    parts = [f"{event.label} {event.done}{of} {event.unit}".rstrip()]
-    if event.total and 0 < event.done <= event.total and seconds > 0:
-        left = round(seconds * (event.total - event.done) / event.done)
-        parts.append(f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left" if left >= 3600
-                     else f"{left // 60}:{left % 60:02} left")  # fmt: skip
-    return ", ".join([*parts, *([event.detail] if event.detail else [])])
+    return f"{event.done}{of} {event.unit}"
+
+
+def time_left(event: Progress, *, seconds: float) -> str:
+    """E.g. `2:31 left`; empty as long as too little is done to tell."""
+    if not event.total or not 0 < event.done <= event.total or seconds <= 0:
+        return ""
+    left = round(seconds * (event.total - event.done) / event.done)
+    if event.done < event.total / 100 and seconds < 30:
+        return ""
+    if left >= 3600:
+        return f"{left // 3600}:{left // 60 % 60:02}:{left % 60:02} left"
+    return f"{left // 60}:{left % 60:02} left"
 
 
 @contextmanager

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,14 +14,14 @@ from biject.config.recipe import FinetuneRecipe
 from biject.errors import MissingExtraError
 from biject.events import notice
 from biject.pages.render import render_report
-from biject.pages.words import compact, duration, size
+from biject.pages.words import compact, duration
 from biject.runs import insights
 from biject.runs.facts import peak_memory
 from biject.runs.folder import INSIGHTS, REPORT, VERIFY, RunFolder
 from biject.runs.log import RunLog, trimmed
 from biject.runs.prepare import Prepared
-from biject.runs.proof import prove
-from biject.save import Saved, save_model
+from biject.runs.result import write_result
+from biject.save import Saved
 from biject.train.session import AUTOCAST
 from biject.train.trainer import FitResult
 from biject.verify.report import Report
@@ -49,51 +50,51 @@ class Ending:
                 f"STOPPED EARLY after step {self.fit.steps}: {patience} evaluations without a better one"
             )
         seconds = events.seconds()
-        saved = self._save(force=force)
-        report, verdict = self._prove(verbose=verbose) if verify else (None, NOT_VERIFIED)
+        written: list[str] = []
+        verdicts: list[str] = []
+        proven = partial(self._prove, verdicts, verify=verify, verbose=verbose)
+        saved, report = write_result(run, self.recipe, self.prepared, written.append, proven, force=force)
+        if report is not None:
+            run.write(VERIFY, report.to_json() + "\n")
         self._look()
         rate = events.tokens_per_second()
         speed = events.flops.to_json(tokens_per_second=rate, dtype=self._dtype())
         self._write_end(saved, report, seconds=seconds, **speed)
         run.write(REPORT, render_report(run.folder))
         fast = f", {compact(rate)} tokens/s" if rate else ""
-        write_line(f"DONE {self.fit.steps:,} steps in {duration(seconds)}{fast}")
-        write_line(f"MODEL {saved.architecture} in {run.model}, {size(saved.weight_bytes)}")
-        write_line(verdict)
-        write_line(f"REPORT {run.folder / REPORT}")
+        for line in (
+            f"DONE {self.fit.steps:,} steps in {duration(seconds)}{fast}",
+            *written,
+            *verdicts,
+            f"REPORT {run.folder / REPORT}",
+        ):
+            write_line(line)
         if not self.recipe.train.checkpoint_every:  # that of the best state, which model/ has
             run.drop_checkpoints()
         return saved, report
-
-    def _save(self, *, force: bool) -> Saved:
-        dtype: torch.dtype = getattr(torch, self.recipe.dtype)
-        prepared = self.prepared
-        return save_model(
-            prepared.model,
-            self.run.model,
-            dtype=dtype,
-            force=force,
-            extra=prepared.extra,
-            without=prepared.without,
-        )
 
     def _dtype(self) -> torch.dtype:
         """What products are computed in."""
         return AUTOCAST[self.recipe.train.precision] or torch.float32
 
-    def _prove(self, *, verbose: bool) -> tuple[Report | None, str]:
-        """Verify the export; without transformers nothing can be compared, which is reported."""
-        samples: Sequence[Any] = self.prepared.samples.evaluation or self.prepared.samples.train
+    def _prove(
+        self, verdicts: list[str], proof: Callable[[], Report], *, verify: bool, verbose: bool
+    ) -> Report | None:
+        """Prove a folder; without what it is compared with nothing can be, which is reported."""
+        if not verify:
+            verdicts.append(NOT_VERIFIED)
+            return None
         try:
-            report = prove(self.prepared.model, self.run.model, samples, self.prepared.collate)
+            report = proof()
         except MissingExtraError as error:
-            return None, f"NOT CHECKED reload, trained: {error}"
-        self.run.write(VERIFY, report.to_json() + "\n")
+            verdicts.append(f"NOT CHECKED: {error}")
+            return None
         *lines, verdict = proof_lines(report) if verbose else report.summary()
         for line in lines:
             if verbose or not line.startswith(("PASS", "NOT CHECKED")):
                 self.write_line(line)
-        return report, verdict
+        verdicts.append(verdict)
+        return report
 
     def _look(self) -> None:
         """Write `insights.json`; the model is there already, and no fault here takes it back."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +18,8 @@ from biject.runs.facts import environment, facts
 from biject.runs.folder import REPORT, RunFolder, absolute, check_same, fingerprints
 from biject.runs.log import RunLog, tracked
 from biject.runs.prepare import Prepared, prepare
-<<<<<<< HEAD
-from biject.runs.result import write_result
-from biject.save import Saved
-=======
 from biject.save import Saved
 from biject.track.registry import check_tracker
->>>>>>> 2fbc30f (Trackers, MFU, documented events; a run ends with five lines)
 from biject.train import checkpoints, ranks
 from biject.train.session import Session
 from biject.train.stopping import StopRequest
@@ -115,37 +109,6 @@ def finetune(
     trainer.collate = events.watch(trainer.collate)
     trainer.callbacks.add(events)
     session = trainer.setup(prepared.samples.train)
-<<<<<<< HEAD
-    (run.reopen if goes_on else run.begin)(
-        recipe,
-        fingerprints=seen,
-        total_steps=session.total_steps,
-        data_lines=[line.removeprefix("DATA ") for line in prepared.lines],
-        model=facts(prepared.model),
-        environment=environment(prepared.model),
-    )
-    if goes_on:
-        write_line(_resumed(run, session))
-    fit = _train(run, trainer, session, prepared, resume=goes_on)
-    if fit.interrupted:
-        return _interrupted(run, trainer, session, fit, write_line)
-    best = fit.model_state
-    if fit.stopped_early:
-        write_line(
-            f"STOPPED EARLY after step {fit.steps}: {recipe.train.patience} evaluations without a better one"
-        )
-    saved, report = None, None
-    if run.writes:
-        proven = partial(_prove, write_line, verify=verify, verbose=verbose)
-        saved, report = write_result(run, recipe, prepared, write_line, proven, force=goes_on)
-        if report is not None:
-            run.write(VERIFY, report.to_json() + "\n")
-        _look(run, recipe, prepared)
-        _finish(run, fit, saved, report, seconds=log_events.seconds(), device=session.device)
-        if not recipe.train.checkpoint_every:  # that of the best state, which model/ has
-            run.drop_checkpoints()
-    write_line(f"BEST {best}")
-=======
     (run.reopen if goes_on else run.begin)(recipe, fingerprints=seen)
     with tracked(run, track):
         _say_start(run, prepared, session, goes_on=goes_on)
@@ -159,7 +122,6 @@ def finetune(
             ending = Ending(run, recipe, prepared, fit, write_line)
             saved, report = ending.write(events, verify=verify, verbose=verbose, force=goes_on)
     write_line(f"BEST {fit.model_state}")
->>>>>>> 2fbc30f (Trackers, MFU, documented events; a run ends with five lines)
     ranks.wait()
     return Finetuned(folder=run.folder, fit=fit, best=fit.model_state, saved=saved, report=report)
 
@@ -228,67 +190,3 @@ def _resumed(run: RunFolder, session: Session) -> str:
     if not last:
         return f"RESUME from step 0 of {total}: there is no checkpoint yet"
     return f"RESUME from step {last[-1][0]} of {total}: {last[-1][1]}"
-<<<<<<< HEAD
-
-
-def _prove(log: Log, proof: Callable[[], Report], *, verify: bool, verbose: bool) -> Report | None:
-    """Prove a folder; without what it is compared with nothing can be, which is reported."""
-    if not verify:
-        log(NOT_VERIFIED)
-        return None
-    try:
-        report = proof()
-    except MissingExtraError as error:
-        log(f"NOT CHECKED: {error}")
-        return None
-    for line in _proof_lines(report) if verbose else _proof_summary(report):
-        log(line)
-    return report
-
-
-def _proof_summary(report: Report) -> list[str]:
-    return [*(line for level in report.levels for line in level.summary()), report.verdict()]
-
-
-def _proof_lines(report: Report) -> list[str]:
-    return [*(line for level in report.levels for line in level.lines()), report.verdict()]
-
-
-def _look(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared) -> None:
-    """Write `insights.json`; the model is there already, and nothing that goes wrong here takes it back."""
-    try:
-        found = insights.look(recipe, prepared)
-        text = None if found is None else json.dumps(found, ensure_ascii=False, allow_nan=False)
-    except Exception as error:  # a page without a part is better than a run that fails after its end
-        notice("no-insights", f"The report has no examples: {type(error).__name__}: {error}")
-        return
-    if text is not None:
-        run.write(INSIGHTS, text + "\n")
-
-
-def _finish(
-    run: RunFolder,
-    fit: FitResult,
-    saved: Saved,
-    report: Report | None,
-    *,
-    seconds: float,
-    device: torch.device,
-) -> None:
-    lines = [] if report is None else _proof_lines(report)
-    run.event(
-        "end",
-        steps=fit.steps,
-        best=fit.model_state,
-        stopped_early=fit.stopped_early,
-        model=dict(saved.files),
-        changes=trimmed(saved.changes),
-        proof=trimmed(lines),
-        not_verified=NOT_VERIFIED if report is None else "",
-        passed=None if report is None else report.passed,
-        seconds=seconds,
-        **peak_memory(device),
-    )
-    run.write(REPORT, render_report(run.folder))
-=======
->>>>>>> 2fbc30f (Trackers, MFU, documented events; a run ends with five lines)

@@ -69,7 +69,7 @@ def _model(
     saved = save_model(
         model, run.model, dtype=dtype, force=force, extra=prepared.extra, without=prepared.without
     )
-    log(f"MODEL {saved.architecture} in {run.model}")
+    log(f"MODEL {saved.architecture} in {run.model}: {saved.weight_bytes:,} bytes")
     report = proven(lambda: prove(model, run.model, prepared.proof_samples, prepared.collate))
     return saved, report
 

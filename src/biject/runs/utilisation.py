@@ -8,6 +8,7 @@ in the precision of the run. It is measured behind the run's end, so that no ste
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +33,10 @@ class Flops:
         trained = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
         known = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
         self._trained = lambda name: name in trained or name not in known
+        adapters = () if model.adapters is None else model.adapters.adapters.values()
+        self._ranks: Counter[str] = Counter()
+        for adapter in adapters:
+            self._ranks.update({name: part.lora_A.shape[0] for name, part in adapter.parts.items()})
         self.flops = self.tokens = self.batches = 0
 
     def count(self, batch: Mapping[str, Tensor]) -> None:
@@ -43,7 +48,9 @@ class Flops:
         by_token = isinstance(labels, Tensor) and labels.shape == batch["input_ids"].shape
         labelled = int((labels != -100).sum()) if by_token and labels is not None else None
         sizes = TextBatch(lengths=lengths, labelled=labelled, multiple=1)
-        self.flops += training_flops(self.model.config, sizes, trained=self._trained)
+        self.flops += training_flops(
+            self.model.config, sizes, trained=self._trained, rank=self._ranks.__getitem__
+        )
         self.tokens += sum(lengths)
         self.batches += 1
 
