@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -63,22 +64,44 @@ class Stored:
         kinds = {task: head for head, task in TASK_TYPES.items()}
         return kinds.get(str(self.values.get("task_type")))
 
+    @property
+    def weights(self) -> Path:
+        """The file with the tensors.
+
+        Raises:
+            CheckpointError: There is none.
+        """
+        for name in (WEIGHTS, OLD_WEIGHTS):
+            if (self.folder / name).is_file():
+                return self.folder / name
+        raise CheckpointError(f"{self.folder} has a {CONFIG}, but neither {WEIGHTS} nor {OLD_WEIGHTS}.")
+
+    @property
+    def quantization(self) -> dict[str, Any]:
+        """`from_pretrained`'s arguments for the base as it was held in training; none where it was whole."""
+        found = self.record.get("quantization")
+        if not isinstance(found, Mapping):
+            return {}
+        keys = ("double_quant", "compute_dtype") if found.get("method") != "int8" else ()
+        return {
+            "quantization": found.get("method"),
+            **{key: found[key] for key in (*keys, "skip_modules") if key in found},
+        }
+
     def tensors(self) -> dict[str, Tensor]:
         """By PEFT's newest names, without its prefix.
 
         Raises:
             CheckpointError: There is no such file, or it is damaged.
         """
-        path = self.folder / WEIGHTS
-        if path.is_file():
+        path = self.weights
+        if path.name == OLD_WEIGHTS:
+            found = load_bin(path)
+        else:
             try:
                 found = load_file(path)
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path} is damaged: {error}.") from error
-        elif (self.folder / OLD_WEIGHTS).is_file():
-            found = load_bin(self.folder / OLD_WEIGHTS)
-        else:
-            raise CheckpointError(f"{self.folder} has a {CONFIG}, but neither {WEIGHTS} nor {OLD_WEIGHTS}.")
         return {newest_name(name): tensor for name, tensor in found.items()}
 
 
@@ -121,6 +144,17 @@ def newest_name(name: str) -> str:
     return name.replace(".modules_to_save.default.", ".")
 
 
+def settings_digest(config: LoraConfig) -> str:
+    """sha256 of an adapter's settings: of what is computed, and not of how the file is spelt."""
+    values = {
+        key: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+        for key, value in config.to_peft().items()
+    }
+    listed = values["target_modules"]
+    values["target_modules"] = sorted(listed) if isinstance(listed, list) else listed
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
 def adapter_files(model: Model, adapter: Adapter, *, base: str | None = None) -> dict[str, bytes]:
     """The folder's files by name."""
     config = {
@@ -137,15 +171,19 @@ def adapter_files(model: Model, adapter: Adapter, *, base: str | None = None) ->
     values = {
         name: full_tensor(value).cpu().contiguous() for name, value in tensors_of(model, adapter).items()
     }
+    weights = save({name: value.clone() for name, value in values.items()}, metadata={"format": "pt"})
     record = {
+        **adapter.record,
         "head": model.head_name,
         **_labels(model),
         "base_fingerprint": weights_fingerprint(model.source),
-        **adapter.record,
+        "quantization": None if model.quantization is None else asdict(model.quantization),
+        "settings_sha256": settings_digest(adapter.config),
+        "tensors_sha256": hashlib.sha256(weights).hexdigest(),
     }
     return {
         CONFIG: (json.dumps(dict(sorted(config.items())), indent=2, ensure_ascii=False) + "\n").encode(),
-        WEIGHTS: save({name: value.clone() for name, value in values.items()}, metadata={"format": "pt"}),
+        WEIGHTS: weights,
         RECORD: (json.dumps({"adapter": record}, indent=2, ensure_ascii=False) + "\n").encode(),
     }
 

@@ -26,11 +26,13 @@ def verify_export(
     Every level has a gate, and the exit code is 1 where one failed. transformers is the judge: it has
     to be installed, as `pip install 'biject[verify]'` does. Without a source, the level `lint` looks
     for what is wrong with any checkpoint. If requested, `steps` compares optimizer steps with a plain
-    loop over HF's model, and `faults` proves that the other levels can fail.
+    loop over HF's model, and `faults` proves that the other levels can fail. An adapter's folder has
+    the levels `stored` and `adapter`: PEFT on HF's base is the judge there.
 
     Args:
-        folder: The exported folder.
+        folder: The exported folder, or an adapter's.
         source: What it was made from; without it, levels that need a source are listed as not checked.
+            For an adapter, its base.
         prompt: A text to compare outputs on, besides the built-in inputs.
         level: Names, or `all`; if left out: names, bytes, reload, hf-forward, forward, gradients, tokenizer.
         allow: Differences that pass though the export does not declare them: cast, config, files, text.

@@ -6,6 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from biject.verify.adapter import verify_adapter
     from biject.verify.export import LEVELS, verify_export
     from biject.verify.matrix import MatrixResult, verify_matrix
     from biject.verify.report import Check, LevelResult, Report
@@ -17,6 +18,7 @@ __all__ = [
     "LevelResult",
     "MatrixResult",
     "Report",
+    "verify_adapter",
     "verify_export",
     "verify_matrix",
     "verify_trained",
@@ -30,6 +32,7 @@ _HOME = {
     "Check": "report",
     "LevelResult": "report",
     "Report": "report",
+    "verify_adapter": "adapter",
     "verify_trained": "trained",
 }
 

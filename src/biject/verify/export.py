@@ -7,8 +7,10 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 
+from biject.adapters.file import is_adapter
 from biject.checkpoint.hub import resolve_folder
 from biject.errors import BijectError, CheckpointError, ConfigError, InputError
+from biject.verify.adapter import ADAPTER_LEVELS, verify_adapter
 from biject.verify.claims import check_claims
 from biject.verify.faults.level import faults
 from biject.verify.hf import quiet
@@ -40,12 +42,13 @@ def verify_export(
     """Prove that a folder is the model that it claims to be.
 
     Args:
-        folder: The exported folder.
-        source: The folder or repository it was made from; without it, levels that need one are skipped.
+        folder: The exported folder, or an adapter's.
+        source: The folder or repository it was made from; without it, levels that need one are skipped. Of an
+            adapter, its base; the one that it names where left out.
         prompt: A text to compare outputs on, besides the built-in inputs.
-        levels: Names out of `LEVELS`, or `all`; where left out, all but `variants`, `steps` and
-            `faults`, and `lint` only
-            where there is no source (a faithful export has its source's flaws).
+        levels: Names out of `LEVELS` (of an adapter `ADAPTER_LEVELS`), or `all`; where left out, all but
+            `variants`, `steps` and `faults`, and `lint` only where there is no source (a faithful export
+            has its source's flaws).
         allow: Differences from the source to let pass though the export does not declare them: some of
             `cast`, `config`, `files`, `text`.
 
@@ -54,6 +57,8 @@ def verify_export(
             tokenized.
         BijectError: A folder cannot be read at all, or is of a family that Biject does not know.
     """
+    if is_adapter(Path(folder)):
+        return verify_adapter(None, folder, base=source, prompt=prompt, levels=_adapter_levels(levels, allow))
     chosen = _chosen(levels, with_source=source is not None)
     if not set(allow) <= set(ALLOWABLE):
         raise InputError(f"allow {', '.join(allow)}: there are {', '.join(ALLOWABLE)}.")
@@ -87,6 +92,19 @@ def verify_export(
                 raise
             return _unreadable(Path(folder), lint(subject.export), chosen)
     return verify_subject(subject, levels=chosen)
+
+
+def _adapter_levels(levels: Sequence[str] | None, allow: Sequence[str]) -> tuple[str, ...]:
+    """The levels of an adapter's folder that are asked for."""
+    if allow:
+        raise InputError(f"allow {', '.join(allow)}: an adapter has no source to differ from.")
+    unknown = [name for name in levels or () if name not in (*ADAPTER_LEVELS, ALL)]
+    if unknown:
+        raise InputError(
+            f"no level {', '.join(unknown)} of an adapter's folder; there are {', '.join(ADAPTER_LEVELS)}, "
+            f"and {ALL}."
+        )
+    return ADAPTER_LEVELS if levels is None or ALL in levels else tuple(levels)
 
 
 def _unreadable(folder: Path, found: list[Finding], chosen: Sequence[str]) -> Report:
