@@ -55,8 +55,6 @@ def add_adapter(model: Model, config: LoraConfig, name: str = "default", *, draw
     saved = saved_modules(config, tuple(hf), head=model.head_name, new=_new_modules(model, hf))
     restore_linears(model, (hf[one] for one in saved))
     chosen = targets(config, candidates(model, hf), model_type=model.family.model_type, saved=saved)
-    own = [p for p in parameter_names(model) if _module(p) in {hf[one] for one in saved}]
-    biases = _biases(model, config, {hf[one] for one in chosen}, own)
     model.adapters = there
     adapter = Adapter(
         name=name, config=_written(config, chosen, saved, model.head_name), base=str(model.source.folder)
@@ -66,6 +64,8 @@ def add_adapter(model: Model, config: LoraConfig, name: str = "default", *, draw
         alpha = pattern_value(config.alpha_pattern, one, config.lora_alpha)
         scaling = alpha / math.sqrt(rank) if config.use_rslora else alpha / rank
         adapter.parts[hf[one]] = _part(model, adapter, hf[one], rank, scaling, draw=draw)
+    own = [p for p in parameter_names(model) if _module(p) in {hf[one] for one in saved}]
+    biases = _biases(model, config, {hf[one] for one in chosen}, own)
     adapter.saved, adapter.biases = tuple(own), tuple(biases)
     adapter.own |= own_copies(model, (*own, *biases))
     there.adapters[name] = adapter
