@@ -22,6 +22,7 @@ from biject.nn.plan import BatchPlan, PlannedModel
 from biject.nn.positions import attention_masks, distances, reads_cache, rope_rows
 from biject.nn.rowwise import RowOp, row_ops
 from biject.nn.traces import tracing
+from biject.nn.uncompiled import left_alone
 
 LayoutName = Literal["packed", "padded"]
 
@@ -70,6 +71,7 @@ class Planner:
         self.layout, self.numerics = layout, numerics
         self._reported = False
 
+    @left_alone
     def __call__(self, model: PlannedModel, batch: Batch, request: HeadRequest) -> BatchPlan:
         """The plan of one call.
 

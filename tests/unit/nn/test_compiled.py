@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,8 +14,10 @@ from torch import Tensor
 from torch._dynamo.utils import counters
 
 from biject.nn.batch import Batch, HeadRequest
+from biject.nn.kernels import Numerics
 from biject.nn.layout import Packed
 from biject.pretrained import PretrainedModel, load
+from biject.train.trainer import Trainer
 from biject.verify.reference import make_reference
 
 SIZES = {"hidden_size": 64, "num_attention_heads": 4, "max_position_embeddings": 128}
@@ -119,6 +124,49 @@ def test_dropout_is_drawn_again_in_the_backward_pass(tmp_path: Path) -> None:
     assert found == pytest.approx(expected, rel=1e-4)
     torch.manual_seed(8)
     assert float(compiled(x_TD, plan).sum()) != float(outputs[0])
+
+
+@pytest.mark.parametrize("numerics", ["exact", "fast"])
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_a_whole_model(family: str, numerics: Numerics, tmp_path: Path) -> None:
+    """What users write: the plan is made outside of the compiled code, which follows it for every batch."""
+    model = make(family, tmp_path / "model")
+    model.planner.numerics = numerics
+    compiled = torch.compile(model, backend="eager")
+    for batch in batches(8):
+        with torch.no_grad():
+            given = {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+            assert torch.equal(compiled(**given)[0], model(**given)[0])
+    assert counters["stats"]["unique_graphs"] <= 16
+    assert not counters["recompile_limit"]
+
+
+def test_the_trainer_compiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packed batches of several lengths, with the losses of a run that is not compiled."""
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+    off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    folder = make_reference("bert", "mlm", tmp_path / "model", overrides={**SIZES, **off})
+    given = [
+        {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.input_ids}
+        for batch in batches(4)
+    ]
+    found = []
+    for wanted in (False, True):
+        trainer = Trainer(load(folder), lr=1e-3, compile=wanted, progress=False)
+        found.append(trainer.fit(iter(given), max_steps=4).losses)
+    assert len(found[0]) == 4
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
+def test_nobody_who_does_not_compile_loads_a_compiler(tmp_path: Path) -> None:
+    folder = make_reference("bert", "base", tmp_path / "model")
+    code = (
+        "import sys, torch, biject\n"
+        f"biject.AutoModel.from_pretrained({str(folder)!r})(torch.tensor([[5, 6]]))\n"
+        "print('torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
 
 
 @pytest.mark.slow
