@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 import warnings
@@ -28,7 +29,7 @@ class ProgressLines:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = sys.stderr if stream is None else stream
-        self.live = self.stream.isatty()
+        self.live = self.stream.isatty() or type(self.stream).__module__.startswith("ipykernel")
         self._started: dict[str, float] = {}
         self._last: dict[str, float] = {}
         self._width = 0
@@ -47,6 +48,7 @@ class ProgressLines:
         self._last[event.label] = now
         text = words(event, seconds=now - started)
         if self.live:
+            text = _cropped(text)
             self.stream.write(f"\r{text:<{self._width}}")
             self._width = len(text)
         else:
@@ -59,6 +61,14 @@ class ProgressLines:
             self.stream.write("\r" + " " * self._width + "\r")
             self.stream.flush()
             self._width = 0
+
+
+def _cropped(text: str) -> str:
+    """What fits into a line of the terminal: a longer one could not be written over."""
+    parts, room = text.split(", "), shutil.get_terminal_size().columns - 1
+    while len(parts) > 1 and len(", ".join(parts)) > room:
+        parts.pop()
+    return ", ".join(parts)[:room]
 
 
 def words(event: Progress, *, seconds: float) -> str:

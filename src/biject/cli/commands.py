@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 COMMANDS = (
-    "export", "verify-export", "verify-matrix", "inspect", "plan", "finetune", "verify-resume",
-    "verify-backends", "evaluate", "predict", "generate", "families", "new-family",
+    "export", "verify-export", "verify-matrix", "inspect", "plan", "finetune", "watch",
+    "verify-resume", "verify-backends", "evaluate", "predict", "generate", "families", "new-family",
 )  # fmt: skip
 HELP_FOLDER = Path(__file__).parent / "help"
 HELP_COLUMNS = 100

@@ -33,15 +33,41 @@ def stdout() -> Console:
 
 
 def bars() -> Progress:
-    """A line per label: how far, how long still, how it goes."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    """A line per label: how far, how long still, how it goes; as much as the terminal has columns for."""
+    from rich.progress import BarColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 
-    return Progress(
+    console = Console(stderr=True)
+
+    class Detail(ProgressColumn):
+        """Its parts from the left, as far as there is room."""
+
+        def render(self, task: Task) -> Text:
+            taken = (
+                len(task.description) + len("  100% 0:00:00 ") + (_BAR + 1 if _has_bar(console.width) else 0)
+            )
+            return Text(fitted(task.fields["detail"], console.width - taken), style="dim", no_wrap=True)
+
+    columns = [
         TextColumn("{task.description}"),
-        BarColumn(bar_width=16),
+        *([BarColumn(bar_width=_BAR)] if _has_bar(console.width) else []),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[detail]}", style="dim"),
-        console=Console(stderr=True),
-        transient=True,
-    )
+        Detail(),
+    ]
+    # What goes to stdout is redirected above the bars only where it is the same terminal.
+    return Progress(*columns, console=console, transient=True, redirect_stdout=sys.stdout.isatty())
+
+
+_BAR = 12
+
+
+def _has_bar(columns: int) -> bool:
+    return columns >= 60
+
+
+def fitted(text: str, room: int) -> str:
+    """As many of the parts between commas as fit."""
+    parts = text.split(", ")
+    while parts and len(", ".join(parts)) > room:
+        parts.pop()
+    return ", ".join(parts)

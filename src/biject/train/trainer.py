@@ -280,7 +280,8 @@ class Trainer:
             result.losses.append(done.loss)
             tokens += done.tokens
             rate = tokens / max(1e-9, time.monotonic() - started)
-            detail = f"loss {done.loss:.4f}, lr {done.lr:.2e}, {rate:,.0f} tokens/s"
+            best_so_far = _best_in_words(config.metric, state.best_value)
+            detail = f"loss {done.loss:.4f}, {best_so_far}{rate:,.0f} tokens/s"
             progress("training", state.step, session.total_steps, unit="steps", detail=detail)
             if self.on_step is not None:
                 self.on_step(state.step, done)
@@ -342,6 +343,10 @@ class Trainer:
         if step is not None and (step == result.steps or (config.load_best and best.load(step))):
             result.model_step = step
         result.model_state = state_in_words(result, config.metric, load_best=config.load_best)
+
+
+def _best_in_words(metric: str, value: float | None) -> str:
+    return "" if value is None else f"best {metric.lstrip('-')} {value:.4f}, "
 
 
 def _check(config: TrainConfig, folder: Path | None, eval_dataset: Sequence[Any] | None) -> None:
