@@ -1,0 +1,224 @@
+"""Adapters on models: what trains, what is active, what is kept, what is refused."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from biject import LoraConfig
+from biject.adapters.state import adapters_of
+from biject.checkpoint.source import open_source
+from biject.errors import CheckpointError, ConfigError, WeightsError
+from biject.nn.addresses import align
+from biject.nn.lora import LoraModule
+from biject.pretrained import PretrainedModel, load
+from biject.verify.reference import make_reference
+
+IDS = torch.tensor([[5, 6, 7, 8, 9]])
+
+
+@pytest.fixture
+def bert(tmp_path: Path) -> Path:
+    return make_reference("bert", "base", tmp_path / "base")
+
+
+def classifier(folder: Path) -> PretrainedModel:
+    torch.manual_seed(0)
+    with pytest.warns(UserWarning, match="New, randomly"):
+        model = load(folder, head="seqcls", new_head={"labels": ["no", "yes"]})
+    align(model)
+    return model
+
+
+def noisy(model: PretrainedModel) -> None:
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.05 * torch.randn_like(parameter))
+
+
+def test_only_the_adapter_and_the_head_train(bert: Path) -> None:
+    model = classifier(bert)
+    model.add_adapter(LoraConfig(r=2))
+    trained = [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+    assert {name.rpartition(".")[2] for name in trained if "lora" in name} == {"lora_A", "lora_B"}
+    assert {name for name in trained if "lora" not in name} == {"head.out.weight", "head.out.bias"}
+    model(IDS, labels=torch.tensor([1])).loss.backward()
+    assert all(p.grad is None for n, p in model.named_parameters() if n not in trained)
+
+
+def test_the_base_stays_mapped_in_training(bert: Path) -> None:
+    """Adapters never cost the base's memory twice."""
+    model = load(bert)
+    before = {name: parameter.data_ptr() for name, parameter in model.named_parameters()}
+    model.add_adapter(LoraConfig(r=2))
+    model.train()
+    after = {name: p.data_ptr() for name, p in model.named_parameters() if name in before}
+    assert after == before
+
+
+def test_several_adapters_and_the_base_again(bert: Path) -> None:
+    model = load(bert)
+    align(model)
+    plain = model(IDS).last_hidden_state
+    outputs = {}
+    for name in ("one", "two"):
+        torch.manual_seed(len(outputs))
+        model.add_adapter(LoraConfig(r=2, init_lora_weights=False), name)
+        outputs[name] = model(IDS).last_hidden_state
+        assert model.active_adapters == (name,)
+    assert not torch.equal(outputs["one"], outputs["two"])
+    model.set_adapter("one")
+    assert torch.equal(model(IDS).last_hidden_state, outputs["one"])
+    with model.disable_adapter():
+        assert torch.equal(model(IDS).last_hidden_state, plain)
+    assert torch.equal(model(IDS).last_hidden_state, outputs["one"])
+    model.set_adapter(["one", "two"])
+    assert not torch.equal(model(IDS).last_hidden_state, outputs["one"])
+    model.delete_adapter("one")
+    assert torch.equal(model(IDS).last_hidden_state, outputs["two"])
+    model.delete_adapter("two")
+    assert torch.equal(model(IDS).last_hidden_state, plain)
+    assert not any(isinstance(module, LoraModule) for module in model.modules())
+    assert all(parameter.requires_grad for parameter in model.parameters())
+    with pytest.raises(ConfigError, match="no adapter"):
+        model.set_adapter("one")
+
+
+def test_each_adapter_has_a_head_and_biases_of_its_own(bert: Path) -> None:
+    model = classifier(bert)
+    before = model(IDS).logits
+    model.add_adapter(LoraConfig(r=2, bias="all"), "one")
+    noisy(model)
+    one = model(IDS).logits
+    model.add_adapter(LoraConfig(r=2), "two")
+    assert torch.equal(model(IDS).logits, before)
+    model.set_adapter("one")
+    assert torch.equal(model(IDS).logits, one)
+    with pytest.raises(ConfigError, match="only one of them"):
+        model.set_adapter(["one", "two"])
+    assert torch.equal(model(IDS).logits, one)
+
+
+def test_saved_and_loaded_with_the_base_that_it_names(bert: Path, tmp_path: Path) -> None:
+    model = classifier(bert)
+    model.add_adapter(LoraConfig(r=2))
+    noisy(model)
+    expected = model(IDS).logits
+    model.save_adapter(tmp_path / "a")
+    assert sorted(path.name for path in (tmp_path / "a").iterdir()) == [
+        "adapter_config.json", "adapter_model.safetensors", "biject.json",
+    ]  # fmt: skip
+    again = load(tmp_path / "a")
+    align(again)
+    assert again.head_name == "seqcls"
+    assert again.id2label == {0: "no", 1: "yes"}
+    assert torch.equal(again(IDS).logits, expected)
+    assert not any(parameter.requires_grad for parameter in again.parameters())
+    with pytest.raises(CheckpointError, match="exists"):
+        model.save_adapter(tmp_path / "a")
+    model.save_adapter(tmp_path / "a", force=True)
+
+
+def test_force_replaces_adapters_only(bert: Path, tmp_path: Path) -> None:
+    model = load(bert)
+    model.add_adapter(LoraConfig(r=2))
+    (tmp_path / "web").mkdir()
+    (tmp_path / "web" / "index.html").write_text("mine")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        model.save_adapter(tmp_path / "web", force=True)
+    model.save_adapter(tmp_path / "a")
+    (tmp_path / "a" / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"notes\.txt"):
+        model.save_adapter(tmp_path / "a", force=True)
+    assert (tmp_path / "a" / "notes.txt").read_text() == "mine"
+
+
+def test_a_whole_checkpoint_of_a_model_with_adapters_is_refused(bert: Path, tmp_path: Path) -> None:
+    model = load(bert)
+    model.add_adapter(LoraConfig(r=2))
+    with pytest.raises(ConfigError, match="save_adapter"):
+        model.save_pretrained(tmp_path / "whole")
+    assert not (tmp_path / "whole").exists()
+
+
+def test_copies_are_whole(bert: Path) -> None:
+    model = load(bert)
+    model.add_adapter(LoraConfig(r=2, init_lora_weights=False))
+    align(model)
+    other = copy.deepcopy(model)
+    align(other)
+    assert torch.equal(other(IDS).last_hidden_state, model(IDS).last_hidden_state)
+    before = model(IDS).last_hidden_state
+    noisy(other)
+    assert torch.equal(model(IDS).last_hidden_state, before)
+    own = {id(parameter) for parameter in other.parameters()}
+    assert {
+        id(p) for part in adapters_of(other).adapters["default"].parts.values() for p in part.parameters()
+    } <= own
+
+
+def spoilt(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+    tensors = load_file(folder / "adapter_model.safetensors")
+    change(tensors)
+    save_file(tensors, folder / "adapter_model.safetensors")
+
+
+def test_what_does_not_fit_is_named_and_the_model_stays(bert: Path, tmp_path: Path) -> None:
+    model = classifier(bert)
+    model.add_adapter(LoraConfig(r=2))
+    model.save_adapter(tmp_path / "a")
+    plain = load(bert)
+    expected = plain(IDS).last_hidden_state
+    with pytest.raises(ConfigError, match="for the head 'seqcls'"):
+        plain.load_adapter(tmp_path / "a")
+
+    def drop(tensors: dict[str, torch.Tensor]) -> None:
+        tensors.pop(next(name for name in tensors if "lora_A" in name))
+
+    def widen(tensors: dict[str, torch.Tensor]) -> None:
+        name = next(name for name in tensors if "lora_B" in name)
+        tensors[name] = tensors[name].repeat(2, 1)
+
+    def add(tensors: dict[str, torch.Tensor]) -> None:
+        tensors["base_model.model.bert.strange.lora_A.weight"] = torch.ones(2, 2)
+
+    for change, says in ((drop, "is missing"), (widen, "should be"), (add, "belongs to no module")):
+        model.save_adapter(tmp_path / "a", force=True)
+        spoilt(tmp_path / "a", change)
+        with pytest.raises(WeightsError, match=says):
+            load(tmp_path / "a")
+        other = load(bert, head="base")
+        assert other.adapters is None
+        assert torch.equal(other(IDS).last_hidden_state, expected)
+
+
+def test_an_adapter_of_another_base_is_refused(bert: Path, tmp_path: Path) -> None:
+    model = load(bert)
+    model.add_adapter(LoraConfig(r=2, init_lora_weights=False))
+    model.save_adapter(tmp_path / "a")
+    other = make_reference("bert", "base", tmp_path / "other", seed=7)
+    assert open_source(other).config == open_source(bert).config
+    with pytest.raises(ConfigError, match="whose weights are others"):
+        load(other, adapter=tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    config["base_model_name_or_path"] = str(tmp_path / "gone")
+    (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match="adapter="):
+        load(tmp_path / "a")
+    assert load(bert, adapter=tmp_path / "a").active_adapters == ("default",)
+
+
+def test_tied_tables_are_not_merged_one_by_one(tmp_path: Path) -> None:
+    folder = make_reference("bert", "mlm", tmp_path / "mlm")
+    model = load(folder)
+    model.add_adapter(LoraConfig(r=2, target_modules=["word_embeddings"], init_lora_weights=False))
+    with pytest.raises(WeightsError, match="tied"):
+        model.merge_adapter()
+    assert model.active_adapters == ("default",)
