@@ -2,8 +2,8 @@
 
 `python benchmarks/bench_lora.py [--repeats 5] [--threads 1] [--size base|minilm]`: the same batches, adapters
 of rank 8 on every linear, dropout on, AdamW (fused) over the adapter and the head; both sides in one process,
-in turn. `--qlora`: one step of a LLaMA of 1.1 billion parameters in nf4, each side in a process of its own, with
-its peak of memory (`VmHWM`).
+in turn. `--qlora`: one step of a LLaMA of 1.1 billion parameters in nf4, each side in a process of its own,
+with its peak of memory (`VmHWM`).
 """
 
 from __future__ import annotations

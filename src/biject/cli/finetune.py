@@ -15,7 +15,12 @@ from biject.config.recipe_file import make_recipe, read_recipe
 from biject.errors import ConfigError, InputError
 from biject.events import without_progress
 
-_FLAGS = {"evaluate_every": "--eval-every"}
+_FLAGS = {
+    "evaluate_every": "--eval-every",
+    "r": "--rank",
+    "lora_alpha": "--alpha",
+    "target_modules": "--targets",
+}
 """Where a flag has another name than its key."""
 _Text = Annotated[str | None, Parameter(metavar="NAME")]
 _Steps = Annotated[int | None, Parameter(metavar="STEPS")]
@@ -140,7 +145,7 @@ def finetune(
         "warmup": warmup,
         "optimizer": optimizer,
     }
-    typed = {name: value for name, value in {**given, **train}.items() if value is not None}
+    typed = {name: value for name, value in {**given, **train, **adapter}.items() if value is not None}
     flags = {name: _FLAGS.get(name, f"--{name.replace('_', '-')}") for name in typed}
     tables: dict[str, dict[str, Any]] = {"train": train, "sync": {"mode": sync}, "adapter": adapter}
     put(set_, into=given, **tables)
