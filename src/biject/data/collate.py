@@ -62,7 +62,7 @@ class Collator:
                 int64.
 
         Returns:
-            The samples' names, and `attention_mask`.
+            The samples' names, and `attention_mask`; `label` and `label_ids` are called `labels`.
 
         Raises:
             InputError: The samples do not fit together, or there is no padding token and one is needed.
@@ -86,6 +86,9 @@ class Collator:
                     batch[name] += torch.tensor([total - length for length in lengths])
         if "attention_mask" not in batch:
             batch["attention_mask"] = _padded([[1] * length for length in lengths], total, 0, left)
+        for name in ("label", "label_ids"):
+            if name in batch and "labels" not in batch:
+                batch["labels"] = batch.pop(name)
         return batch
 
     def _total(self, lengths: Sequence[int]) -> int:

@@ -63,6 +63,14 @@ def test_labels_of_rows(labels: list[Any], dtype: torch.dtype, shape: tuple[int,
     assert num_items(batch) == items
 
 
+@pytest.mark.parametrize("name", ["label", "label_ids"])
+def test_other_names_of_labels(name: str, tokenizer: Tokenizer) -> None:
+    """As a `datasets` column is called, and as transformers' collators take it."""
+    batch = Collator.of(tokenizer)([{"input_ids": [5, 6], name: 1}, {"input_ids": [7], name: 0}])
+    assert batch["labels"].tolist() == [1, 0]
+    assert name not in batch
+
+
 def test_spans_move_with_left_padding() -> None:
     samples = ids(4, 2, start_positions=[1, 0], end_positions=[2, 1])
     right, left = (collate(samples, pad_token_id=0, padding_side=side) for side in ("right", "left"))
