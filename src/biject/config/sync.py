@@ -51,7 +51,7 @@ class SyncConfig:
     outer_lr: float = 0.7
     outer_momentum: float = 0.9
     overshoot: int = 10
-    timeout: float = 600.0
+    timeout: float = 1800.0
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for values that cannot be used, all in one message."""

@@ -96,7 +96,8 @@ def finetune(
     for name in track:
         check_tracker(name)
     prepare_environment()
-    ranks.start()
+    ranks.start(timeout=recipe.sync.timeout)
+    resume = resume or ranks.restarted()
     recipe, write_line = absolute(recipe), log or (lambda line: None)
     run = RunFolder(Path(out))
     goes_on = _check_folder(run, recipe, resume=resume)

@@ -9,20 +9,41 @@ import atexit
 import os
 import time
 from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.rendezvous import rendezvous
 
 from biject.errors import BijectError, CheckpointError
 
+START_SECONDS = 300.0
+"""How long processes wait for each other at the start, where some still import what others have."""
 
-def start() -> None:
-    """Join the group that torchrun announces, if it does: NCCL on GPUs, Gloo on CPUs."""
+
+def start(*, timeout: float = 1800.0) -> None:
+    """Join the group that torchrun announces, if it does: NCCL on GPUs, Gloo on CPUs.
+
+    Args:
+        timeout: seconds until a rank that waits for another one gives up.
+    """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+        patience = timedelta(seconds=max(timeout, START_SECONDS))
+        store, own, size = next(rendezvous("env://", timeout=patience))
+        # torchrun keeps its store over restarts: addresses of an attempt that failed must not be met again
+        attempt = f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        store = dist.distributed_c10d.PrefixStore(attempt, store)
+        dist.init_process_group(backend, store=store, rank=own, world_size=size, timeout=patience)
+        dist.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout))
         atexit.register(_stop)
+
+
+def restarted() -> bool:
+    """Whether torchrun started this process anew after another attempt failed."""
+    return os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0"
 
 
 def _stop() -> None:

@@ -138,8 +138,9 @@ class Rounds:
 
         while len(self.pool):
             counts = self.cadence.counts if self.asynchronous else self.cadence.allowance()
-            left = (session.total_steps - session.state.step) * session.step_ranks
-            most = min(left, len(self.pool))
+            steps = session.total_steps - (session.state.step - session.state.step_in_epoch)
+            done = self.pool.count - len(self.pool)
+            most = min(steps * session.step_ranks - done, len(self.pool))
             by_count = self.asynchronous or sum(self.cadence.counts) >= most
             if sum(counts) > most:
                 counts = apportion(most, self.cadence.counts)
@@ -244,7 +245,7 @@ class Rounds:
         session, state = self.session, self.session.state
         before = state.step
         done = self.pool.count - len(self.pool)
-        in_epoch = -(-done // session.step_ranks)
+        in_epoch = done // session.step_ranks if len(self.pool) else -(-done // session.step_ranks)
         state.step, state.step_in_epoch = before - state.step_in_epoch + in_epoch, in_epoch
         schedule = session.schedule
         for _ in range(int(state.step - before)):

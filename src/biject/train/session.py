@@ -108,7 +108,7 @@ class Session:
 
     def _start(self) -> None:
         """Ranks, seeds and frozen parameters, before anything is drawn or counted."""
-        ranks.start()
+        ranks.start(timeout=self.sync.timeout)
         if any(hasattr(parameter, "full_tensor") for parameter in self.model.parameters()):
             raise InputError(
                 "The model is sharded (`fully_shard`): Trainer sums gradients over ranks itself and does not "
@@ -147,14 +147,14 @@ class Session:
                 continue
             seen = self.state.step_in_epoch
             for batches, is_last in self._epoch_steps(skip=seen):
-                if self.state.step >= self.total_steps or self.state.stopped_early:
-                    return
                 seen += 1
                 self.epoch_ended = is_last
                 started = time.perf_counter()
                 window = [to_device(batch, self.device) for batch in batches]
                 self.engine.meter.prepared += time.perf_counter() - started
                 yield window
+                if self.state.step >= self.total_steps or self.state.stopped_early:
+                    return
             if seen == 0:
                 raise InputError("The data set gave no batch.")
             if self.state.step_in_epoch:

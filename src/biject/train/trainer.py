@@ -33,6 +33,7 @@ from biject.train.best import BestState
 from biject.train.callbacks import Callbacks, RunStart
 from biject.train.evaluate import Evaluator, better
 from biject.train.loop import Step, StepResult, Weigh
+from biject.train.lost import noticed
 from biject.train.objective import make_objective
 from biject.train.predict import Predictions
 from biject.train.result import FitResult, state_in_words
@@ -245,7 +246,8 @@ class Trainer:
         best = BestState(self.model, [path for path in (folder, start and start.parent) if path])
         result = FitResult()
         try:
-            with shown_progress(self.progress and ranks.rank() == 0), self.stopping.heeded():
+            shown = shown_progress(self.progress and ranks.rank() == 0)
+            with noticed(), shown, self.stopping.heeded():
                 self._started(session)
                 self._run(session, eval_dataset, folder, result, best)
             state = session.state
