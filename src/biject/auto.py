@@ -169,7 +169,10 @@ class AutoTokenizer(_Auto):
     def from_pretrained(
         cls, path: str | Path, *, revision: str | None = None, token: str | None = None
     ) -> Tokenizer:
-        """The tokenizer of a folder, or of a repository on the Hub; see `Tokenizer` for its calls."""
+        """The tokenizer of a folder, or of a repository on the Hub; see `Tokenizer` for its calls.
+
+        An adapter's is its own where it has one, else its base's.
+        """
         from biject.tokenization.tokenizer import load_tokenizer
 
         return load_tokenizer(resolve_folder(path, revision=revision, token=token))

@@ -5,143 +5,26 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor
 
-from biject.adapters.keys import PREFIX, tensors_of
+from biject.adapters.keys import tensors_of
 from biject.adapters.state import Adapter, adapters_of
+from biject.checkpoint.adapter import CONFIG, PREFIX, RECORD, WEIGHTS, read_adapter
 from biject.checkpoint.fingerprint import weights_fingerprint
-from biject.checkpoint.legacy import load_bin
-from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file
 from biject.checkpoint.writer import Seal, Written, write_files
 from biject.config.adapter import TASK_TYPES, LoraConfig
-from biject.errors import CheckpointError, ConfigError, WeightsError, shown
+from biject.errors import ConfigError, WeightsError, shown
 from biject.model import Model
 from biject.nn.modules import TransposedLinear
 from biject.parameters import full_tensor, on_first_rank
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
-OLD_WEIGHTS = "adapter_model.bin"
-RECORD = "biject.json"
 PEFT_VERSION = "0.21.2"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """An adapter's folder, read.
-
-    Attributes:
-        folder: Where.
-        config: Its settings.
-        values: adapter_config.json.
-        record: What Biject wrote beside: head, labels, the base's fingerprint; empty in PEFT's own folders.
-    """
-
-    folder: Path
-    config: LoraConfig
-    values: Mapping[str, Any]
-    record: Mapping[str, Any]
-
-    @property
-    def base(self) -> str | None:
-        """The folder or repository that it was trained on, as written."""
-        found = self.values.get("base_model_name_or_path")
-        return found if isinstance(found, str) and found else None
-
-    @property
-    def head(self) -> str | None:
-        """The head that it was trained for, where that is written."""
-        own = self.record.get("head")
-        if isinstance(own, str):
-            return own
-        kinds = {task: head for head, task in TASK_TYPES.items()}
-        return kinds.get(str(self.values.get("task_type")))
-
-    @property
-    def weights(self) -> Path:
-        """The file with the tensors.
-
-        Raises:
-            CheckpointError: There is none.
-        """
-        for name in (WEIGHTS, OLD_WEIGHTS):
-            if (self.folder / name).is_file():
-                return self.folder / name
-        raise CheckpointError(f"{self.folder} has a {CONFIG}, but neither {WEIGHTS} nor {OLD_WEIGHTS}.")
-
-    @property
-    def quantization(self) -> dict[str, Any]:
-        """`from_pretrained`'s arguments for the base as it was held in training; none where it was whole."""
-        found = self.record.get("quantization")
-        if not isinstance(found, Mapping):
-            return {}
-        keys = ("double_quant", "compute_dtype") if found.get("method") != "int8" else ()
-        return {
-            "quantization": found.get("method"),
-            **{key: found[key] for key in (*keys, "skip_modules") if key in found},
-        }
-
-    def tensors(self) -> dict[str, Tensor]:
-        """By PEFT's newest names, without its prefix.
-
-        Raises:
-            CheckpointError: There is no such file, or it is damaged.
-        """
-        path = self.weights
-        if path.name == OLD_WEIGHTS:
-            found = load_bin(path)
-        else:
-            try:
-                found = load_file(path)
-            except (SafetensorError, OSError) as error:
-                raise CheckpointError(f"{path} is damaged: {error}.") from error
-        return {newest_name(name): tensor for name, tensor in found.items()}
-
-
-def is_adapter(folder: Path) -> bool:
-    """Whether a folder holds an adapter and no model."""
-    return (folder / CONFIG).is_file() and not (folder / "config.json").is_file()
-
-
-def read_adapter(folder: str | Path) -> Stored:
-    """Read an adapter's settings.
-
-    Raises:
-        CheckpointError: There is none, or it is no JSON.
-        ConfigError: It is of a kind that is not computed.
-    """
-    path = Path(folder) / CONFIG
-    values = parse_object(read_small_file(path, what=CONFIG, limit=MAX_CONFIG_BYTES), where=str(path))
-    record: object = {}
-    if (Path(folder) / RECORD).is_file():
-        record = parse_object(
-            read_small_file(Path(folder) / RECORD, what=RECORD, limit=MAX_CONFIG_BYTES),
-            where=str(Path(folder) / RECORD),
-        ).get("adapter", {})
-    return Stored(
-        folder=Path(folder),
-        config=LoraConfig.from_peft(values, where=str(path)),
-        values=values,
-        record=record if isinstance(record, Mapping) else {},
-    )
-
-
-def newest_name(name: str) -> str:
-    """PEFT's name of a tensor as it writes it today: adapters' names and wrappers inside of it are older."""
-    name = name.removeprefix(PREFIX)
-    for kind in ("lora_A", "lora_B"):
-        name = name.replace(f".{kind}.default.weight", f".{kind}.weight")
-    for kind in ("lora_embedding_A", "lora_embedding_B", "lora_magnitude_vector"):
-        name = name.replace(f".{kind}.default", f".{kind}")
-    name = name.replace(".lora_magnitude_vector.weight", ".lora_magnitude_vector")
-    return name.replace(".modules_to_save.default.", ".")
 
 
 def settings_digest(config: LoraConfig) -> str:

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 from biject.adapters.names import module_names, parameter_names
 from biject.adapters.state import Adapter, adapters_of
+from biject.checkpoint.adapter import PREFIX
 from biject.model import Model
 
-PREFIX = "base_model.model."
 _EMBEDDINGS = ("embed_tokens", "lm_head")
 """Tables that PEFT stores with an adapter that targets them by these names."""
 

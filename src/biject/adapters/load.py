@@ -6,17 +6,17 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from biject.adapters.file import Stored, fill, is_adapter, read_adapter
+from biject.adapters.file import fill
 from biject.adapters.make import add_adapter
 from biject.adapters.state import Adapter, activate, adapters_of, remove
+from biject.checkpoint.adapter import Stored, base_folder, is_adapter, read_adapter
 from biject.checkpoint.fingerprint import weights_fingerprint
 from biject.checkpoint.hub import resolve_folder
-from biject.errors import BijectError, CheckpointError, ConfigError, shown
+from biject.errors import BijectError, ConfigError, shown
 from biject.events import notice
 from biject.identify import identify
 from biject.model import Model
 from biject.nn.quantised import QuantisedLinear
-from biject.tokenization.files import SERIALIZED, VOCABULARIES
 
 
 def load_adapter(
@@ -101,40 +101,6 @@ def with_adapter(
         return folder, None
     stored = read_adapter(folder)
     return base_folder(stored, token=token), stored
-
-
-def base_folder(stored: Stored, *, token: str | None = None) -> Path:
-    """Where the base is that an adapter names: an absolute folder, one beside the adapter, or a repository.
-
-    Raises:
-        CheckpointError: It names none, or what it names cannot be read.
-    """
-    folder = stored.folder
-    if stored.base is None:
-        raise CheckpointError(
-            f"{folder} is an adapter that does not name its base: load the base with adapter={str(folder)!r}."
-        )
-    beside = folder / stored.base
-    base = beside if not Path(stored.base).is_absolute() and beside.is_dir() else Path(stored.base)
-    revision = stored.values.get("revision")
-    try:
-        return resolve_folder(str(base), revision=revision, token=token)
-    except BijectError as error:
-        raise CheckpointError(
-            f"{folder} is an adapter of {shown(stored.base)}, which cannot be read: {error} Load the "
-            f"base from where it is now, with adapter={str(folder)!r}."
-        ) from error
-
-
-def tokenizer_folder(folder: Path) -> Path:
-    """Where the tokenizer of a checkpoint's or an adapter's folder is: there, or with the adapter's base.
-
-    Raises:
-        CheckpointError, ConfigError: The adapter or its base cannot be read.
-    """
-    if not is_adapter(folder) or any((folder / name).is_file() for name in (SERIALIZED, *VOCABULARIES)):
-        return folder
-    return base_folder(read_adapter(folder))
 
 
 def head_for(

@@ -20,6 +20,9 @@ CHOICES = (
 )
 """Format, single file, index, in the order of preference of transformers' `from_pretrained`."""
 
+ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
+"""In the order of preference."""
+
 SKIPPED_FOLDERS = frozenset({".git", ".cache", "__pycache__"})
 WEIGHT_FOLDERS = frozenset({"onnx", "openvino", "coreml", "tflite", "original"})
 WEIGHT_PATTERNS = (
@@ -73,8 +76,13 @@ def find_weights(folder: Path, files: Sequence[str]) -> tuple[str, str | None, t
 
 
 def needed_files(files: Sequence[str]) -> list[str]:
-    """Those of a repository's files that a checkpoint folder needs: one format of weights, and all assets."""
+    """Those of a repository's files that a checkpoint folder needs: one format of weights, and all assets.
+
+    Of an adapter's: its settings and tensors, and what lies beside them but for a trainer's state.
+    """
     first = first_weights(files)
+    if first is None and is_adapter_repository(files):
+        return _of_adapter(files)
     suffix = ".bin" if first is not None and first.startswith("pytorch_model") else ".safetensors"
     stem = "pytorch_model" if suffix == ".bin" else "model"
 
@@ -84,6 +92,17 @@ def needed_files(files: Sequence[str]) -> list[str]:
         return "/" not in file and (file == first or (file.startswith(f"{stem}-") and file.endswith(suffix)))
 
     return [file for file in files if is_read(file) or not is_other_weight(file)]
+
+
+def is_adapter_repository(files: Sequence[str]) -> bool:
+    """Whether the files are those of an adapter."""
+    return "adapter_config.json" in files and any(name in files for name in ADAPTER_WEIGHTS)
+
+
+def _of_adapter(files: Sequence[str]) -> list[str]:
+    weights = next(name for name in ADAPTER_WEIGHTS if name in files)
+    suffixes = (".json", ".txt", ".model", ".jinja", ".md")
+    return [file for file in files if file == weights or ("/" not in file and file.endswith(suffixes))]
 
 
 def first_weights(files: Sequence[str]) -> str | None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biject._version import __version__
-from biject.checkpoint.folder import first_weights, is_other_weight, needed_files
+from biject.checkpoint.folder import first_weights, is_adapter_repository, is_other_weight, needed_files
 from biject.checkpoint.hub_content import check_content, snapshot_folder
 from biject.checkpoint.hub_progress import event_bars
 from biject.checkpoint.strict_json import shown
@@ -113,7 +113,7 @@ def _listing(api: HfApi, name: str, commit: str) -> list[str]:
             if not snapshot_folder(name, commit).is_dir():
                 raise
             return []  # an older program's download has no list: what is there is taken
-    if first_weights(files) is None:
+    if first_weights(files) is None and not is_adapter_repository(files):
         _refuse_empty(name, files)
     return files
 

@@ -38,7 +38,7 @@ def evaluate(
     Labels are the model's: rows that lack one of them, or name them in another order, change nothing.
 
     Args:
-        folder: A checkpoint folder, a run's folder, or a repository on the Hub.
+        folder: A folder of a checkpoint or an adapter, of a run folder, or a repository on the Hub.
         data: Rows: .csv, .tsv, .jsonl, .json, .txt, .parquet, or a data set on the Hub.
         task: Left out, the one that the checkpoint's head is for.
         text_column: Column of the text, or of the prompt; two columns for pairs.
@@ -111,8 +111,12 @@ def _write(out: Path, document: Mapping[str, Any]) -> None:
 
 
 def _model(folder: str) -> str:
-    """A run's folder stands for its model."""
+    """A run's folder stands for its model, or for its adapter where that is what it wrote."""
+    from biject.runs.adapter import ADAPTER
     from biject.runs.folder import MODEL, RECIPE
 
     run = Path(folder)
-    return str(run / MODEL) if (run / RECIPE).is_file() and (run / MODEL).is_dir() else folder
+    if not (run / RECIPE).is_file():
+        return folder
+    found = next((run / name for name in (MODEL, ADAPTER) if (run / name).is_dir()), run)
+    return str(found)

@@ -18,6 +18,6 @@ def inspect(folder: Annotated[Path, Parameter(name="DIR")], /, *, json: Json = F
     the way of loading it.
 
     Args:
-        folder: A checkpoint folder.
+        folder: A checkpoint folder, or an adapter's.
     """
     return show(folder, json=json)

@@ -12,6 +12,10 @@ from pathlib import Path
 
 def show(folder: Path, *, json: bool) -> int:
     """Inspect a folder and print what was found; 1 where something stands in the way of loading it."""
+    from biject.checkpoint.adapter import is_adapter
+
+    if is_adapter(folder):
+        return _show_adapter(folder, json=json)
     from biject.inspection import inspect_folder
 
     found = inspect_folder(folder)
@@ -23,6 +27,21 @@ def show(folder: Path, *, json: bool) -> int:
         from biject.cli.report import print_inspection
 
         print_inspection(found)
+    return 0 if found.usable else 1
+
+
+def _show_adapter(folder: Path, *, json: bool) -> int:
+    from biject.inspect_adapter import inspect_adapter
+
+    found = inspect_adapter(folder)
+    if json:
+        from biject.cli.console import print_json
+
+        print_json(found.to_dict())
+    else:
+        from biject.cli.report import print_adapter
+
+        print_adapter(found)
     return 0 if found.usable else 1
 
 

@@ -36,7 +36,7 @@ def predict(
     Texts come from the arguments, else from --file, else from standard input.
 
     Args:
-        folder: A checkpoint folder, or a repository on the Hub.
+        folder: A folder of a checkpoint or an adapter, or a repository on the Hub.
         texts: Texts; for `answer`, questions.
         file: A table (.csv, .tsv, .jsonl, .json, .parquet), or one text a line (any other name).
         text_column: Column of the text, two for pairs; left out, `text` (and `text_pair`), `question` and

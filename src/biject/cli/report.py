@@ -11,6 +11,7 @@ from biject.cli.console import format_bytes, print_document, print_lines
 from biject.cli.terminal import cell, stdout
 
 if TYPE_CHECKING:
+    from biject.inspect_adapter import AdapterInspection
     from biject.inspection import Inspection
     from biject.verify.matrix import Cell, MatrixResult
     from biject.verify.report import Report
@@ -36,6 +37,35 @@ def print_inspection(found: Inspection) -> None:
         "dtypes": ", ".join(f"{dtype} × {count}" for dtype, count in found.dtypes.items()),
         "weights": f"{files} ({found.format})",
         "tokenizer": ", ".join(found.tokenizer_files) or "none",
+    }
+    for name, value in rows.items():
+        table.add_row(cell(name), cell(value))
+    for oddity in found.oddities:
+        table.add_row(cell("odd"), cell(oddity))
+    for problem in found.problems:
+        table.add_row(cell("problem", "red"), cell(problem))
+    stdout().print(table)
+
+
+def print_adapter(found: AdapterInspection) -> None:
+    """The same for an adapter's folder."""
+    table = Table(show_header=False, title=_title(found.folder), title_justify="left")
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    dtypes = ", ".join(f"{dtype} × {count}" for dtype, count in found.dtypes.items())
+    rows = {
+        "adapter": found.kind,
+        "base": f"{found.base or 'not named'}{f' ({found.model_type})' if found.model_type else ''}",
+        "head": found.head or "unknown",
+        "rank, alpha": f"{_shown(found.rank)}, {_shown(found.alpha)}",
+        "targets": ", ".join(found.targets) or "the family's usual ones",
+        "trained whole": ", ".join(found.saved) or "none",
+        "biases": found.bias or "unknown",
+        "base held in": found.quantization or "full, as far as is recorded",
+        "parameters": f"{found.num_parameters:,}",
+        "tensors": f"{found.num_tensors} ({format_bytes(found.tensor_bytes)}), {dtypes or 'none'}",
+        "weights": found.weights or "none",
+        "tokenizer": ", ".join(found.tokenizer_files) or "the base's",
     }
     for name, value in rows.items():
         table.add_row(cell(name), cell(value))

@@ -6,12 +6,28 @@ from pathlib import Path
 from typing import Any
 
 from biject.adapters.state import adapters_of
+from biject.checkpoint.adapter import is_adapter
+from biject.checkpoint.hub import resolve_folder
 from biject.config.recipe import FinetuneRecipe
+from biject.errors import InputError
 from biject.nn.quantised import QuantisedLinear
 from biject.pretrained import PretrainedModel
 
 ADAPTER = "adapter"
 """Where in a run's folder PEFT's files stand."""
+
+
+def refuse_adapter(recipe: FinetuneRecipe) -> None:
+    """A run begins with a checkpoint.
+
+    Raises:
+        InputError: The recipe's model is an adapter's folder.
+    """
+    if is_adapter(resolve_folder(recipe.model, revision=recipe.revision)):
+        raise InputError(
+            f"`model` {recipe.model} is an adapter: `biject merge --adapter {recipe.model} --out DIR` makes "
+            "it a checkpoint to go on from; an interrupted run goes on with --resume."
+        )
 
 
 def quantised(recipe: FinetuneRecipe) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from biject.checkpoint.adapter import checkpoint_folder
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import CONFIG
 from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file
@@ -19,7 +20,7 @@ from biject.identify import architecture_of
 from biject.plan.cell import Cell, Lack, Method, Quantization, TokenizerKind
 from biject.plan.contract import decide
 from biject.tasks.common import usable_device
-from biject.tokenization.files import SERIALIZED, VOCABULARIES
+from biject.tokenization.files import SERIALIZED, VOCABULARIES, tokenizer_folder
 from biject.tokenization.tokenizer import load_tokenizer
 from biject.train import ranks
 
@@ -54,7 +55,8 @@ def cell_of(
         CheckpointError: There is no such folder, or its config.json is damaged.
     """
     method = method or recipe.method
-    folder = resolve_folder(recipe.model, revision=recipe.revision)
+    own = resolve_folder(recipe.model, revision=recipe.revision)
+    folder = checkpoint_folder(own)
     config = parse_object(
         read_small_file(folder / CONFIG, what=CONFIG, limit=MAX_CONFIG_BYTES), where=str(folder / CONFIG)
     )
@@ -66,9 +68,9 @@ def cell_of(
         device=device.partition(":")[0],
         precision=recipe.train.precision,
         quantization=quantization or (recipe.quantization if method == "qlora" else "none"),
-        tokenizer=tokenizer_kind(folder),
+        tokenizer=tokenizer_kind(tokenizer_folder(own)),
         task=recipe.task,
-        lacks=frozenset(_lacks(recipe, folder, config, device)),
+        lacks=frozenset(_lacks(recipe, own, config, device)),
     )
 
 

@@ -13,6 +13,7 @@ from biject.environment import prepare as prepare_environment
 from biject.errors import CheckpointError
 from biject.events import notice
 from biject.pages.render import render_report
+from biject.runs.adapter import refuse_adapter
 from biject.runs.ending import Ending, proof_lines
 from biject.runs.facts import environment, facts
 from biject.runs.folder import REPORT, RunFolder, absolute, check_same, fingerprints
@@ -99,6 +100,7 @@ def finetune(
     ranks.start(timeout=recipe.sync.timeout)
     resume = resume or ranks.restarted()
     recipe, write_line = absolute(recipe), log or (lambda line: None)
+    refuse_adapter(recipe)
     run = RunFolder(Path(out))
     goes_on = _check_folder(run, recipe, resume=resume)
     prepared = prepare(recipe)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, cast, get_args
 
 import torch
 
+from biject.adapters.load import head_for
+from biject.checkpoint.adapter import base_folder, is_adapter, read_adapter
 from biject.checkpoint.embedder import embedder_files
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import Source, open_source
@@ -16,9 +19,9 @@ from biject.config.recipe import FinetuneRecipe, FinetuneTask
 from biject.data.collate import Collator
 from biject.data.qa import QaDataset
 from biject.errors import ConfigError, InputError
-from biject.identify import Identity
+from biject.identify import Identity, identify
 from biject.inspection import identify_source
-from biject.pretrained import PretrainedModel, load
+from biject.pretrained import PretrainedModel, load, same_tensors
 from biject.runs.adapter import add_adapter, quantised
 from biject.runs.cell import check_cell, device_name
 from biject.runs.samples import Samples, read_samples
@@ -90,8 +93,11 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """What a recipe names, read: the folder and its identity by config, tokenizer and samples."""
+    """What a recipe names, read: the folder (an adapter's has its base as source) and its identity by config,
+    tokenizer and samples.
+    """
 
+    folder: Path
     source: Source
     identity: Identity
     tokenizer: Tokenizer
@@ -138,9 +144,8 @@ def read_material(recipe: FinetuneRecipe) -> Material:
     Raises:
         BijectError: What cannot be used, where, and what to do.
     """
-    source = open_source(resolve_folder(recipe.model, revision=recipe.revision))
-    identity = identify_source(source)
-    tokenizer = load_tokenizer(source.folder, source.config)
+    folder, source, identity = opened(recipe.model, revision=recipe.revision)
+    tokenizer = load_tokenizer(folder, source.config)
     check_fits(tokenizer, {"vocab_size": identity.config.vocab_size})
     samples = read_samples(
         recipe,
@@ -149,12 +154,30 @@ def read_material(recipe: FinetuneRecipe) -> Material:
         known=_known_labels(recipe, identity),
         problem_type=_problem(recipe, identity),
     )
-    return Material(source=source, identity=identity, tokenizer=tokenizer, samples=samples)
+    return Material(folder=folder, source=source, identity=identity, tokenizer=tokenizer, samples=samples)
 
 
 def read_identity(recipe: FinetuneRecipe) -> Identity:
     """What the recipe's model is, by its config and tensors."""
-    return identify_source(open_source(resolve_folder(recipe.model, revision=recipe.revision)))
+    return opened(recipe.model, revision=recipe.revision)[2]
+
+
+def opened(model: str, *, revision: str | None = None) -> tuple[Path, Source, Identity]:
+    """A model's folder, the checkpoint in it (of an adapter, its base), and what it is.
+
+    Raises:
+        BijectError: It cannot be used.
+    """
+    folder = resolve_folder(model, revision=revision)
+    if not is_adapter(folder):
+        source = open_source(folder)
+        return folder, source, identify_source(source)
+    stored = read_adapter(folder)
+    source = open_source(base_folder(stored))
+    head, new = head_for(stored, source.config, source.tensors, "auto", None, asked=False)
+    same = same_tensors(source)
+    found = identify(source.config, source.tensors, same=same, head=head, new_head=new, where=str(folder))
+    return folder, source, replace(found, file_head=found.head)
 
 
 def task_of(model: str, *, revision: str | None = None) -> FinetuneTask:
@@ -163,7 +186,7 @@ def task_of(model: str, *, revision: str | None = None) -> FinetuneTask:
     Raises:
         InputError: Its head is none that can be fine-tuned.
     """
-    head = identify_source(open_source(resolve_folder(model, revision=revision))).head
+    head = opened(model, revision=revision)[2].head
     for task in get_args(FinetuneTask):
         if task == head:
             return cast("FinetuneTask", task)
@@ -240,7 +263,7 @@ def _check_metric(recipe: FinetuneRecipe, samples: Samples) -> None:
 
 def _with_head(recipe: FinetuneRecipe, material: Material) -> tuple[PretrainedModel, str]:
     """The model to train, with the checkpoint's own head or a new one with the data's labels; and a line."""
-    folder, samples = material.source.folder, material.samples
+    folder, samples = material.folder, material.samples
     torch.manual_seed(recipe.train.seed)
     options: dict[str, Any] = {"dtype": torch.float32, "numerics": recipe.numerics, **quantised(recipe)}
     if has_head(recipe, material.identity):

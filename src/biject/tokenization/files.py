@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from biject.checkpoint.adapter import base_folder, is_adapter, read_adapter
 from biject.checkpoint.strict_json import parse_object, read_small_file, shown
 from biject.errors import CheckpointError
 
@@ -28,6 +29,17 @@ _VERSIONED = re.compile(r"tokenizer\.(\d+(?:\.\d+)*)\.json")
 
 class MissingTokenizerError(CheckpointError):
     """A folder has no vocabulary that its tokenizer's class reads."""
+
+
+def tokenizer_folder(folder: Path) -> Path:
+    """Where the tokenizer of a checkpoint's or an adapter's folder is: there, or with the adapter's base.
+
+    Raises:
+        CheckpointError, ConfigError: The adapter or its base cannot be read.
+    """
+    if not is_adapter(folder) or any((folder / name).is_file() for name in (SERIALIZED, *VOCABULARIES)):
+        return folder
+    return base_folder(read_adapter(folder))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 from tokenizers import AddedToken
 
+from biject.checkpoint.adapter import checkpoint_folder
 from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file, shown
 from biject.errors import CheckpointError, InputError
 from biject.tokenization.arguments import Texts, cleaned, is_one, max_length, rows, strategy, template
+from biject.tokenization.files import tokenizer_folder
 from biject.tokenization.finish import Parts
 from biject.tokenization.library import library_errors
 from biject.tokenization.load import load_parts
@@ -26,7 +28,7 @@ _PADDING = ("longest", "max_length", "do_not_pad")
 
 
 def load_tokenizer(folder: str | Path, config: Mapping[str, Any] | None = None) -> Tokenizer:
-    """Build a checkpoint folder's tokenizer.
+    """Build the tokenizer of a checkpoint's folder, or of an adapter's: there, or with its base.
 
     From `tokenizer.json`, or WordPiece's `vocab.txt`, byte-BPE's `vocab.json` and `merges.txt`, or a
     SentencePiece model; with `tokenizer_config.json`, `special_tokens_map.json`, `added_tokens.json` and chat
@@ -43,14 +45,15 @@ def load_tokenizer(folder: str | Path, config: Mapping[str, Any] | None = None) 
     folder = Path(folder)
     if not folder.is_dir():
         raise CheckpointError(f"{folder} is no folder; give the one with the tokenizer's files.")
+    place = tokenizer_folder(folder)
     if config is None:
-        path = folder / "config.json"
+        path = (place if place != folder else checkpoint_folder(folder)) / "config.json"
         config = (
             parse_object(read_small_file(path, what=path.name, limit=MAX_CONFIG_BYTES), where=str(path))
             if path.exists()
             else {}
         )
-    return Tokenizer(load_parts(folder, config))
+    return Tokenizer(load_parts(place, config))
 
 
 class Tokenizer(SpecialTokens):

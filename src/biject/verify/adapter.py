@@ -11,14 +11,14 @@ from typing import Any
 
 from torch import Tensor
 
-from biject.adapters.file import Stored, read_adapter
-from biject.adapters.load import base_folder, tokenizer_folder
+from biject.checkpoint.adapter import Stored, base_folder, read_adapter
 from biject.checkpoint.fingerprint import weights_fingerprint
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import Source, open_source
 from biject.errors import BijectError, ConfigError, WeightsError
 from biject.model import Model
 from biject.nn.addresses import align
+from biject.tokenization.files import tokenizer_folder
 from biject.verify.hf import quiet
 from biject.verify.inputs import Case
 from biject.verify.levels.adapter import AdapterSubject, adapter, on_cpu, stored

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from types import MappingProxyType
 
-from biject.adapters.file import is_adapter
+from biject.checkpoint.adapter import is_adapter
 from biject.checkpoint.hub import resolve_folder
 from biject.errors import BijectError, CheckpointError, ConfigError, InputError
 from biject.verify.adapter import ADAPTER_LEVELS, verify_adapter

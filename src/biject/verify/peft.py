@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from biject.adapters.file import CONFIG, OLD_WEIGHTS, WEIGHTS, Stored, newest_name
 from biject.adapters.names import module_names
+from biject.checkpoint.adapter import CONFIG, OLD_WEIGHTS, WEIGHTS, Stored, newest_name
 from biject.checkpoint.source import Source
 from biject.model import Model
 from biject.nn.addresses import align

@@ -22,7 +22,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from biject.adapters.file import is_adapter, read_adapter
+from biject.checkpoint.adapter import is_adapter, read_adapter
 from biject.checkpoint.bytes import tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import open_source

@@ -10,10 +10,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from biject.adapters.file import Stored, newest_name, settings_digest
+from biject.adapters.file import settings_digest
 from biject.adapters.keys import tensors_of
 from biject.adapters.names import module_names
 from biject.adapters.state import adapters_of
+from biject.checkpoint.adapter import Stored, newest_name
 from biject.checkpoint.source import Source
 from biject.model import Model
 from biject.verify.compare import Pair, first_difference, with_place
