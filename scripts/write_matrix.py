@@ -34,7 +34,16 @@ def table(matrix: dict[str, Any]) -> list[str]:
     rows = [["family", *heads], ["---"] * (len(heads) + 1)]
     families = dict.fromkeys(family for family, _ in cells)
     rows += [[family, *(mark(cells.get((family, head))) for head in heads)] for family in families]
+    rows.append(["*LoRA*", *(_adapters(matrix, head) for head in heads)])
     return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def _adapters(matrix: dict[str, Any], head: str) -> str:
+    """In how many families' cells with this head an adapter has PEFT's bits."""
+    reports = [cell["report"] for cell in matrix["cells"] if cell["head"] == head]
+    levels = [level for report in reports if report for level in report["levels"]]
+    found = [level["status"] for level in levels if level["name"] == "adapter"]
+    return f"{found.count('pass')}/{len(reports)}"
 
 
 def mark(cell: dict[str, Any] | None) -> str:

@@ -6,10 +6,13 @@ import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
+from biject.config.adapter import LoraConfig
 from biject.errors import BijectError, InputError, WeightsError
 from biject.events import progress
 from biject.families import ALL_HEADS
@@ -17,7 +20,7 @@ from biject.families import families as registry
 from biject.verify.hub_lock import lock_path, pinned_folder, read_lock
 from biject.verify.hub_models import HUB_MODELS
 from biject.verify.memory import PeakMemory
-from biject.verify.report import Report
+from biject.verify.report import LevelResult, Report
 
 LEVELS = ("names", "bytes", "reload", "hf-forward", "forward", "gradients", "variants", "tokenizer")
 """What a family has to pass with each head; the linter looks at folders, and these are made here."""
@@ -189,7 +192,20 @@ def _export_and_verify(name: str, head: str, folder: Path, *, weights: str, lock
             f"`{model.family.model_type}` with head `{model.head_name}`."
         )
     model.save_pretrained(folder / "export")
-    return verify_export(folder / "export", source=source, levels=LEVELS)
+    report = verify_export(folder / "export", source=source, levels=LEVELS)
+    return replace(report, levels=(*report.levels, _adapter(folder / "export", folder / "adapter")))
+
+
+def _adapter(base: Path, folder: Path) -> LevelResult:
+    """Level `adapter` of a random one on the exported model: PEFT on HF's gives the same bits."""
+    from biject.pretrained import load
+    from biject.verify.adapter import verify_adapter
+
+    model = load(base, head="auto")
+    torch.manual_seed(0)
+    model.add_adapter(LoraConfig(r=4, init_lora_weights=False))
+    model.save_adapter(folder)
+    return verify_adapter(model, folder, levels=("adapter",)).levels[-1]
 
 
 def _families(names: Sequence[str] | None) -> tuple[str, ...]:
