@@ -51,7 +51,7 @@ def test_an_adapter_and_with_merge_a_model(run, base, write_data, tmp_path) -> N
     outcome = run(*command, "--targets", "all-linear", "--alpha", 16, "--merge", "--checkpoint-every", 3)
     assert outcome.code == 0, outcome.err + outcome.out
     assert files(base) == before
-    assert "ADAPTER rank 4 on 12 modules" in outcome.out
+    assert "ADAPTER rank 4 on 13 modules" in outcome.out
     assert {path.name for path in (out / "adapter").iterdir()} == {
         "adapter_config.json", "adapter_model.safetensors", "biject.json",
     }  # fmt: skip

@@ -31,6 +31,12 @@ _NOISE = ("bitsandbytes.backends.cpu.ops", "bitsandbytes.autograd._functions")
 """What they log is about kernels that are not installed, and once a call that int8 rounds its inputs."""
 
 
+def hush() -> None:
+    """Close two channels of bitsandbytes' log but for errors; PEFT imports the library, too."""
+    for name in _NOISE:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
 @cache
 def bitsandbytes() -> Any:
     """The library, with two of its log's channels closed but for errors.
@@ -38,8 +44,7 @@ def bitsandbytes() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    for name in _NOISE:
-        logging.getLogger(name).setLevel(logging.ERROR)
+    hush()
     try:
         import bitsandbytes as found
     except ImportError as error:

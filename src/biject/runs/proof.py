@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from torch import Tensor
 
 from biject.model import Model
 from biject.verify import verify_trained
+from biject.verify.adapter import verify_adapter
 from biject.verify.report import Report
 
 NUM_BATCHES = 8
@@ -48,9 +48,7 @@ def prove_adapter(
         samples: What to compute on both sides.
         collate: Makes batches of them.
     """
-    verify_adapter = import_module("biject.verify.adapter").verify_adapter
-    report: Report = verify_adapter(model, folder, batches=_batches(model, samples, collate))
-    return report
+    return verify_adapter(model, folder, batches=_batches(model, samples, collate))
 
 
 def _batches(

@@ -20,7 +20,7 @@ from biject.checkpoint.source import Source
 from biject.model import Model
 from biject.nn.addresses import align
 from biject.nn.lora import is_linear
-from biject.nn.quantised import QuantisedLinear
+from biject.nn.quantised import QuantisedLinear, hush
 from biject.verify.claims import check_claims
 from biject.verify.hf import HFModel, load_hf, quiet
 
@@ -66,6 +66,7 @@ def load_peft(stored: Stored, base: Source, ours: Model) -> PeftModel:
     Raises:
         ConfigError: The base's config claims what its file does not have.
     """
+    hush()
     import peft
 
     check_claims(base)
