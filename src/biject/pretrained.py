@@ -103,6 +103,22 @@ class PretrainedModel(AdapterMethods):
             streamer=streamer,
         )
 
+    def push_to_hub(self, repo: str, *, private: bool = True, token: str | None = None) -> str:
+        """Upload what `save_pretrained` writes as one commit, and return its address.
+
+        Args:
+            repo: `organisation/model`, made where it does not exist.
+            private: only its owners may see it; a public repository is refused then.
+            token: of the Hub; else `HF_TOKEN` or the one of `hf auth login`.
+        """
+        from tempfile import TemporaryDirectory
+
+        from biject.checkpoint.hub_upload import upload
+
+        with TemporaryDirectory(prefix="biject-push-") as place:
+            self.save_pretrained(Path(place) / "model")
+            return upload(Path(place) / "model", repo, private=private, token=token)
+
     def save_pretrained(
         self,
         folder: str | Path,

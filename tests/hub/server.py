@@ -10,7 +10,7 @@ import hashlib
 import json
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -70,6 +70,10 @@ class HubServer:
         self.requests: list[Request] = []
         self.page_size = 1000
         self.down = False  # every request is answered with 503
+        self.stored: dict[str, bytes] = {}  # large files that arrived, by sha256
+        self.messages: list[str] = []  # of commits
+        self.refused_stores = 0  # large files that are refused before one is taken
+        self.request_type = Request
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.port = self._server.server_address[1]
@@ -143,6 +147,18 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self._answer()
+
+    def do_POST(self) -> None:
+        self._take()
+
+    def do_PUT(self) -> None:
+        self._take()
+
+    def _take(self) -> None:
+        from .uploads import answer
+
+        with suppress(_Answered):
+            answer(self)
 
     def _answer(self) -> None:
         hub, given = self.server_state, self.headers.get("Authorization")

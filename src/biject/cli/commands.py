@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 COMMANDS = (
-    "export", "verify-export", "verify-matrix", "inspect", "plan", "finetune", "watch",
+    "export", "verify-export", "verify-matrix", "inspect", "plan", "finetune", "watch", "push",
     "verify-resume", "verify-backends", "evaluate", "predict", "generate", "families", "new-family", "init",
     "example", "completion", "version",
 )  # fmt: skip

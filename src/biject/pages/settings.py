@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any, NamedTuple
 
 from biject.config.recipe import FinetuneRecipe
@@ -68,6 +68,10 @@ def _shown(value: Any) -> str:
     return str(value)
 
 
-_DEFAULTS = {field.name: field.default for field in fields(FinetuneRecipe) if field.name not in TABLES}
+def _default(one: Field[Any]) -> Any:
+    return one.default if one.default_factory is MISSING else one.default_factory()
+
+
+_DEFAULTS = {one.name: _default(one) for one in fields(FinetuneRecipe) if one.name not in TABLES}
 for _name, _kind in TABLES.items():
-    _DEFAULTS |= {f"{_name}.{field.name}": field.default for field in fields(_kind)}
+    _DEFAULTS |= {f"{_name}.{one.name}": _default(one) for one in fields(_kind)}

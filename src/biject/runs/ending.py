@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from biject.events import notice
 from biject.pages.render import render_report
 from biject.pages.words import compact, duration
 from biject.runs import insights
+from biject.runs.card import CARD, card
 from biject.runs.facts import peak_memory
 from biject.runs.folder import INSIGHTS, REPORT, VERIFY, RunFolder
 from biject.runs.log import RunLog, trimmed
@@ -53,7 +54,8 @@ class Ending:
         written: list[str] = []
         verdicts: list[str] = []
         proven = partial(self._prove, verdicts, verify=verify, verbose=verbose)
-        saved, report = write_result(run, self.recipe, self.prepared, written.append, proven, force=force)
+        described = self._described()
+        saved, report = write_result(run, self.recipe, described, written.append, proven, force=force)
         if report is not None:
             run.write(VERIFY, report.to_json() + "\n")
         self._look()
@@ -72,6 +74,11 @@ class Ending:
         if not self.recipe.train.checkpoint_every:  # that of the best state, which model/ has
             run.drop_checkpoints()
         return saved, report
+
+    def _described(self) -> Prepared:
+        """With a model card among the files to write."""
+        text = card(self.recipe, self.prepared, self.fit, name=self.run.folder.resolve().name)
+        return replace(self.prepared, extra={**self.prepared.extra, CARD: text})
 
     def _dtype(self) -> torch.dtype:
         """What products are computed in."""

@@ -1,0 +1,184 @@
+"""The model card of a fine-tune: README.md with the Hub's metadata, and how the model came about.
+
+Nothing of this machine is in it: of local folders and files only their names, and no text of the data.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from biject._version import __version__
+from biject.config.recipe import FinetuneRecipe
+from biject.pages.settings import settings
+from biject.pages.words import decimal, metric_name
+from biject.runs.prepare import Prepared
+from biject.train.result import FitResult
+
+CARD = "README.md"
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+_PIPELINES = {
+    "seqcls": "text-classification",
+    "tokcls": "token-classification",
+    "qa": "question-answering",
+    "mlm": "fill-mask",
+    "causal": "text-generation",
+}
+_METRICS = {
+    "f1_macro": ("f1", "F1, macro"),
+    "f1_micro": ("f1", "F1, micro"),
+    "matthews": ("matthews_correlation", "Matthews' correlation"),
+    "pearson": ("pearsonr", "Pearson's correlation"),
+    "spearman": ("spearmanr", "Spearman's correlation"),
+}
+_WIDGETS: dict[str, list[Any]] = {
+    "seqcls": [{"text": "This is an example."}],
+    "tokcls": [{"text": "Ada Lovelace lived in London."}],
+    "qa": [{"text": "Where did she live?", "context": "Ada Lovelace lived in London."}],
+    "causal": [{"text": "Once upon a time"}],
+}
+_MOST_CARD_BYTES = 1 << 20
+
+
+def card(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, *, name: str) -> bytes:
+    """The file's content.
+
+    Args:
+        recipe: The run.
+        prepared: Its model and samples.
+        fit: What came out.
+        name: The model's, e.g. the run's folder's.
+    """
+    return (
+        f"---\n{_metadata(recipe, prepared, fit, name)}\n---\n\n{_text(recipe, prepared, fit, name)}".encode()
+    )
+
+
+def _metadata(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: str) -> str:
+    from huggingface_hub import EvalResult, ModelCardData
+
+    base, kept = _base(recipe, prepared), _kept(prepared.model.source.folder / CARD)
+    on_hub = _is_repository(recipe.data)
+    results = [
+        EvalResult(
+            task_type=_PIPELINES[recipe.task],
+            dataset_type=recipe.data if on_hub else Path(recipe.data).suffix.removeprefix(".") or "local",
+            dataset_name=recipe.data if on_hub else Path(recipe.data).name,
+            dataset_split="held out",
+            metric_type=_METRICS.get(metric, (metric, ""))[0],
+            metric_name=_METRICS.get(metric, ("", metric_name(metric)))[1],
+            metric_value=round(value, 6),
+        )
+        for metric, value in _metrics(fit).items()
+        if value == value
+    ]
+    mask = prepared.tokenizer.mask_token
+    widget = [{"text": f"This is a {mask}."}] if recipe.task == "mlm" and mask else _WIDGETS.get(recipe.task)
+    data = ModelCardData(
+        base_model=base,
+        datasets=[recipe.data] if on_hub else None,
+        eval_results=results or None,
+        model_name=name,
+        library_name="transformers",
+        license=kept.get("license"),
+        language=kept.get("language"),
+        pipeline_tag=_PIPELINES[recipe.task],
+        tags=["biject", "fine-tuned"],
+        widget=widget,
+        ignore_metadata_errors=True,
+    )
+    return data.to_yaml()
+
+
+def _base(recipe: FinetuneRecipe, prepared: Prepared) -> str | None:
+    """The repository that the model is from, as far as anybody knows."""
+    named = prepared.model.source.config.get("_name_or_path")
+    for value in (recipe.model, named):
+        if isinstance(value, str) and _is_repository(value):
+            return value
+    return None
+
+
+def _is_repository(value: str) -> bool:
+    return bool(_REPOSITORY.fullmatch(value)) and not Path(value).exists()
+
+
+def _kept(path: Path) -> dict[str, Any]:
+    """Licence and languages of the base's own card; nothing where that is missing or damaged."""
+    from huggingface_hub import ModelCard
+
+    try:
+        if path.stat().st_size > _MOST_CARD_BYTES:
+            return {}
+        data = ModelCard.load(path, ignore_metadata_errors=True).data.to_dict()
+    except Exception:  # a stranger's file: whatever is wrong with it is no matter of ours
+        return {}
+    found = {}
+    for name in ("license", "language"):
+        value = data.get(name)
+        if isinstance(value, str) or (isinstance(value, list) and all(isinstance(one, str) for one in value)):
+            found[name] = value
+    return found
+
+
+def _metrics(fit: FitResult) -> Mapping[str, float]:
+    """Of the state that the model is in."""
+    found = [entry for entry in fit.history if entry["step"] == fit.model_step]
+    return {name: value for name, value in found[-1].items() if name != "step"} if found else {}
+
+
+def _text(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: str) -> str:
+    shown = _base(recipe, prepared) or Path(recipe.model).name
+    labels = prepared.samples.labels
+    parts = [
+        f"# {_plain(name)}",
+        f"`{_plain(shown)}`, fine-tuned for {_PIPELINES[recipe.task].replace('-', ' ')} on "
+        f"`{_plain(Path(recipe.data).name if not _is_repository(recipe.data) else recipe.data)}` "
+        f"({len(prepared.samples.train):,} samples) with Biject {__version__}.",
+        f"Labels: {', '.join(f'`{_plain(label)}`' for label in labels[:50])}." if labels else "",
+        "## Evaluation",
+        _table(("metric", "value"), [(metric_name(k), decimal(v)) for k, v in _metrics(fit).items()])
+        if _metrics(fit)
+        else "Nothing was evaluated.",
+        f"On {len(prepared.samples.evaluation or ()):,} held-out samples; {_plain(fit.model_state)}.",
+        "## Use",
+        "```python\nfrom transformers import pipeline\n\n"
+        f'model = pipeline("{_PIPELINES[recipe.task]}", model="PATH_OR_REPOSITORY")\n```',
+        "## Training",
+        _table(
+            ("setting", "value"),
+            [
+                (one.name, _plain(_short(one.name, one.value)))
+                for one in settings(asdict(recipe))[0]
+                if one.name not in ("device", "eval_data")
+            ],
+        ),
+        "All other settings are Biject's defaults.",
+        "## Verification",
+        VERIFICATION,
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+VERIFICATION = (
+    "`biject verify-export FOLDER` compares this folder with `transformers`: names, bytes, logits. `biject "
+    "push` does so before it uploads, and replaces these lines with what it found."
+)
+
+
+def _short(name: str, value: str) -> str:
+    """Of a path its last part."""
+    return Path(value).name if name in ("model", "data") and not _is_repository(value) else value
+
+
+def _plain(text: str) -> str:
+    """A text that Markdown leaves as it is."""
+    return re.sub(r"[`|<>\[\]\n\r\\]", " ", text)[:300]
+
+
+def _table(head: tuple[str, str], rows: list[tuple[str, str]]) -> str:
+    lines = [f"| {a} | {b} |" for a, b in (head, ("---", "---"), *rows)]
+    return "\n".join(lines)
