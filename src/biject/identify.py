@@ -30,7 +30,7 @@ class Identity:
     config: ModelConfig
     """What the modules are built from."""
     hf_config: Mapping[str, Any]
-    """config.json, with a new head's labels where one was asked for."""
+    """config.json, with a new head's labels where one was requested."""
     head: str
     file_head: str
     """The head that the file itself has."""

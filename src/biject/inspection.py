@@ -70,7 +70,7 @@ class Inspection:
     """safetensors code → number of tensors."""
     tokenizer_files: tuple[str, ...]
     other_weights: tuple[str, ...]
-    carried: tuple[str, ...] = ()
+    passthrough: tuple[str, ...] = ()
     """Tensors that the head does not use."""
     unknown: tuple[str, ...] = ()
     """Those of them that no head of the family uses."""
@@ -125,7 +125,7 @@ def inspect_folder(path: str | Path) -> Inspection:
         dtypes=dict(Counter(info.dtype for info in infos)),
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in source.assets),
         other_weights=source.other_weights,
-        carried=plan.passthrough if plan else (),
+        passthrough=plan.passthrough if plan else (),
         unknown=plan.unknown if plan else (),
         oddities=tuple(
             _folder_oddities(source)

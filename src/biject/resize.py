@@ -78,7 +78,7 @@ def _resized_bias(old: Tensor, count: int, *, drawn: bool) -> nn.Parameter:
     return _keeping(old, bias)
 
 
-def resized_carried(model: Model, tensor: Tensor, old_table: Tensor) -> Tensor | None:
+def resized_passthrough(model: Model, tensor: Tensor, old_table: Tensor) -> Tensor | None:
     """What becomes of a tensor that the model does not use and that had a row a token; None if it had not.
 
     A copy of the token table stays one; else a matrix gets mean rows, a bias zeros, which no output sees.

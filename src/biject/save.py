@@ -153,7 +153,7 @@ def _tensors(
     changes = []
     if model.provenance.keeps_head:
         for name in plan.passthrough:
-            tensor = _carried(model, reader, name)
+            tensor = _passthrough(model, reader, name)
             out[name] = (tensor, dtype if dtype and tensor.is_floating_point() else tensor.dtype)
     else:
         changes += [f"left out: {name}" for name in plan.passthrough if name not in out]
@@ -174,15 +174,15 @@ def _tensors(
     return Casting((plan.written(name), tensor, to) for name, (tensor, to) in ordered.items()), changes
 
 
-def _carried(model: Model, reader: Reader, name: str) -> torch.Tensor:
+def _passthrough(model: Model, reader: Reader, name: str) -> torch.Tensor:
     """A tensor that the head does not use, with as many rows as there are tokens if it had a row a token."""
     tensor = reader.tensor(name)
     if model.embed.tokens.num_embeddings == model.source.config.get("vocab_size"):
         return tensor
-    from biject.resize import resized_carried
+    from biject.resize import resized_passthrough
 
     tokens = next(b.disk[0] for b in model.provenance.plan.bindings if b.memory == "embed.tokens.weight")
-    resized = resized_carried(model, tensor, reader.tensor(tokens))
+    resized = resized_passthrough(model, tensor, reader.tensor(tokens))
     return tensor if resized is None else resized
 
 

@@ -69,7 +69,7 @@ def test_inspect_says_when_the_class_is_not_computed(run, tiny) -> None:
     outcome = run("inspect", tiny, "--json")
     found = json.loads(outcome.out)
     assert found["head"] == "base"
-    assert "classifier.weight" in found["carried"]
+    assert "classifier.weight" in found["passthrough"]
     assert "BertForMultipleChoice" in outcome.err
 
 

@@ -130,7 +130,7 @@ def _family(facts: Facts, rows: list[str]) -> str:
         heads.append(f'"{facts.head}": {made},')
     prefix = facts.parts.prefix or str(facts.config["model_type"]).replace("-", "_")
     told = "" if facts.parts.prefix else "  # TODO: not in a base model's file"
-    carried = _carried(facts)
+    passthrough = _passthrough(facts)
     lines = [
         f"model_type={json.dumps(facts.config['model_type'])},",
         f"prefix={json.dumps(prefix)},{told}",
@@ -139,7 +139,11 @@ def _family(facts: Facts, rows: list[str]) -> str:
         'attention="sdpa",  # TODO: the backend of HF to follow: `eager` where it has no other',
         "# TODO: the other heads",
         f"heads={{\n{block(heads)}\n}},",
-        *([f"# TODO: bind what should be computed with\npassthrough={listed(carried)},"] if carried else []),
+        *(
+            [f"# TODO: bind what should be computed with\npassthrough={listed(passthrough)},"]
+            if passthrough
+            else []
+        ),
         *(["buffers=unbound,"] if strays(facts) else []),
         f"tiny={{\n{block(_sizes(facts, tiny=True))}\n}},",
         f"base={{\n{block(_sizes(facts, tiny=False))}\n}},  # TODO: the published size",
@@ -147,7 +151,7 @@ def _family(facts: Facts, rows: list[str]) -> str:
     return f"FAMILY = Family(\n{block(lines)}\n)"
 
 
-def _carried(facts: Facts) -> list[str]:
+def _passthrough(facts: Facts) -> list[str]:
     """Names, relative to the base, of single tensors under no rule."""
     found = [name.removeprefix(f"{facts.parts.prefix}.") for name in facts.parts.strays]
     for place, module in facts.roles.unknown:

@@ -55,7 +55,7 @@ def pearson(first: Numbers, second: Numbers) -> float:
     """Correlation; NaN and a warning where either does not vary, as in SciPy."""
     a, b = first - first.mean(), second - second.mean()
     if (first == first[0]).all() or (second == second[0]).all():
-        notice("constant-input", "A correlation was asked of values that are all the same: it is NaN.")
+        notice("constant-input", "A correlation was requested of values that are all the same: it is NaN.")
         return math.nan
     return ratio(float(a @ b), float(np.sqrt(a @ a) * np.sqrt(b @ b)))
 
