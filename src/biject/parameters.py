@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError
@@ -52,33 +52,58 @@ def is_sharded(model: Model) -> bool:
     return any(hasattr(parameter, "full_tensor") for parameter in model.parameters())
 
 
-def full_tensor(tensor: Tensor) -> Tensor:
-    """The whole of a tensor; of one that is spread over ranks, gathered: all ranks have to call this."""
-    tensor = tensor.detach()
-    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-    return whole
+Whole = Callable[[Tensor], Tensor]
+"""Makes a tensor whole that is spread over ranks."""
 
 
-def on_first_rank(model: Model, action: Callable[[], T]) -> T:
-    """`action()`, of a sharded model on the first rank alone; all get its result, or fail if it fails.
+def on_first_rank(model: Model, values: Mapping[str, Tensor], action: Callable[[Whole | None], T]) -> T:
+    """`action(whole)`, of a sharded model on the first rank alone; all get its result, or fail if it fails.
+
+    What the action makes whole, the others send at that moment: no rank holds more than one tensor beside
+    its part. `whole` is None where nothing is spread.
 
     Raises:
         CheckpointError: what went wrong there.
     """
     if not is_sharded(model):
-        return action()
+        return action(None)
     import torch.distributed as dist
+
+    spread = [value for value in values.values() if hasattr(value, "full_tensor")]
+    numbers = {id(value): number for number, value in enumerate(spread)}
+    wanted: list[int | None] = [None]
+
+    def whole(tensor: Tensor) -> Tensor:
+        number = numbers.get(id(tensor))
+        if number is None:
+            return tensor
+        dist.broadcast_object_list([number])
+        return full_tensor(spread[number])
 
     found: list[T | BijectError | None] = [None]
     if dist.get_rank() == 0:
         try:
-            found = [action()]
+            found = [action(whole)]
         except BijectError as error:
             found = [error]
+        finally:
+            dist.broadcast_object_list([None])
+    while dist.get_rank() != 0:
+        dist.broadcast_object_list(wanted)
+        if wanted[0] is None:
+            break
+        full_tensor(spread[wanted[0]])
     dist.broadcast_object_list(found)
     if isinstance(found[0], BijectError):
         raise found[0]
     return found[0]  # type: ignore[return-value]
+
+
+def full_tensor(tensor: Any) -> Tensor:
+    """The whole of a tensor; of one that is spread over ranks, gathered: all ranks have to call this."""
+    tensor = tensor.detach()
+    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    return whole
 
 
 def adapter_file(name: str) -> str:
@@ -86,10 +111,11 @@ def adapter_file(name: str) -> str:
     return f"adapters/{name}/adapter_model.safetensors"
 
 
-def adapter_files(model: Model, values: Mapping[str, Tensor]) -> dict[str, bytes]:
+def adapter_files(model: Model, values: Mapping[str, Tensor], whole: Whole | None = None) -> dict[str, bytes]:
     """The files of all declared adapters, from their parameters' values by memory name."""
+    make = whole or (lambda tensor: tensor)
     return {
-        adapter_file(name): save({b.disk[0]: values[b.memory].cpu().contiguous() for b in bindings})
+        adapter_file(name): save({b.disk[0]: make(values[b.memory]).cpu().contiguous() for b in bindings})
         for name, bindings in model.provenance.plan.adapters.items()
         if bindings
     }

@@ -22,7 +22,7 @@ from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG
 from biject.checkpoint.writer import Seal, write_folder
 from biject.model import Model
-from biject.parameters import adapter_files, bound_parameters, full_tensor, on_first_rank
+from biject.parameters import Whole, adapter_files, bound_parameters, on_first_rank
 from biject.quantize import refuse_saving
 from biject.record import RECORD, Record
 
@@ -84,15 +84,20 @@ def save_model(
     Of a model that is spread over ranks all have to call this; the first one writes.
     """
     refuse_saving(model)
-    values = {name: full_tensor(value) for name, value in bound_parameters(model).items()}
+    values = {name: value.detach() for name, value in bound_parameters(model).items()}
     return on_first_rank(
-        model, lambda: _write(model, values, out, dtype, max_shard_bytes, force, extra or {}, without, seal)
+        model,
+        values,
+        lambda whole: _write(
+            model, values, whole, out, dtype, max_shard_bytes, force, extra or {}, without, seal
+        ),
     )
 
 
 def _write(
     model: Model,
     values: Mapping[str, torch.Tensor],
+    whole: Whole | None,
     out: Path,
     dtype: torch.dtype | None,
     max_shard_bytes: int | None,
@@ -102,14 +107,14 @@ def _write(
     seal: Seal | None,
 ) -> Saved:
     reader = Reader(model.source)
-    tensors, changes = _tensors(model, values, reader, dtype)
+    tensors, changes = _tensors(model, values, reader, dtype, whole)
     changed_weights = _weights_changed(model, reader, tensors)
     config, config_changes = _config_bytes(model, tensors.described)
     files: dict[str, bytes | Path] = {"config.json": config}
     kept, left_out = _assets(model, changed_weights)
     kept = [name for name in kept if name not in without and (seal is None or name != seal[0])]
     files.update({name: model.source.folder / name for name in kept})
-    files.update(adapter_files(model, values))
+    files.update(adapter_files(model, values, whole))
     files.update(extra)
     record = _record(model, reader, tensors.described, config, {**files, seal[0]: b""} if seal else files)
     if record:
@@ -138,7 +143,11 @@ def _write(
 
 
 def _tensors(
-    model: Model, values: Mapping[str, torch.Tensor], reader: Reader, dtype: torch.dtype | None
+    model: Model,
+    values: Mapping[str, torch.Tensor],
+    reader: Reader,
+    dtype: torch.dtype | None,
+    whole: Whole | None,
 ) -> tuple[Casting, list[str]]:
     """Every tensor to write, by its name on disk, in file order; and what is left out or cast."""
     plan, dtypes, source = model.provenance.plan, model.provenance.dtypes, model.source
@@ -171,7 +180,8 @@ def _tensors(
     if plan.respelt:
         one = next(iter(plan.respelt))
         changes.append(f"renamed: {len(plan.respelt)} tensors, e.g. {one} -> {plan.written(one)}")
-    return Casting((plan.written(name), tensor, to) for name, (tensor, to) in ordered.items()), changes
+    written = ((plan.written(name), tensor, to) for name, (tensor, to) in ordered.items())
+    return Casting(written, whole), changes
 
 
 def _passthrough(model: Model, reader: Reader, name: str) -> torch.Tensor:

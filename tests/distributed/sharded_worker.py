@@ -12,11 +12,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.fsdp import fully_shard
 
-from biject.config.recipe import TrainConfig
-from biject.errors import InputError
 from biject.pretrained import PretrainedModel as Model
 from biject.pretrained import load
-from biject.train.trainer import Trainer
 
 
 def batch(model: Model) -> dict[str, Tensor]:
@@ -59,15 +56,6 @@ def run(model: Model, out: Path) -> dict[str, Any]:
     return {"loss": float(loss.detach()), "logits": logits.double().sum().item()}
 
 
-def refusal(model: Model) -> str:
-    """What the Trainer answers to a sharded model."""
-    try:
-        Trainer(model, config=TrainConfig(batch_size=2)).fit([batch(model)] * 4, max_steps=1)
-    except InputError as error:
-        return str(error)
-    return "trained"
-
-
 def main() -> None:
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
@@ -76,7 +64,6 @@ def main() -> None:
         model = load(source)
         shard(model)
         found = run(model, out / source.name)
-        found["trainer"] = refusal(model)
         (out / source.name / f"rank-{dist.get_rank()}.json").write_text(json.dumps(found))
     dist.barrier()
     dist.destroy_process_group()

@@ -78,13 +78,6 @@ def test_forward_is_one_process_s(name: str, folders: dict[str, Path]) -> None:
 
 
 @pytest.mark.parametrize("name", CELLS)
-def test_the_trainer_refuses_what_it_would_sum_twice(name: str, folders: dict[str, Path]) -> None:
-    for rank in range(2):
-        found = json.loads((folders["two"] / name / f"rank-{rank}.json").read_text())
-        assert "is sharded" in found["trainer"]
-
-
-@pytest.mark.parametrize("name", CELLS)
 def test_one_step_is_one_process_s(name: str, folders: dict[str, Path]) -> None:
     """Both ranks have the same batch, so that the mean of two equal gradients is theirs, to the bit:
     (g + g) / 2 is exact in binary floating point.

@@ -96,7 +96,7 @@ def save_adapter(
     """
     files = adapter_files(model, _one(model, name))
     return on_first_rank(
-        model, lambda: write_files(Path(folder), {**files, **(extra or {})}, force=force, seal=seal)
+        model, {}, lambda whole: write_files(Path(folder), {**files, **(extra or {})}, force=force, seal=seal)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 
@@ -12,6 +12,7 @@ class Casting(Mapping[str, torch.Tensor]):
 
     Args:
         tensors: The values and the dtype in which each is given out.
+        whole: Makes one of them whole, where they are spread over ranks.
 
     Attributes:
         held: The tensors before the cast.
@@ -19,16 +20,23 @@ class Casting(Mapping[str, torch.Tensor]):
             where none is: tied ones can still be told.
     """
 
-    def __init__(self, tensors: Iterable[tuple[str, torch.Tensor, torch.dtype]]) -> None:
+    def __init__(
+        self,
+        tensors: Iterable[tuple[str, torch.Tensor, torch.dtype]],
+        whole: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> None:
         given = list(tensors)
+        self._whole = whole or (lambda tensor: tensor)
         self.held = {name: tensor for name, tensor, _ in given}
         self.described = {
-            name: tensor if tensor.dtype == dtype else torch.empty(tensor.shape, dtype=dtype, device="meta")
+            name: tensor
+            if tensor.dtype == dtype and whole is None
+            else torch.empty(tensor.shape, dtype=dtype, device="meta")
             for name, tensor, dtype in given
         }
 
     def __getitem__(self, name: str) -> torch.Tensor:
-        return self.held[name].to(self.described[name].dtype)
+        return self._whole(self.held[name]).to(self.described[name].dtype)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.held)

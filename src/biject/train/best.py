@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from biject.distributed.sharding import is_sharded
 from biject.events import notice
 from biject.train import checkpoints, depends, ranks
 
@@ -25,7 +26,7 @@ class BestState:
 
     def keep(self) -> None:
         """The model has the best state now; rank 0 remembers what training may change."""
-        if ranks.rank() == 0:
+        if ranks.rank() == 0 or is_sharded(self.model):
             self._kept = [tensor.detach().to("cpu", copy=True) for tensor in self._changing()]
 
     def load(self, step: int) -> bool:
@@ -34,8 +35,8 @@ class BestState:
         Raises:
             CheckpointError: its checkpoint is damaged.
         """
-        paths = (folder / checkpoints.folder_name(step) for folder in self.folders)
-        path = next((path for path in paths if path.is_dir()), None)
+        paths_all = [folder / checkpoints.folder_name(step) for folder in self.folders]
+        path = next((path for path in paths_all if path.is_dir()), None)
         there = ranks.rank() == 0 and (self._kept is not None or path is not None)
         if not ranks.totals(float(there))[0]:
             notice(
@@ -46,8 +47,12 @@ class BestState:
             return False
         if self._kept is not None:
             self._put_back(self._kept)
+        elif is_sharded(self.model):
+            self._read(next(path for path in paths_all if path.is_dir()))
         else:
             ranks.on_first(lambda: None if path is None else self._read(path))
+        if is_sharded(self.model):
+            return True
         ranks.broadcast(tensor.detach() for tensor in (*self.model.parameters(), *self.model.buffers()))
         return True
 

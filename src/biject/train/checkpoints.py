@@ -14,6 +14,7 @@ from biject.adapters.file import refill, save_adapter
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import open_source
 from biject.checkpoint.writer import Seal, write_folder
+from biject.distributed.sharding import put
 from biject.errors import CheckpointError
 from biject.model import Model
 from biject.parameters import bound_parameters, read_adapters
@@ -49,7 +50,7 @@ def latest(folder: Path) -> Path | None:
 def write(
     model: nn.Module,
     folder: Path,
-    state_files: Mapping[str, bytes],
+    state_files: Mapping[str, bytes | Path],
     *,
     without: Collection[str] = (),
     seal: Seal | None = None,
@@ -101,7 +102,7 @@ def read(model: nn.Module, folder: Path) -> None:
                     f"{folder}: `{names[name]}` is {tuple(stored.shape)}, the model's is "
                     f"{tuple(target.shape)}."
                 )
-            target.copy_(stored)
+            put(target, stored)
 
 
 def prune(folder: Path, *, keep: int, best: int | None) -> None:

@@ -24,6 +24,7 @@ from biject.distributed.gradients import GradientSums
 from biject.errors import InputError
 from biject.train import ranks
 from biject.train.meter import Meter, RankStep, by_rank, rows
+from biject.train.sharded import Idle, idle_loss
 from biject.train.weights import num_items, num_tokens
 
 
@@ -105,6 +106,8 @@ class Engine:
     """A number of this rank's that `wishes` adds up over all ranks, such as a request to stop."""
     wishes: float = 0.0
     sums: GradientSums | None = None
+    sharded: bool = False
+    """The model is spread over ranks, and sums its gradients by itself."""
     alone: bool = False
     """Other ranks have no part in a step."""
 
@@ -118,24 +121,25 @@ class Engine:
         self.optimizer.zero_grad(set_to_none=True)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         sums = self._gradient_sums(parameters)
-        weights = [self.weigh(batch) for batch in batches]
+        weights = [0.0 if isinstance(batch, Idle) else self.weigh(batch) for batch in batches]
         all_items = ranks.total_later(sum(weights), waited=self.meter.waited, alone=self.alone)
         lost, sum_items, num_sums = 0.0, 0.0, 0.0
         for number, (batch, weight) in enumerate(zip(batches, weights, strict=True), 1):
             with autocast(self.model, self.autocast_dtype):
-                out = self.step(self.model, batch)
+                out = self._loss(batch, weight)
             if isinstance(out, tuple):  # a sum and its weight, known only now: divided at the end
                 loss, num = out
                 sum_items, num_sums = sum_items + float(num), num_sums + 1
-            elif weight == 0:  # the mean of no item is no number
+            elif weight == 0 and not self.sharded:  # the mean of no item is no number
                 continue
             else:
-                loss = out * (weight / all_items())
+                loss = out * (weight / all_items() if weight else 0.0)
             lost += float(loss.detach())
             if sums is not None and number == len(batches):
                 sums.arm()
             torch.autograd.backward(self._scaled(loss))
         items = all_items()
+        batches = [batch for batch in batches if not isinstance(batch, Idle)]
         tokens = sum(num_tokens(batch) for batch in batches)
         found = self._meet(sums, [lost, sum_items, num_sums, tokens], batches)
         loss_value, sum_items, num_sums, tokens = found.numbers
@@ -160,10 +164,18 @@ class Engine:
             sync_ms=found.sync_ms,
         )
 
+    def _loss(self, batch: Any, weight: float) -> Any:
+        """The step's loss; where ranks only take part, of no item, one with a gradient of zeros."""
+        if isinstance(batch, Idle) or (self.sharded and weight == 0):
+            return idle_loss(self.model, batch if isinstance(batch, Idle) else Idle(batch))
+        return self.step(self.model, batch)
+
     def _gradient_sums(self, parameters: Sequence[nn.Parameter]) -> GradientSums | None:
         """What adds gradients up over ranks; made anew where other parameters are trained than before."""
         if self.alone or ranks.count() == 1:
             return None
+        if self.sharded:
+            parameters = ()
         chosen = {id(p): p for p in parameters if p.requires_grad}
         ordered = [p for p in self.model.parameters() if chosen.pop(id(p), None) is not None]
         ordered += chosen.values()
@@ -202,7 +214,8 @@ class Engine:
             self.scaler.unscale_(self.optimizer)
         norm = None
         if self.clip_norm is not None:
-            norm = float(nn.utils.clip_grad_norm_(parameters, self.clip_norm))
+            total: Any = nn.utils.clip_grad_norm_(parameters, self.clip_norm)
+            norm = float(total.full_tensor() if self.sharded and hasattr(total, "full_tensor") else total)
         if self.scaler is not None:
             self.scaler.step(self.optimizer)
             self.scaler.update()

@@ -17,7 +17,7 @@ from biject.train import ranks
 ANSWER_SECONDS = 5.0
 """How long the others have to say that they are still there."""
 _BROKEN = re.compile(
-    r"gloo|nccl|connection (closed|reset|refused)|timed out|broken pipe|socket", re.IGNORECASE
+    r"connection (closed|reset|refused)|reset by peer|timed out|broken pipe|remote error", re.IGNORECASE
 )
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from itertools import accumulate, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +15,14 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from biject.config.recipe import TrainConfig
 from biject.config.sync import SyncConfig
+from biject.distributed.sharding import is_sharded
 from biject.distributed.shares import Shares
-from biject.distributed.speeds import apportion
 from biject.errors import CheckpointError, ConfigError, InputError
 from biject.model import Model
 from biject.quantize import refuse_training
-from biject.train import checkpoints, depends, generators, ranks
+from biject.train import checkpoints, depends, generators, ranks, sharded
 from biject.train.batches import Collate, Sampler, to_device
+from biject.train.feed import Feed
 from biject.train.loop import Engine, Step, StepResult, Weigh
 from biject.train.meter import Meter
 from biject.train.optim import freeze, make_optimizer, make_schedule
@@ -101,20 +100,23 @@ class Session:
             autocast_dtype=AUTOCAST[config.precision],
             scaler=self.scaler,
             meter=Meter(self.device),
+            sharded=self.sharded,
         )
-        ranks.broadcast(tensor.detach() for tensor in (*self.model.parameters(), *self.model.buffers()))
+        if not self.sharded:
+            ranks.broadcast(t.detach() for t in (*self.model.parameters(), *self.model.buffers()))
+        self.feed = Feed(
+            dataset, self.sampler, collate, self.shares, self.engine.meter, together=self.sharded
+        )
         alone = self.sync.mode == "step" or ranks.count() == 1
         self.rounds = None if alone else Rounds(self)
 
     def _start(self) -> None:
         """Ranks, seeds and frozen parameters, before anything is drawn or counted."""
         ranks.start(timeout=self.sync.timeout)
-        if any(hasattr(parameter, "full_tensor") for parameter in self.model.parameters()):
-            raise InputError(
-                "The model is sharded (`fully_shard`): Trainer sums gradients over ranks itself and does not "
-                "train such models yet. Use a loop of your own; save_pretrained writes sharded models."
-            )
-        if ranks.count() > 1:
+        self.sharded = is_sharded(self.model)
+        if self.sharded and (self.sync.mode != "step" or self.config.precision == "f16"):
+            raise ConfigError("A model that is sharded trains with sync='step', and not in f16.")
+        if ranks.count() > 1 and not self.sharded:
             self.model.to(ranks.own_device(self.device))
         refuse_training(self.model)
         generators.seed_all(self.config.seed)
@@ -139,19 +141,18 @@ class Session:
         while self.state.step < self.total_steps and not self.state.stopped_early:
             if self.rounds is not None:
                 epoch = self.state.epoch
-                self._set_epoch(epoch)
+                self.feed.set_epoch(epoch)
                 for part in self.rounds.windows(epoch):
                     yield part
                     if self.state.step >= self.total_steps or self.state.stopped_early:
                         return
                 continue
             seen = self.state.step_in_epoch
-            for batches, is_last in self._epoch_steps(skip=seen):
+            at_once = self.config.accumulate * self.step_ranks
+            steps = self.feed.steps(self.state.epoch, skip=seen, at_once=at_once, device=self.device)
+            for window, is_last in steps:
                 seen += 1
                 self.epoch_ended = is_last
-                started = time.perf_counter()
-                window = [to_device(batch, self.device) for batch in batches]
-                self.engine.meter.prepared += time.perf_counter() - started
                 yield window
                 if self.state.step >= self.total_steps or self.state.stopped_early:
                     return
@@ -196,19 +197,26 @@ class Session:
         drawn = generators.collect() | self._own_moments()
         self.state.sync = self._sync_state()
 
-        def write() -> None:
+        def write(spread: Mapping[str, bytes | Path]) -> None:
             said = depends.manifest(self.state.step, self._depends())
             checkpoints.write(
                 self.model,
                 path,
-                self._state_files(drawn),
+                {**self._state_files(drawn), **spread},
                 without=self.without,
                 seal=(depends.MANIFEST, lambda files: depends.to_bytes(said, files)),
             )
             keep = self.config.keep if self.config.checkpoint_every else 1
-            checkpoints.prune(folder, keep=keep, best=self.state.best_step)
+            if ranks.rank() == 0:
+                checkpoints.prune(folder, keep=keep, best=self.state.best_step)
 
-        ranks.on_first(write)
+        if self.sharded and not isinstance(self.model, Model):
+            raise ConfigError("Checkpoints of sharded models are written of Biject's own models alone.")
+        if self.sharded:
+            with sharded.written(moments(self.optimizer), path) as spread:
+                write(spread)  # by all: each gives its part
+        else:
+            ranks.on_first(lambda: write({}))
         return path
 
     def _sync_state(self) -> dict[str, Any]:
@@ -226,7 +234,15 @@ class Session:
         return found
 
     def _state_files(self, drawn: dict[str, Tensor]) -> dict[str, bytes]:
-        return pack(self.state, self.optimizer, self.schedule, self.scaler, asdict(self.config), drawn)
+        return pack(
+            self.state,
+            self.optimizer,
+            self.schedule,
+            self.scaler,
+            asdict(self.config),
+            drawn,
+            with_moments=not self.sharded,
+        )
 
     def resume(self, folder: Path) -> None:
         """Go on from a checkpoint.
@@ -252,7 +268,14 @@ class Session:
                 "more `epochs` or `max_steps`, or resume from an earlier checkpoint."
             )
         checkpoints.read(self.model, folder)
-        restore(saved, self.optimizer, self.schedule, self.scaler, own_moments=self.rounds is not None)
+        restore(
+            saved,
+            self.optimizer,
+            self.schedule,
+            self.scaler,
+            own_moments=self.rounds is not None,
+            spread=sharded.read(folder, self.optimizer),
+        )
         if not generators.restore(saved.tensors, folder=folder):  # a rank that the run did not have before
             generators.seed_all(self.config.seed + 1_000_003 * saved.state.step)
         self.state = saved.state
@@ -271,7 +294,7 @@ class Session:
                 f"{saved.folder} was written by a run with sync={mode}, this one has {self.sync.mode}."
             )
         if before != ranks.count() and self.sampler is not None:
-            self.sampler = replace(self.sampler, step_ranks=before)
+            self.sampler = self.feed.sampler = replace(self.sampler, step_ranks=before)
             self.total_steps = self._count_steps()
             self.schedule = self._make_schedule(self.optimizer, self.total_steps)
 
@@ -314,7 +337,8 @@ class Session:
 
     def _make_shares(self) -> Shares:
         try:
-            given = replace(self.sync, shares="equal") if self.config.deterministic else self.sync
+            fixed = self.config.deterministic or self.sharded  # its ranks wait for each other in every layer
+            given = replace(self.sync, shares="equal") if fixed else self.sync
             return Shares(ranks.count(), given)
         except ValueError as error:
             raise ConfigError(f"{error}.") from error
@@ -358,38 +382,9 @@ class Session:
                 raise ConfigError("This model has no gradient checkpointing.")
         return torch.compile(model) if self.config.compile else model
 
-    def _epoch_steps(self, *, skip: int) -> Iterator[tuple[list[Any], bool]]:
-        """Batches of this rank for each step of the current epoch, and whether it is the last."""
-        if self.sampler is None:
-            yield from islice(self._streamed(), skip, None)
-            return
-        steps = self.sampler.whole_steps(self.state.epoch)
-        self._set_epoch(self.state.epoch)
-        for index, whole in enumerate(steps[skip:], start=skip):
-            started = time.perf_counter()
-            mine = self.sampler.share(whole, self.shares.weights)[ranks.rank()]
-            batches = [self.collate([self.dataset[i] for i in batch]) for batch in mine if batch]
-            self.engine.meter.prepared += time.perf_counter() - started
-            yield batches, index == len(steps) - 1
-
     def make_batches(self, samples: Sequence[Sequence[int]]) -> list[Any]:
         """Batches of samples by their numbers, on the model's device."""
-        made = (self.collate([self.dataset[i] for i in batch]) for batch in samples if batch)
-        return [to_device(batch, self.device) for batch in made]
-
-    def _set_epoch(self, epoch: int) -> None:
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
-
-    def _streamed(self) -> Iterator[tuple[list[Any], bool]]:
-        """An iterable of ready batches: each rank takes its share of a step's, none where they run out."""
-        batches = iter(self.dataset)
-        while window := list(islice(batches, self.config.accumulate * self.step_ranks)):
-            if self.shares.weights is None:
-                yield window[ranks.rank() :: ranks.count()], False
-                continue
-            ends = [0, *accumulate(apportion(len(window), self.shares.weights))]
-            yield window[ends[ranks.rank()] : ends[ranks.rank() + 1]], False
+        return [to_device(batch, self.device) for batch in self.feed.collated(samples)]
 
     def moving_buffers(self) -> list[Tensor]:
         """Buffers that are saved, such as a norm's running mean: rank 0's are everybody's."""

@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from biject.distributed.sharding import like
 from biject.errors import CheckpointError, shown
 from biject.train import ranks
 from biject.train.plain import from_plain, to_plain
@@ -67,6 +68,8 @@ def pack(
     scaler: Any,
     config: Mapping[str, Any],
     drawn: Mapping[str, Tensor],
+    *,
+    with_moments: bool = True,
 ) -> dict[str, bytes]:
     """The two files of a checkpoint beside the model's: numbers as JSON, tensors as safetensors.
 
@@ -74,7 +77,8 @@ def pack(
         CheckpointError: an optimizer or a schedule that keeps objects which only pickle could write.
     """
     saved = optimizer.state_dict()
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in moments(optimizer).items()}
+    kept = moments(optimizer) if with_moments else {}
+    tensors = {name: tensor.cpu().contiguous() for name, tensor in kept.items()}
     plain: dict[str, dict[str, Any]] = {}
     for index, values in saved["state"].items():
         for name, value in _flat(values).items():
@@ -177,6 +181,7 @@ def restore(
     scaler: Any,
     *,
     own_moments: bool = False,
+    spread: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Put moments, schedule and scaler back.
 
@@ -186,15 +191,18 @@ def restore(
         schedule: gets its place.
         scaler: gets its scale.
         own_moments: take this rank's, where every rank had its own.
+        spread: the optimizer's tensors, where they were not written with the rest.
 
     Raises:
         CheckpointError: the state belongs to another optimizer or other parameters.
     """
     try:
         own = f"rank-{ranks.rank() % saved.num_ranks}." if own_moments else ""
-        known = _moments(saved, own) or _moments(saved, "")
+        tensors = {**saved.tensors, **(spread or {})}
+        known = _moments(saved, tensors, own) or _moments(saved, tensors, "")
         _check_shapes(saved, optimizer, known)
         groups = [dict(group) for group in saved.optimizer["groups"]]
+        _spread(optimizer, known)
         optimizer.load_state_dict({"state": known, "param_groups": groups})
         if schedule is not None and saved.schedule is not None:
             schedule.load_state_dict(dict(saved.schedule))
@@ -206,9 +214,18 @@ def restore(
         ) from error
 
 
-def _moments(saved: SavedState, prefix: str) -> dict[int, dict[str, Any]]:
+def _spread(optimizer: Optimizer, known: dict[int, dict[str, Any]]) -> None:
+    """Of a model that is spread over ranks, what is kept of each parameter is spread as it is."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for index, values in known.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and not hasattr(value, "full_tensor"):
+                values[name] = like(parameters[index], value)
+
+
+def _moments(saved: SavedState, tensors: Mapping[str, Tensor], prefix: str) -> dict[int, dict[str, Any]]:
     found: dict[int, dict[str, Any]] = {}
-    for key, tensor in saved.tensors.items():
+    for key, tensor in tensors.items():
         kind, _, rest = key.removeprefix(prefix).partition(".")
         if kind == "optimizer" and key.startswith(prefix):
             index, _, name = rest.partition(".")

@@ -1,0 +1,87 @@
+"""FSDP2: every layer, the embeddings and the head of a model spread over all ranks. The engine is torch's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+
+def shard(model: nn.Module, *, dtype: torch.dtype | None = None, offload: bool = False) -> None:
+    """Spread a model's parameters over ranks, in place; each keeps its part, and gathers layer by layer.
+
+    Parts are copied out of the model's tensors: of a mapped file each rank reads no more than its own.
+
+    Args:
+        model: ours, or any module whose layers are in its largest `nn.ModuleList`.
+        dtype: what is computed in; parts and sums of gradients stay in the parameters' own.
+        offload: keep parts in the CPU's memory, and update them there.
+    """
+    options: dict[str, Any] = {
+        "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32 if dtype else None),
+        "offload_policy": CPUOffloadPolicy() if offload else OffloadPolicy(),
+    }
+    for part in parts(model):
+        fully_shard(part, **options)
+    fully_shard(model, **options)
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.set_gradient_divide_factor(1.0)  # losses are divided by the items of all ranks already
+            module.set_force_sum_reduction_for_comms(True)  # Gloo has no other
+
+
+def parts(model: nn.Module) -> list[Any]:
+    """What is gathered at once: layers, then embeddings and head, together where they share weights."""
+    lists: list[Any] = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
+    layers: list[Any] = list(max(lists, key=lambda found: len(found), default=nn.ModuleList()))
+    named = [getattr(model, name, None) for name in ("embed", "head")]
+    ends: list[Any] = [part for part in named if part is not None and any(True for _ in part.parameters())]
+    owners = [{id(p) for p in part.parameters()} for part in ends]
+    if len(ends) == 2 and owners[0] & owners[1]:
+        return [*layers, ends]
+    return [*layers, *ends]
+
+
+def is_sharded(model: nn.Module) -> bool:
+    """Whether parameters are spread over ranks."""
+    return any(isinstance(parameter, DTensor) for parameter in model.parameters())
+
+
+def like(target: Tensor, whole: Tensor) -> Tensor:
+    """A tensor that every rank has the whole of, spread as `target` is; nothing is sent."""
+    if not isinstance(target, DTensor) or whole.shape != target.shape:
+        return whole
+    whole = whole.to(device=target.to_local().device)
+    return distribute_tensor(whole, target.device_mesh, target.placements, src_data_rank=None)
+
+
+def put(target: Tensor, whole: Tensor) -> None:
+    """Copy a value that every rank has the whole of into a tensor that may be spread."""
+    if isinstance(target, DTensor):
+        part = like(target, whole)
+        assert isinstance(part, DTensor)
+        target.to_local().copy_(part.to_local())
+    else:
+        target.copy_(whole)
+
+
+def empty_like_saved(
+    sizes: Mapping[str, tuple[torch.Size, torch.dtype]], parameters: list[Tensor]
+) -> dict[str, Tensor]:
+    """Tensors to read an optimizer's state into, by `optimizer.<number>.<name>`, spread as parameters are."""
+    found: dict[str, Tensor] = {}
+    for name, (size, dtype) in sizes.items():
+        parameter = parameters[int(name.split(".")[1])]
+        same = size == parameter.shape
+        found[name] = torch.zeros_like(parameter, dtype=dtype) if same else torch.zeros(size, dtype=dtype)
+    return found
