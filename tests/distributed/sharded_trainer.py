@@ -1,4 +1,4 @@
-"""Trains each source, sharded where there are several ranks: `torchrun sharded_trainer.py SOURCES OUT STEPS [START]`.
+"""Trains each source, sharded over several ranks: `torchrun sharded_trainer.py SOURCES OUT STEPS [START]`.
 
 START: a folder of an earlier call whose checkpoints are gone on from.
 """

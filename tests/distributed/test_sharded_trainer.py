@@ -1,4 +1,4 @@
-"""`Trainer` with models that are spread over ranks: one process's losses, weights, exports and checkpoints."""
+"""`Trainer` with models that are spread over ranks: one process's losses, weights and checkpoints."""
 
 from __future__ import annotations
 
