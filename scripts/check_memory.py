@@ -26,6 +26,8 @@ CASES: tuple[Case, ...] = (
     ("bert", "seqcls", SMALL, ("--no-verify", "--set", "train.precision=bf16")),
     ("bert", "seqcls", SMALL, ("--no-verify", "--set", "train.gradient_checkpointing=true")),
     ("bert", "seqcls", SMALL, ("--no-verify", "--set", "train.optimizer=sgd")),
+    ("bert", "seqcls", SMALL, ("--no-verify", "--method", "lora")),
+    ("bert", "seqcls", SMALL, ("--no-verify", "--method", "qlora")),
     ("bert", "mlm", SMALL, ("--no-verify",)),
     (
         "gpt2",
@@ -83,7 +85,7 @@ def main() -> int:
         for case in CASES:
             planned, measured = check(case, Path(folder))
             worst = max(worst, abs(planned / measured - 1))
-            words = " ".join(word for word in case[3] if word != "--set")
+            words = " ".join(word for word in case[3] if word not in ("--set", "--method"))
             print(f"{case[0]} {case[1]} {words}: planned {planned:.0f} MB, measured {measured:.0f} MB, "
                   f"{100 * (planned / measured - 1):+.1f} %", flush=True)  # fmt: skip
     print(f"largest error {100 * worst:.1f} %")

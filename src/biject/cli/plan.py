@@ -20,7 +20,7 @@ def plan(
     model: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
     data: Annotated[str | None, Parameter(metavar="FILE|REPO")] = None,
     task: Literal["seqcls", "tokcls", "qa", "mlm", "causal"] | None = None,
-    method: Literal["full", "lora", "qlora"] = "full",
+    method: Literal["full", "lora", "qlora"] | None = None,
     quantization: Literal["none", "nf4", "fp4", "int8"] | None = None,
     text_column: Annotated[str | None, Parameter(metavar="A[,B]")] = None,
     label_column: Annotated[str | None, Parameter(metavar="A[,B,…]")] = None,
@@ -51,17 +51,19 @@ def plan(
         "model": model,
         "data": data,
         "task": task,
+        "method": method,
         "text_column": columns(text_column, flag="--text-column"),
         "label_column": columns(label_column, flag="--label-column"),
     }
-    train: dict[str, Any] = {}
-    put(set_, into=given, train=train)
+    tables: dict[str, dict[str, Any]] = {"train": {}, "sync": {}, "adapter": {}}
+    put(set_, into=given, **tables)
     values |= {name: value for name, value in given.items() if value is not None}
-    if train:
-        values["train"] = {**values.get("train", {}), **train}
+    values |= {name: {**values.get(name, {}), **table} for name, table in tables.items() if table}
     lacking = [f"--{name}" for name in ("model", "data") if name not in values]
     if lacking:
         raise InputError(f"plan needs {', '.join(lacking)}, as a flag or in a --recipe.")
+    if quantization not in (None, "none") and values.get("method") == "qlora":
+        values["quantization"] = quantization
     if "task" not in values:
         from biject.runs.prepare import task_of
 
@@ -71,7 +73,7 @@ def plan(
     from biject.cli.console import print_json, print_lines
     from biject.runs.plan import plan_recipe
 
-    found = plan_recipe(asked, method=method, quantization=quantization, proof=not no_verify)
+    found = plan_recipe(asked, quantization=quantization, proof=not no_verify)
     if json:
         print_json(found.plan.to_json())
     else:

@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from biject.config.flops import TextBatch
 from biject.config.model import ModelConfig
@@ -18,16 +19,29 @@ from biject.plan.cell import Quantization
 
 FLOAT = 4
 """Bytes of a master weight, a gradient, and each of an optimizer's numbers."""
+UNUSED = 0.4
+"""Of activations, what malloc holds in pieces beside them; it was measured, and gradients fit into it."""
 ORACLE_BYTES = 170_000_000
 """What transformers takes once it is imported and has computed something."""
+LIBRARY_BYTES = 85_000_000
+"""What bitsandbytes takes once it is imported."""
 _BLOCK, _NESTED = 64, 256
 """bitsandbytes: weights that share an absmax, and absmaxes that share one where they are quantised again."""
 
 _STATES: Mapping[OptimizerName, int] = {
-    "adamw": 2, "adamw_torch": 2, "adamw_torch_fused": 2, "adam": 2, "nadam": 2, "radam": 2, "adagrad": 1,
-    "rmsprop": 1, "sgd": 0,
+    "adamw": 8, "adamw_torch": 8, "adamw_torch_fused": 8, "adam": 8, "nadam": 8, "radam": 8, "adagrad": 4,
+    "rmsprop": 4, "sgd": 0, "adamw_8bit": 2, "adamw_bnb_8bit": 2, "paged_adamw_8bit": 2,
+    "paged_adamw_32bit": 8, "lion_8bit": 1, "lion_32bit": 4, "paged_lion_8bit": 1, "paged_lion_32bit": 4,
 }  # fmt: skip
-"""Numbers that an optimizer keeps for each trained one; Adafactor keeps a row and a column of each matrix."""
+"""Bytes that an optimizer keeps for each trained number; Adafactor a row and a column of each matrix."""
+
+
+class Held(NamedTuple):
+    """A parameter in memory."""
+
+    shape: tuple[int, ...]
+    trained: bool
+    quantized: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +53,7 @@ class Setup:
         optimizer: Its name.
         momentum: It has one (`sgd`, `rmsprop`).
         quantization: Of the layers' matrices.
+        file_item: Bytes of a number in the checkpoint's files.
         double_quant: Their scales are quantised as well.
         checkpoint: States are written on the way; the optimizer's is copied twice for it.
         proof: The model is compared with transformers' at the end, which loads it a second time.
@@ -48,6 +63,7 @@ class Setup:
     optimizer: OptimizerName = "adamw"
     momentum: bool = False
     quantization: Quantization = "none"
+    file_item: float = 4.0
     double_quant: bool = True
     checkpoint: bool = False
     proof: bool = False
@@ -61,6 +77,12 @@ class Memory:
     gradients: int
     optimizer: int
     activations: int
+    unused: int
+    """What the CPU's allocator holds beside activations and cannot use for gradients."""
+    mapped: int
+    """Pages of the files that were quantised: the system drops them where memory is short."""
+    library: int
+    """Bitsandbytes."""
     workspace: int
     """What the widest operation needs beside its inputs."""
     checkpoint: int
@@ -70,7 +92,7 @@ class Memory:
     def parts(self) -> dict[str, int]:
         """What the peak is the sum of, by name."""
         largest = max(("workspace", "checkpoint", "proof"), key=lambda name: int(getattr(self, name)))
-        names = ("weights", "gradients", "optimizer", "activations", largest)
+        names = ("weights", "gradients", "optimizer", "activations", "unused", "mapped", "library", largest)
         return {name: getattr(self, name) for name in names}
 
     @property
@@ -82,13 +104,23 @@ class Memory:
         return sum(self.parts().values())
 
 
-def training_memory(config: ModelConfig, batch: TextBatch, setup: Setup) -> Memory:
-    """Of a run whose largest batch is `batch`; parts of a type that is not Biject's own count nothing."""
-    kept, shapes = setup.kept, _distinct(config)
-    adapters = _adapter_numbers(shapes, kept)
-    trained = [shape for name, shape in shapes.items() if kept.trained(_module(name))]
-    numbers = sum(map(math.prod, trained)) + adapters
-    weights = sum(_stored(name, shape, setup) for name, shape in shapes.items()) + FLOAT * adapters
+def training_memory(
+    config: ModelConfig, batch: TextBatch, setup: Setup, parameters: Sequence[Held] | None = None
+) -> Memory:
+    """Of a run whose largest batch is `batch`.
+
+    Args:
+        config: The model.
+        batch: The largest batch.
+        setup: How it trains.
+        parameters: All of them, an adapter's as well; by config and setup where left out.
+    """
+    kept = setup.kept
+    every = parameters_of(config, kept) if parameters is None else parameters
+    trained = [one.shape for one in every if one.trained]
+    numbers = sum(map(math.prod, trained))
+    weights = sum(_stored(one, setup) for one in every)
+    codes = [one for one in every if one.quantized and setup.quantization != "none"]
     optimizer = _optimizer(trained, numbers, setup)
     activations = activation_bytes(config, batch, kept)
     if kept.half:
@@ -98,57 +130,54 @@ def training_memory(config: ModelConfig, batch: TextBatch, setup: Setup) -> Memo
         gradients=FLOAT * numbers,
         optimizer=optimizer,
         activations=activations,
-        workspace=_workspace(config, batch, shapes, setup),
+        unused=0 if kept.fused else max(0, math.ceil(UNUSED * activations) - FLOAT * numbers),
+        mapped=math.ceil(setup.file_item * sum(math.prod(one.shape) for one in codes)),
+        library=LIBRARY_BYTES if codes else 0,
+        workspace=_workspace(config, batch, every, setup),
         checkpoint=2 * optimizer if setup.checkpoint else 0,
-        proof=ORACLE_BYTES + FLOAT * sum(map(math.prod, shapes.values())) if setup.proof else 0,
+        proof=ORACLE_BYTES + math.ceil(weights) if setup.proof else 0,
     )
 
 
-def _distinct(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Shapes of all parameters, a tied output not counted again."""
-    shapes = parameter_shapes(config)
-    if config.tied_output:
-        shapes.pop("head.decoder.weight", None)
-    return shapes
+def parameters_of(config: ModelConfig, kept: Kept) -> list[Held]:
+    """A model's by its config, a tied output not counted again, and its adapter's.
+
+    Of quantised ones the layers' matrices are taken to be codes; embeddings, norms and head are not.
+    """
+    found = []
+    for name, shape in parameter_shapes(config).items():
+        module, _, leaf = name.rpartition(".")
+        if config.tied_output and name == "head.decoder.weight":
+            continue
+        matrix = leaf == "weight" and len(shape) == 2
+        codes = matrix and name.startswith("layers.") and module.endswith("proj")
+        found.append(Held(shape, trained=kept.trained(module), quantized=codes))
+        rank = kept.rank(module) if matrix else 0
+        if rank:
+            found += [Held((rank, shape[1]), trained=True, quantized=False)]
+            found += [Held((shape[0], rank), trained=True, quantized=False)]
+    return found
 
 
-def _module(name: str) -> str:
-    return name.rpartition(".")[0]
-
-
-def is_quantized(name: str, shape: tuple[int, ...]) -> bool:
-    """Whether a parameter is one of the layers' matrices; embeddings, norms and the head stay as they are."""
-    return name.startswith("layers.") and name.endswith("proj.weight") and len(shape) == 2
-
-
-def _stored(name: str, shape: tuple[int, ...], setup: Setup) -> float:
+def _stored(one: Held, setup: Setup) -> float:
     """Bytes of a parameter."""
-    count = math.prod(shape)
-    if setup.quantization == "none" or not is_quantized(name, shape):
+    count = math.prod(one.shape)
+    if setup.quantization == "none" or not one.quantized:
         return FLOAT * count
     if setup.quantization == "int8":
-        return count + FLOAT * shape[0]
+        return count + FLOAT * one.shape[0]
     scales = count / _BLOCK
     return count / 2 + (scales * (1 + FLOAT / _NESTED) if setup.double_quant else FLOAT * scales)
-
-
-def _adapter_numbers(shapes: Mapping[str, tuple[int, ...]], kept: Kept) -> int:
-    matrices = (
-        (kept.rank(_module(name)), shape) for name, shape in shapes.items() if name.endswith(".weight")
-    )
-    return sum(rank * (shape[0] + shape[1]) for rank, shape in matrices if rank and len(shape) == 2)
 
 
 def _optimizer(trained: Iterable[tuple[int, ...]], numbers: int, setup: Setup) -> int:
     if setup.optimizer == "adafactor":
         return FLOAT * sum(sum(shape[-2:]) if len(shape) > 1 else math.prod(shape) for shape in trained)
-    states = _STATES[setup.optimizer] + (setup.momentum and setup.optimizer in ("sgd", "rmsprop"))
-    return FLOAT * states * numbers
+    momentum = FLOAT if setup.momentum and setup.optimizer in ("sgd", "rmsprop") else 0
+    return (_STATES[setup.optimizer] + momentum) * numbers
 
 
-def _workspace(
-    config: ModelConfig, batch: TextBatch, shapes: Mapping[str, tuple[int, ...]], setup: Setup
-) -> int:
+def _workspace(config: ModelConfig, batch: TextBatch, parameters: Sequence[Held], setup: Setup) -> int:
     """Gradients of the widest activation on both sides of it; a matrix out of its codes."""
     rows = sum(batch.lengths) if batch.packed else batch.cells
     widest = max(
@@ -158,6 +187,5 @@ def _workspace(
     if config.head.reads == "labelled" and batch.labelled is not None:
         total = max(total, 2 * min(batch.labelled * config.vocab_size, 2**25) * FLOAT)
     if setup.quantization != "none":
-        matrices = [math.prod(shape) for name, shape in shapes.items() if is_quantized(name, shape)]
-        total += max(matrices, default=0) * setup.kept.item
+        total += max((math.prod(one.shape) for one in parameters if one.quantized), default=0) * FLOAT
     return total

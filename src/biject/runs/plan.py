@@ -15,30 +15,27 @@ from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.data.blocks import PackedDataset
 from biject.data.collate import Collator
 from biject.environment import prepare as prepare_environment
-from biject.identify import identify
 from biject.model import Model
 from biject.nn.planner import draws_random_numbers
 from biject.plan.activations import Kept, activation_bytes
-from biject.plan.cell import Method, Quantization
+from biject.plan.cell import Quantization
 from biject.plan.contract import decide
 from biject.plan.memory import Memory, Setup, training_memory
 from biject.runs.cell import cell_of, device_name
 from biject.runs.machine import available_bytes, resident_bytes
-from biject.runs.prepare import Material, has_head, new_head_of, read_material
-from biject.runs.probe import measure
+from biject.runs.outline import Outline
+from biject.runs.prepare import Material, read_material
+from biject.runs.probe import Adapted, measure
 from biject.runs.samples import Part
 from biject.tasks.common import usable_device
 from biject.train import ranks
 from biject.train.batches import Sampler
-from biject.train.optim import freeze
 
 _READ = 256
 """Samples whose labels are counted, to know how many tokens of the data have one."""
 FIRST_STEP_BYTES = 110_000_000
 """Code and buffers of torch's kernels, which come into memory with a process's first step."""
 _GRID = 2**31
-_RANK = 8
-"""PEFT's own."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +81,6 @@ class Planned:
 def plan_recipe(
     recipe: FinetuneRecipe,
     *,
-    method: Method = "full",
     quantization: Quantization | None = None,
     proof: bool = True,
 ) -> Planned:
@@ -92,8 +88,7 @@ def plan_recipe(
 
     Args:
         recipe: The run.
-        method: How it trains.
-        quantization: Of the base.
+        quantization: Of the base, where another than the recipe's is asked about.
         proof: The exported model is verified at the end.
 
     Raises:
@@ -101,26 +96,28 @@ def plan_recipe(
     """
     prepare_environment()
     ranks.start()
-    cell = cell_of(recipe, method=method, quantization=quantization)
+    cell = cell_of(recipe, quantization=quantization)
     verdict = decide(cell)
     if not verdict.allowed:
         return Planned(plan=Plan(allowed=False, reasons=verdict.reasons))
     device = usable_device(device_name(recipe), place=ranks.own_device)
     material = read_material(recipe)
-    model = _model(recipe, material)
-    config: ModelConfig = model.config
-    epochs = _Epochs(recipe, material, multiple=_multiple(recipe, model, device))
-    kept = _kept(recipe, model, method, device)
+    outline = Outline(recipe, material)
+    config: ModelConfig = outline.model.config
+    epochs = _Epochs(recipe, material, multiple=_multiple(recipe, outline.model, device))
+    kept = outline.kept(recipe, device)
     setup = Setup(
         kept=kept,
         optimizer=recipe.train.optimizer,
         momentum=recipe.train.momentum > 0,
         checkpoint=bool(material.samples.evaluation or recipe.train.checkpoint_every),
         quantization=cell.quantization,
+        double_quant=recipe.double_quant,
+        file_item=_file_item(material),
         proof=proof,
     )
     largest = max(epochs.candidates(), key=lambda batch: activation_bytes(config, batch, kept))
-    memory = training_memory(config, largest, setup)
+    memory = training_memory(config, largest, setup, outline.parameters())
     process = resident_bytes() + FIRST_STEP_BYTES if device.type == "cpu" else 0
     free = available_bytes(device)
     room = None if free is None else free + process
@@ -133,8 +130,8 @@ def plan_recipe(
             padded_over_real=round(epochs.padded_over_real, 4),
             truncated_rows=material.samples.num_cut,
             peak_bytes=peak,
-            seconds=_seconds(recipe, config, material, epochs, kept, memory, device, room),
-            fits=None if room is None else peak <= room,
+            seconds=_seconds(recipe, outline, material, epochs, kept, memory, device, room),
+            fits=None if room is None else peak - memory.mapped <= room,
         ),
         memory=memory,
         process_bytes=process,
@@ -142,22 +139,10 @@ def plan_recipe(
     )
 
 
-def _model(recipe: FinetuneRecipe, material: Material) -> Model:
-    """What is trained, without values; with the checkpoint's own head, or a new one for the data's labels."""
-    source, identity = material.source, material.identity
-    if not has_head(recipe, identity):
-        identity = identify(
-            source.config,
-            source.tensors,
-            same=lambda one, other: True,  # twins are not read: they are equal, as nearly always
-            head=recipe.task,
-            new_head=new_head_of(material.samples),
-            where=str(source.folder),
-        )
-    model = Model(identity, source, torch.float32)
-    if recipe.train.freeze:
-        freeze(model, recipe.train.freeze)
-    return model
+def _file_item(material: Material) -> float:
+    """Bytes of a number in the checkpoint's files."""
+    infos = material.source.tensors.values()
+    return sum(info.nbytes for info in infos) / max(1, sum(info.numel for info in infos))
 
 
 class _Epochs:
@@ -249,31 +234,9 @@ def _multiple(recipe: FinetuneRecipe, model: Model, device: torch.device) -> int
     return _GRID if exact and not draws_random_numbers(model) else 16
 
 
-def _kept(recipe: FinetuneRecipe, model: Model, method: Method, device: torch.device) -> Kept:
-    """What is trained and how it is computed."""
-    train = recipe.train
-    moving = {name.rpartition(".")[0] for name, one in model.named_parameters() if one.requires_grad}
-
-    def trained(name: str) -> bool:
-        if method != "full":
-            return name.startswith("head.") and name != "head.decoder"
-        return name in moving
-
-    def rank(name: str) -> int:
-        return _RANK if method != "full" and name.startswith("layers.") and name.endswith("proj") else 0
-
-    return Kept(
-        trained=trained,
-        rank=rank,
-        half=train.precision != "fp32",
-        fused=device.type == "cuda",
-        recomputed=train.gradient_checkpointing,
-    )
-
-
 def _seconds(
     recipe: FinetuneRecipe,
-    config: ModelConfig,
+    outline: Outline,
     material: Material,
     epochs: _Epochs,
     kept: Kept,
@@ -284,15 +247,17 @@ def _seconds(
     """Of training and evaluation: a measured batch, scaled by FLOPs to the others."""
     if room is not None and memory.weights + memory.gradients + memory.optimizer > room:
         return None
-    chosen = epochs.typical_samples()
+    config, chosen = outline.model.config, epochs.typical_samples()
     batch = epochs.typical()
     make_collator = Collator.for_causal if recipe.task == "causal" else Collator.of
     collate = make_collator(material.tokenizer, segments=config.embedding.type_vocab_size > 1)
     inputs = collate([epochs.train[i] for i in chosen])
-    found = measure(
-        config, inputs, recipe.train, trained=kept.trained, device=device, numerics=recipe.numerics
-    )
-    own = training_flops(config, batch, trained=kept.trained)
+    adapted = Adapted(
+        trained=kept.trained, rank=kept.rank, dropout=recipe.adapter.lora_dropout, codes=outline.codes,
+        quantization=outline.quantization,
+    )  # fmt: skip
+    found = measure(config, inputs, recipe.train, adapted, device=device, numerics=recipe.numerics)
+    own = training_flops(config, batch, trained=kept.trained, rank=kept.rank)
     mean = statistics.fmean(
         training_flops(config, each, trained=kept.trained, rank=kept.rank) for each in epochs.batches
     )

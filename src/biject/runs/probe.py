@@ -7,7 +7,7 @@ difference is a layer. No weight is read.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,9 +15,13 @@ import torch
 from torch import Tensor, nn
 
 from biject.config.model import ModelConfig
+from biject.config.quantization import Quantization
 from biject.config.recipe import TrainConfig
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.kernels import Numerics
+from biject.nn.lora import adapt, sizes
+from biject.nn.lora_part import LoraPart
+from biject.nn.quantised import quantised_linear
 from biject.nn.transformer import Transformer
 from biject.train.loop import autocast
 from biject.train.optim import make_optimizer
@@ -39,12 +43,31 @@ class StepTime:
     update_per_number: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """What is trained, and what the base is held in; all by modules' names.
+
+    Attributes:
+        trained: Whether a module's own parameters are.
+        rank: Of the adapter beside it, 0 for none.
+        dropout: Of the adapters.
+        codes: Modules that are quantised.
+        quantization: How.
+    """
+
+    trained: Callable[[str], bool]
+    rank: Callable[[str], int]
+    dropout: float
+    codes: Collection[str]
+    quantization: Quantization | None
+
+
 def measure(
     config: ModelConfig,
     inputs: Mapping[str, Tensor],
     train: TrainConfig,
+    adapted: Adapted,
     *,
-    trained: Callable[[str], bool],
     device: torch.device,
     numerics: Numerics | None,
 ) -> StepTime:
@@ -54,13 +77,13 @@ def measure(
         config: The whole model's.
         inputs: A collated batch of the data.
         train: Precision, optimizer, checkpointing.
-        trained: Whether a module's parameters are.
+        adapted: What is trained.
         device: Where.
         numerics: As the run's.
     """
     steps = len(config.layer_order)
     parts = [
-        _Part(_first_layers(config, count), inputs, train, trained=trained, device=device, numerics=numerics)
+        _Part(_first_layers(config, count), inputs, train, adapted, device=device, numerics=numerics)
         for count in range(1, 1 + min(2, steps))
     ]
     started = time.perf_counter()
@@ -97,12 +120,12 @@ class _Part:
         config: ModelConfig,
         inputs: Mapping[str, Tensor],
         train: TrainConfig,
+        adapted: Adapted,
         *,
-        trained: Callable[[str], bool],
         device: torch.device,
         numerics: Numerics | None,
     ) -> None:
-        self.model = _random(config, device, trained)
+        self.model = _random(config, device, adapted)
         self.model.planner.numerics = numerics
         self.model.gradient_checkpointing = train.gradient_checkpointing
         moved = {name: value.to(device) for name, value in inputs.items()}
@@ -153,7 +176,7 @@ def _once(
     return time.perf_counter() - between, between - started
 
 
-def _random(config: ModelConfig, device: torch.device, trained: Callable[[str], bool]) -> Transformer:
+def _random(config: ModelConfig, device: torch.device, adapted: Adapted) -> Transformer:
     """A model of these sizes with small random values; nobody else's random numbers are drawn."""
     model = Transformer(config).to_empty(device=device)
     generator = torch.Generator(device).manual_seed(0)
@@ -163,9 +186,27 @@ def _random(config: ModelConfig, device: torch.device, trained: Callable[[str], 
                 parameter.fill_(1.0)
             else:
                 parameter.normal_(0, 0.02, generator=generator)
-            parameter.requires_grad_(trained(name.rpartition(".")[0]))
+            parameter.requires_grad_(adapted.trained(name.rpartition(".")[0]))
     model.tie_weights()
+    for name, module in list(model.named_modules()):
+        if adapted.quantization is not None and name in adapted.codes:
+            codes = quantised_linear(adapted.quantization, module)
+            codes.quantise(module.get_parameter("weight"), dtype=torch.float32, device=device)
+            model.set_submodule(name, codes, strict=True)
+    for name, module in list(model.named_modules()):
+        if adapted.rank(name):
+            inputs, outputs = sizes(module)
+            zeros = (
+                torch.zeros(*shape, device=device) for shape in _low_rank(inputs, outputs, adapted.rank(name))
+            )
+            wrapped = adapt(module)
+            wrapped.lora["probe"] = LoraPart(*zeros, scaling=1.0, dropout=adapted.dropout)
+            wrapped.active = ("probe",)
     return model
+
+
+def _low_rank(inputs: int, outputs: int, rank: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    return (rank, inputs), (outputs, rank)
 
 
 def _wait(device: torch.device) -> None:

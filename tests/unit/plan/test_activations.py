@@ -13,6 +13,8 @@ from biject.config.flops import TextBatch
 from biject.config.model import ModelConfig
 from biject.families import families, family
 from biject.nn.batch import Batch, HeadRequest
+from biject.nn.lora import adapt, sizes
+from biject.nn.lora_part import LoraPart
 from biject.nn.transformer import Transformer
 from biject.plan.activations import Kept, activation_bytes, cast_bytes
 
@@ -115,6 +117,32 @@ def test_a_frozen_base_keeps_less(name: str) -> None:
     said = activation_bytes(config, sizes_of("seqcls"), Kept(trained=trained))
     assert said == pytest.approx(found, rel=0.1)
     assert said < 0.9 * activation_bytes(config, sizes_of("seqcls"), Kept())
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.1])
+@pytest.mark.parametrize("name", ["bert", "llama"])
+def test_adapters_keep_their_inputs(name: str, dropout: float) -> None:
+    """A low rank beside queries and values; the base is frozen."""
+    config, model = model_of(name, "seqcls")
+    targets = ("q_proj", "v_proj")
+    for parameter_name, parameter in model.named_parameters():
+        parameter.requires_grad_(parameter_name.startswith("head."))
+    for module_name, module in list(model.named_modules()):
+        if module_name.endswith(targets):
+            inputs, outputs = sizes(module)
+            wrapped = adapt(module)
+            wrapped.lora["own"] = LoraPart(
+                torch.zeros(8, inputs), torch.zeros(outputs, 8), scaling=1.0, dropout=dropout
+            )
+            wrapped.active = ("own",)
+    found = kept_bytes(model.train(), *request_of(config, "seqcls"), half=False)
+    kept = Kept(
+        trained=lambda module: module.startswith("head."),
+        rank=lambda module: 8 if module.endswith(targets) else 0,
+        adapter_dropout=dropout > 0,
+    )
+    said = activation_bytes(config, sizes_of("seqcls"), kept)
+    assert said == pytest.approx(found, rel=0.12)
 
 
 def test_recomputed_layers_keep_their_inputs() -> None:

@@ -1,0 +1,100 @@
+"""The model of a recipe without values: which parameters there are, which are trained, which are codes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from torch import nn
+
+from biject.adapters.make import add_adapter
+from biject.config.quantization import Quantization, requested
+from biject.config.recipe import FinetuneRecipe
+from biject.identify import identify
+from biject.nn.lora import LoraModule
+from biject.nn.lora_part import LoraPart
+from biject.nn.quantised import QuantisedLinear
+from biject.plan.activations import Kept
+from biject.plan.memory import Held
+from biject.pretrained import PretrainedModel
+from biject.quantize import replace_linears
+from biject.runs.adapter import quantised
+from biject.runs.prepare import Material, has_head, new_head_of
+from biject.train.optim import freeze
+
+
+class Outline:
+    """What a recipe trains.
+
+    Attributes:
+        model: On the meta device, with the recipe's adapter, base and frozen parameters.
+        quantization: Of its base, or None.
+        ranks: Of the adapter, by module.
+        trained: Modules whose matrix is trained.
+        codes: Modules whose matrix is held in few bits.
+    """
+
+    def __init__(self, recipe: FinetuneRecipe, material: Material) -> None:
+        self.model = _model(recipe, material)
+        self.quantization: Quantization | None = None
+        if recipe.method == "qlora":
+            self.quantization = requested(**quantised(recipe))
+            assert self.quantization is not None
+            replace_linears(self.model, self.quantization)
+        if recipe.method != "full":  # magnitudes of DoRA are few, and need values
+            add_adapter(self.model, replace(recipe.adapter, use_dora=False), draw=False)
+        modules = dict(self.model.named_modules())
+        parts = {name: _part(module) for name, module in modules.items() if isinstance(module, LoraModule)}
+        self.ranks = {name: part.lora_A.shape[0] for name, part in parts.items() if not part.table}
+        self.codes = {name for name, one in modules.items() if isinstance(one, QuantisedLinear)}
+        self.trained = {
+            name.rpartition(".")[0]
+            for name, parameter in self.model.named_parameters()
+            if parameter.requires_grad
+        }
+        self.codes -= self.trained  # a head that is trained whole has its own values
+
+    def parameters(self) -> list[Held]:
+        """All of them."""
+        return [
+            Held(
+                tuple(parameter.shape),
+                trained=parameter.requires_grad,
+                quantized=name.rpartition(".")[0] in self.codes and name.endswith(".weight"),
+            )
+            for name, parameter in self.model.named_parameters()
+        ]
+
+    def kept(self, recipe: FinetuneRecipe, device: torch.device) -> Kept:
+        """How its steps are computed."""
+        return Kept(
+            trained=self.trained.__contains__,
+            rank=lambda name: self.ranks.get(name, 0),
+            adapter_dropout=recipe.method != "full" and recipe.adapter.lora_dropout > 0,
+            half=recipe.train.precision != "fp32",
+            fused=device.type == "cuda",
+            recomputed=recipe.train.gradient_checkpointing,
+        )
+
+
+def _part(module: nn.Module) -> LoraPart:
+    assert isinstance(module, LoraModule)
+    return module.parts()[0]
+
+
+def _model(recipe: FinetuneRecipe, material: Material) -> PretrainedModel:
+    """With the checkpoint's own head, or a new one for the data's labels."""
+    source, identity = material.source, material.identity
+    if not has_head(recipe, identity):
+        identity = identify(
+            source.config,
+            source.tensors,
+            same=lambda one, other: True,  # twins are not read: they are equal, as nearly always
+            head=recipe.task,
+            new_head=new_head_of(material.samples),
+            where=str(source.folder),
+        )
+    model = PretrainedModel(identity, source, torch.float32)
+    if recipe.train.freeze:
+        freeze(model, recipe.train.freeze)
+    return model

@@ -1,0 +1,120 @@
+"""One run of a scorecard, in a process of its own: `python -m biject.runs.trial BACKEND RECIPE RESULT`.
+
+Both back ends get the same samples, batches, optimizer, schedule and metrics: those of Biject. What differs is the
+model: ours, or transformers' with PEFT's adapter.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from biject.environment import prepare as prepare_environment
+
+prepare_environment()
+
+import torch  # noqa: E402 (after what it reads when it is loaded)
+
+from biject.config.recipe import FinetuneRecipe  # noqa: E402
+from biject.config.recipe_file import make_recipe, read_recipe  # noqa: E402
+from biject.data.collate import Collator  # noqa: E402
+from biject.errors import BijectError, InputError  # noqa: E402
+from biject.runs.adapter import quantised  # noqa: E402
+from biject.runs.cell import check_cell, device_name  # noqa: E402
+from biject.runs.prepare import has_head, prepare, read_material  # noqa: E402
+from biject.tasks.common import usable_device  # noqa: E402
+from biject.tasks.metrics import metrics_for  # noqa: E402
+from biject.train.trainer import Trainer  # noqa: E402
+from biject.verify.memory import PeakMemory  # noqa: E402
+from biject.verify.peft_model import Wanted, peft_model  # noqa: E402
+
+BACKENDS = ("ours", "peft")
+
+
+def trial(backend: str, recipe: FinetuneRecipe) -> dict[str, Any]:
+    """Train once; what is measured of it.
+
+    Raises:
+        BijectError: What cannot be used.
+    """
+    recipe = replace(recipe, train=replace(recipe.train, checkpoint_every=0))
+    cuda = device_name(recipe).startswith("cuda")
+    with PeakMemory() as memory:
+        trainer, train, evaluation = _peft(recipe) if backend == "peft" else _ours(recipe)
+        if evaluation is None:
+            raise InputError("A scorecard needs rows to evaluate on: give eval_data, or a validation share.")
+        started = time.perf_counter()
+        fit = trainer.fit(train, eval_dataset=evaluation)
+        seconds = time.perf_counter() - started
+    name = recipe.train.metric.removeprefix("-")
+    quality = fit.best_value if recipe.train.load_best else fit.history[-1][name]
+    return {
+        "metric": name,
+        "quality": quality,
+        "seconds": seconds,
+        "peak_bytes": torch.cuda.max_memory_allocated() if cuda else memory.peak_bytes,
+        "steps": fit.steps,
+    }
+
+
+def _ours(recipe: FinetuneRecipe) -> tuple[Trainer, Any, Any]:
+    prepared = prepare(recipe)
+    return prepared.trainer(recipe), prepared.samples.train, prepared.samples.evaluation
+
+
+def _peft(recipe: FinetuneRecipe) -> tuple[Trainer, Any, Any]:
+    """Transformers' model with PEFT's adapter, trained on the same samples."""
+    check_cell(recipe)
+    device = usable_device(device_name(recipe))
+    material = read_material(recipe)
+    samples, identity = material.samples, material.identity
+    new = not has_head(recipe, identity)
+    torch.manual_seed(recipe.train.seed)
+    model = peft_model(
+        Wanted(
+            folder=material.source.folder,
+            family=identity.family,
+            head=recipe.task,
+            labels=samples.labels if new else (),
+            problem_type=samples.problem_type if new else None,
+            adapter=None if recipe.method == "full" else recipe.adapter,
+            **quantised(recipe),
+        )
+    ).to(device)
+    causal = recipe.task == "causal"
+    if causal:
+        vars(model)["head_name"] = recipe.task  # the loss is the mean over the next tokens
+    make_collator = Collator.for_causal if causal else Collator.of
+    trainer = Trainer(
+        model,
+        config=recipe.train,
+        collate=make_collator(material.tokenizer, segments=identity.config.embedding.type_vocab_size > 1),
+        metrics=lambda: metrics_for(
+            recipe.task,
+            labels=samples.labels,
+            problem_type=samples.problem_type,
+            questions=samples.evaluation if recipe.task == "qa" else None,  # type: ignore[arg-type]
+            tag_scheme=recipe.tag_scheme,
+        ),
+    )
+    return trainer, samples.train, samples.evaluation
+
+
+def main(arguments: list[str]) -> int:
+    """Run the trial, and write its result."""
+    backend, recipe, result = arguments
+    try:
+        found = trial(backend, make_recipe(read_recipe(Path(recipe)), where=recipe))
+    except BijectError as error:
+        print(error, file=sys.stderr)  # noqa: T201 (read by the scorecard)
+        return 2
+    Path(result).write_text(json.dumps(found), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
