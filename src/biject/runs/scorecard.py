@@ -1,9 +1,10 @@
-"""`scorecard`: recipes or back ends against each other, over several cycles, with a verdict by a stated rule."""
+"""`scorecard`: recipes or back ends against each other, in several cycles, and a verdict by a stated rule."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
 import statistics
 import subprocess
 import sys
@@ -25,8 +26,9 @@ GAIN = 2.0
 """Standard errors that quality has to gain to count."""
 RULE = (
     "A contestant is promoted over the first one where its quality is not worse (the mean of the paired "
-    "differences is at least -1 standard error), neither time nor memory is more than 5 % worse (median of the "
-    "paired ratios), and something is better: quality by more than 2 standard errors, or time or memory by 5 %."
+    "differences is at least -1 standard error), neither time nor memory is more than 5 % worse (median of "
+    "the paired ratios), and something is better: quality by more than 2 standard errors, or time or memory "
+    "by 5 %."
 )
 PREFIXES = ("peft", "full")
 
@@ -110,7 +112,8 @@ class Scorecard:
     def spread(self, name: str, what: str) -> tuple[float, float, float]:
         """Mean, standard deviation (0 for one run), and median of `quality`, `seconds` or `peak_bytes`."""
         values = [float(getattr(one, what)) for one in self.of(name)]
-        deviation = statistics.stdev(values) if len(values) > 1 else 0.0
+        finite = all(map(math.isfinite, values))
+        deviation = statistics.stdev(values) if finite and len(values) > 1 else 0.0
         return statistics.fmean(values), deviation, statistics.median(values)
 
     def to_json(self) -> dict[str, Any]:
@@ -184,7 +187,8 @@ def compare(card: Scorecard, first: str, name: str, *, sign: int) -> Comparison:
     pairs = list(zip(card.of(first), card.of(name), strict=True))
     differences = [sign * (b.quality - a.quality) for a, b in pairs]
     mean = statistics.fmean(differences)
-    error = statistics.stdev(differences) / math.sqrt(len(differences)) if len(differences) > 1 else 0.0
+    known = math.isfinite(mean) and len(differences) > 1
+    error = statistics.stdev(differences) / math.sqrt(len(differences)) if known else 0.0
     time_ratio = statistics.median(a.seconds / b.seconds for a, b in pairs)
     memory_ratio = statistics.median(a.peak_bytes / b.peak_bytes for a, b in pairs)
     promoted, reason = _verdict(mean, error, time_ratio, memory_ratio)
@@ -201,6 +205,8 @@ def compare(card: Scorecard, first: str, name: str, *, sign: int) -> Comparison:
 
 def _verdict(mean: float, error: float, time_ratio: float, memory_ratio: float) -> tuple[bool, str]:
     """By `RULE`."""
+    if not math.isfinite(mean):
+        return False, "quality is not a number in some cycle"
     if not mean >= -error:
         return False, f"quality is worse: {mean:+.4g}, standard error {error:.2g}"
     ratios = {"time": time_ratio, "memory": memory_ratio}
@@ -247,7 +253,8 @@ def _run(one: Contestant, cycle: int, folder: Path) -> Trial:
     path.write_text(dump_recipe(recipe), encoding="utf-8")
     result.unlink(missing_ok=True)
     command = [sys.executable, "-m", "biject.runs.trial", one.backend, str(path), str(result)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {"OMP_WAIT_POLICY": "passive", **os.environ}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode or not result.is_file():
         last = done.stderr.strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
         raise InputError(f"{one.name}, cycle {cycle + 1}, failed: {last[0]}")

@@ -1,7 +1,7 @@
 """One run of a scorecard, in a process of its own: `python -m biject.runs.trial BACKEND RECIPE RESULT`.
 
-Both back ends get the same samples, batches, optimizer, schedule and metrics: those of Biject. What differs is the
-model: ours, or transformers' with PEFT's adapter.
+Both back ends get the same samples, batches, optimizer, schedule and metrics: those of Biject. What differs
+is the model: ours, or transformers' with PEFT's adapter.
 """
 
 from __future__ import annotations
@@ -13,24 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from biject.environment import prepare as prepare_environment
+import torch
 
-prepare_environment()
-
-import torch  # noqa: E402 (after what it reads when it is loaded)
-
-from biject.config.recipe import FinetuneRecipe  # noqa: E402
-from biject.config.recipe_file import make_recipe, read_recipe  # noqa: E402
-from biject.data.collate import Collator  # noqa: E402
-from biject.errors import BijectError, InputError  # noqa: E402
-from biject.runs.adapter import quantised  # noqa: E402
-from biject.runs.cell import check_cell, device_name  # noqa: E402
-from biject.runs.prepare import has_head, prepare, read_material  # noqa: E402
-from biject.tasks.common import usable_device  # noqa: E402
-from biject.tasks.metrics import metrics_for  # noqa: E402
-from biject.train.trainer import Trainer  # noqa: E402
-from biject.verify.memory import PeakMemory  # noqa: E402
-from biject.verify.peft_model import Wanted, peft_model  # noqa: E402
+from biject.config.recipe import FinetuneRecipe
+from biject.config.recipe_file import make_recipe, read_recipe
+from biject.data.collate import Collator
+from biject.errors import BijectError, InputError
+from biject.runs.adapter import quantised
+from biject.runs.cell import check_cell, device_name
+from biject.runs.prepare import has_head, prepare, read_material
+from biject.tasks.common import usable_device
+from biject.tasks.metrics import metrics_for
+from biject.train.trainer import Trainer
+from biject.verify.memory import PeakMemory
+from biject.verify.peft_model import Wanted, peft_model
 
 BACKENDS = ("ours", "peft")
 
@@ -110,7 +106,7 @@ def main(arguments: list[str]) -> int:
     try:
         found = trial(backend, make_recipe(read_recipe(Path(recipe)), where=recipe))
     except BijectError as error:
-        print(error, file=sys.stderr)  # noqa: T201 (read by the scorecard)
+        sys.stderr.write(f"{error}\n")  # read by the scorecard
         return 2
     Path(result).write_text(json.dumps(found), encoding="utf-8")
     return 0

@@ -1,4 +1,4 @@
-"""Hugging Face's model for a head, with PEFT's adapter where one is asked for: the other side of a comparison."""
+"""Hugging Face's model for a head, with PEFT's adapter if wanted: the other side of a comparison."""
 
 from __future__ import annotations
 
@@ -95,5 +95,5 @@ def _adapted(model: nn.Module, adapter: LoraConfig, head: str) -> nn.Module:
         ) from error
     values = {name: value for name, value in adapter.to_peft().items() if name != "peft_type"}
     settings = peft.LoraConfig(task_type=TASK_TYPES.get(head), **values)
-    found: nn.Module = peft.get_peft_model(model, settings)  # type: ignore[arg-type]
+    found: nn.Module = peft.get_peft_model(model, settings)
     return found
