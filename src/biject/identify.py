@@ -10,7 +10,7 @@ from typing import Any
 
 from biject.config.limits import check_sizes
 from biject.config.model import ModelConfig
-from biject.config.quantization import refuse_quantised
+from biject.config.stored_codes import StoredCodes, stored_codes
 from biject.errors import ConfigError
 from biject.events import notice
 from biject.families import ALL_HEADS, Family, family
@@ -37,6 +37,8 @@ class Identity:
     architecture: str | None
     """The class that config.json names first."""
     plan: Plan
+    codes: StoredCodes | None = None
+    """What the file holds in few bits, if anything."""
 
 
 def identify(
@@ -66,7 +68,11 @@ def identify(
         ConfigError, WeightsError: the config or the tensors cannot be used; the message says why.
     """
     known = family(config.get("model_type"))
-    refuse_quantised(config, where)
+    codes = stored_codes(config, names, where)
+    if codes is not None:
+        others = codes.others()
+        names = [name for name in names if name not in others]
+        num_elements = None if num_elements is None else 2 * num_elements  # two in a byte
     hf_config = _with_labels(config, new_head, head)
     read = known.config.read(hf_config)
     layers, steps = known.depth(read)
@@ -101,6 +107,7 @@ def identify(
         file_head=file_head,
         architecture=architecture,
         plan=plan,
+        codes=codes,
     )
 
 

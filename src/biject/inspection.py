@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.tensor_info import TensorInfo
 from biject.config.common import stale_labels
 from biject.config.shapes import parameter_shapes
+from biject.config.stored_codes import StoredCodes
 from biject.errors import BijectError
 from biject.families import Family, family
 from biject.identify import Identity, architecture_of, identify
@@ -100,11 +102,12 @@ def inspect_folder(path: str | Path) -> Inspection:
     known: Family | None = None
     head: str | None = None
     plan: Plan | None = None
+    codes: StoredCodes | None = None
     problems: list[str] = []
     try:
         known = family(config.get("model_type"))
         identity = identify_source(source)
-        head, plan = identity.head, identity.plan
+        head, plan, codes = identity.head, identity.plan, identity.codes
         problems += _size_problems(source, identity)
     except BijectError as error:
         problems.append(str(error))
@@ -120,7 +123,7 @@ def inspect_folder(path: str | Path) -> Inspection:
         format=source.format,
         weight_files=source.weight_files,
         num_tensors=len(source.tensors),
-        num_parameters=sum(info.numel for info in used) if plan else None,
+        num_parameters=_number_of_values(used, codes) if plan else None,
         tensor_bytes=sum(info.nbytes for info in infos),
         dtypes=dict(Counter(info.dtype for info in infos)),
         tokenizer_files=tuple(name for name in TOKENIZER_FILES if name in source.assets),
@@ -128,7 +131,8 @@ def inspect_folder(path: str | Path) -> Inspection:
         passthrough=plan.passthrough if plan else (),
         unknown=plan.unknown if plan else (),
         oddities=tuple(
-            _folder_oddities(source)
+            _code_oddities(codes)
+            + _folder_oddities(source)
             + _tokenizer_oddities(source)
             + _family_oddities(known, config)
             + _plan_oddities(plan, head)
@@ -159,8 +163,11 @@ def _size_problems(source: Source, found: Identity) -> list[str]:
     for binding in found.plan.bindings:
         needed = shapes.get(binding.memory)
         for name in binding.disk if needed is not None else ():
+            assert needed is not None
             info = source.tensors[name]
-            if tuple(info.shape) != needed or info.dtype not in _FLOATING:
+            if found.codes is not None and name in found.codes.parts:
+                problems += _code_problem(info, prod(needed), found.codes)
+            elif tuple(info.shape) != needed or info.dtype not in _FLOATING:
                 problems.append(
                     f"`{name}` should be floating of shape {needed} by config.json, found {info.dtype} "
                     f"{tuple(info.shape)}"
@@ -169,6 +176,27 @@ def _size_problems(source: Source, found: Identity) -> list[str]:
         more = len(problems) - _MOST_PROBLEMS
         problems = [*problems[:_MOST_PROBLEMS], f"and {more} tensors more have other shapes"]
     return problems
+
+
+def _code_problem(info: TensorInfo, count: int, codes: StoredCodes) -> list[str]:
+    """Codes of another number or kind than the config says; loading checks their scales as well."""
+    dtype, expected = ("U8", (count + 1) // 2) if codes.settings.four_bit else ("I8", count)
+    if info.dtype == dtype and info.numel == expected:
+        return []
+    return [f"`{info.name}` should be {expected} codes in {dtype}, found {info.dtype} {info.shape}"]
+
+
+def _number_of_values(used: list[TensorInfo], codes: StoredCodes | None) -> int:
+    """Elements of tensors; of codes, the values that they stand for."""
+    packed = codes.parts if codes is not None and codes.settings.four_bit else ()
+    return sum(info.numel * (2 if info.name in packed else 1) for info in used)
+
+
+def _code_oddities(codes: StoredCodes | None) -> list[str]:
+    if codes is None:
+        return []
+    method, double = codes.settings.method, ", double quantised" if codes.settings.double_quant else ""
+    return [f"{len(codes.parts)} linears hold codes of bitsandbytes, {method}{double}: a base for adapters"]
 
 
 _FLOATING = frozenset(("F16", "BF16", "F32", "F64"))

@@ -20,9 +20,11 @@ from biject.checkpoint.reader import Reader
 from biject.checkpoint.sizes import parse_bytes
 from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.strict_json import shown
+from biject.codes import take_codes
 from biject.config.common import stale_labels
 from biject.config.heads import ProblemType
-from biject.config.quantization import requested
+from biject.config.quantization import agreed, requested
+from biject.config.stored_codes import StoredCodes
 from biject.errors import ConfigError, WeightsError
 from biject.events import notice
 from biject.identify import Identity, NewHead, identify, with_labels
@@ -229,10 +231,13 @@ def load(
     model = PretrainedModel(identity, source, _file_dtype(identity, source))
     model.planner.layout, model.planner.numerics = layout, numerics
     held, where = _requested_dtype(dtype) or model.file_dtype, torch.device(device)
+    codes = identity.codes
+    if codes is not None:
+        settings = agreed(codes.settings, settings, double_quant=double_quant)
     if settings is not None:
         check(settings, dtype=held, device=where)
-        replace_linears(model, settings, fast=numerics == "fast")
-    _place(model, reader, held, where)
+        replace_linears(model, settings, fast=numerics == "fast", codes=codes)
+    _place(model, reader, held, where, codes=codes)
     if stored is not None:
         load_adapter(model, stored)
     return model.eval()
@@ -289,7 +294,9 @@ def _identified(
     return own if isinstance(labels, int) else found(None, with_labels(config, names))
 
 
-def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.device) -> None:
+def _place(
+    model: Model, reader: Reader, dtype: torch.dtype, device: torch.device, *, codes: StoredCodes | None
+) -> None:
     """Give every parameter its tensor.
 
     Raises:
@@ -302,13 +309,15 @@ def _place(model: Model, reader: Reader, dtype: torch.dtype, device: torch.devic
         module, _, leaf = binding.memory.rpartition(".")
         tensor, meta = reader.tensor(binding.disk[0]), homes[module][leaf]
         assert meta is not None
-        if tensor.shape != meta.shape or not tensor.is_floating_point():
+        owner = quantised.get(module)
+        if owner is not None and leaf == "weight" and codes is not None:
+            take_codes(owner, binding.disk[0], codes, reader, dtype=dtype, device=device)
+        elif tensor.shape != meta.shape or not tensor.is_floating_point():
             faults.append(
                 f"`{binding.disk[0]}` should be floating of shape {tuple(meta.shape)} by config.json, found "
                 f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
             )
         else:
-            owner = quantised.get(module)
             if owner is not None and leaf == "weight":
                 owner.quantise(tensor, dtype=dtype, device=device)
             else:

@@ -13,6 +13,7 @@ from torch import nn
 
 from biject.checkpoint.reader import Reader
 from biject.config.quantization import DTYPES, Quantization, is_skipped
+from biject.config.stored_codes import StoredCodes
 from biject.errors import ConfigError, WeightsError
 from biject.model import Model
 from biject.nn.modules import AddedBiasLinear, Linear, TransposedLinear
@@ -42,12 +43,15 @@ def check(settings: Quantization, *, dtype: torch.dtype, device: torch.device) -
     bitsandbytes()
 
 
-def replace_linears(model: Model, settings: Quantization, *, fast: bool = False) -> tuple[str, ...]:
+def replace_linears(
+    model: Model, settings: Quantization, *, fast: bool = False, codes: StoredCodes | None = None
+) -> tuple[str, ...]:
     """Put quantised linears, without values yet, in the place of those that `transformers` would convert.
 
     Args:
         model: whose.
         settings: how.
+        codes: what the file holds in few bits already: these and no others.
         fast: have 4-bit ones compute in bfloat16 in eval mode where bitsandbytes would.
 
     Returns:
@@ -56,7 +60,7 @@ def replace_linears(model: Model, settings: Quantization, *, fast: bool = False)
     Raises:
         ConfigError: an entry of `skip_modules` fits no linear, or nothing is left to quantise.
     """
-    kept = set(_left_by_default(model))
+    kept = set(_left_by_default(model) if codes is None else _in_full(model, codes))
     if settings.skip_modules is not None:
         kept = set(_never(model))
         for pattern in settings.skip_modules:
@@ -99,7 +103,10 @@ def restore_linears(model: Model, names: Iterable[str]) -> None:
         sizes = old.in_features, old.out_features
         new = TransposedLinear(*sizes) if old.stored_transposed else Linear(*sizes, bias=old.bias is not None)
         tensor = reader.tensor(disk[f"{name}.weight"])
-        new.weight = nn.Parameter(tensor.to(device=old.weight.device, dtype=old.dtype, copy=True))
+        if not tensor.is_floating_point():  # the file holds codes, too: what they stand for
+            tensor = old.dequantized_weight()
+            tensor = tensor.t().contiguous() if old.stored_transposed else tensor
+        new.weight = nn.Parameter(tensor.to(device=old.weight.device, dtype=model.dtype, copy=True))
         new._parameters["bias"] = old.bias
         model.set_submodule(name, new.train(old.training).requires_grad_(), strict=True)
 
@@ -111,6 +118,26 @@ def quantised_linears(model: nn.Module) -> Iterator[tuple[str, QuantisedLinear]]
 
 def _linears(model: Model) -> Iterator[tuple[str, nn.Module]]:
     return ((name, module) for name, module in model.named_modules() if type(module) in _LINEARS)
+
+
+def _in_full(model: Model, codes: StoredCodes) -> Iterator[str]:
+    """Linears of which the file holds the numbers.
+
+    Raises:
+        WeightsError: the file holds something else in few bits, or the matrix over the vocabulary.
+    """
+    disk = {binding.memory: binding.disk[0] for binding in model.provenance.plan.bindings}
+    own = {name: disk.get(f"{name}.weight") for name, _ in _linears(model)}
+    for name, found in own.items():
+        if found not in codes.parts:
+            yield name
+    never = {own[name] for name in _never(model)}
+    wrong = [one for one in disk.values() if one in codes.parts and (one in never or one not in own.values())]
+    if wrong:
+        raise WeightsError(
+            f"{model.source.folder}: `{wrong[0]}` holds codes, which Biject computes for linears below the "
+            "head's output only. Use the unquantised checkpoint."
+        )
 
 
 def _never(model: Model) -> Iterator[str]:

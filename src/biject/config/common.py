@@ -93,9 +93,8 @@ _SHARED: tuple[Row, ...] = (
     Key("initializer_range", "initializer_range", number(0.0), 0.02),
     Key("architectures", "architectures", anything, None),
     Const("pruned_heads", ({}, None), "pruned attention heads are not computed"),
-    Const("quantization_config", (None,), "quantised weights are not read"),
     Const("per_layer_config", ({}, None), "settings that differ by layer are not computed"),
-    Inert((*_UNUSED, *_GENERATION)),
+    Inert((*_UNUSED, *_GENERATION, "quantization_config")),  # the last: see `stored_codes`
 )
 
 COMMON: tuple[Row, ...] = (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from biject.errors import ConfigError, shown
 
@@ -76,39 +76,37 @@ def requested(
     )
 
 
+def agreed(stored: Quantization, given: Quantization | None, *, double_quant: object) -> Quantization:
+    """The settings of a checkpoint that holds codes already; the caller may choose another compute dtype.
+
+    Args:
+        stored: the checkpoint's.
+        given: what the caller requested, if anything.
+        double_quant: the caller's word for it; None where there is none.
+
+    Raises:
+        ConfigError: the two contradict each other.
+    """
+    if given is None:
+        return stored
+    for name, own, other in (
+        ("quantization", stored.method, given.method),
+        ("double_quant", stored.double_quant, stored.double_quant if double_quant is None else double_quant),
+        ("skip_modules", None, given.skip_modules),
+    ):
+        if own != other:
+            raise ConfigError(
+                f"{name}={other!r}: the checkpoint holds codes already, with {own!r}. Leave the argument "
+                "out, or give the unquantised checkpoint."
+            )
+    return replace(stored, compute_dtype=given.compute_dtype)
+
+
 def _dtype_name(dtype: object) -> str:
     name = str(dtype).removeprefix("torch.")
     if name not in DTYPES:
         raise ConfigError(f"compute_dtype: expected one of {', '.join(DTYPES)}, found {shown(name)}.")
     return name
-
-
-def refuse_quantised(config: Mapping[str, Any], where: str) -> None:
-    """Raise for a checkpoint whose weights are codes already.
-
-    Raises:
-        ConfigError: config.json has a `quantization_config`; the message says of what kind.
-    """
-    found = config.get("quantization_config")
-    if found is None:
-        return
-    settings = found if isinstance(found, Mapping) else {}
-    flags = ("load_in_4bit", "load_in_8bit")
-    method = settings.get("quant_method", "bitsandbytes" if any(map(settings.get, flags)) else None)
-    where = f"{where}: config.json, `quantization_config` is {shown(found)}"
-    if method != "bitsandbytes":
-        kind = shown(method) if isinstance(method, str) else "a method that it does not name"
-        raise ConfigError(
-            f"{where}: the weights are quantised by {kind}, which Biject does not compute. Use the "
-            "unquantised checkpoint."
-        )
-    kind = settings.get("bnb_4bit_quant_type", "fp4") if settings.get("load_in_4bit") else "int8"
-    if kind not in METHODS:
-        kind = "nf4"
-    raise ConfigError(
-        f"{where}: the weights are codes of bitsandbytes, {kind}. Biject quantises while it loads: give the "
-        f"checkpoint that they were made of, with quantization={kind!r}."
-    )
 
 
 def is_skipped(name: str, patterns: Iterable[str]) -> bool:

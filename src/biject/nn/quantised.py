@@ -117,7 +117,8 @@ class QuantisedLinear(nn.Module):
             part = rows[start : start + count]
             yield part.to(device=device, dtype=dtype).contiguous()
 
-    def _hold(self, codes: Tensor, **scales: Tensor | None) -> None:
+    def hold(self, codes: Tensor, **scales: Tensor | None) -> None:
+        """Keep codes and their scales, which have the right shapes."""
         self.weight = nn.Parameter(codes, requires_grad=False)
         for name, scale in scales.items():
             self.register_buffer(name, scale, persistent=False)
@@ -175,7 +176,7 @@ class FourBitLinear(QuantisedLinear):
             rounded, nested = functional.quantize_blockwise(absmax - offset, blocksize=NESTED_BLOCK)
             scales |= {"absmax": rounded, "nested_absmax": nested.absmax}
             scales |= {"nested_code": nested.code, "offset": offset}
-        self._hold(codes, **scales)
+        self.hold(codes, **scales)
 
     def quant_state(self) -> Any:
         """Bitsandbytes' `QuantState` over the tensors that are held."""
@@ -256,7 +257,7 @@ class EightBitLinear(QuantisedLinear):
             here = slice(place, place + len(half))
             codes[here], scale[here], _ = bitsandbytes().functional.int8_vectorwise_quant(half)
             place += len(half)
-        self._hold(codes, scale=scale)
+        self.hold(codes, scale=scale)
 
     def dequantized_weight(self) -> Tensor:
         weight: Tensor = bitsandbytes().functional.int8_vectorwise_dequant(self.weight.detach(), self.scale)

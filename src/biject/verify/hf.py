@@ -95,6 +95,7 @@ def load_hf(
             **(overrides or {}),
         )
     model.eval()
+    _as_configured(model)
     reordered = [] if as_stored else _lay_out(model)
     align(model)
     return HFModel(
@@ -143,6 +144,17 @@ def eager(loaded: HFModel) -> Iterator[None]:
         yield
     finally:
         change.set_attn_implementation(loaded.attention)
+
+
+def _as_configured(model: nn.Module) -> None:
+    """Have bitsandbytes' linears compute in the configured dtype in eval mode, which on CPUs with AVX512-BF16
+    they do not, and be frozen whole, as `replace_with_bnb_linear` leaves them; loading undoes that for biases.
+    """
+    for module in model.modules():
+        if type(module).__module__.startswith("bitsandbytes."):
+            module.requires_grad_(False)
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                module.support_avx512bf16_for_cpu = False
 
 
 def _names(keys: Any) -> tuple[str, ...]:

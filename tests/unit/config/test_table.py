@@ -64,7 +64,7 @@ def test_no_name_stands_in_two_rows(model_type: str) -> None:
         ("add_cross_attention", True),
         ("is_causal", True),
         ("pruned_heads", {"0": [1]}),
-        ("quantization_config", {"load_in_8bit": True}),
+        ("quantization_config", {"quant_method": "gptq"}),
         ("per_layer_config", {"0": {"hidden_act": "relu"}}),
         ("vocab_size", "many"),
         ("vocab_size", 0),

@@ -54,16 +54,21 @@ class _RecordRows(TorchDispatchMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         if self.inside:
-            self._note(func.__name__.partition(".")[0], args)
+            self._note(func.__name__.partition(".")[0], args, kwargs or {})
         return func(*args, **(kwargs or {}))
 
-    def _note(self, name: str, args: tuple[Any, ...]) -> None:
+    def _note(self, name: str, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
         if name in ("addmm", "mm"):
             x, matrix = args[-2:]
             self.products.add(tuple(matrix.shape))
             if x.shape[0] == self.rows:
                 form = "plain" if name == "mm" else "transposed" if matrix.is_contiguous() else "bias"
                 self.found.add(("linear", form, *matrix.shape))
+        elif name == "gemm_4bit":  # bitsandbytes: dequantises, and multiplies inside
+            (outputs, inputs), bias = args[2], kwargs.get("bias", args[6] if len(args) > 6 else None)
+            self.products.add((inputs, outputs))
+            if args[0].shape[0] == self.rows:
+                self.found.add(("linear", "plain" if bias is None else "bias", inputs, outputs))
         elif name == "native_layer_norm" and self._over_rows(args[0]):
             self.found.add(("norm", "layer", args[1][-1], 0))
         elif name == "mean" and self._over_rows(args[0]):

@@ -96,6 +96,9 @@ def legacy(facts: Facts) -> list[Finding]:
 def vocabulary(facts: Facts) -> list[Finding]:
     """`vocab_size` against the token table's rows, and special ids against both."""
     table = facts.disk("embed.tokens.weight")
+    codes = facts.identity.codes
+    if codes is not None and out in codes.parts:  # their shape says nothing of rows
+        out = facts.disk("head.out.bias")
     rows = facts.source.tensors[table].shape[0] if table and facts.source.tensors[table].shape else None
     size = facts.config.get("vocab_size")
     found = []
