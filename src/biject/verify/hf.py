@@ -147,9 +147,10 @@ def eager(loaded: HFModel) -> Iterator[None]:
 
 
 def _as_configured(model: nn.Module) -> None:
-    """Have bitsandbytes' linears compute in the configured dtype in eval mode, which on CPUs with AVX512-BF16
-    they do not, and be frozen whole, as `replace_with_bnb_linear` leaves them; loading undoes that for biases.
+    """Have bitsandbytes' linears compute in the configured dtype in eval mode as well, also on CPUs with
+    AVX512-BF16, and be frozen whole as `replace_with_bnb_linear` leaves them: loading undoes that for biases.
     """
+    module: Any
     for module in model.modules():
         if type(module).__module__.startswith("bitsandbytes."):
             module.requires_grad_(False)

@@ -96,9 +96,6 @@ def legacy(facts: Facts) -> list[Finding]:
 def vocabulary(facts: Facts) -> list[Finding]:
     """`vocab_size` against the token table's rows, and special ids against both."""
     table = facts.disk("embed.tokens.weight")
-    codes = facts.identity.codes
-    if codes is not None and out in codes.parts:  # their shape says nothing of rows
-        out = facts.disk("head.out.bias")
     rows = facts.source.tensors[table].shape[0] if table and facts.source.tensors[table].shape else None
     size = facts.config.get("vocab_size")
     found = []
@@ -126,6 +123,9 @@ def labels(facts: Facts) -> list[Finding]:
     if facts.identity is None or facts.identity.head not in ("seqcls", "tokcls"):
         return []
     out = facts.disk("head.out.weight")
+    codes = facts.identity.codes
+    if codes is not None and out in codes.parts:  # their shape says nothing of rows
+        out = facts.disk("head.out.bias")
     rows = facts.source.tensors[out].shape[0] if out and facts.source.tensors[out].shape else 0
     mapping = facts.config.get("id2label")
     names = list(mapping.values()) if isinstance(mapping, Mapping) else []
