@@ -185,6 +185,7 @@ def test_left_overs_of_the_dead_are_cleared_and_a_lost_folder_is_back(source: Pa
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_signals_leave_nothing(number: int, tmp_path: Path) -> None:
     script = (
+        f"import signal; signal.signal({int(number)}, signal.SIG_DFL)\n"  # nohup hands on that it is ignored
         "import sys, time\nfrom pathlib import Path\nfrom biject.checkpoint.staging import staged_folder\n"
         "with staged_folder(Path(sys.argv[1]) / 'out', force=False) as folder:\n"
         "    (folder / 'half').write_text('x')\n    print('in', flush=True)\n    time.sleep(60)\n"

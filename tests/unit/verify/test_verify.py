@@ -119,7 +119,7 @@ def test_matrix_of_two_cells(tmp_path: Path) -> None:
     assert result.lines()[-1] == "VERDICT PASS 2/2 cells (tiny weights)"
     assert json.loads((tmp_path / "distilbert" / "qa" / "report.json").read_text())["passed"]
     names = {level.name for level in result.cells[0].report.levels}
-    assert names == set(LEVELS) - {"lint", "faults", "steps"}
+    assert names == set(LEVELS) - {"lint", "faults", "steps"} | {"adapter"}
     value = json.loads(result.to_json())
     assert value["cells"][1]["report"]["passed"] is True
 
