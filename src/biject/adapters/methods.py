@@ -7,18 +7,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from biject.adapters.state import activate, adapters_of, remove, without_adapters
-from biject.config.adapter import LoraConfig
+from biject.config.adapter import HasDict, LoraConfig
 from biject.model import Model
 
 
 class AdapterMethods(Model):
     """A model that adapters can be added to."""
 
-    def add_adapter(self, config: LoraConfig, name: str = "default") -> None:
+    def add_adapter(self, config: LoraConfig | HasDict, name: str = "default") -> None:
         """Add a new adapter and make it the active one: only its parameters require gradients then.
 
         Args:
-            config: `biject.LoraConfig`, with PEFT's names.
+            config: `biject.LoraConfig`, with PEFT's names, or PEFT's own.
             name: what to call it.
 
         Raises:
@@ -26,7 +26,8 @@ class AdapterMethods(Model):
         """
         from biject.adapters.make import add_adapter
 
-        add_adapter(self, config, name)
+        own = config if isinstance(config, LoraConfig) else LoraConfig.from_object(config)
+        add_adapter(self, own, name)
 
     def load_adapter(self, folder: str | Path, name: str = "default", *, trainable: bool = False) -> None:
         """Add the adapter of a folder (PEFT's files) and make it the active one.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from biject.errors import ConfigError, shown
 
@@ -27,6 +27,13 @@ _MEANINGLESS = {
     "runtime_config", "task_type",
 }  # fmt: skip
 """Keys of adapter_config.json that say nothing of the maths, or only beside another that is refused."""
+
+
+class HasDict(Protocol):
+    """PEFT's configs."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Its settings by name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +140,18 @@ class LoraConfig:
                 f"{where}: a setting has another JSON kind than PEFT writes: {error}."
             ) from error
 
+    @classmethod
+    def from_object(cls, config: HasDict) -> LoraConfig:
+        """From PEFT's own config.
+
+        Raises:
+            ConfigError: another kind of adapter, or a setting whose maths is not computed.
+        """
+        if not hasattr(config, "to_dict"):
+            raise ConfigError(f"An adapter needs a LoraConfig, found {type(config).__name__}.")
+        values = {key: _json(value) for key, value in config.to_dict().items()}
+        return cls.from_peft(values, where=type(config).__name__)
+
     def to_peft(self) -> dict[str, Any]:
         """Plain values under PEFT's names."""
         return {
@@ -153,6 +172,11 @@ class LoraConfig:
             "use_dora": self.use_dora,
             "use_rslora": self.use_rslora,
         }
+
+
+def _json(value: Any) -> Any:
+    """What PEFT's file has for a value of its config."""
+    return sorted(value) if isinstance(value, set) else getattr(value, "value", value)
 
 
 def _number(value: Any, kind: Any) -> bool:

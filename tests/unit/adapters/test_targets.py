@@ -121,13 +121,12 @@ def test_what_is_not_computed_is_refused(values: dict[str, Any]) -> None:
         LoraConfig.from_peft({"peft_type": "LORA", "r": 4, **values}, where="x")
 
 
-def test_pefts_own_defaults_are_taken() -> None:
+def test_pefts_own_configs_are_taken() -> None:
     import peft
 
-    plain = peft.LoraConfig(r=5, target_modules=["query"]).to_dict()
-    plain = {
-        k: (v.value if hasattr(v, "value") else sorted(v) if isinstance(v, set) else v)
-        for k, v in plain.items()
-    }
-    found = LoraConfig.from_peft(plain, where="x")
+    found = LoraConfig.from_object(peft.LoraConfig(r=5, target_modules=["query"]))
     assert (found.r, found.target_modules, found.lora_alpha) == (5, ("query",), 8)
+    with pytest.raises(ConfigError, match="IA3"):
+        LoraConfig.from_object(peft.IA3Config(target_modules=["key"], feedforward_modules=[]))
+    with pytest.raises(ConfigError, match="dict"):
+        LoraConfig.from_object({"r": 4})  # type: ignore[arg-type]
