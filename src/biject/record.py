@@ -45,6 +45,10 @@ class Record:
     """Keys of config.json with other values; None for removed ones."""
     files: Mapping[str, str] = field(default_factory=dict)
     """Other files: `added`, `changed` or `left out`."""
+    merged: tuple[str, ...] = ()
+    """Tensors that an adapter was merged into."""
+    adapter: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of the adapter that was merged: rank, alpha, the sha256 of its tensors."""
 
     def __bool__(self) -> bool:
         return self != Record(head=self.head)
@@ -58,6 +62,7 @@ class Record:
             "replaced": self.replaced,  # of the source's own bytes, and of no older folder's
             "config": {**before.config, **self.config},
             "files": {**before.files, **self.files},
+            "merged": tuple(dict.fromkeys((*before.merged, *self.merged))),
         }
         return Record(**{**values, **merged})
 
@@ -82,10 +87,12 @@ class Record:
         }
         values |= {
             key: tuple(each for each in found[key] if isinstance(each, str))
-            for key in ("new_parameters", "left_out", "resized", "not_cast")
+            for key in ("new_parameters", "left_out", "resized", "not_cast", "merged")
             if isinstance(found.get(key), list)
         }
         values |= {
-            key: found[key] for key in ("config", "files", "replaced") if isinstance(found.get(key), dict)
+            key: found[key]
+            for key in ("config", "files", "replaced", "adapter")
+            if isinstance(found.get(key), dict)
         }
         return cls(**values)

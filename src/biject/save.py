@@ -166,7 +166,14 @@ def _tensors(
             out[name] = (tensor, dtype if dtype and tensor.is_floating_point() else tensor.dtype)
     else:
         changes += [f"left out: {name}" for name in plan.passthrough if name not in out]
-    changes += [f"new, random: {name}" for binding in plan.initialized for name in binding.disk]
+    trained = set(model.provenance.merged.get("parameters", ()))
+    changes += [
+        f"{'new, from the adapter' if binding.memory in trained else 'new, random'}: {name}"
+        for binding in plan.initialized
+        for name in binding.disk
+    ]
+    count = len(trained - {binding.memory for binding in plan.initialized})
+    changes += [f"merged: an adapter into {count} parameters"] if count else []
     ordered = {name: out[name] for name in model.source.tensors if name in out}
     ordered.update(out)
     changes += [
@@ -336,4 +343,13 @@ def _record(
         not_cast=tuple(name for name, dtype in floating.items() if target is not None and dtype != target),
         config={key: new.get(key) for key in keys},
         files=changes,
+        merged=_merged(model, tensors),
+        adapter=model.provenance.merged.get("adapter", {}),
     )
+
+
+def _merged(model: Model, tensors: Collection[str]) -> tuple[str, ...]:
+    """Names on disk of the parameters that an adapter was merged into."""
+    plan, changed = model.provenance.plan, set(model.provenance.merged.get("parameters", ()))
+    names = (plan.written(disk) for b in plan.bindings if b.memory in changed for disk in b.disk)
+    return tuple(name for name in names if name in tensors)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from biject.adapters.keys import tensors_of
 from biject.adapters.state import Adapter, adapters_of
-from biject.checkpoint.adapter import CONFIG, PREFIX, RECORD, WEIGHTS, read_adapter
+from biject.checkpoint.adapter import CONFIG, HELD, PREFIX, RECORD, WEIGHTS, Stored, read_adapter
 from biject.checkpoint.fingerprint import weights_fingerprint
 from biject.checkpoint.writer import Seal, Written, write_files
 from biject.config.adapter import TASK_TYPES, LoraConfig
@@ -36,6 +36,21 @@ def settings_digest(config: LoraConfig) -> str:
     listed = values["target_modules"]
     values["target_modules"] = sorted(listed) if isinstance(listed, list) else listed
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
+
+
+def changed_files(stored: Stored) -> list[str]:
+    """Which of an adapter's files are no longer what biject.json says that was written; none where it says
+    nothing.
+    """
+    found = []
+    if stored.record.get("settings_sha256", settings_digest(stored.config)) != settings_digest(stored.config):
+        found.append(CONFIG)
+    expected = stored.record.get("tensors_sha256")
+    if expected is not None:
+        with stored.weights.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != expected:
+                found.append(stored.weights.name)
+    return found
 
 
 def adapter_files(model: Model, adapter: Adapter, *, base: str | None = None) -> dict[str, bytes]:
@@ -60,7 +75,7 @@ def adapter_files(model: Model, adapter: Adapter, *, base: str | None = None) ->
         "head": model.head_name,
         **_labels(model),
         "base_fingerprint": weights_fingerprint(model.source),
-        "quantization": None if model.quantization is None else asdict(model.quantization),
+        **_held(model),
         "settings_sha256": settings_digest(adapter.config),
         "tensors_sha256": hashlib.sha256(weights).hexdigest(),
     }
@@ -118,6 +133,14 @@ def _one(model: Model, name: str | None) -> Adapter:
             f"{', '.join(map(shown, there.active)) or 'none'}."
         )
     return there.adapters[chosen[0]]
+
+
+def _held(model: Model) -> dict[str, Any]:
+    """How the base's linears are held, under the names of `from_pretrained`'s arguments."""
+    if model.quantization is None:
+        return {"quantization": None}
+    values = asdict(model.quantization)
+    return {"quantization": values["method"], **{key: values[key] for key in HELD}}
 
 
 def _labels(model: Model) -> dict[str, Any]:

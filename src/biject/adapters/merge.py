@@ -5,6 +5,9 @@ Source: PEFT 0.21, tuners/lora/layer.py (merge), variants.py (merge_unsafe).
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 
@@ -33,6 +36,7 @@ def merge_adapter(model: Model) -> None:
     merged = {name: merged_weight(model.get_submodule(name), part) for name, part in adapter.parts.items()}
     _check(model, adapter, merged)
     own = dict(adapter.own)
+    changed = (*(f"{name}.weight" for name in merged), *own)
     remove(model, list(there.adapters))
     for name, parameter in own.items():
         put(model, name, parameter)
@@ -40,6 +44,9 @@ def merge_adapter(model: Model) -> None:
         put(model, f"{name}.weight", nn.Parameter(weight))
     model.tie_weights()
     model.requires_grad_(True)
+    about: dict[str, Any] = {"rank": adapter.config.r, "alpha": adapter.config.lora_alpha}
+    about |= {key: value for key, value in adapter.record.items() if key.endswith("_sha256")}
+    model.provenance = replace(model.provenance, merged={"adapter": about, "parameters": changed})
 
 
 def merged_weight(module: nn.Module, part: LoraPart) -> Tensor:

@@ -25,6 +25,8 @@ CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 OLD_WEIGHTS = "adapter_model.bin"
 RECORD = "biject.json"
+HELD = ("double_quant", "compute_dtype", "skip_modules")
+"""Keys of the record beside `quantization`, as `from_pretrained` takes them."""
 PREFIX = "base_model.model."
 """What PEFT puts before the names of all tensors."""
 
@@ -69,14 +71,11 @@ class Stored:
     @property
     def quantization(self) -> dict[str, Any]:
         """`from_pretrained`'s arguments for the base as it was held in training; none where it was whole."""
-        found = self.record.get("quantization")
-        if not isinstance(found, Mapping):
+        method = self.record.get("quantization")
+        if not isinstance(method, str):
             return {}
-        keys = ("double_quant", "compute_dtype") if found.get("method") != "int8" else ()
-        return {
-            "quantization": found.get("method"),
-            **{key: found[key] for key in (*keys, "skip_modules") if key in found},
-        }
+        keys = HELD if method != "int8" else ("skip_modules",)
+        return {"quantization": method, **{key: self.record[key] for key in keys if key in self.record}}
 
     @property
     def weights(self) -> Path:

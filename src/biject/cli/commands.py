@@ -6,7 +6,7 @@ from pathlib import Path
 
 COMMANDS = (
     "export", "verify-export", "verify-matrix", "inspect", "plan", "finetune", "watch", "push",
-    "verify-resume", "verify-backends", "scorecard", "evaluate", "predict", "generate", "families",
+    "verify-resume", "verify-backends", "scorecard", "evaluate", "predict", "generate", "merge", "families",
     "new-family", "init", "example", "completion", "version",
 )  # fmt: skip
 HELP_FOLDER = Path(__file__).parent / "help"

@@ -31,15 +31,19 @@ class MissingTokenizerError(CheckpointError):
     """A folder has no vocabulary that its tokenizer's class reads."""
 
 
-def tokenizer_folder(folder: Path) -> Path:
+def tokenizer_folder(folder: Path, *, base: Path | None = None) -> Path:
     """Where the tokenizer of a checkpoint's or an adapter's folder is: there, or with the adapter's base.
+
+    Args:
+        folder: Of the checkpoint or adapter.
+        base: Of the adapter; the one that it names where left out.
 
     Raises:
         CheckpointError, ConfigError: The adapter or its base cannot be read.
     """
     if not is_adapter(folder) or any((folder / name).is_file() for name in (SERIALIZED, *VOCABULARIES)):
         return folder
-    return base_folder(read_adapter(folder))
+    return base_folder(read_adapter(folder)) if base is None else base
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -64,7 +64,9 @@ def verify_adapter(
     cases = [Case(name=f"data {index + 1}", inputs=batch) for index, batch in enumerate(batches)]
     if prompt is not None:
         size = model.config.vocab_size
-        cases.append(prompt_case(tokenizer_folder(found.folder), prompt, vocab_size=size))
+        cases.append(
+            prompt_case(tokenizer_folder(found.folder, base=model.source.folder), prompt, vocab_size=size)
+        )
     reason = unavailable()
     with nullcontext() if reason else quiet(), on_cpu(model) as ours:
         align(ours)

@@ -26,6 +26,10 @@ class Provenance:
     """safetensors dtype of every tensor in the file, by its name on disk."""
     initialized: tuple[str, ...] = ()
     """Memory names of parameters that were made new."""
+    merged: Mapping[str, Any] = field(default_factory=dict)
+    """Of an adapter that was merged: `adapter`, what is known of it, and `parameters`, the memory names of
+    those that it changed.
+    """
 
     @property
     def keeps_head(self) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -10,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from biject.adapters.file import settings_digest
+from biject.adapters.file import changed_files
 from biject.adapters.keys import tensors_of
 from biject.adapters.names import module_names
 from biject.adapters.state import adapters_of
@@ -74,20 +73,12 @@ def _plain(value: object) -> object:
 
 
 def _recorded(stored: Stored) -> list[Check]:
-    """What stands in biject.json of the other two files."""
-    checks = []
-    expected = stored.record.get("settings_sha256")
-    if isinstance(expected, str):
-        same = expected == settings_digest(stored.config)
-        detail = "as they were written" if same else "adapter_config.json was changed since it was written"
-        checks.append(Check(name="settings' digest", passed=same, detail=detail))
-    expected, path = stored.record.get("tensors_sha256"), stored.weights
-    if isinstance(expected, str):
-        with path.open("rb") as file:
-            same = hashlib.file_digest(file, "sha256").hexdigest() == expected
-        detail = "as they were written" if same else f"{path.name} was changed since it was written"
-        checks.append(Check(name="tensors' digest", passed=same, detail=detail))
-    return checks
+    """Whether the other two files are what biject.json says of them."""
+    if "tensors_sha256" not in stored.record:
+        return []
+    found = changed_files(stored)
+    detail = f"changed since they were written: {', '.join(found)}" if found else "as they were written"
+    return [Check(name="digests of the files", passed=not found, detail=detail)]
 
 
 def adapter(subject: AdapterSubject) -> list[Check]:

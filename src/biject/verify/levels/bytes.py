@@ -37,12 +37,15 @@ def _tensors(subject: Subject, names: Mapping[str, str], *, new: Set[str]) -> Ch
     before, after = Reader(source), Reader(export)
     common = {name: names.get(name, name) for name in source.tensors}
     common = {name: other for name, other in common.items() if other in export.tensors and other not in new}
+    merged = {name for name, other in common.items() if other in subject.declared.merged}
     different, cast, total = [], [], 0
     for name, other in common.items():
         dtypes = source.tensors[name].dtype, export.tensors[other].dtype
         shapes = source.tensors[name].shape, export.tensors[other].shape
         if shapes[0] != shapes[1]:
             different.append(f"{name} (shape {shapes[0]} -> {shapes[1]})")
+            continue
+        if name in merged:
             continue
         old = before.tensor(name)
         if dtypes[0] != dtypes[1]:
@@ -62,7 +65,9 @@ def _tensors(subject: Subject, names: Mapping[str, str], *, new: Set[str]) -> Ch
         return Check(name="tensors", passed=False, detail="no tensor name in common")
     if different:
         return Check(name="tensors", passed=False, detail=f"differ: {some(different)}")
-    detail = f"{len(common)} byte-equal ({total} bytes)"
+    detail = f"{len(common) - len(merged)} byte-equal ({total} bytes)"
+    if merged:
+        detail += f"; an adapter was merged into {len(merged)}, as declared: {some(merged)}"
     if cast:
         how = "declared" if subject.declared.cast else "allowed"
         detail += f"; the source's, cast as {how}: {len(cast)} tensors {', '.join(sorted(set(cast)))}"
