@@ -17,6 +17,7 @@ from biject.checkpoint.bytes import tensor_bytes
 from biject.config.sync import SyncConfig
 from biject.errors import BijectError
 from biject.pretrained import load
+from biject.tasks.metrics import metrics_for
 from biject.train import checkpoints, ranks
 from biject.train.trainer import Trainer
 
@@ -141,6 +142,35 @@ def rounds(folder: Path, out: Path, mode: str, **settings: Any) -> Result:
         "digest": digest(model),
         "checkpoints": [step for step, _ in checkpoints.existing(out / mode / "checkpoints")],
     }
+
+
+class Logits:
+    """Somebody's own metrics, which cannot be merged."""
+
+    def __init__(self) -> None:
+        self.rows = 0
+
+    def update(self, outputs: Any, batch: Any) -> None:
+        self.rows += len(outputs.logits)
+
+    def result(self) -> dict[str, float]:
+        return {"rows": float(self.rows)}
+
+
+def evaluation(folder: Path, out: Path) -> Result:
+    """The same batches, whoever computes them."""
+    names = ("O", "B-X", "I-X")[: load(folder).config.head.num_labels]
+    found = {}
+    for name, metrics in (("ours", lambda: metrics_for("tokcls", labels=names)), ("own", Logits)):
+        collate = Collate()
+        trainer = Trainer(load(folder), collate=collate, metrics=metrics)
+        found[name] = trainer.evaluate(Tokens(50), batch_size=4)
+        found[f"{name} seen"] = len(collate.seen)
+    model = MLP()
+    for parameter in model.parameters():
+        nn.init.constant_(parameter, 0.1)
+    found["loss"] = Trainer(model, step=sum_step).evaluate(numbers(37), batch_size=5)
+    return {**found, "digest": digest(model)}
 
 
 class MLP(nn.Module):
@@ -286,6 +316,7 @@ CASES: dict[str, Callable[[Path, Path], Result]] = {
     "outer": lambda folder, out: rounds(
         folder, out, "cadence", outer="nesterov", outer_momentum=0.3, average_moments=True
     ),
+    "evaluation": evaluation,
     "token_budget": token_budget,
     "mean_step": lambda folder, out: own_module(mean_step),
     "sum_step": lambda folder, out: own_module(sum_step),

@@ -120,8 +120,8 @@ def test_ranks_that_step_by_themselves(name: str, one: Results, two: list[Result
     """Every sample once an epoch, the same weights at the end, nearly the loss of one process."""
     alone, (first, second) = one[name], [found[name] for found in two]
     every = [sample for sample in range(201) for _ in range(3)]
-    evaluated = [*range(20)] * 3  # by the same collator, all of them by both ranks
-    assert sorted(first["seen"] + second["seen"]) == sorted([*every, *evaluated, *evaluated])
+    evaluated = [*range(20)] * 3  # by the same collator
+    assert sorted(first["seen"] + second["seen"]) == sorted([*every, *evaluated])
     assert first["steps"] == second["steps"] == alone["steps"] == [78, 78]
     assert first["evaluation"] == second["evaluation"]
     assert first["evaluation"][-1] < 1.3 * alone["evaluation"][-1]  # 5 to 15 % on so few samples
@@ -130,6 +130,15 @@ def test_ranks_that_step_by_themselves(name: str, one: Results, two: list[Result
     assert all(min(meeting["counts"]) >= 1 for meeting in meetings)
     assert len(meetings) < 78
     assert first["checkpoints"] == second["checkpoints"] != []
+
+
+def test_an_evaluation_is_shared_and_gives_the_numbers_of_one(one: Results, two: list[Results]) -> None:
+    """To the bit; metrics that cannot be merged see all samples in every rank."""
+    for found in two:
+        for name in ("ours", "own", "loss"):
+            assert found["evaluation"][name] == one["evaluation"][name]
+        assert found["evaluation"]["own seen"] == one["evaluation"]["ours seen"] == 50
+    assert [found["evaluation"]["ours seen"] for found in two] == [24, 26]
 
 
 def test_a_token_budget_uses_every_sample_once(two: list[Results]) -> None:

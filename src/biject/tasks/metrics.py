@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -30,6 +30,14 @@ class Metrics(Protocol):
 
     def result(self) -> dict[str, float]:
         """The metrics by name."""
+
+
+@runtime_checkable
+class Mergeable(Protocol):
+    """Metrics that ranks can collect apart from each other."""
+
+    def merge(self, later: Any) -> None:
+        """Add what another accumulator collected of the batches that follow."""
 
 
 class NamedMetrics(Metrics, Protocol):
@@ -106,6 +114,10 @@ class ClassMetrics:
         counts = torch.bincount(cells.reshape(-1).cpu(), minlength=size * size)
         self.confusion_NN += counts.view(size, size).numpy()
 
+    def merge(self, later: ClassMetrics) -> None:
+        """Add another's counts."""
+        self.confusion_NN += later.confusion_NN
+
     def result(self) -> dict[str, float]:
         """The metrics by name."""
         return single_label_scores(self.confusion_NN)
@@ -128,6 +140,11 @@ class MultiLabelMetrics:
             self.counts_3N[place] += found.sum(0).cpu().numpy()
         self.right += int((predicted == true).all(-1).sum())
         self.rows += len(true)
+
+    def merge(self, later: MultiLabelMetrics) -> None:
+        """Add another's counts."""
+        self.counts_3N += later.counts_3N
+        self.right, self.rows = self.right + later.right, self.rows + later.rows
 
     def result(self) -> dict[str, float]:
         """The metrics by name."""
@@ -152,6 +169,11 @@ class RegressionMetrics:
         """Keep both sides."""
         for kept, values in ((self.predicted, outputs.logits), (self.true, batch["labels"])):
             kept.append(values.double().cpu().reshape(len(batch["labels"]), -1).numpy())
+
+    def merge(self, later: RegressionMetrics) -> None:
+        """Add another's rows behind."""
+        self.predicted += later.predicted
+        self.true += later.true
 
     def result(self) -> dict[str, float]:
         """The metrics by name."""
@@ -196,6 +218,15 @@ class TagMetrics:
             self.found += len(ours)
             self.true += len(theirs)
 
+    def merge(self, later: TagMetrics) -> None:
+        """Add another's counts."""
+        self.tokens.merge(later.tokens)
+        self.hits, self.found, self.true = (
+            self.hits + later.hits,
+            self.found + later.found,
+            self.true + later.true,
+        )
+
     def result(self) -> dict[str, float]:
         """The metrics by name."""
         scores = {"accuracy": self.tokens.result()["accuracy"]}
@@ -215,7 +246,8 @@ class CausalMetrics:
     names: tuple[str, ...] = ("loss", "perplexity")
 
     def __init__(self) -> None:
-        self.lost, self.tokens = 0.0, 0
+        self.losses: list[tuple[float, int]] = []
+        """Mean and tokens of each batch: summed at the end, in their order, whoever computed them."""
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Sum over labelled tokens; a row's first is never predicted."""
@@ -225,11 +257,23 @@ class CausalMetrics:
 
     def add(self, loss: Any, count: int) -> None:
         """Add the mean loss of `count` tokens."""
-        self.lost, self.tokens = self.lost + float(loss) * count, self.tokens + count
+        self.losses.append((float(loss), count))
+
+    @property
+    def tokens(self) -> int:
+        """Labelled ones."""
+        return sum(count for _, count in self.losses)
+
+    def merge(self, later: CausalMetrics) -> None:
+        """Add another's batches behind."""
+        self.losses += later.losses
 
     def result(self) -> dict[str, float]:
         """The metrics by name."""
-        loss = ratio(self.lost, self.tokens)
+        lost = 0.0
+        for mean, count in self.losses:
+            lost += mean * count
+        loss = ratio(lost, self.tokens)
         return {"loss": loss, "perplexity": math.exp(min(loss, 700.0))}
 
 
@@ -250,6 +294,11 @@ class MaskedMetrics(CausalMetrics):
             best = outputs.predictions if outputs.logits is None else outputs.logits.argmax(-1)
             self.add(outputs.loss, len(labels_T))
             self.right += int((best[kept] == labels_T).sum())
+
+    def merge(self, later: CausalMetrics) -> None:
+        """Add another's batches behind, and its hits."""
+        super().merge(later)
+        self.right += later.right if isinstance(later, MaskedMetrics) else 0
 
     def result(self) -> dict[str, float]:
         """The metrics by name."""

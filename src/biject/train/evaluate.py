@@ -15,8 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from biject.distributed.sharding import is_sharded
 from biject.errors import ConfigError, InputError
-from biject.tasks.metrics import Metrics
+from biject.tasks.metrics import Mergeable, Metrics
 from biject.train import generators, ranks
 from biject.train.batches import Collate, Sampler, to_device
 from biject.train.loop import Step, Weigh, autocast
@@ -36,18 +37,25 @@ class Evaluator:
     metrics: Callable[[], Metrics] | None = None
 
     def evaluate(self, dataset: Sequence[Any]) -> dict[str, float]:
-        """Mean loss over all items, and the metrics; every rank sees all samples, so that all agree.
+        """Mean loss over all items, and the metrics: the numbers of one rank, to the bit.
+
+        Each rank computes a part, where metrics can be merged (`merge(later)`) and the model is not sharded;
+        else every rank sees all samples.
 
         Raises:
             InputError: there are metrics, but the step does not call the model.
         """
         collected = self.metrics() if self.metrics is not None else None
         lost = _Mean()
-        for batch in self.batches(dataset):
+        apart = collected is None or isinstance(collected, Mergeable)
+        apart = apart and ranks.count() > 1 and not is_sharded(self.model)
+        for batch in self.batches(dataset, apart=apart):
             loss, outputs = self.call(batch)
             lost.add(loss, self.weigh(batch))
             if collected is not None:
                 collected.update(_one(outputs), batch)
+        if apart:
+            lost, collected = _together(lost, collected)
         found = {"loss": lost.value()}
         more = collected.result() if collected is not None else {}
         return ranks.same(found | {name: value for name, value in more.items() if name not in found})
@@ -82,16 +90,23 @@ class Evaluator:
         metrics = ranks.same({"loss": lost.value()} | {k: v for k, v in more.items() if k != "loss"})
         return Predictions(found, joined(labels), metrics)
 
-    def batches(self, dataset: Sequence[Any]) -> Iterator[Any]:
-        """All samples in their order, on the model's device; the model evaluates meanwhile."""
+    def batches(self, dataset: Sequence[Any], *, apart: bool = False) -> Iterator[Any]:
+        """All samples in their order, on the model's device; the model evaluates meanwhile.
+
+        With `apart` this rank's part of the batches: the first rank has the first ones.
+        """
         sampler = Sampler(num_samples=len(dataset), batch_size=self.batch_size, shuffle=False)
         device = next(self.model.parameters()).device
         was_training = self.model.training
         self.model.eval()
         try:
             with torch.no_grad(), generators.kept():
-                for shares in sampler.steps(0):
-                    yield to_device(self.collate([dataset[i] for i in shares[0][0]]), device)
+                every = sampler.batches(0)
+                if apart:
+                    ends = [len(every) * rank // ranks.count() for rank in range(ranks.count() + 1)]
+                    every = every[ends[ranks.rank()] : ends[ranks.rank() + 1]]
+                for samples in every:
+                    yield to_device(self.collate([dataset[i] for i in samples]), device)
         finally:
             self.model.train(was_training)
 
@@ -106,18 +121,33 @@ class _Mean:
     """The mean of losses over their items."""
 
     def __init__(self) -> None:
-        self.lost = self.items = 0.0
+        self.parts: list[tuple[float, float]] = []
+        """Losses and items of each batch: summed at the end, in their order, whoever computed them."""
 
     def add(self, loss: Any, weight: float) -> None:
         """A batch's mean loss and its items, or a sum with its own."""
         if isinstance(loss, tuple):
-            self.lost, self.items = self.lost + float(loss[0]), self.items + float(loss[1])
+            self.parts.append((float(loss[0]), float(loss[1])))
         elif weight:
-            self.lost, self.items = self.lost + float(loss) * weight, self.items + weight
+            self.parts.append((float(loss) * weight, weight))
 
     def value(self) -> float:
         """The mean; 0 without items."""
-        return self.lost / max(self.items, 1.0)
+        lost = items = 0.0
+        for part, count in self.parts:
+            lost, items = lost + part, items + count
+        return lost / max(items, 1.0)
+
+
+def _together(lost: _Mean, collected: Any) -> tuple[_Mean, Any]:
+    """What all ranks found, in the order of the samples."""
+    found = ranks.everyones((lost.parts, collected))
+    whole = _Mean()
+    whole.parts = [part for parts, _ in found for part in parts]
+    first, *others = (metrics for _, metrics in found)
+    for metrics in others if collected is not None else ():
+        first.merge(metrics)
+    return whole, first
 
 
 @contextmanager

@@ -136,6 +136,13 @@ def collect(own: Mapping[str, Tensor]) -> list[dict[str, Tensor]]:
     return found
 
 
+def everyones(own: Any) -> list[Any]:
+    """A plain object of every rank, in their order."""
+    found: list[Any] = [None] * count()
+    dist.all_gather_object(found, own)
+    return found
+
+
 def gather(own: Tensor) -> list[Tensor]:
     """A tensor of the same size from every rank, on the CPU."""
     if count() == 1:

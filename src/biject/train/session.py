@@ -337,7 +337,9 @@ class Session:
 
     def _make_shares(self) -> Shares:
         try:
-            fixed = self.config.deterministic or self.sharded  # its ranks wait for each other in every layer
+            # sharded: ranks wait for each other in every layer; batch norm: the numbers depend on the cut
+            by_batch = any(isinstance(m, nn.modules.batchnorm._BatchNorm) for m in self.model.modules())
+            fixed = self.config.deterministic or self.sharded or by_batch
             given = replace(self.sync, shares="equal") if fixed else self.sync
             return Shares(ranks.count(), given)
         except ValueError as error:
