@@ -52,6 +52,6 @@ def _charts(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     ]
     metrics = dict.fromkeys(metric for run in runs for metric in metric_names(run))
     for metric in ["loss", *list(metrics)[:_MOST_METRICS]]:
-        series = [metric_of(run, metric, name=name, color=color) for color, run, name in each]
+        series = [one for c, run, name in each for one in metric_of(run, metric, name=name, color=c)]
         found.append(make_chart(f"Evaluation: {metric_name(metric)}", series))
     return [chart for chart in found if chart is not None]

@@ -81,9 +81,9 @@ def loss_of(run: Run, *, name: str, color: int) -> Series:
     return Series(name=name, points=tuple(smoothed(points)), color=color)
 
 
-def metric_of(run: Run, metric: str, *, name: str, color: int) -> Series:
-    """A metric of the evaluations."""
-    return Series(name=name, points=tuple(_points(run.ordered(run.evaluations), metric)), color=color)
+def metric_of(run: Run, metric: str, *, name: str, color: int) -> list[Series]:
+    """A metric of the evaluations; dots show one that is alone."""
+    return _dotted(name, _points(run.ordered(run.evaluations), metric), color=color)
 
 
 def metric_names(run: Run) -> list[str]:

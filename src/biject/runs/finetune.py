@@ -167,11 +167,16 @@ def _interrupted(
     if run.writes:
         run.write(REPORT, render_report(run.folder))
     write_line(f"INTERRUPTED by {reason} after step {fit.steps} of {session.total_steps}: {last} has it all")
-    write_line(f"GO ON with: biject finetune --resume --out {shlex.quote(str(run.folder))}")
+    write_line(f"GO ON with: {_command()} finetune --resume --out {shlex.quote(str(run.folder))}")
     ranks.wait()
     return Finetuned(
         folder=run.folder, fit=fit, best=fit.model_state, saved=None, report=None, stopped=reason
     )
+
+
+def _command() -> str:
+    """What a user types before `finetune`; how many machines there were is theirs to know."""
+    return "biject" if ranks.count() == 1 else f"torchrun --nproc-per-node {ranks.count()} -m biject"
 
 
 def _train(
