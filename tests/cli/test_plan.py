@@ -117,3 +117,16 @@ def test_a_recipe_and_flags(run, base, write_data, tmp_path) -> None:
     missing = run("plan", "--data", "x.csv")
     assert missing.code == 2
     assert "plan needs --model" in missing.err
+
+
+@pytest.mark.parametrize("method", ["lora", "qlora"])
+def test_adapters_take_less(run, base, write_data, tmp_path, method) -> None:
+    if method == "qlora":
+        pytest.importorskip("bitsandbytes")
+    flags = ("plan", "--model", base, "--data", write_data(tmp_path, "seqcls"), "--task", "seqcls", *FLAGS)
+    outcome = run(*flags, "--method", method, "--set", "adapter.r=2", "--no-verify")
+    assert outcome.code == 0, outcome.err
+    assert ("library" in outcome.out) == (method == "qlora")
+    refused = run(*flags, "--method", method, "--quantization", "none" if method == "qlora" else "nf4")
+    assert refused.code == 2
+    assert refused.out.startswith("REFUSED `")

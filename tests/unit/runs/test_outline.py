@@ -51,7 +51,4 @@ def test_the_outline_is_the_model(
     assert sum(prod(one.shape) for one in held if one.quantized) == sum(
         one.in_features * one.out_features for one in codes
     )
-    assert (
-        all(parameter.is_meta for parameter in outline.model.parameters() if parameter.dim() > 1)
-        or way != "full"
-    )
+    assert all(parameter.is_meta for parameter in outline.model.parameters()), "no weight was read"
