@@ -6,13 +6,15 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from biject.adapters.file import fill
 from biject.adapters.make import add_adapter
 from biject.adapters.state import Adapter, activate, adapters_of, remove
 from biject.checkpoint.adapter import Stored, base_folder, is_adapter, read_adapter
 from biject.checkpoint.fingerprint import weights_fingerprint
 from biject.checkpoint.hub import resolve_folder
-from biject.errors import BijectError, ConfigError, shown
+from biject.errors import BijectError, ConfigError, WeightsError, shown
 from biject.events import notice
 from biject.identify import identify
 from biject.model import Model
@@ -37,6 +39,7 @@ def load_adapter(
     stored = folder if isinstance(folder, Stored) else read_adapter(folder)
     check_base(model, stored)
     tensors = stored.tensors()
+    _check_ranks(stored, tensors)
     before = () if model.adapters is None else adapters_of(model).active
     rebuilt = (
         isinstance(stored.config.init_lora_weights, str) and stored.config.init_lora_weights != "gaussian"
@@ -64,6 +67,21 @@ def load_adapter(
     if not trainable:
         model.requires_grad_(False)
     return adapter
+
+
+def _check_ranks(stored: Stored, tensors: Mapping[str, Tensor]) -> None:
+    """Refuse ranks that no tensor of the file has, before anything of that size is made.
+
+    Raises:
+        WeightsError: The settings and the tensors are not of one adapter.
+    """
+    ranks = {size for name, value in tensors.items() if ".lora_" in name for size in value.shape}
+    for rank in (stored.config.r, *stored.config.rank_pattern.values()):
+        if rank > max(ranks, default=0):
+            raise WeightsError(
+                f"{stored.folder}: the adapter does not fit this model: its rank is {shown(rank)}, and "
+                f"no tensor of its file has more than {max(ranks, default=0)} rows or columns."
+            )
 
 
 def check_base(model: Model, stored: Stored) -> None:

@@ -16,7 +16,7 @@ from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file
 from biject.checkpoint.tensor_info import TensorInfo
 from biject.config.adapter import TASK_TYPES, LoraConfig
-from biject.errors import BijectError, CheckpointError, shown
+from biject.errors import BijectError, CheckpointError, ConfigError, shown
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,15 @@ class Stored:
         if not isinstance(method, str):
             return {}
         keys = HELD if method != "int8" else ("skip_modules",)
-        return {"quantization": method, **{key: self.record[key] for key in keys if key in self.record}}
+        found = {key: self.record[key] for key in keys if key in self.record}
+        kinds = {"double_quant": bool, "compute_dtype": str, "skip_modules": list | None}
+        wrong = [key for key, value in found.items() if not isinstance(value, kinds[key])]
+        if wrong:
+            raise ConfigError(
+                f"{self.folder / RECORD}: `{wrong[0]}` of the adapter is {shown(found[wrong[0]])}, which "
+                "Biject does not write. Remove the file, and say how the base was held."
+            )
+        return {"quantization": method, **found}
 
     @property
     def weights(self) -> Path:
@@ -174,14 +182,27 @@ def base_folder(stored: Stored, *, token: str | None = None) -> Path:
         found = resolve_folder(stored.base, revision=stored.revision, token=token) if local is None else local
     except BijectError as error:
         raise CheckpointError(
-            f"{folder} is an adapter of {shown(stored.base)}, which cannot be read: {error} Load the "
-            f"base from where it is now, with adapter={str(folder)!r}."
+            f"{folder} is an adapter of {shown(stored.base)}, which cannot be read: {_printable(str(error))} "
+            f"Load the base from where it is now, with adapter={str(folder)!r}."
         ) from error
     if is_adapter(found):
         raise CheckpointError(
             f"{folder} is an adapter of {shown(stored.base)}, an adapter itself: merge that one first."
         )
+    if not (found / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder} is an adapter of {shown(stored.base)}, which cannot be read: there is no config.json. "
+            f"Load the base from where it is now, with adapter={str(folder)!r}."
+        )
     return found
+
+
+def _printable(text: str) -> str:
+    """A message about a name that somebody else wrote."""
+    cut = text if len(text) <= 600 else f"{text[:300]}… {text[-200:]}"
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in cut
+    )
 
 
 def local_base(stored: Stored) -> Path | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Protocol
 
+from biject.config.patterns import check_pattern
 from biject.errors import ConfigError, shown
 
 Bias = Literal["none", "all", "lora_only"]
@@ -87,14 +88,14 @@ class LoraConfig:
         ranks = {"r": self.r, **{f"rank_pattern.{key}": value for key, value in self.rank_pattern.items()}}
         alphas = {f"alpha_pattern.{key}": value for key, value in self.alpha_pattern.items()}
         faults = [
-            f"`{name}` should be a whole number above 0, found {value!r}"
+            f"`{name}` should be a whole number above 0, found {shown(value)}"
             for name, value in ranks.items()
-            if not _number(value, int) or value < 1
+            if not _number(value, int) or not 1 <= value < 2**31
         ]
         faults += [
-            f"`{name}` should be a number above 0, found {value!r}"
+            f"`{name}` should be a number above 0, found {shown(value)}"
             for name, value in {"lora_alpha": self.lora_alpha, **alphas}.items()
-            if not _number(value, int | float) or not 0 < value < float("inf")
+            if not _number(value, int | float) or not 0 < value < 1e30
         ]
         if not _number(self.lora_dropout, int | float) or not 0 <= self.lora_dropout < 1:
             faults.append(f"`lora_dropout` should be at least 0 and below 1, found {self.lora_dropout!r}")
@@ -107,8 +108,38 @@ class LoraConfig:
             )
         if self.target_modules is not None and not self.target_modules:
             faults.append("`target_modules` is empty")
+        faults += self._odd_lists()
         if faults:
             raise ConfigError("The adapter cannot be made: " + "; ".join(faults) + ".")
+        self._check_patterns()
+
+    def _odd_lists(self) -> list[str]:
+        """Lists with other things in them than names, or indices."""
+        kinds = {"layers_to_transform": int, "layers_pattern": str, "modules_to_save": str}
+        kinds |= {"target_modules": str, "exclude_modules": str}
+        return [
+            f"`{name}` should list {'whole numbers' if kind is int else 'names'}, found {shown(one)}"
+            for name, kind in kinds.items()
+            for one in getattr(self, name) or ()
+            if not _number(one, kind)
+        ][:4]
+
+    def _check_patterns(self) -> None:
+        """What is run as a regular expression over the names of modules.
+
+        Raises:
+            ConfigError: One is none, or could take forever.
+        """
+        for name in ("target_modules", "exclude_modules"):
+            value = getattr(self, name)
+            if isinstance(value, str):
+                check_pattern(value, what=f"`{name}`")
+        for name in ("rank_pattern", "alpha_pattern"):
+            for key in getattr(self, name):
+                check_pattern(key, what=f"`{name}`")
+                check_pattern(rf"(.*\.)?({key})$", what=f"`{name}`")
+        for one in self.layers_pattern or ():
+            check_pattern(rf"(?:^|.*?\.){one}\.(?P<index>\d+)\.", what="`layers_pattern`")
 
     @classmethod
     def from_peft(cls, values: Mapping[str, Any], *, where: str) -> LoraConfig:

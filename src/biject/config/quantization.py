@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
+from biject.config.patterns import check_pattern
 from biject.errors import ConfigError, shown
 
 Method = Literal["nf4", "fp4", "int8"]
@@ -64,10 +65,9 @@ def requested(
     if isinstance(skip_modules, str):
         raise ConfigError(f"skip_modules: expected a list of names, found {shown(skip_modules)}.")
     for name in skip_modules or ():
-        try:
-            re.compile(name)
-        except (re.error, TypeError) as error:
-            raise ConfigError(f"skip_modules: {shown(name)} is no regular expression: {error}.") from error
+        if not isinstance(name, str):
+            raise ConfigError(f"skip_modules: expected names, found {shown(name)}.")
+        check_pattern(name, what="skip_modules")
     return Quantization(
         method=quantization,  # type: ignore[arg-type]  # checked above
         double_quant=quantization != "int8" and double_quant is not False,
