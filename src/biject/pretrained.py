@@ -320,9 +320,12 @@ def _place(
         else:
             if owner is not None and leaf == "weight":
                 owner.quantise(tensor, dtype=dtype, device=device)
+                reader.forget(binding.disk[0])
             else:
                 value = tensor.to(device=device, dtype=dtype)
                 homes[module][leaf] = nn.Parameter(value, requires_grad=owner is None)
+                if value.data_ptr() != tensor.data_ptr():  # a copy in another dtype or place
+                    reader.forget(binding.disk[0])
     if faults:
         more = f"; and {len(faults) - 8} more" if len(faults) > 8 else ""
         raise WeightsError(f"{model.source.folder}: " + "; ".join(faults[:8]) + more + ".")

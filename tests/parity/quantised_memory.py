@@ -1,7 +1,7 @@
 """Loads a checkpoint in few bits and prints, in bytes, what the process holds of its own while it does.
 
-Run by test_quantised_memory.py: FOLDER METHOD DTYPE [hoard]. `hoard` keeps every tensor that was read: the
-fault that the test has to see.
+Run by test_quantised_memory.py: FOLDER METHOD DTYPE [hoard] [map]. `hoard` keeps every tensor that was read,
+`map` the file's pages: the faults that the test has to see.
 """
 
 from __future__ import annotations
@@ -14,13 +14,19 @@ from pathlib import Path
 
 import torch
 
+from biject.checkpoint.reader import Reader
 from biject.nn.quantised import QuantisedLinear, bitsandbytes
 from biject.pretrained import load
 
 
 def anonymous() -> int:
     """Memory that is no mapped file."""
-    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("RssAnon"))
+    return resident("RssAnon")
+
+
+def resident(name: str = "VmRSS") -> int:
+    """Memory that is the process's own, or mapped and touched; `VmHWM`: its peak as the kernel counts it."""
+    line = next(x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith(name))
     return int(line.split()[1]) * 1024
 
 
@@ -44,7 +50,10 @@ def main(folder: str, method: str, dtype: str, *faults: str) -> None:
                 original(self, tensor, **options)
 
             kind.quantise = quantise
-    before = anonymous()
+    if "map" in faults:
+        Reader.forget = lambda self, name: None  # type: ignore[method-assign]
+    before, all_before = anonymous(), resident()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     watcher = threading.Thread(target=watch)
     watcher.start()
     model = load(folder, head="causal", quantization=method, dtype=dtype)
@@ -59,6 +68,7 @@ def main(folder: str, method: str, dtype: str, *faults: str) -> None:
         json.dumps(
             {
                 "peak": max(peak[0], anonymous()) - before,
+                "resident": resident("VmHWM") - all_before,
                 "codes": codes,
                 "model": codes + sum(others.values()) - sum(m.weight.nbytes for m in linears),
                 "largest": max(module.in_features * module.out_features for module in linears) * size,

@@ -22,6 +22,10 @@ SIZES = {
 }
 
 
+PAGES = 16 * 2**20
+"""Bytes of libraries that run first now, and of the file around what is read: a tenth of the file, and no more."""
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """201 MB in bfloat16, 16 MB of it the largest tensor in float32."""
@@ -51,9 +55,13 @@ def test_peak_memory(method: str, dtype: str, folder: Path) -> None:
     found = measured(folder, method, dtype)
     print(method, dtype, {name: round(value / 2**20, 1) for name, value in found.items()})
     assert found["peak"] <= found["model"] + found["largest"]
-    assert found["codes"] <= found["peak"]  # it was measured at all
+    assert found["codes"] <= 1.1 * found["peak"]  # it was measured at all
+    assert found["resident"] <= found["model"] + found["largest"] + PAGES
 
 
-def test_a_loader_that_keeps_tensors_is_seen(folder: Path) -> None:
+def test_a_loader_that_keeps_what_it_read_is_seen(folder: Path) -> None:
     found = measured(folder, "nf4", "float32", "hoard")
     assert found["peak"] > found["model"] + found["largest"]
+    found = measured(folder, "nf4", "float32", "map")
+    assert found["peak"] <= found["model"] + found["largest"]
+    assert found["resident"] > found["model"] + found["largest"] + PAGES

@@ -8,6 +8,7 @@ from operator import mul
 import torch
 
 from biject.checkpoint.bytes import DTYPES, tensor_bytes
+from biject.checkpoint.forget import forget
 from biject.checkpoint.header import LENGTH_BYTES
 from biject.checkpoint.legacy import load_bin
 from biject.checkpoint.source import Source
@@ -44,6 +45,15 @@ class Reader:
         if self._source.format == "bin":
             return self._from_pickle(info)
         return _view(self._storage(info.file), info)
+
+    def forget(self, name: str) -> None:
+        """Give back the memory of a mapped tensor that was read and never written to; it comes again when it
+        is touched.
+        """
+        info = self._source.tensors[name]
+        storage = self._storages.get(info.file)
+        if storage is not None:
+            forget(storage.data_ptr() + info.start, info.nbytes)
 
     def _storage(self, file: str) -> torch.UntypedStorage:
         if file not in self._storages:
