@@ -23,7 +23,7 @@ SIZES = {
 
 
 PAGES = 16 * 2**20
-"""Bytes of libraries that run first now, and of the file around what is read: a tenth of the file, and no more."""
+"""Bytes of libraries that run first now, and of the file around what is read: a tenth of the file at most."""
 
 
 @pytest.fixture(scope="module")
