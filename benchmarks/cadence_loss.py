@@ -1,6 +1,6 @@
 """Ranks that step by themselves against one process at equal samples: the loss on held-out movie snippets.
 
-`python benchmarks/bench_cadence.py [--rows 960] [--epochs 2] [--seeds 3]`; needs the movie snippets and
+`python benchmarks/cadence_loss.py [--rows 960] [--epochs 2] [--seeds 3]`; needs the movie snippets and
 MiniLM (`make demo` fetches both). Dropout off; one process with batches of 32, two with 16 each.
 """
 
