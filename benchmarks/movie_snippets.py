@@ -213,7 +213,7 @@ def main() -> None:
                     flush=True,
                 )
                 if seed == 0 and name != "transformers":
-                    check_export(model, test, Path(temporary) / "export")
+                    check_export(model, test, Path(temporary) / f"export-{name}")
     for name, values in found.items():
         print(
             f"{name:<12} accuracy mean {statistics.mean(values):.4f} ({min(values):.4f}–{max(values):.4f}), "
