@@ -28,8 +28,8 @@ def watch():
         time.sleep(0.001)
 if sys.argv[3] == "all at once":
     own = cast.Casting.__init__
-    def whole(self, tensors):
-        own(self, tensors)
+    def whole(self, *given, **settings):
+        own(self, *given, **settings)
         self.kept = {name: self[name] for name in self}
     cast.Casting.__init__ = whole
 assert main(["export", "--hub", sys.argv[1], "--out", sys.argv[2] + "-warm"]) == 0

@@ -9,7 +9,9 @@ from types import ModuleType
 
 import pytest
 
+from biject.config.adapter import LoraConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
+from biject.config.recipe_file import TABLES
 from biject.config.sync import SyncConfig
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "write_recipe.py"
@@ -35,10 +37,10 @@ def test_every_key_has_a_row_with_words(writer: ModuleType) -> None:
     rows = [line for line in writer.page().splitlines() if line.startswith("| `")]
     keys = [
         field.name
-        for owner in (FinetuneRecipe, TrainConfig, SyncConfig)
+        for owner in (FinetuneRecipe, TrainConfig, SyncConfig, LoraConfig)
         for field in dataclasses.fields(owner)
     ]
-    assert [row.split("`")[1] for row in rows] == [key for key in keys if key not in ("train", "sync")]
+    assert [row.split("`")[1] for row in rows] == [key for key in keys if key not in TABLES]
     assert all(len(row.split(" | ")[-1]) > 10 for row in rows)
 
 

@@ -42,7 +42,7 @@ class LoraConfig:
     """Low-rank adapters (Hu et al. 2021, arXiv:2106.09685), with PEFT 0.21's names and defaults.
 
     Attributes:
-        r: Rank.
+        r: Rank of what is added.
         lora_alpha: What is added is scaled by `lora_alpha / r`.
         lora_dropout: Of the adapter's inputs.
         target_modules: Names of modules as Hugging Face's model has them, or their last parts; a regular

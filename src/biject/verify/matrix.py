@@ -203,7 +203,7 @@ def _adapter(base: Path, folder: Path) -> LevelResult:
 
     model = load(base, head="auto")
     torch.manual_seed(0)
-    model.add_adapter(LoraConfig(r=4, init_lora_weights=False))
+    model.add_adapter(LoraConfig(r=4, init_lora_weights=False, target_modules="all-linear"))
     model.save_adapter(folder)
     return verify_adapter(model, folder, levels=("adapter",)).levels[-1]
 
