@@ -36,7 +36,7 @@ LLAMA = {
     "num_key_value_heads": 4,
 }
 """TinyLlama's sizes."""
-TOKENS = (4, 256)
+TOKENS = (2, 128)
 
 
 def both(folder: Path) -> tuple[Any, Any]:
