@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub import ModelCard
 from safetensors.torch import load_file
 
 from biject.errors import BijectError
@@ -53,7 +54,7 @@ def test_an_adapter_and_with_merge_a_model(run, base, write_data, tmp_path) -> N
     assert files(base) == before
     assert "ADAPTER rank 4 on 13 modules" in outcome.out
     assert {path.name for path in (out / "adapter").iterdir()} == {
-        "adapter_config.json", "adapter_model.safetensors", "biject.json",
+        "README.md", "adapter_config.json", "adapter_model.safetensors", "biject.json",
     }  # fmt: skip
     written = tomllib.loads((out / "run.toml").read_text())
     assert (written["method"], written["adapter"]["r"], written["adapter"]["lora_alpha"]) == ("lora", 4, 16)
@@ -67,6 +68,27 @@ def test_an_adapter_and_with_merge_a_model(run, base, write_data, tmp_path) -> N
     assert torch.allclose(adapter(ids).logits, merged(ids).logits, atol=1e-4)  # a sum in another order
     assert adapter.id2label == merged.id2label
     assert outcome.out.splitlines()[-1].startswith("BEST ")
+    card = ModelCard.load(out / "adapter" / "README.md").data
+    assert (card.library_name, card.pipeline_tag) == ("peft", "text-classification")
+    assert "lora" in card.tags
+    receipt = json.loads((out / "merge_receipt.json").read_text())
+    assert receipt["passed"] is True
+    assert receipt["results"]["original"]["effect"] > 0
+    assert "Merge" in (out / "report.html").read_text()
+    assert "merge" in [one["name"] for one in json.loads((out / "verify.json").read_text())["levels"]]
+
+
+def test_a_merge_that_is_not_the_adapter_fails_the_run(run, base, write_data, tmp_path, monkeypatch) -> None:
+    """Planted: the merged matrices are a little larger than what the adapter makes."""
+    from biject.adapters import merge
+
+    honest = merge.merged_weight
+    monkeypatch.setattr(merge, "merged_weight", lambda module, part: honest(module, part) * 1.02)
+    out = tmp_path / "run"
+    outcome = run(*started(base, write_data(tmp_path, "seqcls"), out), "--merge", "--max-steps", 3)
+    assert outcome.code == 1, outcome.out + outcome.err
+    assert "FAIL merge receipt merged outputs differ from the adapter's" in outcome.out
+    assert ">failed</span>" in (out / "report.html").read_text()
 
 
 def test_resumed_to_the_bit(run, base, write_data, tmp_path) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
+from biject.data.qa_rows import Question
 from biject.runs.folder import RunFolder
+from biject.runs.insights.answers import _example
 from biject.runs.insights.common import calibration, interval, wilson
 from biject.runs.prepare import prepare
 
@@ -86,6 +89,24 @@ def test_pieces_of_an_answer(runs: dict[str, Path]) -> None:
     for example in insights(runs["qa"])["examples"]:
         marked = "".join(text for text, kind in example["pieces"] if kind in ("truth", "both"))
         assert marked == example["answers"][0]
+
+
+def test_both_answers_are_shown_where_they_are_far_apart() -> None:
+    """Two stretches of the passage with a gap between them; one where they are near, or are the same."""
+    filler = "and so on, " * 300
+    context = f"It was built by Ada Moss. {filler} It was sold by Lune Gray in the end."
+    question = Question(context=context, question="Who built it?", answers=(("Ada Moss", 16),))
+    data = SimpleNamespace(questions=[question])
+
+    def kinds(start: int, text: str) -> list[str]:
+        answer = SimpleNamespace(row=0, start=start, end=start + len(text), text=text, score=0.9, f1=0.0)
+        found = _example(data, answer)["pieces"]
+        assert all(piece in context for piece, kind in found if kind != "gap")
+        return [kind for _, kind in found if kind]
+
+    assert kinds(context.index("Lune"), "Lune Gray") == ["truth", "gap", "prediction"]
+    assert kinds(context.index("built"), "built by") == ["prediction", "truth"]
+    assert kinds(16, "Ada Moss") == ["both"]
 
 
 def test_intervals_and_calibration() -> None:

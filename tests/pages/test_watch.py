@@ -20,7 +20,7 @@ import pytest
 from biject.cli.main import main
 
 from .browser import Browser
-from .test_report_in_browser import OVERFLOW, check
+from .test_report_in_browser import AXE, axe, check
 
 pytest.importorskip("starlette")
 pytest.importorskip("uvicorn")
@@ -106,11 +106,23 @@ def test_live_pages_at_every_width(runs: dict[str, Path], chromium: Browser) -> 
             for width in (1280, 768, 390):
                 for dark in (False, True):
                     chromium.look(width, dark=dark)
-                    chromium.open(f"{url}run/{number}")
-                    assert chromium.run("document.documentElement.scrollWidth - innerWidth") <= 0
-                    assert chromium.run(OVERFLOW) == []
-                    assert chromium.complaints() == []
-                    assert all(asked.startswith(url) for asked in chromium.requests())
+                    check(chromium, f"{url}run/{number}", site=url)
+
+
+def test_live_pages_side_by_side_and_axe(runs: dict[str, Path], chromium: Browser) -> None:
+    """The page of several runs at every width; axe-core on it and on each run's own, where it is there."""
+    with watching(*runs.values()) as url:
+        for dark in (False, True):
+            for width in (1280, 768, 390):
+                chromium.look(width, dark=dark)
+                check(chromium, url, site=url)
+            if AXE.is_file():
+                assert axe(chromium) == []
+        if not AXE.is_file():
+            pytest.skip(f"there is no {AXE}: npm's package axe-core")
+        for number in range(4):
+            chromium.open(f"{url}run/{number}")
+            assert axe(chromium) == []
 
 
 def test_only_for_this_machine_and_this_name(growing: Path) -> None:

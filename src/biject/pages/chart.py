@@ -35,6 +35,7 @@ class Chart:
         title: Above it.
         x_name: What runs along the bottom.
         summary: The same in words, for those who do not see it.
+        latest: The newest values, in words.
         curves: Drawn in this order.
         x_ticks: (percent from the left, label).
         y_ticks: (percent from the top, label).
@@ -44,6 +45,7 @@ class Chart:
     title: str
     x_name: str
     summary: str
+    latest: str
     curves: tuple[Curve, ...]
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
@@ -82,6 +84,7 @@ def make_chart(
         title=title,
         x_name=x_name,
         summary="; ".join(_in_words(one, x_name) for one, _ in drawn if one.kind != "faint"),
+        latest=_latest(drawn, x_name),
         curves=tuple(
             Curve(name=one.name, kind=one.kind, color=one.color, path=_path(points, one.kind, frame))
             for one, points in drawn
@@ -167,6 +170,19 @@ def _in_words(one: Series, x_name: str) -> str:
         f"{one.name}: {decimal(begin)} at {x_name} {decimal(first)}, {decimal(end)} at {x_name} "
         f"{decimal(last)}, lowest {decimal(lowest[1])}, highest {decimal(highest[1])}"
     )
+
+
+def _latest(drawn: Sequence[tuple[Series, list[Point]]], x_name: str) -> str:
+    """E.g. `At step 90: training, smoothed 0.1234, evaluation 0.5 (step 80)`; empty without steps."""
+    if x_name != "step":
+        return ""
+    newest = max(points[-1][0] for _, points in drawn)
+    parts: dict[str, str] = {}
+    for one, points in drawn:
+        at, value = points[-1]
+        if one.kind != "faint":
+            parts.setdefault(one.name, decimal(value) + ("" if at == newest else f" (step {decimal(at)})"))
+    return f"At step {decimal(newest)}: {', '.join(f'{name} {words}' for name, words in parts.items())}"
 
 
 def _round(value: float) -> float:

@@ -35,6 +35,7 @@ class Findings:
     per_label: tuple[tuple[str, str, str, str, str], ...] = ()
     calibration: Chart | None = None
     calibration_error: str = ""
+    calibration_counts: str = ""
     scatter: Chart | None = None
     texts: tuple[Mapping[str, str], ...] = ()
     tagged: tuple[Mapping[str, Any], ...] = ()
@@ -55,6 +56,7 @@ def findings(insights: Mapping[str, Any]) -> Findings:
         per_label=_per_label(insights.get("per_label")),
         calibration=_calibration(insights.get("calibration")),
         calibration_error=_error(insights.get("calibration")),
+        calibration_counts=_counts(insights.get("calibration")),
         scatter=_scatter(insights.get("points")),
         texts=tuple(_text(one) for one in examples) if task == "seqcls" else (),
         tagged=tuple(_tagged(one) for one in examples) if task == "tokcls" else (),
@@ -83,7 +85,15 @@ def _chosen(task: Any, examples: Sequence[Mapping[str, Any]]) -> str:
         return "wrong answers, the surest first" if wrong else "all answered right: three of them"
     if task in ("causal", "mlm"):
         return "those with the largest mean loss; the least likely tokens are coloured"
+    if task == "tokcls" and examples and all(_all_right(one) for one in examples):
+        return "all that are shown are right"
     return "those with the largest loss"
+
+
+def _all_right(one: Mapping[str, Any]) -> bool:
+    """Every token that has a label is labelled so."""
+    tokens = [token for token in _list(one.get("tokens")) if isinstance(token, list) and len(token) == 3]
+    return all(_kind(str(truth)) == _kind(str(guess)) for _, truth, guess in tokens if truth)
 
 
 def _confusion(value: Any, size: int) -> tuple[tuple[Cell, ...], ...]:
@@ -152,6 +162,18 @@ def _error(value: Any) -> str:
     )
 
 
+def _counts(value: Any) -> str:
+    """How many samples each point of the curve stands for."""
+    bins = _list(value.get("bins")) if isinstance(value, dict) else []
+    counts = [number(one.get("count")) for one in bins if isinstance(one, dict)]
+    known = [count for count in counts if count is not None]
+    return (
+        f"Predictions behind each point, from left to right: {', '.join(map(decimal, known))}."
+        if known
+        else ""
+    )
+
+
 def _scatter(value: Any) -> Chart | None:
     pairs = [[number(part) for part in _list(pair)] for pair in _list(value)]
     points = sorted(
@@ -188,12 +210,13 @@ def _tagged(one: Mapping[str, Any]) -> Mapping[str, Any]:
             pieces[-1][0] += text
         else:
             pieces.append([text, *kinds])
-    marked = []
+    marked: list[tuple[str, str, str, str]] = []
     for text, truth, guess in pieces:
         how = "" if not truth and not guess else "right" if truth == guess else "wrong"
         words = truth if truth == guess else f"{truth or 'nothing'}, found {guess or 'nothing'}"
         inner = text.lstrip() if how else text
-        marked.append((text[: len(text) - len(inner)], inner, how, words))
+        space = text[: len(text) - len(inner)] if marked else ""
+        marked.append((space, inner if marked else inner.lstrip(), how, words))
     return {"pieces": marked}
 
 
@@ -203,7 +226,7 @@ def _kind(label: str) -> str:
 
 def _answer(one: Mapping[str, Any]) -> Mapping[str, Any]:
     pieces = [
-        (str(piece[0]), str(piece[1]) if piece[1] in ("truth", "prediction", "both") else "")
+        (str(piece[0]), str(piece[1]) if piece[1] in ("truth", "prediction", "both", "gap") else "")
         for piece in _list(one.get("pieces"))
         if isinstance(piece, list) and len(piece) == 2
     ]

@@ -14,7 +14,7 @@ from typing import Any
 from biject.errors import InputError
 from biject.pages.words import number
 
-EVENTS, VERIFY, INSIGHTS = "events.jsonl", "verify.json", "insights.json"
+EVENTS, VERIFY, INSIGHTS, MERGE = "events.jsonl", "verify.json", "insights.json", "merge_receipt.json"
 _MOST_BYTES = 64 << 20
 """Of a JSON file; events may be longer, and are read piece by piece."""
 _PIECE = 8 << 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -10,7 +11,8 @@ from typing import Any
 from biject.pages.chart import Chart
 from biject.pages.curves import charts, tokens_per_second
 from biject.pages.findings import Findings, findings
-from biject.pages.read import INSIGHTS, VERIFY, Run
+from biject.pages.merged import Merge, merge_of
+from biject.pages.read import INSIGHTS, MERGE, VERIFY, Run
 from biject.pages.settings import Setting, settings
 from biject.pages.words import compact, decimal, duration, metric_name, number, percent, size
 
@@ -21,6 +23,7 @@ TASKS = {
     "mlm": "masked language modelling",
     "causal": "language modelling",
 }
+_MOST_ROWS = 40
 _HEADLINE = ("f1", "f1_macro", "accuracy", "exact_match", "pearson", "perplexity", "loss")
 
 
@@ -48,6 +51,8 @@ class View:
     figures: tuple[Figure, ...]
     charts: tuple[Chart, ...]
     evaluations: tuple[tuple[str, ...], ...]
+    chosen_row: int | None
+    merge: Merge | None
     findings: Findings
     data_lines: tuple[str, ...]
     changes: tuple[str, ...]
@@ -58,6 +63,27 @@ class View:
     changed_settings: tuple[Setting, ...]
     other_settings: tuple[Setting, ...]
     environment: tuple[tuple[str, str], ...]
+
+    @property
+    def parts(self) -> tuple[tuple[str, str], ...]:
+        """Anchors and names of the parts that are there, in their order."""
+        found = self.findings
+        known = (
+            ("curves", "Curves", self.charts),
+            ("evaluations", "Evaluations", self.evaluations),
+            (
+                "right",
+                "What it gets right",
+                found.confusion or found.per_label or found.calibration or found.scatter,
+            ),
+            ("surprise", "Samples", found.texts or found.tagged or found.answers or found.tokens),
+            ("proof", "Proof", self.proof or self.not_verified or self.verdict),
+            ("merge", "Merge", self.merge),
+            ("data", "Data", self.data_lines),
+            ("recipe", "Recipe", self.changed_settings),
+            ("environment", "Environment", self.environment),
+        )
+        return tuple((place, name) for place, name, there in known if there)
 
 
 def view(run: Run) -> View:
@@ -79,10 +105,12 @@ def view(run: Run) -> View:
         figures=_figures(run, model or {}),
         charts=charts(run),
         evaluations=_evaluations(run),
+        chosen_row=_chosen_row(run),
+        merge=merge_of(run.document(MERGE)) if run.end else None,
         findings=findings(insights),
         data_lines=_strings(start.get("data_lines")),
         changes=_strings(end.get("changes")),
-        best=str(end.get("best", "")),
+        best=_brief(end.get("best")),
         proof=_proof(verify),
         proof_lines=_strings(end.get("proof")),
         not_verified=str(end.get("not_verified", "")),
@@ -206,7 +234,7 @@ def _evaluations(run: Run) -> tuple[tuple[str, ...], ...]:
         for name, value in rows[-1].items()
         if number(value) is not None and name not in ("time", "seconds")
     ][:12]
-    shown = rows if len(rows) <= 40 else [rows[round(i * (len(rows) - 1) / 39)] for i in range(40)]
+    shown = _shown(rows)
     table = [tuple(metric_name(name) for name in names)]
     shares = {name for name in names if all(0 <= (number(row.get(name)) or 0) <= 1 for row in shown)}
     for row in shown:
@@ -218,6 +246,27 @@ def _evaluations(run: Run) -> tuple[tuple[str, ...], ...]:
         ]
         table.append(tuple(cells))
     return tuple(table)
+
+
+def _shown(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those that the table has."""
+    return (
+        rows
+        if len(rows) <= _MOST_ROWS
+        else [rows[round(i * (len(rows) - 1) / (_MOST_ROWS - 1))] for i in range(_MOST_ROWS)]
+    )
+
+
+def _chosen_row(run: Run) -> int | None:
+    """The table's row of the state that the model is in."""
+    found = re.match(r"step (\d+) of", str((run.end or {}).get("best", "")))
+    steps = [row.get("step") for row in _shown(run.ordered(run.evaluations))]
+    return steps.index(int(found[1])) if found and int(found[1]) in steps else None
+
+
+def _brief(best: Any) -> str:
+    """Without the values, which the table has."""
+    return str(best or "").partition(": ")[0]
 
 
 def _proof(verify: Mapping[str, Any]) -> tuple[tuple[str, str, str], ...]:

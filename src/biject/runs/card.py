@@ -43,7 +43,9 @@ _WIDGETS: dict[str, list[Any]] = {
 _MOST_CARD_BYTES = 1 << 20
 
 
-def card(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, *, name: str) -> bytes:
+def card(
+    recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, *, name: str, adapter: bool = False
+) -> bytes:
     """The file's content.
 
     Args:
@@ -51,13 +53,13 @@ def card(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, *, name: st
         prepared: Its model and samples.
         fit: What came out.
         name: The model's, e.g. the run's folder's.
+        adapter: The card is for the adapter's folder, which PEFT loads on its base.
     """
-    return (
-        f"---\n{_metadata(recipe, prepared, fit, name)}\n---\n\n{_text(recipe, prepared, fit, name)}".encode()
-    )
+    about = _metadata(recipe, prepared, fit, name, adapter=adapter)
+    return f"---\n{about}\n---\n\n{_text(recipe, prepared, fit, name, adapter=adapter)}".encode()
 
 
-def _metadata(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: str) -> str:
+def _metadata(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: str, *, adapter: bool) -> str:
     from huggingface_hub import EvalResult, ModelCardData
 
     base, kept = _base(recipe, prepared), _kept(prepared.model.source.folder / CARD)
@@ -77,16 +79,18 @@ def _metadata(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: 
     ]
     mask = prepared.tokenizer.mask_token
     widget = [{"text": f"This is a {mask}."}] if recipe.task == "mlm" and mask else _WIDGETS.get(recipe.task)
+    relation: dict[str, Any] = {"base_model_relation": "adapter"} if adapter and base else {}
     data = ModelCardData(
         base_model=base,
         datasets=[recipe.data] if on_hub else None,
         eval_results=results or None,
         model_name=name,
-        library_name="transformers",
+        library_name="peft" if adapter else "transformers",
         license=kept.get("license"),
         language=kept.get("language"),
         pipeline_tag=_PIPELINES[recipe.task],
-        tags=["biject", "fine-tuned"],
+        tags=["biject", "fine-tuned", *(["lora"] if adapter else [])],
+        **relation,
         widget=widget,
         ignore_metadata_errors=True,
     )
@@ -130,13 +134,13 @@ def _metrics(fit: FitResult) -> Mapping[str, float]:
     return {name: value for name, value in found[-1].items() if name != "step"} if found else {}
 
 
-def _text(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: str) -> str:
+def _text(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: str, *, adapter: bool) -> str:
     shown = _base(recipe, prepared) or Path(recipe.model).name
     labels = prepared.samples.labels
     parts = [
         f"# {_plain(name)}",
-        f"`{_plain(shown)}`, fine-tuned for {_PIPELINES[recipe.task].replace('-', ' ')} on "
-        f"`{_plain(Path(recipe.data).name if not _is_repository(recipe.data) else recipe.data)}` "
+        f"{'An adapter for ' if adapter else ''}`{_plain(shown)}`, fine-tuned for "
+        f"{_PIPELINES[recipe.task].replace('-', ' ')} on `{_plain(_short('data', recipe.data))}` "
         f"({len(prepared.samples.train):,} samples) with Biject {__version__}.",
         f"Labels: {', '.join(f'`{_plain(label)}`' for label in labels[:50])}." if labels else "",
         "## Evaluation",
@@ -145,22 +149,39 @@ def _text(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: str)
         else "Nothing was evaluated.",
         f"On {len(prepared.samples.evaluation or ()):,} held-out samples; {_plain(fit.model_state)}.",
         "## Use",
-        "```python\nfrom transformers import pipeline\n\n"
-        f'model = pipeline("{_PIPELINES[recipe.task]}", model="PATH_OR_REPOSITORY")\n```',
+        _use(recipe, adapter=adapter),
         "## Training",
-        _table(
-            ("setting", "value"),
-            [
-                (one.name, _plain(_short(one.name, one.value)))
-                for one in settings(asdict(recipe))[0]
-                if one.name not in ("device", "eval_data")
-            ],
-        ),
+        _table(("setting", "value"), _settings(recipe)),
         "All other settings are Biject's defaults.",
         "## Verification",
         VERIFICATION,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _settings(recipe: FinetuneRecipe) -> list[tuple[str, str]]:
+    """Those that are not the defaults."""
+    return [
+        (one.name, _plain(_short(one.name, one.value)))
+        for one in settings(asdict(recipe))[0]
+        if one.name not in ("device", "eval_data")
+    ]
+
+
+def _use(recipe: FinetuneRecipe, *, adapter: bool) -> str:
+    """A few lines of code; an adapter's settings and tensors are PEFT's, its labels are in biject.json."""
+    if not adapter:
+        return (
+            "```python\nfrom transformers import pipeline\n\n"
+            f'model = pipeline("{_PIPELINES[recipe.task]}", model="PATH_OR_REPOSITORY")\n```'
+        )
+    call = 'biject.AutoModelForCausalLM.from_pretrained("PATH_OR_REPOSITORY")'
+    if recipe.task != "causal":
+        call = 'biject.pipeline(model="PATH_OR_REPOSITORY")'
+    return (
+        f"```python\nimport biject\n\nmodel = {call}  # on the base that adapter_config.json names\n```\n\n"
+        "The files are PEFT's: `PeftModel.from_pretrained(base, PATH_OR_REPOSITORY)` loads them, too."
+    )
 
 
 VERIFICATION = (

@@ -54,8 +54,10 @@ class Ending:
         written: list[str] = []
         verdicts: list[str] = []
         proven = partial(self._prove, verdicts, verify=verify, verbose=verbose)
-        described = self._described()
-        saved, report = write_result(run, self.recipe, described, written.append, proven, force=force)
+        saved, report = write_result(
+            run, self.recipe, self._described(), written.append, proven, force=force,
+            adapter_card=self._card(adapter=True),
+        )  # fmt: skip
         if report is not None:
             run.write(VERIFY, report.to_json() + "\n")
         self._look()
@@ -77,8 +79,11 @@ class Ending:
 
     def _described(self) -> Prepared:
         """With a model card among the files to write."""
-        text = card(self.recipe, self.prepared, self.fit, name=self.run.folder.resolve().name)
-        return replace(self.prepared, extra={**self.prepared.extra, CARD: text})
+        return replace(self.prepared, extra={**self.prepared.extra, CARD: self._card(adapter=False)})
+
+    def _card(self, *, adapter: bool) -> bytes:
+        name = self.run.folder.resolve().name
+        return card(self.recipe, self.prepared, self.fit, name=name, adapter=adapter)
 
     def _dtype(self) -> torch.dtype:
         """What products are computed in."""

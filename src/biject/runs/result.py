@@ -12,9 +12,11 @@ from biject.adapters.file import save_adapter
 from biject.config.recipe import FinetuneRecipe
 from biject.pretrained import PretrainedModel
 from biject.runs.adapter import adapter_folder
+from biject.runs.card import CARD
 from biject.runs.folder import RunFolder
 from biject.runs.prepare import Prepared
 from biject.runs.proof import prove, prove_adapter
+from biject.runs.receipt import merge_receipt
 from biject.save import Saved, save_model
 from biject.verify.report import Report
 
@@ -24,7 +26,14 @@ Prove = Callable[[Callable[[], Report]], "Report | None"]
 
 
 def write_result(
-    run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared, log: Log, proven: Prove, *, force: bool
+    run: RunFolder,
+    recipe: FinetuneRecipe,
+    prepared: Prepared,
+    log: Log,
+    proven: Prove,
+    *,
+    force: bool,
+    adapter_card: bytes,
 ) -> tuple[Saved, Report | None]:
     """Write the run's result, with a proof of every folder.
 
@@ -35,11 +44,12 @@ def write_result(
         log: Takes a line a folder.
         proven: Called with every proof.
         force: Replace what an interrupted end left.
+        adapter_card: README.md of an adapter's folder.
     """
     if prepared.model.adapters is None:
         return _model(run, recipe, prepared, log, proven, force=force)
     folder, model = adapter_folder(run.folder), prepared.model
-    written = save_adapter(model, folder, force=force)
+    written = save_adapter(model, folder, force=force, extra={CARD: adapter_card})
     size = sum((folder / name).stat().st_size for name in written.files)
     log(f"ADAPTER of {recipe.model} in {folder}: {size:,} bytes")
     report = proven(lambda: prove_adapter(model, folder, prepared.proof_samples, prepared.collate))
@@ -55,7 +65,9 @@ def write_result(
     model.merge_adapter()
     merged, other = _model(run, recipe, prepared, log, proven, force=force)
     if report is not None and other is not None:
-        report = replace(other, levels=(*report.levels, *other.levels))
+        checked = proven(lambda: replace(other, levels=(merge_receipt(run, folder, prepared),)))
+        measured = () if checked is None else checked.levels
+        report = replace(other, levels=(*report.levels, *other.levels, *measured))
     files = {f"{folder.name}/{name}": digest for name, digest in saved.files.items()}
     files |= {f"{Path(merged.folder).name}/{name}": digest for name, digest in merged.files.items()}
     return replace(merged, files=files), report

@@ -19,18 +19,20 @@
     const data = JSON.parse(figure.querySelector("script").textContent);
     const plot = figure.querySelector(".plot"), box = figure.querySelector(".box");
     const cursor = figure.querySelector(".cursor"), read = figure.querySelector(".read");
+    const latest = figure.querySelector(".last");
     const longest = data.series.reduce((a, b) => (b.points.length > a.points.length ? b : a));
     let place = -1;
     const show = (x) => {
       const at = nearest(longest.points, x)[0], seen = new Set();
-      cursor.hidden = false;
+      cursor.hidden = read.hidden = false;
+      latest.hidden = true;
       cursor.style.left = 100 * (at - data.left) / (data.right - data.left) + "%";
       const parts = data.series.filter((one) => !seen.has(one.name) && seen.add(one.name))
         .map((one) => one.name + " " + format(nearest(one.points, at)[1]));
       read.textContent = data.x + " " + format(at) + ": " + parts.join(", ");
       place = longest.points.findIndex((point) => point[0] === at);
     };
-    const hide = () => { cursor.hidden = true; read.textContent = ""; };
+    const hide = () => { cursor.hidden = read.hidden = true; latest.hidden = false; read.textContent = ""; };
     box.addEventListener("pointermove", (event) => {
       const frame = box.getBoundingClientRect();
       show(data.left + (data.right - data.left) * (event.clientX - frame.left) / frame.width);

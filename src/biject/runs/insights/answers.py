@@ -12,6 +12,7 @@ from biject.data.qa import QaDataset
 from biject.runs.insights.common import MOST_EXAMPLES, Held, interval, most, shortened
 from biject.tasks.metrics_qa import QaMetrics
 
+Span = tuple[int, int, str]
 _AROUND = 220
 """Letters of the context that are shown on each side of an answer."""
 
@@ -47,14 +48,15 @@ def _example(dataset: QaDataset, answer: Any) -> dict[str, Any]:
     spans += [(start, start + len(text), "truth") for text, start in question.answers[:1]]
     low = max(0, min((start for start, _, _ in spans), default=0) - _AROUND)
     high = max((end for _, end, _ in spans), default=2 * _AROUND) + _AROUND
-    if high - low > 6 * _AROUND:  # the two are far apart: what lies between is of no help
-        low, high = max(0, spans[0][0] - _AROUND), spans[0][1] + _AROUND
-    context = question.context[low:high]
+    first, *rest = _excerpts(spans, low, high)
+    pieces = _marked(question.context, first, spans)
+    for other in rest:
+        pieces += [["…", "gap"], *_marked(question.context, other, spans)]
     return {
         "question": shortened(question.question, 300),
         "before": low > 0,
         "after": high < len(question.context),
-        "pieces": _pieces(context, [(start - low, end - low, kind) for start, end, kind in spans]),
+        "pieces": pieces,
         "answers": [shortened(text, 200) for text, _ in question.answers[:3]],
         "prediction": shortened(answer.text, 200),
         "score": answer.score,
@@ -62,7 +64,21 @@ def _example(dataset: QaDataset, answer: Any) -> dict[str, Any]:
     }
 
 
-def _pieces(context: str, spans: list[tuple[int, int, str]]) -> list[list[str]]:
+def _excerpts(spans: list[Span], low: int, high: int) -> list[tuple[int, int]]:
+    """The stretch that is shown; two where answers are far apart, as what lies between is of no help."""
+    if high - low <= 6 * _AROUND or len(spans) < 2:
+        return [(low, min(high, low + 8 * _AROUND))]
+    places = sorted((start, min(end, start + 2 * _AROUND)) for start, end, _ in spans)
+    return [(max(0, start - _AROUND), end + _AROUND) for start, end in places]
+
+
+def _marked(context: str, stretch: tuple[int, int], spans: list[Span]) -> list[list[str]]:
+    """A stretch of the passage in pieces."""
+    low, high = stretch
+    return _pieces(context[low:high], [(start - low, end - low, kind) for start, end, kind in spans])
+
+
+def _pieces(context: str, spans: list[Span]) -> list[list[str]]:
     """The text in pieces: each with `truth`, `prediction`, `both` or nothing."""
     cuts = sorted({0, len(context), *(min(max(c, 0), len(context)) for span in spans for c in span[:2])})
     pieces = []
