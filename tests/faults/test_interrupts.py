@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import pty
+import re
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -45,7 +48,7 @@ sys.exit(main(sys.argv[2:]))
 LEAD = """
 import fcntl, os, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-os.execv(sys.executable, [sys.executable, "-c", *sys.argv[1:]])
+os.execvp(sys.argv[1], sys.argv[1:])
 """
 
 
@@ -83,11 +86,13 @@ class Terminal:
         return self.process.returncode
 
 
-def start(arguments: list[str], *, stall_at: str = "nowhere") -> Terminal:
+def start(arguments: list[str], *, stall_at: str = "nowhere", by: tuple[str, ...] = ()) -> Terminal:
+    """`by`: what starts the command, in place of Python alone."""
+    by = by or (sys.executable, "-c", CHILD)
     master, slave = pty.openpty()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TERM": "xterm", "COLUMNS": "200"}
     process = subprocess.Popen(
-        [sys.executable, "-c", LEAD, CHILD, stall_at, *arguments],
+        [sys.executable, "-c", LEAD, *by, stall_at, *arguments],
         stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True,
     )  # fmt: skip
     os.close(slave)
@@ -176,3 +181,81 @@ def test_before_the_first_step_a_signal_ends_it_as_usual(whole, tmp_path: Path) 
     os.write(shown.master, b"\x03")
     assert shown.finish() in (exit_code("SIGINT"), -signal.SIGINT), shown.text
     assert not (tmp_path / "run" / "model").exists()
+
+
+FULL = """
+mount -t tmpfs -o size="$1" none "$2" || exit 77
+place="$2"
+shift 2
+"$@" --out "$place/run"
+echo "FIRST ENDED WITH $?"
+ls "$place/run/checkpoints"
+ls -A "$place/run" "$place/run/checkpoints" | grep biject- && echo "LEFT OVER"
+mount -o remount,size=1G "$place"
+"$0" -m biject finetune --resume --out "$place/run"
+echo "SECOND ENDED WITH $?"
+sha256sum "$place/run/model/model.safetensors"
+"""
+
+
+def can_mount() -> bool:
+    """Whether a user may have a file system of their own."""
+    if shutil.which("unshare") is None:
+        return False
+    tried = ["unshare", "-rm", "mount", "-t", "tmpfs", "none", "/mnt"]
+    return subprocess.run(tried, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(
+    not can_mount(), reason="needs `unshare -rm` and a tmpfs in it: a small disk of one's own"
+)
+def test_a_disk_that_is_full_and_then_is_not(whole, tmp_path: Path) -> None:
+    """A real file system with room for one checkpoint and a half; resumed once there is room."""
+    arguments, expected = whole
+    more = ["--checkpoint-every", "3", "--set", "train.evaluate_every=1000"]
+    measured = start([*arguments, *more, "--max-steps", "3", "--no-verify", "--out", str(tmp_path / "one")])
+    assert measured.finish() == 0, measured.text
+    checkpoint = tmp_path / "one" / "checkpoints" / "step-000003"
+    room = sum(-(-path.stat().st_size // 4096) * 4096 for path in checkpoint.rglob("*") if path.is_file())
+    place = tmp_path / "disk"
+    place.mkdir()
+    disk = ("unshare", "-rm", "bash", "-c", FULL, sys.executable, str(room * 3 // 2 + 65536), str(place))
+    shown = start([*arguments, *more], by=(*disk, sys.executable, "-c", CHILD))
+    shown.finish()
+    assert "FIRST ENDED WITH 2" in shown.text
+    assert "No space left on device" in shown.text
+    assert "--resume" in shown.text
+    assert "Traceback" not in shown.text
+    assert "LEFT OVER" not in shown.text
+    assert re.findall(r"^step-\d+", shown.text, re.MULTILINE) == ["step-000003"]
+    assert "SECOND ENDED WITH 0" in shown.text
+    assert expected in shown.text
+
+
+def test_ctrl_c_under_torchrun(whole, tmp_path: Path) -> None:
+    """Two processes: one checkpoint, one command to go on with, the bits of a run that nobody interrupted."""
+    arguments, _ = whole
+    script = tmp_path / "child.py"
+    script.write_text(CHILD)
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    both = (*launcher, str(script))
+    command = [*arguments, "--set", "sync.shares=[1, 1]"]
+    undisturbed = start([*command, "--out", str(tmp_path / "whole")], by=both)
+    assert undisturbed.finish() == 0, undisturbed.text
+    assert undisturbed.text.count("DONE ") == undisturbed.text.count("REPORT ") == 1
+    out = tmp_path / "run"
+    shown = start([*command, "--out", str(out)], by=both)
+    shown.read(lambda: steps_done(out) >= 4)
+    os.write(shown.master, b"\x03")
+    shown.finish()
+    assert f"GO ON with: torchrun --nproc-per-node 2 -m biject finetune --resume --out {out}" in shown.text
+    assert not (out / "model").exists()
+    done = steps_done(out)
+    assert done < steps_done(tmp_path / "whole")
+    assert [path.name for path in (out / "checkpoints").glob(f"step-{done:06d}")]
+    again = start(["finetune", "--resume", "--out", str(out)], by=both)
+    assert again.finish() == 0, again.text
+    assert digest(out) == digest(tmp_path / "whole")
+    last = json.loads((out / "events.jsonl").read_text().splitlines()[-1])
+    assert 0 < last["mfu"] < 1
+    assert last["peak_of"].endswith("measured, 2 processes")

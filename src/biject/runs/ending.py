@@ -40,17 +40,32 @@ class Ending:
     fit: FitResult
     write_line: Callable[[str], None]
 
+    def speed(self, events: RunLog) -> dict[str, Any]:
+        """Tokens a second and MFU; called by every process, as each has a device of its own."""
+        rate = events.tokens_per_second()
+        return {
+            "tokens_per_second": None if rate is None else round(rate, 1),
+            **events.flops.to_json(tokens_per_second=rate, dtype=self._dtype()),
+        }
+
     def write(
-        self, events: RunLog, *, verify: bool, verbose: bool, force: bool
+        self, seconds: float, speed: dict[str, Any], *, verify: bool, verbose: bool, force: bool
     ) -> tuple[Saved, Report | None]:
-        """Model, proof, insights, report; returns what was saved, and the proof."""
+        """Model, proof, insights, report; returns what was saved, and the proof.
+
+        Args:
+            seconds: That training took.
+            speed: What `speed` found.
+            verify: Prove the model.
+            verbose: Log every check.
+            force: Replace what an interrupted end left.
+        """
         run, write_line = self.run, self.write_line
         if self.fit.stopped_early:
             patience = self.recipe.train.patience
             write_line(
                 f"STOPPED EARLY after step {self.fit.steps}: {patience} evaluations without a better one"
             )
-        seconds = events.seconds()
         written: list[str] = []
         verdicts: list[str] = []
         proven = partial(self._prove, verdicts, verify=verify, verbose=verbose)
@@ -61,10 +76,9 @@ class Ending:
         if report is not None:
             run.write(VERIFY, report.to_json() + "\n")
         self._look()
-        rate = events.tokens_per_second()
-        speed = events.flops.to_json(tokens_per_second=rate, dtype=self._dtype())
         self._write_end(saved, report, seconds=seconds, **speed)
         run.write(REPORT, render_report(run.folder))
+        rate = speed.get("tokens_per_second")
         fast = f", {compact(rate)} tokens/s" if rate else ""
         for line in (
             f"DONE {self.fit.steps:,} steps in {duration(seconds)}{fast}",

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from biject.config.recipe import FinetuneRecipe
 from biject.environment import prepare as prepare_environment
@@ -98,34 +98,52 @@ def finetune(
         check_tracker(name)
     prepare_environment()
     ranks.start(timeout=recipe.sync.timeout)
-    resume = resume or ranks.restarted()
-    recipe, write_line = absolute(recipe), log or (lambda line: None)
+    recipe = absolute(recipe)
     refuse_adapter(recipe)
-    run = RunFolder(Path(out))
+    how = _How(verify, verbose, log or (lambda line: None), stopping, track)
+    done = _run(RunFolder(Path(out)), recipe, how, resume=resume or ranks.restarted())
+    ranks.wait()
+    return done
+
+
+class _How(NamedTuple):
+    """`finetune`'s arguments beside the recipe and the folder."""
+
+    verify: bool
+    verbose: bool
+    write_line: Log
+    stopping: StopRequest | None
+    track: Sequence[str]
+
+
+def _run(run: RunFolder, recipe: FinetuneRecipe, how: _How, *, resume: bool) -> Finetuned:
+    """From the data to the exported model; the folder is made once everything could be read."""
     goes_on = _check_folder(run, recipe, resume=resume)
     prepared = prepare(recipe)
     for line in prepared.lines:
-        write_line(line)
+        how.write_line(line)
     seen = fingerprints(recipe)
-    trainer = prepared.trainer(recipe, stopping=stopping)
-    events = RunLog(run, prepared.model, write_line)
+    trainer = prepared.trainer(recipe, stopping=how.stopping)
+    events = RunLog(run, prepared.model, how.write_line)
     trainer.collate = events.watch(trainer.collate)
     trainer.callbacks.add(events)
     session = trainer.setup(prepared.samples.train)
     (run.reopen if goes_on else run.begin)(recipe, fingerprints=seen)
-    with tracked(run, track):
+    with tracked(run, how.track):
         _say_start(run, prepared, session, goes_on=goes_on)
         if goes_on:
-            write_line(_resumed(run, session))
+            how.write_line(_resumed(run, session))
         fit = _train(run, trainer, session, prepared, resume=goes_on)
         if fit.interrupted:
-            return _interrupted(run, trainer, session, fit, write_line)
+            return _interrupted(run, trainer, session, fit, how.write_line)
         saved, report = None, None
+        ending = Ending(run, recipe, prepared, fit, how.write_line)
+        speed = ending.speed(events)  # every process measures its own device
         if run.writes:
-            ending = Ending(run, recipe, prepared, fit, write_line)
-            saved, report = ending.write(events, verify=verify, verbose=verbose, force=goes_on)
-    write_line(f"BEST {fit.model_state}")
-    ranks.wait()
+            saved, report = ending.write(
+                events.seconds(), speed, verify=how.verify, verbose=how.verbose, force=goes_on
+            )
+    how.write_line(f"BEST {fit.model_state}")
     return Finetuned(folder=run.folder, fit=fit, best=fit.model_state, saved=saved, report=report)
 
 
@@ -168,7 +186,6 @@ def _interrupted(
         run.write(REPORT, render_report(run.folder))
     write_line(f"INTERRUPTED by {reason} after step {fit.steps} of {session.total_steps}: {last} has it all")
     write_line(f"GO ON with: {_command()} finetune --resume --out {shlex.quote(str(run.folder))}")
-    ranks.wait()
     return Finetuned(
         folder=run.folder, fit=fit, best=fit.model_state, saved=None, report=None, stopped=reason
     )

@@ -1,13 +1,12 @@
 """MFU: the FLOPs that a model needs for its real tokens, as a share of what the device can do.
 
 Source: Chowdhery et al. 2022 (PaLM), arXiv:2204.02311, appendix B. What is needed is counted from the config
-(padding and recomputation are no work); what the device can do is measured with one large product of matrices
-in the precision of the run. It is measured behind the run's end, so that no step comes after its allocations.
+(padding and recomputation are no work); what the devices can do is in `peaks.py`. Where measured, it is
+behind the last step, so that none comes after its allocations.
 """
 
 from __future__ import annotations
 
-import time
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -17,12 +16,11 @@ from torch import Tensor
 
 from biject.config.flops import TextBatch, training_flops
 from biject.model import Model
+from biject.runs.peaks import peak
 from biject.train import ranks
 
 MOST_BATCHES = 64
 """Counted; the others are taken to need as many FLOPs a token."""
-_REPEATS = 5
-_SIZES = {"cpu": 1024, "cuda": 8192}
 
 
 class Flops:
@@ -55,35 +53,21 @@ class Flops:
         self.batches += 1
 
     def to_json(self, *, tokens_per_second: float | None, dtype: torch.dtype) -> dict[str, Any]:
-        """`flops_per_token`, and where one process trained `mfu` with what it was measured against."""
-        if not self.tokens:
+        """`flops_per_token` and, of all processes together, `mfu` with what it was measured against.
+
+        Every process calls it, with the same tokens a second: those of all of them. Each measures its own
+        device at the same time as the others, so that processes on one CPU share what it can do.
+        """
+        (counted,) = ranks.largest(self.flops / self.tokens if self.tokens else 0.0)
+        device = next(self.model.parameters()).device
+        ranks.wait()
+        own, of = peak(device, dtype)
+        (whole,) = ranks.totals(own)
+        if not counted:
             return {}
-        each = self.flops / self.tokens
-        found: dict[str, Any] = {"flops_per_token": round(each)}
-        if ranks.count() == 1 and tokens_per_second:
-            device = next(self.model.parameters()).device
-            peak = gemm_peak(device, dtype)
-            found["mfu"] = each * tokens_per_second / peak
-            found["peak_flops"] = round(peak)
-            found["peak_of"] = f"{str(dtype).removeprefix('torch.')} products of matrices, measured"
+        found: dict[str, Any] = {"flops_per_token": round(counted)}
+        if tokens_per_second:
+            found["mfu"] = counted * tokens_per_second / whole
+            found["peak_flops"] = round(whole)
+            found["peak_of"] = of if ranks.count() == 1 else f"{of}, {ranks.count()} processes"
         return found
-
-
-def gemm_peak(device: torch.device, dtype: torch.dtype) -> float:
-    """FLOPs a second of the best of some large products; nothing random is drawn."""
-    size = _SIZES.get(device.type, 1024)
-    a = torch.full((size, size), 0.5, device=device, dtype=dtype)
-    best = float("inf")
-    with torch.no_grad():
-        for _ in range(_REPEATS):
-            _synchronize(device)
-            began = time.perf_counter()
-            torch.mm(a, a)
-            _synchronize(device)
-            best = min(best, time.perf_counter() - began)
-    return 2.0 * size**3 / best
-
-
-def _synchronize(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

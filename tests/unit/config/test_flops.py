@@ -91,14 +91,18 @@ def test_forward(name: str, head: str) -> None:
         with torch.set_grad_enabled(labels):
             found = counted(model, *inputs(config, head, labels=labels))
         batch = sizes(head, labels=labels, packed=packed)
-        assert forward_flops(config, batch) == pytest.approx(found, rel=0.01), (packed, labels)
+        assert forward_flops(config, batch) == found, (packed, labels)
 
 
-@pytest.mark.parametrize(("name", "head"), [(n, h) for n, h in CELLS if h != "base" and n in SOME])
+@pytest.mark.parametrize(("name", "head"), [(n, h) for n, h in CELLS if h != "base"])
 def test_backward(name: str, head: str) -> None:
+    """To the operation, packed and padded."""
     config = tiny(name, head)
-    found = counted(make(config), *inputs(config, head, labels=True), backward=True)
-    assert training_flops(config, sizes(head, labels=True)) == pytest.approx(found, rel=0.05)
+    for packed in (True, False):
+        model = make(config)
+        model.planner.layout = "packed" if packed else "padded"
+        found = counted(model, *inputs(config, head, labels=True), backward=True)
+        assert training_flops(config, sizes(head, labels=True, packed=packed)) == found, packed
 
 
 def test_a_frozen_base_has_no_gradients_of_matrices() -> None:
@@ -110,7 +114,7 @@ def test_a_frozen_base_has_no_gradients_of_matrices() -> None:
     wanted = training_flops(
         config, sizes("seqcls", labels=True), trained=lambda name: not name.startswith("layers.")
     )
-    assert wanted == pytest.approx(found, rel=0.02)
+    assert wanted == found
     assert wanted < 0.8 * training_flops(config, sizes("seqcls", labels=True))
 
 
@@ -119,9 +123,7 @@ def test_recomputed_layers_are_counted_twice() -> None:
     model = make(config)
     model.gradient_checkpointing = True
     found = counted(model, *inputs(config, "seqcls", labels=True), backward=True)
-    assert training_flops(config, sizes("seqcls", labels=True), recomputed=True) == pytest.approx(
-        found, rel=0.05
-    )
+    assert training_flops(config, sizes("seqcls", labels=True), recomputed=True) == found
 
 
 def test_a_wrong_size_is_seen() -> None:
