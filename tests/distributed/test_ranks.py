@@ -85,7 +85,8 @@ def test_unequal_shares_of_a_batch_change_nothing(one: Results, two: list[Result
         assert close(rank["unequal"]["losses"], losses, bound=1e-6)
     for first, second, alone in zip(*(found["unequal"]["epochs"] for found in (*two, one)), strict=True):
         assert sorted(first + second) == sorted(alone) == list(range(201))
-        assert 2.2 < len(first) / len(second) < 2.8
+        # of eight samples 5.7 : 2.3 is asked for, and 6 : 2 ends earlier than 5 : 3
+        assert 2.2 < len(first) / len(second) < 3.1
 
 
 def test_gradients_travel_during_the_backward_pass(two: list[Results]) -> None:

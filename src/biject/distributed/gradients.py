@@ -14,7 +14,10 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-BUCKET_BYTES = 25 << 20
+LARGEST_BUCKET, SMALLEST_BUCKET, NUM_BUCKETS = 25 << 20, 1 << 20, 8
+"""Bytes of a bucket, and how many a model should have at least: of few, most is sent when nothing is left to
+compute beside it. A bucket costs a fixed time, too.
+"""
 
 
 class _Bucket:
@@ -57,12 +60,14 @@ class GradientSums:
 
     Args:
         parameters: what is trained, in the order of the forward pass.
-        bucket_bytes: size of a bucket.
+        bucket_bytes: size of a bucket; left out, by the size of the model.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], *, bucket_bytes: int = BUCKET_BYTES) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], *, bucket_bytes: int | None = None) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
-        self._buckets = _buckets(self.parameters, bucket_bytes)
+        whole = sum(p.numel() * p.element_size() for p in self.parameters)
+        usual = min(LARGEST_BUCKET, max(SMALLEST_BUCKET, whole // NUM_BUCKETS))
+        self._buckets = _buckets(self.parameters, bucket_bytes or usual)
         self._place = {id(p): i for i, bucket in enumerate(self._buckets) for p in bucket.parameters}
         self._armed = False
         self._next = 0
@@ -122,15 +127,13 @@ class GradientSums:
 
 
 def _buckets(parameters: Sequence[nn.Parameter], size: int) -> list[_Bucket]:
-    """Last parameters first; one kind of numbers and one device in a bucket; the first is small, so that it
-    is on its way soon.
-    """
+    """Last parameters first; one kind of numbers and one device in a bucket."""
     found: list[list[nn.Parameter]] = []
     room, kind = 0, None
     for parameter in reversed(parameters):
         bytes_ = parameter.numel() * parameter.element_size()
         if kind != (parameter.dtype, parameter.device) or room < bytes_:
-            room, kind = (size if found else size // 8), (parameter.dtype, parameter.device)
+            room, kind = size, (parameter.dtype, parameter.device)
             found.append([])
         found[-1].append(parameter)
         room -= bytes_

@@ -20,6 +20,7 @@ def split(
     batch_size: int,
     lengths: Sequence[int] | None = None,
     max_tokens: int | None = None,
+    by_samples: bool = False,
 ) -> list[list[list[int]]]:
     """One global batch as every rank's batches: consecutive shares in proportion to `weights`.
 
@@ -29,8 +30,11 @@ def split(
         batch_size: the most samples a rank computes at once; its batches are of equal size, or one apart.
         lengths: tokens of each sample of the data set; shares are by tokens where they are known.
         max_tokens: instead of `batch_size`, the most tokens of a batch, padding counted.
+        by_samples: shares are by samples all the same.
     """
-    costs = [1.0] * len(samples) if lengths is None else [float(lengths[i]) for i in samples]
+    costs = [1.0] * len(samples)
+    if lengths is not None and not by_samples:
+        costs = [float(lengths[i]) for i in samples]
     found, at = [], 0
     for count in cut(costs, weights):
         mine = list(samples[at : at + count])

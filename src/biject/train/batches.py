@@ -80,12 +80,15 @@ class Sampler:
             return self._by_tokens(order, epoch)
         return [order[at : at + self.batch_size] for at in range(0, len(order), self.batch_size)]
 
-    def share(self, batches: list[list[int]], weights: Array | None = None) -> list[list[list[int]]]:
+    def share(
+        self, batches: list[list[int]], weights: Array | None = None, *, by_samples: bool = False
+    ) -> list[list[list[int]]]:
         """One step's samples as every rank's batches.
 
         Args:
             batches: of the step.
             weights: relative shares of the ranks; left out, as many batches for each.
+            by_samples: shares are of samples, even where tokens are known.
         """
         if weights is None and self.step_ranks in (None, self.num_ranks):
             if self.max_tokens is not None:
@@ -98,6 +101,7 @@ class Sampler:
             batch_size=self.batch_size,
             lengths=self.lengths,
             max_tokens=self.max_tokens,
+            by_samples=by_samples,
         )
 
     def _by_tokens(self, order: list[int], epoch: int) -> list[list[int]]:

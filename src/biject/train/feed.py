@@ -28,6 +28,9 @@ class Feed:
         shares: how much each rank does.
         meter: counts the time that goes into batches.
         together: all ranks have to run as many batches, as their model is spread over them.
+
+    Attributes:
+        samples: (W,) every rank's, of the step that was given last; None of an iterable.
     """
 
     def __init__(
@@ -42,6 +45,7 @@ class Feed:
     ) -> None:
         self.dataset, self.sampler, self.collate = dataset, sampler, collate
         self.shares, self.meter, self.together = shares, meter, together
+        self.samples: list[float] | None = None
 
     def steps(
         self, epoch: int, *, skip: int, at_once: int, device: torch.device
@@ -68,7 +72,8 @@ class Feed:
 
     def _mine(self, whole: list[list[int]]) -> list[Any]:
         assert self.sampler is not None
-        shares = self.sampler.share(whole, self.shares.weights)
+        shares = self.sampler.share(whole, self.shares.weights, by_samples=self.shares.by_samples)
+        self.samples = [float(sum(map(len, share))) for share in shares]
         if not self.together:
             return self.collated(shares[ranks.rank()])
         full, counts = padded(shares)

@@ -171,8 +171,9 @@ class Session:
         result = self.engine.train_step(window)
         ranks.broadcast(self.moving_buffers())
         if result.by_rank:
+            parts = result.by_rank
             self.shares.report(
-                [rank.work_ms for rank in result.by_rank], [rank.tokens for rank in result.by_rank]
+                [part.work_ms for part in parts], [part.tokens for part in parts], self.feed.samples
             )
         self.state.step += 1
         self.state.step_in_epoch += 1
