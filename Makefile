@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export OMP_WAIT_POLICY ?= passive
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-.PHONY: setup demo test test-slow test-wheel fuzz check format bench bench-unequal matrix attacks api help-texts clean
+.PHONY: setup demo test test-slow test-wheel test-fresh fuzz check format bench bench-unequal matrix attacks api help-texts clean
 
 setup: $(STAMP)
 
@@ -39,6 +39,11 @@ test-wheel: setup
 	$(PIP) --no-deps --target build/wheel/site build/wheel/*.whl
 	cp -r tests pyproject.toml build/wheel/
 	cd build/wheel && PYTHONPATH=site BIJECT_INSTALLED=1 OMP_NUM_THREADS=1 ../../$(BIN)/python -m pytest -q -m "not slow and not gpu and not hub" tests/unit tests/cli
+
+# From the wheel in an environment that has nothing: `biject init x && cd x && make run`, under two minutes.
+test-fresh: setup
+	-$(BIN)/python scripts/fetch_real.py
+	OMP_NUM_THREADS=1 scripts/fresh_environment.sh
 
 # 21,000 spoilt checkpoints; each must end in one of our errors or in success, within 1 s and 200 MB.
 fuzz: setup

@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from biject.data.qa_rows import Question
+from biject.pages.findings import findings
 from biject.runs.folder import RunFolder
 from biject.runs.insights.answers import _example
 from biject.runs.insights.common import calibration, interval, wilson
@@ -107,6 +108,22 @@ def test_both_answers_are_shown_where_they_are_far_apart() -> None:
     assert kinds(context.index("Lune"), "Lune Gray") == ["truth", "gap", "prediction"]
     assert kinds(context.index("built"), "built by") == ["prediction", "truth"]
     assert kinds(16, "Ada Moss") == ["both"]
+
+
+def test_pieces_of_a_tagged_sentence() -> None:
+    """One entity cut in two is wrong, as the metrics count it; nothing begins with a space."""
+    tokens = [
+        *([" new", "B-LOC", "B-LOC"], [" york", "I-LOC", "B-LOC"], [" met", "O", "O"]),
+        *([" ada", "B-PER", "B-PER"], [" moss", "I-PER", "I-PER"], ["es", "", ""], [".", "O", "B-ORG"]),
+    ]
+    found = findings({"task": "tokcls", "examples": [{"tokens": tokens}]}).tagged[0]["pieces"]
+    assert found == [
+        ("", "new", "right", "LOC"),
+        (" ", "york", "wrong", "LOC, found to begin or end elsewhere"),
+        ("", " met", "", ""),
+        (" ", "ada mosses", "right", "PER"),
+        ("", ".", "wrong", "nothing, found ORG"),
+    ]
 
 
 def test_intervals_and_calibration() -> None:

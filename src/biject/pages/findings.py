@@ -93,7 +93,7 @@ def _chosen(task: Any, examples: Sequence[Mapping[str, Any]]) -> str:
 def _all_right(one: Mapping[str, Any]) -> bool:
     """Every token that has a label is labelled so."""
     tokens = [token for token in _list(one.get("tokens")) if isinstance(token, list) and len(token) == 3]
-    return all(_kind(str(truth)) == _kind(str(guess)) for _, truth, guess in tokens if truth)
+    return all(truth == guess for _, truth, guess in tokens if truth)
 
 
 def _confusion(value: Any, size: int) -> tuple[tuple[Cell, ...], ...]:
@@ -199,25 +199,33 @@ def _text(one: Mapping[str, Any]) -> Mapping[str, str]:
 
 def _tagged(one: Mapping[str, Any]) -> Mapping[str, Any]:
     """Neighbours with one truth and one prediction are one piece; unlabelled tokens go with the last."""
-    pieces: list[list[str]] = []
+    pieces: list[tuple[str, str, str, bool]] = []
     for token in _list(one.get("tokens"))[:_MOST_TOKENS]:
         if not isinstance(token, list) or len(token) != 3:
             continue
         text, truth, guess = (str(part) for part in token)
-        kinds = [_kind(truth), _kind(guess)]
+        found = (_kind(truth), _kind(guess), truth == guess)
         begins = truth.startswith("B-") or guess.startswith("B-")
-        if pieces and (not truth or (pieces[-1][1:] == kinds and not begins)):
-            pieces[-1][0] += text
+        if pieces and (not truth or (pieces[-1][1:] == found and not begins)):
+            pieces[-1] = (pieces[-1][0] + text, *pieces[-1][1:])
         else:
-            pieces.append([text, *kinds])
+            pieces.append((text, *found))
     marked: list[tuple[str, str, str, str]] = []
-    for text, truth, guess in pieces:
-        how = "" if not truth and not guess else "right" if truth == guess else "wrong"
-        words = truth if truth == guess else f"{truth or 'nothing'}, found {guess or 'nothing'}"
-        inner = text.lstrip() if how else text
+    for text, truth, guess, same in pieces:
+        how = "" if not truth and not guess else "right" if same else "wrong"
+        inner = text.lstrip() if how or not marked else text
         space = text[: len(text) - len(inner)] if marked else ""
-        marked.append((space, inner if marked else inner.lstrip(), how, words))
+        marked.append((space, inner, how, _said(truth, guess, same=same)))
     return {"pieces": marked}
+
+
+def _said(truth: str, guess: str, *, same: bool) -> str:
+    """A piece's truth, and what was found in its place."""
+    if same:
+        return truth
+    if truth == guess:
+        return f"{truth}, found to begin or end elsewhere"
+    return f"{truth or 'nothing'}, found {guess or 'nothing'}"
 
 
 def _kind(label: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from biject.pages.words import decimal, number, percent
+from biject.pages.words import decimal, number
 
 _MOST_NOTES = 20
 
@@ -39,7 +39,7 @@ def merge_of(receipt: Mapping[str, Any]) -> Merge | None:
     rows = [
         ("Largest difference", decimal(found.get("max_abs"))),
         ("Difference, root mean square", decimal(rms)),
-        ("In what the adapter changes", percent(rms / effect, 4) if rms is not None and effect else ""),
+        ("As a share of what the adapter changes", _share(rms, effect)),
         ("KL divergence, mean", decimal(found["kl"]) if number(found.get("kl")) is not None else ""),
         ("Other argmax", f"{flips:,.0f} of {of:,.0f}" if flips is not None and of else ""),
         ("Perplexity, adapter and merged", _pair(found.get("perplexity"))),
@@ -57,6 +57,11 @@ def merge_of(receipt: Mapping[str, Any]) -> Merge | None:
         rows=tuple(row for row in rows if row[1]),
         notes=tuple(notes[:_MOST_NOTES]),
     )
+
+
+def _share(part: float | None, whole: float | None) -> str:
+    """In percent, with as many places as show anything of it."""
+    return f"{decimal(100 * part / whole)} %" if part is not None and whole else ""
 
 
 def _pair(value: Any) -> str:

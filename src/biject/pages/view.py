@@ -195,7 +195,7 @@ def _figures(run: Run, model: Mapping[str, Any]) -> tuple[Figure, ...]:
         ("Steps", f"{done:,}" + (f" of {total:,.0f}" if total and total != done else ""), ""),
         ("Time", duration(seconds), _left(run, rate_steps=steps, total=total)),
         ("Tokens a second", compact(rate), f"{compact(tokens)} in all"),
-        ("MFU", percent(end.get("mfu")) if number(end.get("mfu")) else "",
+        ("Compute used (MFU)", percent(end.get("mfu")) if number(end.get("mfu")) else "",
          f"of {compact((number(end.get('peak_flops')) or 0) / 1e9)} GFLOP/s, {end.get('peak_of', '')}"),
         ("Padding left out", percent(1 - of_slots / slots) if slots else "", "of a padded batch's slots"),
         ("Parameters", compact(whole) if whole else "",
