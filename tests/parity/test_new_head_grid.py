@@ -120,6 +120,16 @@ def _alike(mine: Tensor, other: Tensor) -> bool:
     return not many or (float(mine.abs().max()) > 3 * spread) == (float(other.abs().max()) > 3 * expected)
 
 
+@pytest.mark.parametrize("head", ["seqcls", "tokcls"])
+def test_drawing_what_the_file_has_is_seen(
+    head: str, reference: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The rule of earlier versions: all of a new head is drawn, though HF finds ModernBERT's dense layer."""
+    monkeypatch.setattr("biject.weights.plan._is_new", lambda spec, names, spelling: not spec.base)
+    with pytest.raises(AssertionError, match=r"head\.dense"):
+        test_new_and_reused_as_in_hf("modernbert", "mlm", head, reference)
+
+
 def test_another_spread_or_cut_is_seen() -> None:
     torch.manual_seed(5)
     normal, cut = torch.empty(64, 64).normal_(std=0.02), torch.empty(64, 64)
