@@ -259,6 +259,19 @@ def test_another_order_of_sums_that_rounding_hides(
     assert same_bits_from(24, 3, 41, dtype) is None or same_bits_from(24, 3, 41, dtype) >= 40
 
 
+def test_doubles_have_more_digits_than_floats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Products of floats are exact in doubles: a kernel that rounds them or not would look the same."""
+
+    def rounded(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        if len(x) < 40:
+            x = x.float().double()
+        return torch.stack([(row * weight).sum(1) + bias for row in x])
+
+    plant(monkeypatch, rounded)
+    found = same_bits_from(24, 3, 41, torch.float64)
+    assert found is None or found >= 40
+
+
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
 def test_a_tail_that_differs_in_one_number_of_hundreds(dtype: torch.dtype) -> None:
     def seldom(x: Tensor) -> Tensor:

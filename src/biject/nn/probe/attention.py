@@ -71,10 +71,13 @@ def _trials(
     attend: Attend, keys: Callable[[int, int], int], head_dim: int, dtype: torch.dtype, kind: MaskKind
 ) -> Iterator[bool]:
     rng = torch.Generator().manual_seed(0)
+    drawn = torch.float64 if dtype == torch.float64 else torch.float32  # see `linear._numbers`
     for length, others in _BATCHES:
         tokens = torch.tensor([length, *others])
         q, k, v = (
-            torch.randn(len(tokens), length, _HEADS, head_dim, generator=rng).to(dtype).transpose(1, 2)
+            torch.randn(len(tokens), length, _HEADS, head_dim, generator=rng, dtype=drawn)
+            .to(dtype)
+            .transpose(1, 2)
             for _ in range(3)
         )
         if dtype != torch.float32:

@@ -34,7 +34,8 @@ def rowwise_holds(name: str, function: Callable[[Tensor], Tensor], width: int, d
 @store.plainly()
 def _measure(function: Callable[[Tensor], Tensor], width: int, dtype: torch.dtype) -> bool:
     draw = torch.Generator().manual_seed(0)
-    x = (2 * torch.randn(_MANY, width, generator=draw)).to(dtype)
+    drawn = torch.float64 if dtype == torch.float64 else torch.float32
+    x = (2 * torch.randn(_MANY, width, generator=draw, dtype=drawn)).to(dtype)
     whole = function(x)
     places = [(count, at) for count in _SOME for at in (0, 5)]
     if dtype != torch.float32:

@@ -106,11 +106,13 @@ def _numbers(inputs: int, outputs: int, rows: int, dtype: torch.dtype) -> tuple[
 
     Sums run in more digits than a half dtype keeps: of ordinary numbers, one result in hundreds shows another
     order. Pairs of inputs with opposite signs and equal weights have the sum 0 in any order but for rounding.
+    Doubles are drawn as such: products of two numbers with a float's digits are exact in a double.
     """
     draw = torch.Generator().manual_seed(0)
-    x = torch.randn(rows, inputs, generator=draw)
-    weight = torch.randn(outputs, inputs, generator=draw) / inputs**0.5
-    bias = torch.randn(outputs, generator=draw)
+    drawn = torch.float64 if dtype == torch.float64 else torch.float32
+    x = torch.randn(rows, inputs, generator=draw, dtype=drawn)
+    weight = torch.randn(outputs, inputs, generator=draw, dtype=drawn) / inputs**0.5
+    bias = torch.randn(outputs, generator=draw, dtype=drawn)
     if dtype != torch.float32:
         order, half = torch.randperm(inputs, generator=draw), inputs // 2
         first, second = order[:half], order[half : 2 * half]

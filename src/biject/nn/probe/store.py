@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-VERSION = 3
+VERSION = 4
 _SWITCHES = (
     "ATEN_CPU_CAPABILITY",
     "DNNL_MAX_CPU_ISA",
