@@ -27,6 +27,7 @@ def generate(
     stop: Annotated[tuple[str, ...], Parameter(metavar="TEXT", show_default=False)] = (),
     chat: Switch = False,
     dtype: Annotated[str, Parameter(metavar="NAME")] = "auto",
+    quantization: Annotated[str | None, Parameter(metavar="NAME")] = None,
     json: Json = False,
 ) -> int:
     """Continue prompts with a causal language model, written as the tokens come.
@@ -48,6 +49,7 @@ def generate(
         stop: End where this text comes; can be given several times.
         chat: Chat, by the tokenizer's chat template, or as ChatML if it has none.
         dtype: `auto` keeps the file's; else e.g. float32 or bfloat16.
+        quantization: int8 or int4: matrices rounded to codes, tokens come several times as fast (CPU).
     """
     drawing = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p}
     drawn = [name for name, value in {**drawing, "seed": seed}.items() if value is not None]
@@ -69,6 +71,7 @@ def generate(
             "do_sample": True if drawn else sample,
             "repetition_penalty": repetition_penalty,
             "stop_strings": list(stop) or None,
+            "quantization": quantization,
         },
     )
     (writer.converse if chat else writer.continue_all)(lines)

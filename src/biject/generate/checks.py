@@ -130,6 +130,15 @@ def _tokens(value: Any) -> tuple[int, ...]:
     return tuple(_token(each) for each in ids)
 
 
+def _one_of(*names: str) -> Callable[[Any], str]:
+    def check(value: Any) -> str:
+        if not isinstance(value, str) or value not in names:
+            raise ValueError
+        return value
+
+    return check
+
+
 def _strings(value: Any) -> tuple[str, ...]:
     listed = [value] if isinstance(value, str) else list(value)
     if not all(isinstance(each, str) and each for each in listed):
@@ -138,6 +147,8 @@ def _strings(value: Any) -> tuple[str, ...]:
 
 
 _CHECKS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "numerics": ("'exact' or 'fast'", _one_of("exact", "fast")),
+    "quantization": ("'int8' or 'int4'", _one_of("int8", "int4")),
     "max_new_tokens": ("a whole number of at least 1", _whole(1)),
     "max_length": ("a whole number of at least 1", _whole(1)),
     "min_new_tokens": ("a whole number of at least 0", _whole(0)),

@@ -19,6 +19,7 @@ from biject.generate.settings import Settings, settings_of
 from biject.generate.stopping import StopStrings, VocabularyLike
 from biject.model import Model
 from biject.nn.decode import Decoding
+from biject.nn.native.decoding import NativeDecoding, native_decoding
 
 
 class Streamer(Protocol):
@@ -76,7 +77,7 @@ def _continued(
     ids_BS[:, :length] = prompt.ids_BL
     if streamer is not None:
         streamer.put(prompt.ids_BL.cpu())
-    decoding = Decoding(model, batch=batch, length=settings.max_length - 1, real_BS=prompt.real_BS)
+    decoding = _decoding(model, prompt, settings)
     steps = processors(settings, first_B=prompt.first_B)
     ends = torch.tensor(settings.eos_token_ids, device=ids_BS.device, dtype=torch.long)
     open_B = torch.ones(batch, dtype=torch.long, device=ids_BS.device)
@@ -106,6 +107,20 @@ def _continued(
     if streamer is not None:
         streamer.end()
     return ids_BS[:, :length]
+
+
+def _decoding(model: Model, prompt: Prompt, settings: Settings) -> Decoding | NativeDecoding:
+    batch, length = len(prompt.ids_BL), settings.max_length - 1
+    if (settings.numerics or model.planner.numerics) == "fast" or settings.quantization is not None:
+        return native_decoding(
+            model,
+            settings.quantization,
+            batch=batch,
+            length=length,
+            real_BS=prompt.real_BS,
+            first_B=prompt.first_B,
+        )
+    return Decoding(model, batch=batch, length=length, real_BS=prompt.real_BS)
 
 
 def _refuse_unusable(scores_BV: Tensor) -> None:

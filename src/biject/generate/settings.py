@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, Literal, TypedDict
 
 from biject.errors import InputError
 from biject.generate.checks import checked, refuse_other
@@ -44,6 +44,15 @@ class Arguments(TypedDict, total=False):
     """What fills texts that have ended; the first end-of-text token where there is none."""
     stop_strings: str | list[str] | None
     """Strings that end a text; need `tokenizer`."""
+    numerics: Literal["exact", "fast"] | None
+    """`fast`: tokens after the prompt are computed in C, within the rounding of float32; as the model was
+    loaded where left out."""
+    quantization: Literal["int8", "int4"] | None
+    """The same with matrices rounded to codes of so many bits (the matrix over the vocabulary to 8)."""
+
+
+_OF_A_CALL = ("numerics", "quantization")
+"""No folder decides these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +71,8 @@ class Settings:
     eos_token_ids: tuple[int, ...]
     pad_token_id: int | None
     stop_strings: tuple[str, ...]
+    numerics: Literal["exact", "fast"] | None = None
+    quantization: Literal["int8", "int4"] | None = None
 
 
 def settings_of(
@@ -81,9 +92,12 @@ def settings_of(
     given = {name: value for name, value in arguments.items() if value is not None}
     refuse_other(given, "")
     refuse_other(defaults.values, f" of {defaults.where}")
+    known = Arguments.__annotations__.keys() - set(_OF_A_CALL)
     merged = {name: checked(name, value, f" of {defaults.where}") for name, value in defaults.values.items()
-              if name in Arguments.__annotations__ and value is not None}  # fmt: skip
+              if name in known and value is not None}  # fmt: skip
     merged |= {name: checked(name, value, "") for name, value in given.items()}
+    if merged.get("quantization") is not None and merged.get("numerics") == "exact":
+        raise InputError("quantization rounds the matrices: leave out it, or numerics='exact'.")
     do_sample = merged.get("do_sample", False)
     if merged.get("temperature") == 0 and (do_sample or "temperature" in given):
         raise InputError(
@@ -111,6 +125,8 @@ def settings_of(
         eos_token_ids=ends,
         pad_token_id=pad if pad >= 0 else next((end for end in ends if end >= 0), None),
         stop_strings=merged.get("stop_strings", ()),
+        numerics=merged.get("numerics"),
+        quantization=merged.get("quantization"),
     )
 
 

@@ -24,12 +24,21 @@ class Decoding:
         batch: how many texts.
         length: the most columns that are ever given, padding too.
         real_BS: (B, length), True where a column holds a token; None if all do.
+        whole: the cache keeps what no window sees any more, too.
 
     In HF's shapes: the first call sees all columns of the prompt, the head its last one only, and masks are
     left out where HF leaves them out, as the bits of a product depend on them.
     """
 
-    def __init__(self, model: Transformer, *, batch: int, length: int, real_BS: Tensor | None = None) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        *,
+        batch: int,
+        length: int,
+        real_BS: Tensor | None = None,
+        whole: bool = False,
+    ) -> None:
         output = model.head.output_matrix
         assert output is not None
         self.model, self.output, self.batch, self.past = model, output, batch, 0
@@ -40,7 +49,9 @@ class Decoding:
         attentions = model.attentions
         operations = {attention.operation for attention in attentions}
         self.kernels = {operation: kernel(operation, self.device, "fast") for operation in operations}
-        self.cache = KVCache(attentions, batch=batch, length=length, dtype=model.dtype, device=self.device)
+        self.cache = KVCache(
+            attentions, batch=batch, length=length, dtype=model.dtype, device=self.device, whole=whole
+        )
 
     def __call__(self, ids_BL: Tensor, positions_BL: Tensor) -> Tensor:
         """Logits of the token after the last of these columns: (B, L), (B, L) → (B, V)."""

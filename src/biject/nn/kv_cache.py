@@ -29,6 +29,7 @@ class KVCache:
         length: the most tokens that are ever kept.
         dtype: of keys and values.
         device: where the buffers are.
+        whole: windows are no reason to forget.
     """
 
     def __init__(
@@ -39,19 +40,26 @@ class KVCache:
         length: int,
         dtype: torch.dtype,
         device: torch.device,
+        whole: bool = False,
     ) -> None:
         self.length = length
         self._buffers: dict[AttentionModule, _Buffer] = {}
         for attention in attentions:
             spec = attention.spec
-            room = length if spec.window is None else min(length, _ROOM * spec.window)
+            window = None if whole else spec.window
+            room = length if window is None else min(length, _ROOM * window)
             shape = (2, batch, spec.num_key_value_heads, room, spec.head_dim)
-            self._buffers[attention] = _Buffer(torch.empty(shape, dtype=dtype, device=device), spec.window)
+            self._buffers[attention] = _Buffer(torch.empty(shape, dtype=dtype, device=device), window)
 
     @property
     def num_bytes(self) -> int:
         """What the buffers take."""
         return sum(buffer.both.nbytes for buffer in self._buffers.values())
+
+    def tensors(self, attention: AttentionModule) -> tuple[Tensor, Tensor]:
+        """A layer's keys and values, (B, G, room, E) each."""
+        both = self._buffers[attention].both
+        return both[0], both[1]
 
     def update(self, attention: AttentionModule, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
         """Keep those of this call; give all that this layer looks at, (B, G, S, E) each.

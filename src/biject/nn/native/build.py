@@ -1,0 +1,93 @@
+"""step.c compiled by the machine's C compiler, for this very processor, and loaded."""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from biject.nn.native.structures import MIRRORED
+from biject.nn.probe import store
+
+SOURCES = ("step.c", "products.h")
+_FLAGS = ("-std=gnu11", "-O3", "-ffast-math", "-fno-math-errno", "-fPIC", "-shared", "-w")
+_TRIES = (("-march=native", "-mprefer-vector-width=512", "-fopenmp"), ("-march=native", "-fopenmp"), ())
+"""Flags that a compiler may not know; without OpenMP one thread does all."""
+_SECONDS = 120
+
+
+def compiler() -> str | None:
+    """The C compiler: `CC`, or cc, gcc or clang; None where there is none."""
+    named = os.environ.get("CC")
+    return (
+        shutil.which(named) if named else next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+    )
+
+
+@cache
+def library() -> ctypes.CDLL | None:
+    """The compiled step; None where it cannot be compiled or does not load."""
+    command = compiler()
+    if command is None:
+        return None
+    here = Path(__file__).parent
+    sources = b"".join((here / name).read_bytes() for name in SOURCES)
+    conditions = {name: value for name, value in store.conditions().items() if name != "threads"}
+    key = hashlib.sha256(sources + repr((_FLAGS, _TRIES, command, conditions)).encode()).hexdigest()[:24]
+    folder = store.folder() / "native"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        usable = _only_ours(folder)
+    except OSError:
+        usable = False
+    if not usable:  # nothing is kept where others could put a library of theirs
+        with tempfile.TemporaryDirectory() as once:
+            return _loaded(Path(once) / "step.so", command, here / SOURCES[0])
+    return _loaded(folder / f"step-{key}.so", command, here / SOURCES[0])
+
+
+def _only_ours(folder: Path) -> bool:
+    """Whether nobody but this user can write there."""
+    if not hasattr(os, "getuid"):
+        return True
+    found = folder.stat()
+    return found.st_uid == os.getuid() and not found.st_mode & 0o022
+
+
+def _loaded(path: Path, command: str, source: Path) -> ctypes.CDLL | None:
+    if not path.is_file() and not _compiled(path, command, source):
+        return None
+    try:
+        found = ctypes.CDLL(str(path))
+    except OSError:  # damaged: once more
+        if not _compiled(path, command, source):
+            return None
+        found = ctypes.CDLL(str(path))
+    found.biject_step.argtypes = [ctypes.c_void_p]
+    found.biject_product.argtypes = [ctypes.c_void_p] * 3
+    sizes = [found.biject_sizes(which) for which in range(len(MIRRORED))]
+    assert sizes == [ctypes.sizeof(kind) for kind in MIRRORED], "structures.py does not mirror step.c"
+    return found
+
+
+def _compiled(path: Path, command: str, source: Path) -> bool:
+    """Compile beside `path`, then rename: other processes see a whole file or none."""
+    for flags in _TRIES:
+        handle, unfinished = tempfile.mkstemp(suffix=".so", dir=path.parent)
+        os.close(handle)
+        try:
+            arguments = [command, *_FLAGS, *flags, str(source), "-o", unfinished, "-lm"]
+            done = subprocess.run(arguments, capture_output=True, timeout=_SECONDS, check=False)
+            if done.returncode == 0:
+                Path(unfinished).replace(path)
+                return True
+        except (OSError, subprocess.SubprocessError):
+            return False
+        finally:
+            Path(unfinished).unlink(missing_ok=True)
+    return False
