@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from biject.auto import (
         AutoModel,
         AutoModelForCausalLM,
+        AutoModelForImageClassification,
         AutoModelForMaskedLM,
         AutoModelForQuestionAnswering,
         AutoModelForSequenceClassification,
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AutoModel",
     "AutoModelForCausalLM",
+    "AutoModelForImageClassification",
     "AutoModelForMaskedLM",
     "AutoModelForQuestionAnswering",
     "AutoModelForSequenceClassification",
@@ -85,6 +87,7 @@ __all__ = [
 _HOME = {
     "AutoModel": "biject.auto",
     "AutoModelForCausalLM": "biject.auto",
+    "AutoModelForImageClassification": "biject.auto",
     "AutoModelForMaskedLM": "biject.auto",
     "AutoModelForQuestionAnswering": "biject.auto",
     "AutoModelForSequenceClassification": "biject.auto",

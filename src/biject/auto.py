@@ -162,6 +162,12 @@ class AutoModelForMaskedLM(AutoModel):
     head = "mlm"
 
 
+class AutoModelForImageClassification(AutoModel):
+    """Loads a classifier of pictures."""
+
+    head = "imgcls"
+
+
 class AutoTokenizer(_Auto):
     """Loads a checkpoint's tokenizer, without transformers."""
 

@@ -20,6 +20,7 @@ from biject.identify import Identity
 from biject.nn.addresses import copied
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.output import ModelOutput
+from biject.nn.patches import PatchEmbeddings
 from biject.nn.quantised import QuantisedLinear
 from biject.nn.transformer import Transformer
 from biject.weights.plan import Plan
@@ -52,7 +53,6 @@ class Model(Transformer):
     """
 
     config: LoadedConfig
-    main_input_name = "input_ids"
 
     def __init__(self, identity: Identity, source: Source, file_dtype: torch.dtype) -> None:
         plan = identity.plan
@@ -91,6 +91,8 @@ class Model(Transformer):
         output_attentions: bool | None = None,
         logits_at: Tensor | None = None,
         return_dict: bool | None = None,
+        pixel_values: Tensor | None = None,
+        interpolate_pos_encoding: bool | None = None,
     ) -> ModelOutput:
         """Compute every output of the head, and the loss where labels are given.
 
@@ -113,11 +115,15 @@ class Model(Transformer):
             logits_at: (B, L), True where a language model's logits are needed: they come as (K, V), in
                 the order of the grid.
             return_dict: False for a plain tuple of the values, as in transformers.
+            pixel_values: (B, C, H, W) pictures, for models of pictures; their first argument, too.
+            interpolate_pos_encoding: positions for pictures of another size than the model's.
 
         Raises:
             InputError: arguments contradict each other or the model's tables.
         """
         config = self.config
+        if config.embedding.patches is not None and pixel_values is None:
+            pixel_values, input_ids = input_ids, None
         batch = Batch(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
@@ -125,6 +131,7 @@ class Model(Transformer):
             token_type_ids=token_type_ids,
             position_ids=position_ids,
         )
+        batch = self.embed.with_pictures(batch, pixel_values, interpolate=bool(interpolate_pos_encoding))
         request = HeadRequest(
             labels=labels,
             start_positions=start_positions,
@@ -164,6 +171,11 @@ class Model(Transformer):
         return self
 
     @property
+    def main_input_name(self) -> str:
+        """What a call needs first."""
+        return "input_ids" if self.config.embedding.patches is None else "pixel_values"
+
+    @property
     def hf_config(self) -> Mapping[str, Any]:
         """config.json as read, with a new head's labels."""
         return self.config.hf
@@ -190,8 +202,8 @@ class Model(Transformer):
         return sum(sizes.get(id(p), p.numel()) for p in counted if p.requires_grad or not only_trainable)
 
     def get_input_embeddings(self) -> nn.Module:
-        """The token table."""
-        return self.embed.tokens
+        """The token table; of a model of pictures, the linear over patches."""
+        return self.embed.patches if isinstance(self.embed, PatchEmbeddings) else self.embed.tokens
 
     def get_output_embeddings(self) -> nn.Module | None:
         """The linear over the vocabulary of a language model; None for other heads."""

@@ -194,6 +194,8 @@ def _tensors(
 def _passthrough(model: Model, reader: Reader, name: str) -> torch.Tensor:
     """A tensor that the head does not use, with as many rows as there are tokens if it had a row a token."""
     tensor = reader.tensor(name)
+    if model.config.embedding.patches is not None:
+        return tensor
     if model.embed.tokens.num_embeddings == model.source.config.get("vocab_size"):
         return tensor
     from biject.resize import resized_passthrough

@@ -69,12 +69,17 @@ class BaseHeadConfig(HeadConfig):
 
     computes: ClassVar[Rows] = "texts"
     pooler: bool = False
-    """A tanh-activated linear over the first row, as part of the transformer (BERT)."""
+    """An activated linear over the first row, as part of the transformer (BERT)."""
+    pooler_size: int | None = None
+    """Its outputs; None for the hidden size."""
+    pooler_act: str = "tanh"
+    first_row: bool = False
+    """Without a pooler, the first row itself is the pooled output (DINOv2)."""
 
     def parts(self, hidden_size: int, vocab_size: int) -> Parts:
         """The pooler."""
         del vocab_size
-        return _pooler(hidden_size, present=self.pooler)
+        return _pooler(hidden_size, present=self.pooler, size=self.pooler_size)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +101,33 @@ class PooledHeadConfig(HeadConfig):
         del vocab_size
         yield from _pooler(hidden_size, present=self.pooler)
         yield from _output("out", hidden_size, self.num_labels, dense=self.dense)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchMeanHeadConfig(HeadConfig):
+    """One row of logits a picture, from its first row and the mean of its patches, side by side (DINOv2)."""
+
+    computes: ClassVar[Rows] = "texts"
+    skipped: int = 1
+    """Rows before the patches."""
+
+    def parts(self, hidden_size: int, vocab_size: int) -> Parts:
+        """The output."""
+        del vocab_size
+        return _output("out", 2 * hidden_size, self.num_labels)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistilledHeadConfig(HeadConfig):
+    """Two rows of logits a picture, from its first row and its second, and their mean (DeiT); no loss."""
+
+    computes: ClassVar[Rows] = "texts"
+
+    def parts(self, hidden_size: int, vocab_size: int) -> Parts:
+        """The two outputs."""
+        del vocab_size
+        yield from _output("out", hidden_size, self.num_labels)
+        yield from _output("distillation_out", hidden_size, self.num_labels)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,9 +200,9 @@ class VocabHeadConfig(HeadConfig):
         return _output("decoder", hidden_size, vocab_size, dense=self.dense, bias=self.out_bias)
 
 
-def _pooler(width: int, *, present: bool) -> Parts:
+def _pooler(width: int, *, present: bool, size: int | None = None) -> Parts:
     if present:
-        yield "pooler", linear(width, width)
+        yield "pooler", linear(width, size or width)
 
 
 def _output(

@@ -103,8 +103,8 @@ class MLPConfig:
     hidden_size: int
     intermediate_size: int
     act: str
-    gate: Literal["none", "separate", "fused"] = "none"
-    """`fused`: one `gate_up_proj`, the gate first."""
+    gate: Literal["none", "separate", "fused", "stacked"] = "none"
+    """`fused`: one `gate_up_proj`, the gate first; `stacked`: the same matrix, computed as two products."""
     bias: bool = True
     transposed: bool = False
     """Matrices are stored (in, out)."""
@@ -144,3 +144,7 @@ class LayerConfig:
     mlp_chunk_norm: bool = False
     """Whether residual and norm after the MLP are computed chunk by chunk, too."""
     conv: ConvConfig | None = None
+    scale: bool = False
+    """Outputs of attention and MLP are multiplied by a learned vector each (layer scale; pre-norm only)."""
+    drop_path: float = 0.0
+    """In training, how often a sample goes past attention, and past the MLP (pre-norm only)."""

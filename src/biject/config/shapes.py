@@ -6,7 +6,7 @@ The modules of `nn/` are built from the same configs; a test compares both for e
 from __future__ import annotations
 
 from biject.config.layers import AttentionConfig, ConvConfig, LayerConfig, MLPConfig
-from biject.config.model import ModelConfig
+from biject.config.model import ModelConfig, PatchConfig
 from biject.config.sizes import Parts, Shape, Shapes, linear, norm
 
 
@@ -37,6 +37,9 @@ def _parts(config: ModelConfig) -> Parts:
 
 def _tables(config: ModelConfig) -> Shapes:
     sizes = config.embedding
+    if sizes.patches is not None:
+        yield from _patches(sizes.patches, sizes.size)
+        return
     yield "tokens.weight", (config.vocab_size, sizes.size)
     if "positions" in sizes.order:
         yield "positions.weight", (sizes.max_position_embeddings, sizes.size)
@@ -44,9 +47,22 @@ def _tables(config: ModelConfig) -> Shapes:
         yield "segments.weight", (sizes.type_vocab_size, sizes.size)
 
 
+def _patches(config: PatchConfig, width: int) -> Shapes:
+    yield "patches.weight", (width, config.num_channels, *config.patch_size)
+    yield "patches.bias", (width,)
+    yield "positions", (1, config.num_positions, width)
+    for name in config.tokens:
+        yield f"{name}_token", (1, 1, width)
+    if config.registers:
+        yield "register_tokens", (1, config.registers, width)
+
+
 def _layer(config: LayerConfig) -> Parts:
     yield "attn_norm", norm(config.attn_norm, config.hidden_size)
     yield "mlp_norm", norm(config.mlp_norm, config.hidden_size)
+    if config.scale:
+        yield "attn_scale", iter([("weight", (config.hidden_size,))])
+        yield "mlp_scale", iter([("weight", (config.hidden_size,))])
     if type(config.attention) is AttentionConfig:
         for name, parts in _attention(config.attention):
             yield f"attn.{name}", parts
@@ -78,7 +94,8 @@ def _attention(config: AttentionConfig) -> Parts:
 
 def _mlp(config: MLPConfig) -> Parts:
     width, inner = config.hidden_size, config.intermediate_size
-    ways = {"gate_up_proj": 2 * inner} if config.gate == "fused" else {"up_proj": inner}
+    stacked = config.gate in ("fused", "stacked")
+    ways = {"gate_up_proj": 2 * inner} if stacked else {"up_proj": inner}
     ways |= {"gate_proj": inner} if config.gate == "separate" else {}
     for name, outputs in ways.items():
         yield name, linear(width, outputs, bias=config.bias, transposed=config.transposed)

@@ -15,9 +15,9 @@ from functools import cache
 from types import MappingProxyType
 
 from biject.errors import ConfigError, shown
-from biject.families._family import ALL_HEADS, CAUSAL_HEADS, HEADS, Family, Head
+from biject.families._family import ALL_HEADS, CAUSAL_HEADS, HEADS, IMAGE_HEADS, Family, Head
 
-__all__ = ["ALL_HEADS", "CAUSAL_HEADS", "HEADS", "Family", "Head", "families", "family", "trying"]
+__all__ = ["ALL_HEADS", "CAUSAL_HEADS", "HEADS", "IMAGE_HEADS", "Family", "Head", "families", "family", "trying"]
 
 
 _tried: ContextVar[Mapping[str, Family]] = ContextVar("biject_tried_families", default=MappingProxyType({}))

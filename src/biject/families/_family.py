@@ -17,8 +17,12 @@ HEADS = ("base", "seqcls", "tokcls", "qa", "mlm")
 CAUSAL_HEADS = ("base", "seqcls", "tokcls", "qa", "causal")
 """Heads that every decoder family has."""
 
-ALL_HEADS = (*HEADS, "causal", "rtd")
-"""All heads; `causal` predicts the next token, `rtd` is ELECTRA's replaced-token detection."""
+IMAGE_HEADS = ("base", "imgcls")
+"""Heads that every family of pictures has."""
+
+ALL_HEADS = (*HEADS, "causal", "rtd", "imgcls", "distilled")
+"""All heads; `causal` predicts the next token, `rtd` is ELECTRA's replaced-token detection, `imgcls`
+classifies pictures, `distilled` by DeiT's two classifiers."""
 
 
 @dataclass(frozen=True, kw_only=True)

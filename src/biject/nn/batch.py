@@ -1,4 +1,4 @@
-"""What a call passes: a batch of tokens, and what it requests of the head."""
+"""What a call passes: a batch of tokens or of pictures, and what it requests of the head."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from biject.nn.layout import Padded
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Texts of one call, (B, L), by Hugging Face's names; exactly one of ids and embeddings is given."""
+    """Texts of one call, (B, L), by Hugging Face's names; exactly one of ids, embeddings and pictures is given."""
 
     input_ids: Tensor | None = None
     inputs_embeds: Tensor | None = None
@@ -23,10 +23,18 @@ class Batch:
     token_type_ids: Tensor | None = None
     position_ids: Tensor | None = None
     """(B, L) or (1, L)."""
+    pixel_values: Tensor | None = None
+    """(B, C, H, W), instead of ids."""
+    num_rows: int = 0
+    """Rows that each picture becomes."""
+    interpolate: bool = False
+    """Positions are interpolated where pictures have another size than the model's."""
 
     @property
     def shape(self) -> torch.Size:
         """(batch, length)."""
+        if self.pixel_values is not None:
+            return torch.Size((self.pixel_values.shape[0], self.num_rows))
         given = self.input_ids if self.input_ids is not None else self.inputs_embeds
         assert given is not None
         return given.shape[:2]
@@ -38,7 +46,7 @@ class Batch:
             InputError: says which argument, what was expected and what was found.
         """
         ids, embeds, mask = self.input_ids, self.inputs_embeds, self.attention_mask
-        if (ids is None) == (embeds is None):
+        if self.pixel_values is None and (ids is None) == (embeds is None):
             raise InputError("Give exactly one of `input_ids` and `inputs_embeds`.")
         if ids is not None and ids.dim() != 2:
             raise InputError(f"`input_ids` must be (batch, length); found {tuple(ids.shape)}.")

@@ -34,6 +34,11 @@ class Embeddings(nn.Module):
         if "segments" in sizes.order:
             self.segments = Embedding(sizes.type_vocab_size, size)
 
+    @property
+    def main_weight(self) -> Tensor:
+        """The one that tells the model's device and dtype."""
+        return self.tokens.weight
+
     def forward(self, layout: Layout, batch: Batch) -> Tensor:
         """Ids are int64."""
         input_ids, inputs_embeds = batch.input_ids, batch.inputs_embeds
@@ -58,6 +63,16 @@ class Embeddings(nn.Module):
             x = x + self.tokens(layout.pick(ids))
         assert isinstance(x, Tensor)
         return x if x.dim() == 2 else layout.rows(x)
+
+    def with_pictures(self, batch: Batch, pixel_values: Tensor | None, *, interpolate: bool) -> Batch:
+        """The batch as it is: here are texts.
+
+        Raises:
+            InputError: pictures are given.
+        """
+        if pixel_values is not None or interpolate:
+            raise InputError("`pixel_values` are for models of pictures; this one reads `input_ids`.")
+        return batch
 
     def position_ids(self, layout: Layout, input_ids: Tensor | None) -> Tensor:
         """Positions on HF's grid where the caller gives none: (1, L) counted along the columns, or (B, L) by

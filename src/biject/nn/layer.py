@@ -7,7 +7,8 @@ from torch import Tensor, nn
 from biject.config.layers import LayerConfig
 from biject.nn.conv import ConvLayer
 from biject.nn.mlp import in_chunks
-from biject.nn.modules import make_norm, settle
+from biject.nn.modules import Scale, make_norm, settle
+from biject.nn.patches import drop_path
 from biject.nn.plan import BatchPlan
 from biject.nn.registry import build
 from biject.nn.rowwise import RowOp
@@ -25,6 +26,8 @@ class Layer(nn.Module):
     attn_norm: nn.Module
     mlp: nn.Module
     mlp_norm: nn.Module
+    attn_scale: nn.Module | None
+    mlp_scale: nn.Module | None
     conv: ConvLayer | None
     pre: bool
     chunk_size: int
@@ -34,6 +37,7 @@ class Layer(nn.Module):
         super().__init__()
         pre = config.placement == "pre"
         settle(self, pre=pre, chunk_size=config.mlp_chunk_size, chunk_norm=config.mlp_chunk_norm, conv=None)
+        self.dropout_rate = config.drop_path
         parts = {
             "attn": build(config.attention),
             "attn_norm": make_norm(config.attn_norm, config.hidden_size),
@@ -44,6 +48,8 @@ class Layer(nn.Module):
         self._modules.update((name, parts[name]) for name in order)
         self.attn_dropout = nn.Dropout(config.attn_dropout)
         self.mlp_dropout = nn.Dropout(config.mlp_dropout)
+        self.attn_scale = Scale(config.hidden_size) if config.scale else None
+        self.mlp_scale = Scale(config.hidden_size) if config.scale else None
         if config.conv is not None:
             self.conv = ConvLayer(config.conv, config.hidden_size)
 
@@ -54,8 +60,8 @@ class Layer(nn.Module):
     def forward(self, x_TD: Tensor, plan: BatchPlan) -> Tensor:
         if self.pre:
             attended_TD = self.attn_dropout(self.attn(self.attn_norm(x_TD), plan))
-            x_TD = plan.layout.queries(x_TD) + attended_TD
-            return x_TD + self._mlp(self.mlp_norm(x_TD))
+            x_TD = plan.layout.queries(x_TD) + self._scaled(attended_TD, self.attn_scale, plan)
+            return x_TD + self._scaled(self._mlp(self.mlp_norm(x_TD)), self.mlp_scale, plan)
         attended_TD = self.attn_dropout(self.attn(x_TD, plan))
         input_TD, x_TD = x_TD, self.attn_norm(attended_TD + plan.layout.queries(x_TD))
         if self.chunk_norm:
@@ -63,6 +69,13 @@ class Layer(nn.Module):
         else:
             x_TD = self.mlp_norm(in_chunks(self._mlp, x_TD, plan.layout, self.chunk_size) + x_TD)
         return x_TD if self.conv is None else self.conv(input_TD, x_TD, plan.layout)
+
+    def _scaled(self, x_TD: Tensor, scale: nn.Module | None, plan: BatchPlan) -> Tensor:
+        """What is added to the residual: times the layer scale, and nothing for samples that go past."""
+        x_TD = x_TD if scale is None else scale(x_TD)
+        if self.dropout_rate == 0.0 or not self.training:
+            return x_TD
+        return drop_path(x_TD, plan.layout, rate=self.dropout_rate)
 
     def _mlp(self, x_TD: Tensor) -> Tensor:
         out_TD: Tensor = self.mlp_dropout(self.mlp(x_TD))

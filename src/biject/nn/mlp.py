@@ -12,7 +12,7 @@ from biject.config.layers import MLPConfig
 from biject.errors import InputError
 from biject.nn.activations import activation
 from biject.nn.layout import Layout
-from biject.nn.modules import make_linear
+from biject.nn.modules import Linear, make_linear
 from biject.nn.rowwise import RowOp
 
 
@@ -27,7 +27,7 @@ class MLP(nn.Module):
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
         self.config, self.act = config, activation(config.act)
-        width, inner, fused = config.hidden_size, config.intermediate_size, config.gate == "fused"
+        width, inner, fused = config.hidden_size, config.intermediate_size, config.gate in ("fused", "stacked")
 
         def linear(inputs: int, outputs: int) -> nn.Module:
             return make_linear(inputs, outputs, bias=config.bias, transposed=config.transposed)
@@ -48,6 +48,9 @@ class MLP(nn.Module):
         if self.config.gate == "fused":
             gate_TF, up_TF = self.gate_up_proj(x_TD).chunk(2, dim=-1)
             inner_TF = self.act(gate_TF) * up_TF
+        elif self.config.gate == "stacked":
+            gate_TF, up_TF = _two_products(self.gate_up_proj, x_TD)
+            inner_TF = self.act(gate_TF) * up_TF
         elif self.gate_proj is not None:
             inner_TF = self.act(self.gate_proj(x_TD)) * self.up_proj(x_TD)
         else:
@@ -56,6 +59,19 @@ class MLP(nn.Module):
             inner_TF = F.dropout(inner_TF, p=self.dropout_rate, training=self.training)
         out: Tensor = self.down_proj(inner_TF)
         return out
+
+
+def _two_products(stacked: nn.Module, x_TD: Tensor) -> tuple[Tensor, Tensor]:
+    """Gate and way up by a product each, of the halves of one matrix, as HF computes DINOv2's SwiGLU.
+
+    A linear that is more than its matrix (an adapter, codes) is computed whole: PEFT has none for halves.
+    """
+    if type(stacked) is not Linear:
+        gate_TF, up_TF = stacked(x_TD).chunk(2, dim=-1)
+        return gate_TF, up_TF
+    biases = (None, None) if stacked.bias is None else stacked.bias.chunk(2)
+    (gate_FD, up_FD), (gate_F, up_F) = stacked.weight.chunk(2), biases
+    return F.linear(x_TD, gate_FD, gate_F), F.linear(x_TD, up_FD, up_F)
 
 
 def in_chunks(function: Callable[[Tensor], Tensor], x_TD: Tensor, layout: Layout, columns: int) -> Tensor:

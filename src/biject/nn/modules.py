@@ -147,6 +147,36 @@ class Conv1d(nn.Conv1d):
         return ()
 
 
+class PatchConv(nn.Conv2d):
+    """A convolution whose kernels stand side by side, parameters on the meta device."""
+
+    def __init__(self, channels: int, width: int, patch_size: tuple[int, int]) -> None:
+        super().__init__(channels, width, kernel_size=patch_size, stride=patch_size, device="meta")
+
+    def reset_parameters(self) -> None:
+        """Nothing: values come from a file."""
+
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """None: it is given whole pictures."""
+        return ()
+
+
+class Scale(nn.Module):
+    """Multiplies every row by a learned vector (layer scale, Touvron et al. 2021, arXiv:2103.17239)."""
+
+    weight: nn.Parameter
+
+    def __init__(self, size: int) -> None:
+        _start(self, {"weight": (size,)})
+
+    def forward(self, x_TD: Tensor) -> Tensor:
+        return x_TD * self.weight
+
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """Nothing that minds its neighbours: one product a number."""
+        return ()
+
+
 def make_norm(config: NormConfig, size: int) -> nn.Module:
     """The norm over `size` values that a config describes."""
     if config.kind == "none":

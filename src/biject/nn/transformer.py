@@ -20,6 +20,7 @@ from biject.nn.lora import LoraModule
 from biject.nn.modules import Linear, make_norm
 from biject.nn.output import ModelOutput
 from biject.nn.plan import AttentionModule, BatchPlan
+from biject.nn.patches import PatchEmbeddings
 from biject.nn.planner import Planner
 from biject.nn.relative import RelativeTable
 from biject.nn.rotary import Rotary
@@ -42,7 +43,7 @@ class Transformer(nn.Module):
         self.config = config
         self.planner = Planner()
         self.gradient_checkpointing = False
-        self.embed = Embeddings(config)
+        self.embed = Embeddings(config) if sizes.patches is None else PatchEmbeddings(config)
         self.embed_norm = make_norm(sizes.norm, hidden if sizes.projection == "before-norm" else sizes.size)
         if sizes.projection != "none":
             self.embed_proj = Linear(sizes.size, hidden, bias=sizes.projection_bias)
@@ -93,20 +94,20 @@ class Transformer(nn.Module):
             if self.gradient_checkpointing and self.training:
                 run = partial(checkpoint, run, use_reentrant=False)
             x_TD = run(x_TD, here)
-            if step == final:
+            if step == final and not self.config.hidden_before_norm:
                 x_TD = self.final_norm(x_TD)
             emit("hidden", x_TD)
-        return x_TD
+        return self.final_norm(x_TD) if self.config.hidden_before_norm else x_TD
 
     @property
     def device(self) -> torch.device:
         """Where the parameters are."""
-        return self.embed.tokens.weight.device
+        return self.embed.main_weight.device
 
     @property
     def dtype(self) -> torch.dtype:
         """The parameters' dtype."""
-        return self.embed.tokens.weight.dtype
+        return self.embed.main_weight.dtype
 
     @property
     def attentions(self) -> tuple[AttentionModule, ...]:
@@ -135,4 +136,5 @@ class Transformer(nn.Module):
         """Have a language model's head hold the token table, where outputs are tied."""
         output = self.head.output_matrix
         if output is not None and self.config.tied_output:
+            assert isinstance(self.embed, Embeddings)
             output.weight = self.embed.tokens.weight

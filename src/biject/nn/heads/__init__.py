@@ -8,8 +8,10 @@ from __future__ import annotations
 from biject.config.heads import (
     BaseHeadConfig,
     DetectionHeadConfig,
+    DistilledHeadConfig,
     HeadConfig,
     LastHeadConfig,
+    PatchMeanHeadConfig,
     PooledHeadConfig,
     SpanHeadConfig,
     TokenHeadConfig,
@@ -18,6 +20,7 @@ from biject.config.heads import (
 from biject.config.model import ModelConfig
 from biject.errors import ConfigError
 from biject.nn.heads.base import BaseHead, Head
+from biject.nn.heads.pictures import DistilledHead, PatchMeanHead
 from biject.nn.heads.pooled import LastHead, PooledHead
 from biject.nn.heads.rows import DetectionHead, SpanHead, TokenHead
 from biject.nn.heads.vocab import VocabHead
@@ -28,6 +31,8 @@ _HEADS: dict[type[HeadConfig], type[Head]] = {
     BaseHeadConfig: BaseHead,
     PooledHeadConfig: PooledHead,
     LastHeadConfig: LastHead,
+    PatchMeanHeadConfig: PatchMeanHead,
+    DistilledHeadConfig: DistilledHead,
     TokenHeadConfig: TokenHead,
     SpanHeadConfig: SpanHead,
     DetectionHeadConfig: DetectionHead,

@@ -93,10 +93,14 @@ class BaseHead(Head):
 
     def __init__(self, config: ModelConfig, head: BaseHeadConfig) -> None:
         super().__init__(config, head)
-        self.pooler = Linear(config.hidden_size, config.hidden_size) if head.pooler else None
+        size = config.hidden_size
+        self.pooler = Linear(size, head.pooler_size or size) if head.pooler else None
+        self.act, self.first_row = activation(head.pooler_act), head.first_row
 
     def forward(self, x_TD: Tensor, plan: BatchPlan) -> ModelOutput:
-        pooled = None if self.pooler is None else pool(self.pooler, x_TD, plan.layout)
+        pooled = plan.layout.first(x_TD) if self.first_row else None
+        if self.pooler is not None:
+            pooled = self.act(self.pooler(plan.layout.first(x_TD)))
         return ModelOutput(last_hidden_state=plan.layout.grid(x_TD), pooler_output=pooled)
 
 

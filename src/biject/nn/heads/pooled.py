@@ -39,7 +39,7 @@ class PooledHead(Dense, Head):
         x_BD = _mean(x_TD, plan) if self.mean else pool(self.pooler, x_TD, plan.layout)
         if self.dense_config is not None:
             x_BD = self.features(self.dropout_in(x_BD))
-        return _pooled_output(self, self.out(self.dropout(x_BD)), plan)
+        return pooled_output(self, self.out(self.dropout(x_BD)), plan)
 
 
 def _mean(x_TD: Tensor, plan: BatchPlan) -> Tensor:
@@ -77,10 +77,10 @@ class LastHead(Head):
         logits_BLN = self.out(x_BLD.view(-1, x_BLD.shape[-1])).view(*x_BLD.shape[:2], -1)
         columns_B = last_columns(plan.batch.input_ids, x_BLD.shape[0], self.pad_token_id)
         logits_BN = logits_BLN[torch.arange(x_BLD.shape[0], device=logits_BLN.device), columns_B]
-        return _pooled_output(self, logits_BN, plan)
+        return pooled_output(self, logits_BN, plan)
 
 
-def _pooled_output(head: Head, logits_BN: Tensor, plan: BatchPlan) -> ModelOutput:
+def pooled_output(head: Head, logits_BN: Tensor, plan: BatchPlan) -> ModelOutput:
     """Logits of one row a text, and their loss."""
     loss, labels = None, plan.request.labels
     if labels is not None:
