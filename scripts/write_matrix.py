@@ -52,10 +52,12 @@ def mark(cell: dict[str, Any] | None) -> str:
         return "–"
     if cell["report"] is None:
         return "FAIL (no report)"
-    levels = cell["report"]["levels"]
+    without = [level["name"] for level in cell["report"]["levels"] if level["status"] == "n/a"]
+    levels = [level for level in cell["report"]["levels"] if level["status"] != "n/a"]
     passed = sum(level["status"] == "pass" for level in levels)
     failed = [level["name"] for level in levels if level["status"] != "pass"]
-    return f"{passed}/{len(levels)}" + (f" (not {', '.join(failed)})" if failed else "")
+    words = f" (not {', '.join(failed)})" if failed else ""
+    return f"{passed}/{len(levels)}{words}" + (f" ({', '.join(without)} n/a)" if without else "")
 
 
 def note(matrix: dict[str, Any]) -> str:

@@ -122,16 +122,15 @@ class Model(Transformer):
             InputError: arguments contradict each other or the model's tables.
         """
         config = self.config
-        if config.embedding.patches is not None and pixel_values is None:
-            pixel_values, input_ids = input_ids, None
-        batch = Batch(
+        batch = self.batch_of(
             input_ids=input_ids,
             inputs_embeds=inputs_embeds,
             attention_mask=attention_mask,
             token_type_ids=token_type_ids,
             position_ids=position_ids,
+            pixel_values=pixel_values,
+            interpolate_pos_encoding=interpolate_pos_encoding,
         )
-        batch = self.embed.with_pictures(batch, pixel_values, interpolate=bool(interpolate_pos_encoding))
         request = HeadRequest(
             labels=labels,
             start_positions=start_positions,
@@ -144,6 +143,24 @@ class Model(Transformer):
         )
         output = super().forward(batch, request)
         return output if return_dict is not False else output.to_tuple()  # type: ignore[return-value]
+
+    def batch_of(
+        self,
+        *,
+        input_ids: Tensor | None = None,
+        pixel_values: Tensor | None = None,
+        interpolate_pos_encoding: bool | Tensor | None = None,
+        **others: Any,
+    ) -> Batch:
+        """The inputs of a call as the layers' planner takes them; pictures may come as the first argument.
+
+        Raises:
+            InputError: texts for a model of pictures, pictures for one of texts, or of another size.
+        """
+        if self.config.embedding.patches is not None and pixel_values is None:
+            pixel_values, input_ids = input_ids, None
+        batch = Batch(input_ids=input_ids, **others)
+        return self.embed.with_pictures(batch, pixel_values, interpolate=bool(interpolate_pos_encoding))
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Model:
         """A copy with parameters of its own; where it came from does not change, and is shared."""
@@ -203,7 +220,7 @@ class Model(Transformer):
 
     def get_input_embeddings(self) -> nn.Module:
         """The token table; of a model of pictures, the linear over patches."""
-        return self.embed.patches if isinstance(self.embed, PatchEmbeddings) else self.embed.tokens
+        return self.embed.patches if isinstance(self.embed, PatchEmbeddings) else self.tokens
 
     def get_output_embeddings(self) -> nn.Module | None:
         """The linear over the vocabulary of a language model; None for other heads."""

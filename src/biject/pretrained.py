@@ -178,7 +178,7 @@ def load(
 
     Args:
         path: a folder, or a repository on the Hub; one of an adapter loads the base that it names, too.
-        head: `auto` (the file's own), `base`, `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `rtd`.
+        head: `auto` (the file's own), or one of `biject.families.ALL_HEADS`.
         revision: branch, tag or commit of a repository.
         token: of the Hub; else `HF_TOKEN` or the one of `hf auth login`.
         dtype: `auto` keeps the file's; else a torch dtype or its name.
@@ -224,7 +224,7 @@ def load(
     identity.family.config.warn_unknown(source.config)
     _report_passthrough(identity, filled=stored is not None)
     stale = stale_labels(identity.hf_config)
-    if stale and identity.head in ("seqcls", "tokcls"):
+    if stale and identity.head in ("seqcls", "tokcls", "imgcls", "distilled"):
         notice("stale-labels", stale + ".")
     model = PretrainedModel(identity, source, file_dtype(identity, source))
     model.planner.layout, model.planner.numerics = layout, numerics

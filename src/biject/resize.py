@@ -33,17 +33,17 @@ def resize(
     Raises:
         InputError: not even one row, or none for the padding token.
     """
-    old = model.embed.tokens.num_embeddings
+    old = model.tokens.num_embeddings
     count = tokens if isinstance(tokens, int) else max(old, 1 + max(tokens.vocab.values(), default=-1))
     if pad_to_multiple_of is not None:
         count = -(-count // pad_to_multiple_of) * pad_to_multiple_of
-    least = 1 + (model.embed.tokens.padding_idx or 0)
+    least = 1 + (model.tokens.padding_idx or 0)
     if count < least:
         raise InputError(f"a token table of {count} rows was requested; at least {least} are needed.")
     if count == old:
         return
     std = None if mean_resizing else model.config.initializer_range
-    table = model.embed.tokens
+    table = model.tokens
     before = table.weight
     with torch.no_grad():
         made = nn.Embedding(count, before.shape[1], device=before.device, dtype=before.dtype)
@@ -83,7 +83,7 @@ def resized_passthrough(model: Model, tensor: Tensor, old_table: Tensor) -> Tens
 
     A copy of the token table stays one; else a matrix gets mean rows, a bias zeros, which no output sees.
     """
-    old, table = len(old_table), model.embed.tokens.weight
+    old, table = len(old_table), model.tokens.weight
     if len(table) == old or tensor.shape[:1] != (old,) or not tensor.is_floating_point():
         return None
     if tensor.shape == old_table.shape and torch.equal(tensor, old_table):

@@ -196,7 +196,7 @@ def _passthrough(model: Model, reader: Reader, name: str) -> torch.Tensor:
     tensor = reader.tensor(name)
     if model.config.embedding.patches is not None:
         return tensor
-    if model.embed.tokens.num_embeddings == model.source.config.get("vocab_size"):
+    if model.tokens.num_embeddings == model.source.config.get("vocab_size"):
         return tensor
     from biject.resize import resized_passthrough
 

@@ -17,7 +17,7 @@ from biject.checkpoint.source import open_source
 from biject.checkpoint.writer import write_folder
 from biject.cli.main import main
 from biject.errors import BijectWarning
-from biject.families import HEADS, families
+from biject.families import HEADS, families, text_families
 from biject.pretrained import load
 from biject.save import save_model
 from biject.verify import verify_export
@@ -77,7 +77,7 @@ def test_a_real_tokenizer_that_hf_does_not_find() -> None:
     assert codes(REAL / "rxnmapper-albert") == ["tokenizer-not-found"]
 
 
-@pytest.mark.parametrize("name", list(families()))
+@pytest.mark.parametrize("name", list(text_families()))
 def test_a_model_that_was_never_trained(tmp_path: Path, name: str) -> None:
     """What transformers makes without a checkpoint: all of it fresh."""
     import transformers

@@ -58,6 +58,7 @@ def no_place(subject: Subject) -> set[str]:
     output = tensors[disk["layers.0.attn.o_proj.weight"]].shape
     fused = "layers.0.attn.qkv_proj.bias" in disk
     specs = subject.ours.family.heads[subject.head].specs(subject.ours.resolved_config)
+    pictures = subject.family.reads_pictures
     return {
         kind
         for kind, applies in {
@@ -66,7 +67,13 @@ def no_place(subject: Subject) -> set[str]:
             "bias-dropped": "layers.0.mlp.up_proj.bias" in disk or "layers.0.attn.q_proj.bias" in disk,
             "square-weight-transposed": output[0] == output[1],
             "norm-scale-bias-swapped": "layers.0.attn_norm.bias" in disk,
-            "positions-shifted": {"embed.positions.weight", "relative.table.weight"} & set(disk),
+            "positions-shifted": {"embed.positions.weight", "relative.table.weight", "embed.positions"}
+            & set(disk),
+            "vocabulary-rolled": not pictures,
+            "tokenizer-too-large": not pictures,
+            "tokenizer-lost": not pictures,
+            "tokenizer-changed": not pictures,
+            "wrong-class": not pictures or subject.family.model_type == "deit" or subject.head == "base",
             "layers-swapped": "layers.1.attn.o_proj.weight" in disk,
             "label-map-lost": subject.head in ("seqcls", "tokcls"),
             "label-map-permuted": subject.head in ("seqcls", "tokcls"),

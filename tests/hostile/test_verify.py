@@ -15,7 +15,7 @@ import torch
 from biject.checkpoint.source import open_source
 from biject.cli.main import main
 from biject.errors import CheckpointError, ConfigError, InputError
-from biject.families import families
+from biject.families import text_families
 from biject.verify import limited as limits
 from biject.verify import verify_export
 from biject.verify.claims import check_claims
@@ -69,7 +69,7 @@ EVERYWHERE = {"labels", "chunks"}
 """Keys that transformers reads of any family, though a config need not have them."""
 
 
-@pytest.mark.parametrize("name", list(families()))
+@pytest.mark.parametrize("name", list(text_families()))
 def test_good_ones_claim_nothing_wrong(name: str, good: Callable[[str], Path]) -> None:
     check_claims(open_source(good(name)))
 

@@ -17,8 +17,9 @@ from biject.verify.inputs import Case
 
 
 def language_head(model_type: str) -> str:
-    """The head that every family has under one of two names: masked or causal LM."""
-    return "mlm" if "mlm" in family(model_type).heads else "causal"
+    """A head that every family has: masked or causal LM, or the classifier of pictures."""
+    heads = family(model_type).heads
+    return next(head for head in ("mlm", "causal", "imgcls") if head in heads)
 
 
 def hf_model(
@@ -101,8 +102,8 @@ def compare_gradients(ours: Model, theirs: nn.Module, case: Case, *, train: bool
     hf = dict(theirs.named_parameters(remove_duplicate=False))
     prefix = ours.family.prefix_of(ours.head_name)
     for binding in ours.provenance.plan.bindings:
-        name = hf_name(binding.disk[0], hf, prefix)
-        a, b = ours.get_parameter(binding.memory).grad, hf[name].grad
+        name = _hf_names(binding.disk[0], hf, prefix, ours.family.in_memory)
+        a, b = ours.get_parameter(binding.memory).grad, _gradient(hf, name)
         if (a is None) != (b is None) or (a is not None and b is not None and not equal(a, b)):
             found.append(
                 f"gradient of {binding.memory} "
@@ -111,16 +112,33 @@ def compare_gradients(ours: Model, theirs: nn.Module, case: Case, *, train: bool
     return found
 
 
+def _hf_names(disk: str, hf: Any, prefix: str, renamed: tuple[tuple[str, str], ...]) -> list[str]:
+    """HF's parameters that are one tensor of the file: mostly one."""
+    for old, new in renamed:
+        if old in disk and "+" in new:
+            return [hf_name(disk.replace(old, one), hf, prefix, renamed) for one in new.split("+")]
+    return [hf_name(disk, hf, prefix, renamed)]
+
+
+def _gradient(hf: Any, names: list[str]) -> Tensor | None:
+    parts = [hf[name].grad for name in names]
+    return None if parts[0] is None else torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
 def objective(out: Any) -> Tensor:
     """The loss, or for a base model a scalar that reaches every output."""
     if "loss" in out:
         return out["loss"]
+    if "last_hidden_state" not in out:
+        return out["logits"].float().pow(2).sum()
     total = out["last_hidden_state"].float().pow(2).sum()
     return total + out["pooler_output"].float().sum() if "pooler_output" in out else total
 
 
-def hf_name(disk: str, names: Any, prefix: str) -> str:
-    """HF's name in memory for a name on disk."""
+def hf_name(disk: str, names: Any, prefix: str, renamed: tuple[tuple[str, str], ...] = ()) -> str:
+    """HF's name in memory for a name on disk; `renamed`: the family's `in_memory`."""
+    for old, other in renamed:
+        disk = disk.replace(old, other)
     new = disk.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
     options = (new, f"{prefix}.{new}", new.removeprefix(f"{prefix}."))
     return next(name for name in options if name in names)

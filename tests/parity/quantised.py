@@ -66,4 +66,7 @@ def hf_names(ours: Model, theirs: nn.Module) -> dict[str, str]:
     """HF's name in memory of each of our parameters."""
     names = dict(theirs.named_parameters(remove_duplicate=False))
     prefix = ours.family.prefix_of(ours.head_name)
-    return {b.memory: hf_name(b.disk[0], names, prefix) for b in ours.provenance.plan.bindings}
+    return {
+        b.memory: hf_name(b.disk[0], names, prefix, ours.family.in_memory)
+        for b in ours.provenance.plan.bindings
+    }

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from biject.families import families
+from biject.families import text_families
 from biject.pretrained import load
 from biject.verify.inputs import Case, probe_cases, training_case
 from parity.harness import compare_forward, compare_gradients, differences, hf_model, pair
 
-CELLS = [(model_type, head) for model_type, known in families().items() for head in known.heads]
+CELLS = [(model_type, head) for model_type, known in text_families().items() for head in known.heads]
 Make = Callable[..., Path]
 
 
@@ -24,7 +24,7 @@ def config_of(folder: Path) -> dict[str, object]:
     return loaded
 
 
-@pytest.mark.parametrize("model_type", list(families()))
+@pytest.mark.parametrize("model_type", list(text_families()))
 def test_attentions_equal_eager(model_type: str, reference: Make) -> None:
     folder = reference(model_type, "base")
     ours = load(folder)
@@ -36,7 +36,7 @@ def test_attentions_equal_eager(model_type: str, reference: Make) -> None:
         assert differences(a, b) == [], case.name
 
 
-@pytest.mark.parametrize("model_type", list(families()))
+@pytest.mark.parametrize("model_type", list(text_families()))
 def test_config_asks_for_hidden_states(model_type: str, reference: Make) -> None:
     folder = reference(model_type, "tokcls")
     path = folder / "config.json"
@@ -71,7 +71,7 @@ def test_other_dtypes(model_type: str, head: str, dtype: torch.dtype, reference:
         assert compare_forward(ours, theirs, Case(name=case.name, inputs=inputs)) == [], case.name
 
 
-@pytest.mark.parametrize("model_type", list(families()))
+@pytest.mark.parametrize("model_type", list(text_families()))
 def test_loaded_in_another_dtype(model_type: str, reference: Make) -> None:
     folder = reference(model_type, "seqcls")
     ours = load(folder, dtype="bfloat16")
@@ -96,7 +96,7 @@ PROBLEMS = {
 
 
 @pytest.mark.parametrize("problem", list(PROBLEMS))
-@pytest.mark.parametrize("model_type", list(families()))
+@pytest.mark.parametrize("model_type", list(text_families()))
 def test_sequence_losses(model_type: str, problem: str, reference: Make) -> None:
     overrides, labels = PROBLEMS[problem]
     folder = reference(model_type, "seqcls", overrides=overrides)
@@ -113,7 +113,7 @@ def test_deberta_leaves_out_negative_classes(reference: Make) -> None:
         assert torch.equal(ours(ids, labels=labels).loss, theirs(input_ids=ids, labels=labels)["loss"])
 
 
-@pytest.mark.parametrize("model_type", list(families()))
+@pytest.mark.parametrize("model_type", list(text_families()))
 def test_a_row_without_any_token(model_type: str, reference: Make) -> None:
     ours, theirs = pair(reference(model_type, "base"))
     ids = torch.randint(5, 90, (2, 9), generator=torch.Generator().manual_seed(0))
@@ -124,7 +124,7 @@ def test_a_row_without_any_token(model_type: str, reference: Make) -> None:
     )
 
 
-@pytest.mark.parametrize("model_type", list(families()))
+@pytest.mark.parametrize("model_type", list(text_families()))
 @pytest.mark.parametrize("dtype", [torch.bool, torch.int32, torch.float32])
 def test_mask_dtypes(model_type: str, dtype: torch.dtype, reference: Make) -> None:
     ours, theirs = pair(reference(model_type, "base"))

@@ -19,6 +19,7 @@ _ELSEWHERE = {
     "num_key_value_heads": "HF fills in num_attention_heads where it is null",
     "rope_theta": "HF moves it into rope_parameters; compared below",
     "head_dim": "HF fills in hidden_size / num_attention_heads where it is null",
+    "pooler_output_size": "HF fills in the hidden size where it is null",
     "layer_types": "HF derives it from max_window_layers, or from global_attn_every_n_layers",
     "global_rope_theta": "HF moves it into rope_parameters; compared below",
     "local_rope_theta": "HF moves it into rope_parameters; compared below",

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from biject.errors import ConfigError, InputError
-from biject.families import families, family
+from biject.families import family, text_families
 from biject.identify import identify
 from biject.nn.transformer import Transformer
 from biject.pretrained import load
@@ -22,7 +22,7 @@ from biject.verify.inputs import Case, training_case
 from parity.harness import compare_forward, compare_gradients, differences, hf_model, pair
 
 Make = Callable[..., Path]
-DECODERS = [name for name, known in families().items() if "causal" in known.heads]
+DECODERS = [name for name, known in text_families().items() if "causal" in known.heads]
 
 
 def ids_of(*shape: int, seed: int = 0) -> torch.Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from biject import BijectError, pipeline
-from biject.families import families
+from biject.families import text_families
 from parity.real import real_folder
 from parity.test_pipelines import SENTENCES, TEXTS
 
@@ -35,7 +35,7 @@ def hidden_rows(folder: Path, texts: tuple[str, ...], limit: int) -> list[Tensor
     return rows
 
 
-@pytest.mark.parametrize("model_type", list(families()))
+@pytest.mark.parametrize("model_type", list(text_families()))
 def test_tiny(model_type: str, reference: Make) -> None:
     folder = reference(model_type, "base")
     pipe = pipeline(folder)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from biject.errors import InputError
-from biject.families import families
+from biject.families import text_families
 from biject.model import Model
 from biject.nn.decode import Decoding
 from biject.pretrained import load
@@ -20,7 +20,7 @@ from parity.harness import hf_model
 from parity.variants import VARIANTS
 
 Make = Callable[..., Path]
-DECODERS = [name for name, known in families().items() if "causal" in known.heads]
+DECODERS = [name for name, known in text_families().items() if "causal" in known.heads]
 VOCABULARY = 1200
 WIDER = {
     "gpt2": {"n_positions": 128},

@@ -11,7 +11,7 @@ import torch
 
 import biject
 from biject.errors import ConfigError, WeightsError
-from biject.families import families
+from biject.families import text_families
 from biject.model import Model
 from biject.nn.addresses import align
 from biject.pretrained import load
@@ -24,7 +24,7 @@ Make = Callable[..., Path]
 LABELS = {"labels": ["no", "yes", "maybe"]}
 
 
-@pytest.mark.parametrize("model_type", list(families()))
+@pytest.mark.parametrize("model_type", list(text_families()))
 @pytest.mark.parametrize("head", ["seqcls", "tokcls", "qa", "lm"])
 def test_a_lacking_head_is_an_error(model_type: str, head: str, reference: Make) -> None:
     head = language_head(model_type) if head == "lm" else head
@@ -32,19 +32,19 @@ def test_a_lacking_head_is_an_error(model_type: str, head: str, reference: Make)
     folder = reference(model_type, "base", overrides=untied)
     with pytest.raises(WeightsError, match="`head") as caught:
         load(folder, head=head)
-    needed = families()[model_type].heads[head].specs(_values(model_type))
+    needed = text_families()[model_type].heads[head].specs(_values(model_type))
     names = [spec.disk for spec in needed if not spec.base and not spec.tied_to and not spec.alias]
     assert all(f"`{name}`" in str(caught.value) for name in names)
     assert "new_head" in str(caught.value)
 
 
 def _values(model_type: str) -> dict[str, object]:
-    known = families()[model_type]
+    known = text_families()[model_type]
     values = known.config.read(known.tiny)
     return dict(known.resolve(values, frozenset(), "base", None)) if known.resolve else values
 
 
-@pytest.mark.parametrize("model_type", list(families()))
+@pytest.mark.parametrize("model_type", list(text_families()))
 @pytest.mark.parametrize("head", ["seqcls", "tokcls", "qa", "lm"])
 @pytest.mark.parametrize("source", ["base", "lm"])
 def test_a_new_head_is_said_and_recorded(
@@ -52,7 +52,7 @@ def test_a_new_head_is_said_and_recorded(
 ) -> None:
     import transformers
 
-    untied = {"tie_word_embeddings": False} if "causal" in families()[model_type].heads else {}
+    untied = {"tie_word_embeddings": False} if "causal" in text_families()[model_type].heads else {}
     source, head = (language_head(model_type) if one == "lm" else one for one in (source, head))
     folder = reference(model_type, source, overrides=untied)
     (folder / "README.md").write_text("the old model's card")
@@ -66,7 +66,7 @@ def test_a_new_head_is_said_and_recorded(
     assert set(record["new_parameters"]) == made
     assert {f"new, random: {name}" for name in made} <= set(saved.changes)
     assert not (tmp_path / "export" / "README.md").exists()
-    cls = getattr(transformers, families()[model_type].heads[head].hf_class)
+    cls = getattr(transformers, text_families()[model_type].heads[head].hf_class)
     theirs, info = cls.from_pretrained(tmp_path / "export", output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from biject.families import families
+from biject.families import text_families
 from biject.model import Model
 from biject.pretrained import load
 from biject.verify.hf import quiet
@@ -21,7 +21,7 @@ LABELS = 300
 """So many that the spread of a matrix drawn for a width of 32 is known to a few percent."""
 GRID = [
     (name, source, head)
-    for name, family in families().items()
+    for name, family in text_families().items()
     for source in family.heads
     for head in family.heads
     if head not in (source, "base", "rtd")
@@ -32,7 +32,7 @@ def theirs(folder: Path, model_type: str, head: str) -> tuple[Any, set[str]]:
     """HF's model for the head, and what it draws new."""
     import transformers
 
-    known = families()[model_type]
+    known = text_families()[model_type]
     own = {"num_labels": LABELS} if head in ("seqcls", "tokcls") else {}
     cls = getattr(transformers, known.heads[head].hf_class)
     torch.manual_seed(3)
@@ -63,7 +63,7 @@ def ours(folder: Path, head: str) -> tuple[Model, set[str]]:
 
 def is_other_prefix(model_type: str, source: str, head: str) -> bool:
     """HF's QA class of LLaMA-likes calls the trunk `transformer`, and draws all of it new: a flaw of HF's."""
-    known = families()[model_type]
+    known = text_families()[model_type]
     return known.prefix_of(source) != known.prefix_of(head) and "qa" in (source, head) and source != "base"
 
 
@@ -71,7 +71,7 @@ def is_other_prefix(model_type: str, source: str, head: str) -> bool:
     ("model_type", "source", "head"), [pytest.param(*one, id="-".join(one)) for one in GRID]
 )
 def test_new_and_reused_as_in_hf(model_type: str, source: str, head: str, reference: Make) -> None:
-    untied = {"tie_word_embeddings": False} if "causal" in families()[model_type].heads else {}
+    untied = {"tie_word_embeddings": False} if "causal" in text_families()[model_type].heads else {}
     folder = reference(model_type, source, overrides=untied)
     hf, expected = theirs(folder, model_type, head)
     model, made = ours(folder, head)

@@ -10,14 +10,14 @@ import pytest
 import torch
 from torch import nn
 
-from biject.families import families, family
+from biject.families import family, text_families
 from biject.model import Model
 from biject.pretrained import load
 from parity.harness import hf_model, hf_name
 from parity.unequal import is_packed, labelled, lengths, real_differences, texts
 
 Reference = Callable[..., Path]
-DECODERS = [name for name in families() if "causal" in family(name).heads]
+DECODERS = [name for name in text_families() if "causal" in family(name).heads]
 CELLS = [(name, head) for name in DECODERS for head in family(name).heads]
 BATCHES = [  # batch, shortest, longest, padding
     (9, 2, 40, "right"),

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from biject import pipeline
-from biject.families import families
+from biject.families import text_families
 from parity.real import real_folder
 
 Make = Callable[..., Path]
@@ -33,7 +33,7 @@ SENTENCES = (
     "",
 )
 TOLERANCE = 1e-6
-ENCODERS = [name for name, known in families().items() if "mlm" in known.heads]
+ENCODERS = [name for name, known in text_families().items() if "mlm" in known.heads]
 """HF's pipelines mask tokens and mark pairs for these; decoders' references know neither."""
 AGGREGATIONS = ("none", "simple", "first", "average", "max")
 
@@ -121,7 +121,7 @@ def test_classify(model_type: str, keys: dict[str, Any], reference: Make) -> Non
 
 @pytest.mark.parametrize(
     "model_type",
-    [name for name in ENCODERS if families()[name].tiny.get("type_vocab_size") != 1],  # HF crashes
+    [name for name in ENCODERS if text_families()[name].tiny.get("type_vocab_size") != 1],  # HF crashes
 )
 def test_classify_pairs(model_type: str, reference: Make) -> None:
     folder = reference(model_type, "seqcls")
@@ -139,7 +139,7 @@ NER = {"id2label": dict(enumerate(LABELS)), "label2id": {label: i for i, label i
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("model_type", list(families()))
+@pytest.mark.parametrize("model_type", list(text_families()))
 def test_tag(model_type: str, reference: Make) -> None:
     folder = reference(model_type, "tokcls", overrides=NER)
     ours, theirs = pipeline(folder), hf("token-classification", folder)

@@ -13,14 +13,14 @@ from safetensors.torch import load_file, save_file
 
 from biject.checkpoint.source import open_source
 from biject.errors import ConfigError, InputError
-from biject.families import families, family
+from biject.families import family, text_families
 from biject.pretrained import load
 from biject.tokenization.fit import check_fits
 from biject.tokenization.tokenizer import load_tokenizer
 from biject.verify.hf import load_hf
 from parity.harness import language_head
 
-MLM = sorted(families())
+MLM = sorted(text_families())
 
 
 def hf(folder: Path) -> Any:

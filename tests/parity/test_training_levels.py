@@ -22,7 +22,10 @@ from biject.verify.inputs import training_case
 
 Make = Callable[..., Path]
 CELLS = [(name, head) for name, known in families().items() for head in known.heads]
-FEW = {(name, list(known.heads)[index % 5]) for index, (name, known) in enumerate(families().items())}
+FEW = {
+    (name, list(known.heads)[index % len(known.heads)])
+    for index, (name, known) in enumerate(families().items())
+}
 
 
 def marked(cells: list[tuple[str, str]]) -> Iterator[Any]:

@@ -62,7 +62,7 @@ def test_variants_are_many_and_named_once() -> None:
     keys = [(v.model_type, v.name, head) for v in (*VARIANTS, *KNOWN_HF_CRASHES) for head in v.heads]
     assert len(keys) == len(set(keys)) > 250
     assert {key[0] for key in keys} == set(families())
-    assert {key[2] for key in keys} == set(ALL_HEADS)
+    assert {key[2] for key in keys} == set(ALL_HEADS) - {"distilled"}
 
 
 @pytest.mark.parametrize("crash", KNOWN_HF_CRASHES, ids=_label)

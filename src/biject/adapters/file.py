@@ -145,7 +145,7 @@ def _held(model: Model) -> dict[str, Any]:
 
 def _labels(model: Model) -> dict[str, Any]:
     """What config.json of a base without this head does not say."""
-    if model.head_name not in ("seqcls", "tokcls"):
+    if model.head_name not in ("seqcls", "tokcls", "imgcls", "distilled"):
         return {}
     kept = {"labels": list(model.id2label.values()), "problem_type": model.hf_config.get("problem_type")}
     return {key: value for key, value in kept.items() if value is not None}

@@ -168,7 +168,7 @@ def new_head_of(stored: Stored, base_head: str) -> Mapping[str, Any] | None:
     kept = {
         key: stored.record[key] for key in ("labels", "problem_type") if stored.record.get(key) is not None
     }
-    if head in ("seqcls", "tokcls") and "labels" not in kept:
+    if head in ("seqcls", "tokcls", "imgcls", "distilled") and "labels" not in kept:
         count = _num_outputs(stored)
         kept["labels"] = [f"LABEL_{index}" for index in range(count)]
         notice("adapter-labels", f"{stored.folder} does not name its {count} classes: LABEL_0 and so on.")

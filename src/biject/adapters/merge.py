@@ -74,7 +74,7 @@ def merged_weight(module: nn.Module, part: LoraPart) -> Tensor:
 
 def _check(model: Model, adapter: Adapter, merged: dict[str, Tensor]) -> None:
     output = model.get_output_embeddings()
-    table = model.embed.tokens
+    table = model.tokens
     if output is not None and getattr(output, "weight", None) is table.weight:
         touched = [
             name

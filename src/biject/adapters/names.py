@@ -13,16 +13,20 @@ def parameter_names(model: Model) -> dict[str, tuple[str, ...]]:
     own = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for spec in _specs(model):
         if spec.memory in own:
-            name = prefix + spec.disk if spec.base else spec.disk
+            name = model.family.name_in_memory(prefix + spec.disk if spec.base else spec.disk)
             found[spec.memory] = (name, spec.alias) if spec.alias else (name,)
     return found
 
 
 def module_names(model: Model) -> dict[str, str]:
-    """Names in memory of the modules that hold parameters, by Hugging Face's names, in the map's order."""
+    """Names in memory of the modules that hold parameters, by Hugging Face's names, in the map's order.
+
+    A linear that is two in Hugging Face's memory is none that an adapter of theirs could name.
+    """
     return {
         names[0].rpartition(".")[0]: memory.rpartition(".")[0]
         for memory, names in parameter_names(model).items()
+        if "+" not in names[0]
     }
 
 

@@ -18,6 +18,7 @@ HEADS = {"seqcls": ("classifier", "score"), "tokcls": ("classifier", "score"), "
 _DEFAULTS = {
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ("query", "value")),
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), ("q_proj", "v_proj")),
+    **dict.fromkeys(("vit", "deit", "dinov2", "dinov2_with_registers"), ("q_proj", "v_proj")),
     "albert": ("query", "value"),
     "deberta-v2": ("query_proj", "value_proj"),
     "distilbert": ("q_lin", "v_lin"),
@@ -25,7 +26,7 @@ _DEFAULTS = {
     "modernbert": ("Wqkv",),
 }
 """PEFT's choice by `model_type` (utils/constants.py), and its kin's where it has none (ALBERT, CamemBERT,
-DistilBERT)."""
+DistilBERT, models of pictures)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -20,10 +20,12 @@ def families(*, json: Json = False) -> int:
             {name: {h: head.hf_class for h, head in family.heads.items()} for name, family in known.items()}
         )
         return 0
-    heads = [head for head in ALL_HEADS if any(head in family.heads for family in known.values())]
-    table = Table("family", "base class", *heads)
-    for name, family in known.items():
-        base = family.heads["base"].hf_class if "base" in family.heads else ""
-        table.add_row(name, base, *("yes" if head in family.heads else "–" for head in heads))
-    stdout().print(table)
+    for pictures in (False, True):
+        kind = {name: family for name, family in known.items() if family.reads_pictures == pictures}
+        heads = [head for head in ALL_HEADS if any(head in family.heads for family in kind.values())]
+        table = Table("family", "base class", *heads)
+        for name, family in kind.items():
+            base = family.heads["base"].hf_class if "base" in family.heads else ""
+            table.add_row(name, base, *("yes" if head in family.heads else "–" for head in heads))
+        stdout().print(table)
     return 0

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from biject.verify.matrix import Cell, MatrixResult
     from biject.verify.report import Report
 
-_STYLES = {"pass": "green", "fail": "bold red", "skipped": "yellow"}
+_STYLES = {"pass": "green", "fail": "bold red", "skipped": "yellow", "n/a": "dim"}
 
 
 def print_inspection(found: Inspection) -> None:

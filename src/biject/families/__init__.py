@@ -17,7 +17,18 @@ from types import MappingProxyType
 from biject.errors import ConfigError, shown
 from biject.families._family import ALL_HEADS, CAUSAL_HEADS, HEADS, IMAGE_HEADS, Family, Head
 
-__all__ = ["ALL_HEADS", "CAUSAL_HEADS", "HEADS", "IMAGE_HEADS", "Family", "Head", "families", "family", "trying"]
+__all__ = [
+    "ALL_HEADS",
+    "CAUSAL_HEADS",
+    "HEADS",
+    "IMAGE_HEADS",
+    "Family",
+    "Head",
+    "families",
+    "family",
+    "text_families",
+    "trying",
+]
 
 
 _tried: ContextVar[Mapping[str, Family]] = ContextVar("biject_tried_families", default=MappingProxyType({}))
@@ -26,6 +37,11 @@ _tried: ContextVar[Mapping[str, Family]] = ContextVar("biject_tried_families", d
 def families() -> Mapping[str, Family]:
     """All families by `model_type`: own ones, then registered ones, then those of `trying`."""
     return MappingProxyType({**_registered(), **_tried.get()})
+
+
+def text_families() -> Mapping[str, Family]:
+    """Those that read texts."""
+    return MappingProxyType({name: one for name, one in families().items() if not one.reads_pictures})
 
 
 @contextmanager

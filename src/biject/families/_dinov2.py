@@ -13,6 +13,7 @@ from biject.config.table import Inert, Key, Row
 from biject.errors import ConfigError
 from biject.families._family import Init
 from biject.families._vision import (
+    IN_MEMORY,
     TINY,
     Values,
     attention_names,
@@ -25,6 +26,13 @@ from biject.families._vision import (
 from biject.weights.rules import ParamSpecs, join, layers, linear, norm, tensor
 
 DINO_TINY = {**TINY, "mlp_ratio": 2, "drop_path_rate": 0.1, "layerscale_value": 0.9}
+
+
+DINO_IN_MEMORY = (
+    *IN_MEMORY,
+    ("mlp.weights_in", "mlp.gate_proj+mlp.up_proj"),
+    ("mlp.weights_out", "mlp.down_proj"),
+)
 
 
 def dinov2_rows(*, patch_size: int) -> tuple[Row, ...]:
@@ -77,9 +85,7 @@ def dinov2_model(v: Values, name: str, **cut: Any) -> ModelConfig:
 
 def _head(v: Values, name: str, skipped: int) -> HeadConfig:
     if name == "imgcls":
-        return PatchMeanHeadConfig(
-            num_labels=num_labels(v), problem_type=v["problem_type"], skipped=skipped
-        )
+        return PatchMeanHeadConfig(num_labels=num_labels(v), problem_type=v["problem_type"], skipped=skipped)
     return BaseHeadConfig(first_row=True)
 
 

@@ -83,10 +83,18 @@ class Family:
     """How many layers have tensors of their own, and how many run; they differ where layers are shared."""
     init: Callable[[Mapping[str, Any], str], Init] = _init
     """How a parameter (by its name in memory) is drawn where it is new."""
+    in_memory: tuple[tuple[str, str], ...] = ()
+    """Parts of names on disk that transformers calls otherwise in memory, and how; all apply, in this order.
+    A `+` joins the names of the parts into which it cuts a tensor's rows."""
     tiny: Mapping[str, Any] = field(default_factory=dict)
     """config.json of a tiny model, for tests and `verify-matrix --weights tiny`."""
     base: Mapping[str, Any] = field(default_factory=dict)
     """config.json of the size published as base."""
+
+    @property
+    def reads_pictures(self) -> bool:
+        """Its models are given pictures, no texts."""
+        return "imgcls" in self.heads
 
     def head_of(self, architecture: str) -> str | None:
         """The head that reads files of an HF class, or None."""
@@ -103,6 +111,16 @@ class Family:
         """Name of the base model inside HF's class for a head."""
         own = self.heads[head].prefix if head in self.heads else None
         return self.prefix if own is None else own
+
+    def name_in_memory(self, disk: str) -> str:
+        """What transformers calls a file's tensor in memory; `a.weight+b.weight` where it is two there."""
+        leaf = disk.rpartition(".")[2]
+        for old, new in self.in_memory:
+            if old in disk:
+                disk = "+".join(
+                    disk.replace(old, one).removesuffix(f".{leaf}") + f".{leaf}" for one in new.split("+")
+                )
+        return disk
 
     @property
     def prefixes(self) -> tuple[str, ...]:

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from biject.config.checks import activation, boolean, integer, number, probability
-from biject.config.common import COMMON, num_labels
-from biject.config.heads import BaseHeadConfig, HeadConfig, PooledHeadConfig
+from biject.config.common import COMMON
+from biject.config.heads import HeadConfig
 from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, MLPConfig, NormConfig
 from biject.config.model import EmbeddingConfig, ModelConfig, PatchConfig
 from biject.config.table import Inert, Key, Row
 from biject.errors import ConfigError
 from biject.families._family import Head
-from biject.weights.rules import ParamSpecs, head, join, layers, linear, norm, optional, tensor
+from biject.weights.rules import ParamSpecs, head, join, linear, optional, tensor
 
 Values = Mapping[str, Any]
 Names = Callable[[Values], ParamSpecs]
@@ -50,12 +50,13 @@ def vision_rows(*, patch_size: int, norm_eps: float) -> tuple[Row, ...]:
     )
 
 
-VIT_ROWS: tuple[Row, ...] = (
-    *vision_rows(patch_size=16, norm_eps=1e-12),
-    Key("intermediate_size", "intermediate_size", integer(1), 3072),
-    Key("pooler_output_size", "pooler_size", integer(0, none=True), None),
-    Key("pooler_act", "pooler_act", activation, "tanh"),
+IN_MEMORY = (
+    ("attention.attention.query", "attention.q_proj"),
+    ("attention.attention.key", "attention.k_proj"),
+    ("attention.attention.value", "attention.v_proj"),
+    ("attention.output.dense", "attention.o_proj"),
 )
+"""Names in memory of transformers 5.23 (conversion_mapping.py, "Dinov2Model")."""
 
 
 def embedding_names(*more: str) -> ParamSpecs:
@@ -75,22 +76,6 @@ def attention_names(v: Values) -> ParamSpecs:
             for own, name in (("q", "query"), ("k", "key"), ("v", "value"))
         ),
         linear("attn.o_proj", "attention.output.dense"),
-    )
-
-
-def vit_backbone(v: Values, *tokens: str) -> ParamSpecs:
-    """ViT without its pooler; `tokens` beside the class token."""
-    return join(
-        embedding_names(*tokens),
-        layers(
-            [f"encoder.layer.{i}" for i in range(v["num_hidden_layers"])],
-            norm("attn_norm", "layernorm_before"),
-            attention_names(v),
-            norm("mlp_norm", "layernorm_after"),
-            linear("mlp.up_proj", "intermediate.dense"),
-            linear("mlp.down_proj", "output.dense"),
-        ),
-        norm("final_norm", "layernorm"),
     )
 
 
@@ -167,23 +152,6 @@ def vision_model(v: Values, layer: LayerConfig, cut: PatchConfig, top: HeadConfi
         output_attentions=bool(v["output_attentions"]),
         head=top,
     )
-
-
-def vit_model(v: Values, cut: PatchConfig, top: HeadConfig) -> ModelConfig:
-    """ViT and DeiT."""
-    mlp = MLPConfig(
-        hidden_size=v["hidden_size"], intermediate_size=v["intermediate_size"], act=v["hidden_act"]
-    )
-    dropout = v["hidden_dropout"]
-    layer = vision_layer(v, mlp, softmax="float32", attn_dropout=dropout, mlp_dropout=dropout)
-    return vision_model(v, layer, cut, top)
-
-
-def vit_head(v: Values, name: str) -> HeadConfig:
-    """The base model's pooler, or a linear over the class token's row."""
-    if name == "imgcls":
-        return PooledHeadConfig(num_labels=num_labels(v), problem_type=v["problem_type"])
-    return BaseHeadConfig(pooler=True, pooler_size=v["pooler_size"] or None, pooler_act=v["pooler_act"])
 
 
 def _pair(value: Any) -> tuple[int, int]:

@@ -10,16 +10,8 @@ from biject.config.heads import DistilledHeadConfig, HeadConfig
 from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable
 from biject.families._family import Family, Head
-from biject.families._vision import (
-    TINY,
-    VIT_ROWS,
-    Values,
-    patches,
-    vision_heads,
-    vit_backbone,
-    vit_head,
-    vit_model,
-)
+from biject.families._vision import TINY, Values, patches, vision_heads
+from biject.families._vit import VIT_IN_MEMORY, VIT_ROWS, vit_backbone, vit_head, vit_model
 from biject.weights.rules import ParamSpecs, head, join, linear
 
 
@@ -56,5 +48,6 @@ FAMILY = Family(
         "distilled": Head(hf_class="DeiTForImageClassificationWithTeacher", specs=distilled),
     },
     passthrough=("embeddings.mask_token",),
+    in_memory=VIT_IN_MEMORY,
     tiny={**TINY, "intermediate_size": 64},
 )

@@ -8,7 +8,14 @@ from __future__ import annotations
 from biject.config.checks import boolean
 from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable, Key
-from biject.families._dinov2 import DINO_TINY, dinov2_backbone, dinov2_init, dinov2_model, dinov2_rows
+from biject.families._dinov2 import (
+    DINO_IN_MEMORY,
+    DINO_TINY,
+    dinov2_backbone,
+    dinov2_init,
+    dinov2_model,
+    dinov2_rows,
+)
 from biject.families._family import Family
 from biject.families._vision import Values, vision_heads
 
@@ -26,5 +33,6 @@ FAMILY = Family(
     init=dinov2_init,
     heads=vision_heads("Dinov2", dinov2_backbone),
     passthrough=("embeddings.mask_token",),
+    in_memory=DINO_IN_MEMORY,
     tiny=DINO_TINY,
 )

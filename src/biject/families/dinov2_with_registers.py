@@ -9,7 +9,14 @@ from __future__ import annotations
 from biject.config.checks import integer
 from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable, Key
-from biject.families._dinov2 import DINO_TINY, dinov2_backbone, dinov2_init, dinov2_model, dinov2_rows
+from biject.families._dinov2 import (
+    DINO_IN_MEMORY,
+    DINO_TINY,
+    dinov2_backbone,
+    dinov2_init,
+    dinov2_model,
+    dinov2_rows,
+)
 from biject.families._family import Family
 from biject.families._vision import Values, vision_heads
 from biject.weights.rules import ParamSpecs
@@ -35,5 +42,6 @@ FAMILY = Family(
     init=dinov2_init,
     heads=vision_heads("Dinov2WithRegisters", backbone),
     passthrough=("embeddings.mask_token",),
+    in_memory=DINO_IN_MEMORY,
     tiny={**DINO_TINY, "num_register_tokens": 3},
 )

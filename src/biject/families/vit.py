@@ -5,16 +5,8 @@ from __future__ import annotations
 from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable
 from biject.families._family import Family
-from biject.families._vision import (
-    TINY,
-    VIT_ROWS,
-    Values,
-    patches,
-    vision_heads,
-    vit_backbone,
-    vit_head,
-    vit_model,
-)
+from biject.families._vision import TINY, Values, patches, vision_heads
+from biject.families._vit import VIT_IN_MEMORY, VIT_ROWS, vit_backbone, vit_head, vit_model
 
 
 def build(v: Values, name: str) -> ModelConfig:
@@ -29,5 +21,6 @@ FAMILY = Family(
     build=build,
     heads=vision_heads("ViT", vit_backbone, pooler=True),
     passthrough=("embeddings.mask_token",),
+    in_memory=VIT_IN_MEMORY,
     tiny={**TINY, "intermediate_size": 64},
 )

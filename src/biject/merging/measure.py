@@ -102,7 +102,7 @@ def measure(reference: Model, candidates: Mapping[str, Model], sample: Sample) -
 
 def _outputs(model: Model, batch: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
     """Rows of the head's outputs in float32: (N, classes), (N, D), or (B, L) for starts and ends."""
-    device = model.embed.tokens.weight.device
+    device = model.device
     out = model(**{name: value.to(device) for name, value in batch.items() if name != "labels"})
     head, mask = model.head_name, mask.to(device)
     if head == "qa":
@@ -149,7 +149,7 @@ def _add_loss(sums: _Sums, reference: Model, model: Model, batch: Mapping[str, T
     count = int((labels[:, 1:] != -100).sum())
     if not count:
         return
-    device = reference.embed.tokens.weight.device
+    device = reference.device
     inputs = {name: value.to(device) for name, value in batch.items() if name != "labels"}
     for side, one in enumerate((reference, model)):
         loss = one(**inputs, labels=labels.to(device)).loss

@@ -13,7 +13,7 @@ from biject.nn.layout import Padded
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Batch:
-    """Texts of one call, (B, L), by Hugging Face's names; exactly one of ids, embeddings and pictures is given."""
+    """Texts of one call, (B, L), by Hugging Face's names: one of ids and embeddings is given; or pictures."""
 
     input_ids: Tensor | None = None
     inputs_embeds: Tensor | None = None

@@ -27,7 +27,11 @@ class MLP(nn.Module):
     def __init__(self, config: MLPConfig) -> None:
         super().__init__()
         self.config, self.act = config, activation(config.act)
-        width, inner, fused = config.hidden_size, config.intermediate_size, config.gate in ("fused", "stacked")
+        width, inner, fused = (
+            config.hidden_size,
+            config.intermediate_size,
+            config.gate in ("fused", "stacked"),
+        )
 
         def linear(inputs: int, outputs: int) -> nn.Module:
             return make_linear(inputs, outputs, bias=config.bias, transposed=config.transposed)
@@ -66,10 +70,10 @@ def _two_products(stacked: nn.Module, x_TD: Tensor) -> tuple[Tensor, Tensor]:
 
     A linear that is more than its matrix (an adapter, codes) is computed whole: PEFT has none for halves.
     """
-    if type(stacked) is not Linear:
+    if not isinstance(stacked, Linear) or type(stacked) is not Linear:
         gate_TF, up_TF = stacked(x_TD).chunk(2, dim=-1)
         return gate_TF, up_TF
-    biases = (None, None) if stacked.bias is None else stacked.bias.chunk(2)
+    biases = stacked.bias.chunk(2) if "bias" in dict(stacked.named_parameters()) else (None, None)
     (gate_FD, up_FD), (gate_F, up_F) = stacked.weight.chunk(2), biases
     return F.linear(x_TD, gate_FD, gate_F), F.linear(x_TD, up_FD, up_F)
 

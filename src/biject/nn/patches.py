@@ -1,7 +1,7 @@
 """Pictures: patches to rows, positions for any size, and stochastic depth.
 
-Source: transformers 5.23, modeling_vit.py (ViTEmbeddings), modeling_deit.py (DeiTEmbeddings), modeling_dinov2.py
-(Dinov2Embeddings, Dinov2DropPath), modeling_dinov2_with_registers.py.
+Source: transformers 5.23, modeling_vit.py (ViTEmbeddings), modeling_deit.py (DeiTEmbeddings),
+modeling_dinov2.py (Dinov2Embeddings, Dinov2DropPath), modeling_dinov2_with_registers.py.
 """
 
 from __future__ import annotations
@@ -60,8 +60,8 @@ class PatchEmbeddings(nn.Module):
         interpolate = interpolate or config.other_sizes == "always"
         if size != config.image_size and not interpolate:
             raise InputError(
-                f"`pixel_values` must be {config.image_size[0]} × {config.image_size[1]}, the model's size; found "
-                f"{size[0]} × {size[1]}. Give interpolate_pos_encoding=True to have positions interpolated."
+                f"`pixel_values` must be {_by(config.image_size)}, the model's size; found {_by(size)}. "
+                "Give interpolate_pos_encoding=True to have positions interpolated."
             )
         lines, columns = size[0] // config.patch_size[0], size[1] // config.patch_size[1]
         if not lines * columns:
@@ -98,8 +98,8 @@ class PatchEmbeddings(nn.Module):
         side = int((table.shape[1] - own) ** 0.5)
         if side * side != table.shape[1] - own:
             raise InputError(
-                f"Positions of a grid of {config.grid[0]} × {config.grid[1]} patches are not interpolated, only "
-                f"those of a square one; give pictures of {config.image_size[0]} × {config.image_size[1]}."
+                f"Positions of a grid of {_by(config.grid)} patches are not interpolated, only those of a "
+                f"square one; give pictures of {_by(config.image_size)}."
             )
         patch_1DHW = table[:, own:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
         size = (height // config.patch_size[0], width // config.patch_size[1])
@@ -125,6 +125,10 @@ def drop_path(x_TD: Tensor, layout: Layout, *, rate: float) -> Tensor:
     if isinstance(layout, Padded):
         return layout.rows(layout.grid(x_TD) * kept_B11)
     return x_TD * kept_B11.view(-1, 1).index_select(0, layout.grid_index_T // layout.length)
+
+
+def _by(size: tuple[int, int]) -> str:
+    return f"{size[0]} × {size[1]}"
 
 
 def _empty(rows: int, width: int) -> nn.Parameter:

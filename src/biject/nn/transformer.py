@@ -12,15 +12,16 @@ from torch.utils.checkpoint import checkpoint
 from biject.config.layers import AttentionSpec
 from biject.config.model import ModelConfig
 from biject.config.rope import RopeConfig
+from biject.errors import InputError
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.embeddings import Embeddings
 from biject.nn.heads import make_head
 from biject.nn.layer import Layer
 from biject.nn.lora import LoraModule
-from biject.nn.modules import Linear, make_norm
+from biject.nn.modules import Embedding, Linear, make_norm
 from biject.nn.output import ModelOutput
-from biject.nn.plan import AttentionModule, BatchPlan
 from biject.nn.patches import PatchEmbeddings
+from biject.nn.plan import AttentionModule, BatchPlan
 from biject.nn.planner import Planner
 from biject.nn.relative import RelativeTable
 from biject.nn.rotary import Rotary
@@ -100,6 +101,17 @@ class Transformer(nn.Module):
         return self.final_norm(x_TD) if self.config.hidden_before_norm else x_TD
 
     @property
+    def tokens(self) -> Embedding:
+        """The token table.
+
+        Raises:
+            InputError: the model reads pictures and has none.
+        """
+        if isinstance(self.embed, PatchEmbeddings):
+            raise InputError("This model reads pictures: it has no token table.")
+        return self.embed.tokens
+
+    @property
     def device(self) -> torch.device:
         """Where the parameters are."""
         return self.embed.main_weight.device
@@ -136,5 +148,4 @@ class Transformer(nn.Module):
         """Have a language model's head hold the token table, where outputs are tied."""
         output = self.head.output_matrix
         if output is not None and self.config.tied_output:
-            assert isinstance(self.embed, Embeddings)
-            output.weight = self.embed.tokens.weight
+            output.weight = self.tokens.weight

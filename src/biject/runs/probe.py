@@ -129,7 +129,8 @@ class _Part:
         self.model.planner.numerics = numerics
         self.model.gradient_checkpointing = train.gradient_checkpointing
         moved = {name: value.to(device) for name, value in inputs.items()}
-        self.batch = Batch(**{name: moved[name] for name in _IDS if name in moved})
+        given: dict[str, Any] = {name: moved[name] for name in _IDS if name in moved}
+        self.batch = Batch(**given)
         rest: dict[str, Any] = {name: value for name, value in moved.items() if name not in _IDS}
         self.request, self.train, self.device = HeadRequest(**rest), train, device
         self.optimizer = make_optimizer(self.model, replace(train, layer_decay=1.0))

@@ -45,8 +45,17 @@ class Event:
     output: Tensor
 
 
-def hf_parameter(disk: str, parameters: Mapping[str, Any], prefix: str) -> str | None:
-    """HF's name in memory for a tensor of a file: old norm spellings, and the base prefix there or not."""
+def hf_parameter(
+    disk: str, parameters: Mapping[str, Any], prefix: str, in_memory: Callable[[str], str] = str
+) -> str | None:
+    """HF's name in memory for a tensor of a file: old norm spellings, and the base prefix there or not.
+
+    `a+b` where HF keeps its rows in two parameters; `hf_value` puts them together.
+    """
+    disk = in_memory(disk)
+    if "+" in disk:
+        parts = [hf_parameter(one, parameters, prefix) for one in disk.split("+")]
+        return None if None in parts else "+".join(map(str, parts))
     parent, _, leaf = disk.rpartition(".")
     name = f"{parent}.{OLD_NORM_NAMES.get(leaf, leaf)}" if parent else disk
     for candidate in (disk, name, name.removeprefix(f"{prefix}."), f"{prefix}.{name}"):
@@ -55,12 +64,21 @@ def hf_parameter(disk: str, parameters: Mapping[str, Any], prefix: str) -> str |
     return None
 
 
+def hf_value(values: Mapping[str, Tensor | None], name: str) -> Tensor | None:
+    """A parameter's value or gradient by its name in `hf_names`; None where there is none."""
+    parts = [values[one] for one in name.split("+")]
+    found = [part for part in parts if part is not None]
+    return None if len(found) < len(parts) else found[0] if len(found) == 1 else torch.cat(found)
+
+
 def hf_names(ours: Model, theirs: nn.Module) -> dict[str, tuple[str, ...]]:
     """HF's names in memory for each of our parameters; none where HF has no such parameter."""
     parameters = dict(theirs.named_parameters(remove_duplicate=False))
     plan, prefix = ours.provenance.plan, ours.family.prefix_of(ours.head_name)
     found = {
-        binding.memory: [hf_parameter(disk, parameters, prefix) for disk in binding.disk]
+        binding.memory: [
+            hf_parameter(disk, parameters, prefix, ours.family.name_in_memory) for disk in binding.disk
+        ]
         for binding in (*plan.bindings, *plan.initialized)
     }
     return {memory: tuple(name for name in names if name is not None) for memory, names in found.items()}
@@ -73,6 +91,7 @@ def pairs_from_names(names: Mapping[str, tuple[str, ...]], ours: nn.Module, thei
         Pair(memory.rpartition(".")[0], name.rpartition(".")[0]): None
         for memory, found in names.items()
         for name in found
+        if "+" not in name
     }
     return [
         pair

@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from biject.config.model import PatchConfig
 from biject.families import family
+from biject.verify.pictures import masked_pictures, picture_inputs, pictures
 
 Inputs = Mapping[str, Tensor]
 
@@ -35,6 +37,11 @@ class Limits:
     first_position: int
     num_positions: int
     takes_segments: bool
+    patches: PatchConfig | None = None
+
+
+WITHOUT_LOSS = ("base", "distilled")
+"""Heads that give no loss."""
 
 
 def limits(config: Mapping[str, Any]) -> Limits:
@@ -60,6 +67,7 @@ def limits(config: Mapping[str, Any]) -> Limits:
         first_position=first,
         num_positions=built.embedding.max_position_embeddings,
         takes_segments=built.embedding.type_vocab_size > 0,
+        patches=built.embedding.patches,
     )
 
 
@@ -75,6 +83,10 @@ def probe_cases(
         seed: Of ids, segments, positions and embeddings.
     """
     bound = limits(config)
+    if bound.patches is not None:
+        return [
+            Case(name=name, inputs=inputs) for name, inputs in picture_inputs(bound.patches, seed).items()
+        ]
     source = _Source(bound, torch.Generator().manual_seed(seed))
     columns = source.fit(length)
     long = source.fit(min(bound.max_length, max_length))
@@ -107,6 +119,8 @@ def mixed_cases(config: Mapping[str, Any], *, max_length: int = 512, seed: int =
         seed: Of ids and lengths.
     """
     bound = limits(config)
+    if bound.patches is not None:
+        return [Case(name="masked patches", inputs=masked_pictures(bound.patches, seed))]
     source = _Source(bound, torch.Generator().manual_seed(seed))
     cases = []
     for name, batch, longest in (("2-40 tokens", 9, 40), ("3-130 tokens", 6, 130), ("holes", 7, 70)):
@@ -125,6 +139,10 @@ def mixed_cases(config: Mapping[str, Any], *, max_length: int = 512, seed: int =
 def training_case(config: Mapping[str, Any], head: str, *, length: int = 13, seed: int = 1) -> Case:
     """A right-padded batch with segments and labels: the one backward of the gradients level."""
     bound = limits(config)
+    if bound.patches is not None:
+        size = torch.empty(3, bound.patches.before_patches + 1)
+        found = pictures(bound.patches, 3, seed)
+        return Case(name="training", inputs={"pixel_values": found} | labels(config, head, size, seed=seed))
     source = _Source(bound, torch.Generator().manual_seed(seed))
     columns = source.fit(length)
     mask = _masks(columns)["right-padded"]
@@ -157,7 +175,7 @@ def labels(config: Mapping[str, Any], head: str, mask: Tensor, *, seed: int = 1)
         return {"labels": values.masked_fill(ignored, -100)}
     if head == "rtd":
         return {"labels": torch.randint(0, 2, (batch, length), generator=draw)}
-    if head == "seqcls":
+    if head in ("seqcls", "imgcls"):
         return {"labels": _sequence_labels(config, batch, draw)}
     return {}
 

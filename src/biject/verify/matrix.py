@@ -39,15 +39,21 @@ class Cell:
 
     @property
     def passed(self) -> bool:
-        """Every level passed; with a source there is none to skip."""
-        return self.report is not None and all(level.status == "pass" for level in self.report.levels)
+        """Every level passed that has a meaning for the model; with a source there is none to skip."""
+        return self.report is not None and not self.failed_levels
+
+    @property
+    def inapplicable_levels(self) -> tuple[str, ...]:
+        """Levels without a meaning for the model: of a tokenizer where it reads pictures."""
+        levels = self.report.levels if self.report is not None else ()
+        return tuple(level.name for level in levels if level.status == "n/a")
 
     @property
     def failed_levels(self) -> tuple[str, ...]:
         """Levels that did not pass; `export` where it did not get that far."""
         if self.report is None:
             return ("export",)
-        return tuple(level.name for level in self.report.levels if level.status != "pass")
+        return tuple(level.name for level in self.report.levels if level.status not in ("pass", "n/a"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +105,8 @@ class MatrixResult:
 
 
 def _word(cell: Cell) -> str:
-    return "PASS" if cell.passed else f"FAIL {','.join(cell.failed_levels)}"
+    left = f" ({','.join(cell.inapplicable_levels)} n/a)" if cell.inapplicable_levels else ""
+    return ("PASS" if cell.passed else f"FAIL {','.join(cell.failed_levels)}") + left
 
 
 def _problems(cell: Cell) -> list[str]:
@@ -107,7 +114,7 @@ def _problems(cell: Cell) -> list[str]:
     place = f"{cell.family} {cell.head}"
     if cell.report is None:
         return [f"FAIL {place}: {cell.error}"]
-    wrong = [level for level in cell.report.levels if level.status != "pass"]
+    wrong = [level for level in cell.report.levels if level.name in cell.failed_levels]
     lines = [line for level in wrong for line in level.lines() if not line.startswith("PASS")]
     return [f"{place}: {line}" for line in lines]
 

@@ -121,7 +121,7 @@ def _head_values(ours: Model) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "legacy" in ours.resolved_config:
         found["legacy"] = ours.resolved_config["legacy"]
-    if ours.head_name in ("seqcls", "tokcls"):
+    if ours.head_name in ("seqcls", "tokcls", "imgcls", "distilled"):
         names = ours.id2label
         found |= {"id2label": names, "label2id": {name: index for index, name in names.items()}}
         if ours.hf_config.get("problem_type") is not None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biject.families import family
+from biject.families import Family, family
 from biject.verify.reference_tokenizer import write_tokenizer
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ AUTO_CLASSES = {
     "mlm": "AutoModelForMaskedLM",
     "causal": "AutoModelForCausalLM",
     "rtd": "AutoModelForPreTraining",
+    "imgcls": "AutoModelForImageClassification",
 }
 
 
@@ -76,12 +78,44 @@ def make_reference(
     values = reference_config(model_type, size=size, overrides=overrides)
     with quiet():
         config = transformers.AutoConfig.for_model(model_type, **values)
-        model = getattr(transformers, AUTO_CLASSES[head]).from_config(config)
+        model = _made(config, family(model_type), head)
         randomise(model, seed=seed)
         model.eval()
         (model if dtype is None else model.to(dtype)).save_pretrained(folder)
-    write_tokenizer(folder, json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    written = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if family(model_type).reads_pictures:
+        write_preprocessor(folder, written)
+    else:
+        write_tokenizer(folder, written)
     return folder
+
+
+def _made(config: Any, known: Family, head: str) -> Any:
+    """HF's model with random values; of classes that no `Auto…` makes, by the class itself."""
+    import transformers
+
+    if known.reads_pictures:  # DeiT has two classes that classify, and AutoModel… asks config.json which
+        return getattr(transformers, known.heads[head].hf_class)(config)
+    return getattr(transformers, AUTO_CLASSES[head]).from_config(config)
+
+
+def write_preprocessor(folder: Path, config: Mapping[str, Any]) -> None:
+    """preprocessor_config.json: pictures of the model's size, by bilinear resizing, around 0."""
+    size = config["image_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    values = {
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.5] * config["num_channels"],
+        "image_processor_type": "ViTImageProcessor",
+        "image_std": [0.5] * config["num_channels"],
+        "resample": 2,
+        "rescale_factor": 1 / 255,
+        "size": {"height": height, "width": width},
+    }
+    text = json.dumps(values, indent=2) + "\n"
+    (folder / "preprocessor_config.json").write_text(text, encoding="utf-8")
 
 
 def randomise(model: nn.Module, *, seed: int) -> None:

@@ -7,12 +7,16 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
-Status = Literal["pass", "fail", "skipped"]
+Status = Literal["pass", "fail", "skipped", "n/a"]
 Severity = Literal["error", "warning"]
 
 
 class NothingToCompare(Exception):  # noqa: N818 (no error: the level is skipped for this reason)
     """A level has nothing to look at in this folder."""
+
+
+class NotApplicable(NothingToCompare):
+    """A level is about something that models of this kind do not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +76,7 @@ class Check:
 
 @dataclass(frozen=True, kw_only=True)
 class LevelResult:
-    """One level: passed, failed, or skipped for a stated reason."""
+    """One level: passed, failed, skipped for a stated reason, or without a meaning for such models."""
 
     name: str
     status: Status
@@ -87,8 +91,9 @@ class LevelResult:
 
     def lines(self) -> list[str]:
         """Plain lines; checks of one case that found the same share one. A skipped level has its reason."""
-        if self.status == "skipped":
-            return [f"SKIP {self.name} {self.reason or ''}".rstrip()]
+        if self.status in ("skipped", "n/a"):
+            word = "SKIP" if self.status == "skipped" else "N/A"
+            return [f"{word} {self.name} {self.reason or ''}".rstrip()]
         lines = [check.line(self.name) for check in _merged(self.checks)]
         if self.status == "fail" and self.reason:
             lines.append(f"FAIL {self.name} {self.reason}")
@@ -96,7 +101,7 @@ class LevelResult:
 
     def summary(self) -> list[str]:
         """One line of what passed; each failure and warning in full."""
-        if self.status == "skipped":
+        if self.status in ("skipped", "n/a"):
             return self.lines()
         passed = [check for check in self.checks if check.passed and not check.finding]
         own = [check for check in passed if not check.case]
@@ -192,7 +197,7 @@ class Report:
 
     def verdict(self) -> str:
         """The last line: what passed, what failed, what was skipped."""
-        groups: dict[str, list[str]] = {"pass": [], "fail": [], "skipped": []}
+        groups: dict[str, list[str]] = {"pass": [], "fail": [], "skipped": [], "n/a": []}
         for level in self.levels:
             groups[level.status].append(level.name)
         parts = [f"{key}: {', '.join(names)}" for key, names in groups.items() if names]

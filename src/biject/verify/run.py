@@ -17,7 +17,7 @@ from biject.verify.levels.reload import reload
 from biject.verify.levels.steps import steps
 from biject.verify.levels.tokenizer import tokenizer
 from biject.verify.levels.variants import variants
-from biject.verify.report import Check, LevelResult, NothingToCompare, level_result
+from biject.verify.report import Check, LevelResult, NotApplicable, NothingToCompare, level_result
 from biject.verify.subject import Subject
 
 Level = Callable[[Subject], list[Check]]
@@ -47,6 +47,8 @@ def run_level(name: str, subject: Subject, *, levels: Mapping[str, Level] = COMP
     started = time.perf_counter()
     try:
         checks = levels[name](subject)
+    except NotApplicable as nothing:
+        return LevelResult(name=name, status="n/a", reason=str(nothing))
     except NothingToCompare as nothing:
         return LevelResult(name=name, status="skipped", reason=str(nothing))
     except Exception as error:

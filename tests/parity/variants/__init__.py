@@ -10,6 +10,7 @@ from parity.variants.deberta import deberta_variants
 from parity.variants.decoders import decoder_variants
 from parity.variants.modernbert import modernbert_variants
 from parity.variants.variant import Variant, variants_of
+from parity.variants.vision import vision_variants
 
 __all__ = ["KNOWN_HF_CRASHES", "VARIANTS", "Crash", "Variant"]
 
@@ -118,6 +119,7 @@ VARIANTS: tuple[Variant, ...] = (
     *deberta_variants(),
     *decoder_variants(),
     *modernbert_variants(),
+    *vision_variants(),
 )
 
 

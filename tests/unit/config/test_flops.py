@@ -12,14 +12,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from biject.config.flops import TextBatch, forward_flops, training_flops
 from biject.config.model import ModelConfig
-from biject.families import families, family
+from biject.families import family, text_families
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.transformer import Transformer
 
 LENGTHS = (7, 20, 33, 48)
 LABELLED = 11
 SOME = ("albert", "deberta-v2", "gpt2", "qwen3")
-CELLS = [(name, head) for name, known in families().items() for head in known.heads]
+CELLS = [(name, head) for name, known in text_families().items() for head in known.heads]
 
 
 def tiny(name: str, head: str, **overrides: object) -> ModelConfig:

@@ -7,11 +7,11 @@ import pytest
 
 from biject.config.table import Key
 from biject.errors import ConfigError
-from biject.families import families, family
+from biject.families import family, text_families
 from biject.identify import identify
 from biject.weights.rules import memory_names
 
-FAMILIES = list(families())
+FAMILIES = list(text_families())
 
 
 def other(key: Key, value: Any) -> Any:
@@ -36,7 +36,7 @@ def other(key: Key, value: Any) -> Any:
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_every_key_that_is_read_is_written(model_type: str) -> None:
-    table, hf = families()[model_type].config, dict(families()[model_type].tiny)
+    table, hf = text_families()[model_type].config, dict(text_families()[model_type].tiny)
     for field, key in table.keys.items():
         changed = other(key, table.read(hf)[field])
         written = table.write(hf, {field: changed})
@@ -49,7 +49,7 @@ def test_every_key_that_is_read_is_written(model_type: str) -> None:
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_no_name_stands_in_two_rows(model_type: str) -> None:
-    table = families()[model_type].config
+    table = text_families()[model_type].config
     names = [key.name for key in table.keys.values()]
     assert len(names) == len(set(names))
     assert not {const.name for const in table.consts} & set(names)
@@ -80,7 +80,7 @@ def test_no_name_stands_in_two_rows(model_type: str) -> None:
     ],
 )
 def test_what_cannot_be_computed_names_key_and_value(model_type: str, key: str, value: Any) -> None:
-    known = families()[model_type]
+    known = text_families()[model_type]
     if "causal" in known.heads and key in ("position_embedding_type", "is_decoder"):
         pytest.skip("decoders have no such key, or compute it")
     if "causal" in known.heads and (key, value) in (("is_causal", True), ("pad_token_id", -1)):
@@ -98,7 +98,7 @@ def test_what_cannot_be_computed_names_key_and_value(model_type: str, key: str, 
 @pytest.mark.parametrize("model_type", FAMILIES)
 @pytest.mark.parametrize("act", ["prelu", "xielu", "nonsense", None, 3])
 def test_activations_that_are_not_computed(model_type: str, act: Any) -> None:
-    known = families()[model_type]
+    known = text_families()[model_type]
     name = known.config.keys["hidden_act"].name
     with pytest.raises(ConfigError, match=f"`{name}`"):
         known.config.read({**known.tiny, name: act})
@@ -106,7 +106,7 @@ def test_activations_that_are_not_computed(model_type: str, act: Any) -> None:
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_faults_come_in_one_message(model_type: str) -> None:
-    known = families()[model_type]
+    known = text_families()[model_type]
     with pytest.raises(ConfigError) as caught:
         known.config.read({**known.tiny, "vocab_size": 0, "add_cross_attention": True})
     assert "`vocab_size`" in str(caught.value)
@@ -115,7 +115,7 @@ def test_faults_come_in_one_message(model_type: str) -> None:
 
 @pytest.mark.parametrize("model_type", FAMILIES)
 def test_sizes_that_do_not_divide(model_type: str) -> None:
-    known = families()[model_type]
+    known = text_families()[model_type]
     heads = known.config.keys["num_attention_heads"].name
     with pytest.raises(ConfigError, match="multiple"):
         identify({**known.tiny, "model_type": model_type, heads: 5}, [], same=lambda a, b: True)
@@ -132,7 +132,7 @@ def test_unknown_family(model_type: Any) -> None:
 def test_memory_names_are_the_modules_parameters(model_type: str) -> None:
     from biject.nn.transformer import Transformer
 
-    known = families()[model_type]
+    known = text_families()[model_type]
     for name, head in known.heads.items():
         values: Any = known.config.read(known.tiny)
         values = known.resolve(values, frozenset(), name, None) if known.resolve else values

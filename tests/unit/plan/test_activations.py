@@ -11,7 +11,7 @@ from torch import Tensor
 
 from biject.config.flops import TextBatch
 from biject.config.model import ModelConfig
-from biject.families import families, family
+from biject.families import family, text_families
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.lora import adapt, sizes
 from biject.nn.lora_part import LoraPart
@@ -93,7 +93,7 @@ def sizes_of(head: str) -> TextBatch:
 
 
 @pytest.mark.parametrize("half", [False, True], ids=["float32", "bfloat16"])
-@pytest.mark.parametrize("name", families())
+@pytest.mark.parametrize("name", text_families())
 def test_the_formula_is_what_autograd_keeps(name: str, half: bool) -> None:
     head = HEAD.get(name, "seqcls")
     config, model = model_of(name, head)

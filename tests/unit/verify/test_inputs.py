@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from biject.families import HEADS, families
+from biject.families import HEADS, text_families
 from biject.verify.inputs import limits, num_labels, probe_cases, training_case
 from biject.verify.reference import reference_config
 
@@ -19,9 +19,9 @@ def config(model_type: str, **overrides: Any) -> dict[str, Any]:
     return {"model_type": model_type, **reference_config(model_type, overrides=overrides)}
 
 
-@pytest.mark.parametrize("model_type", families())
+@pytest.mark.parametrize("model_type", text_families())
 def test_inputs_stay_inside_the_limits(model_type: str) -> None:
-    length = families()[model_type].config.keys["max_position_embeddings"].name
+    length = text_families()[model_type].config.keys["max_position_embeddings"].name
     values = config(model_type, pad_token_id=5, **{length: 40})
     bound = limits(values)
     cases = {case.name: case.inputs for case in probe_cases(values)}
@@ -39,7 +39,7 @@ def test_inputs_stay_inside_the_limits(model_type: str) -> None:
     assert cases["holes"]["attention_mask"][2, 0] == 0  # HF pools column 0 even when it is masked
 
 
-@pytest.mark.parametrize("model_type", families())
+@pytest.mark.parametrize("model_type", text_families())
 def test_the_same_every_time(model_type: str) -> None:
     one, other = (probe_cases(config(model_type)) for _ in range(2))
     for a, b in zip(one, other, strict=True):

@@ -9,14 +9,14 @@ import torch
 
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import open_source
-from biject.families import families
+from biject.families import text_families
 from biject.verify.hf import quiet
 from biject.verify.reference import make_reference, reference_config
 
 
-@pytest.mark.parametrize("model_type", families())
+@pytest.mark.parametrize("model_type", text_families())
 def test_no_parameter_is_left_as_it_was_initialised(model_type: str, tmp_path: Path) -> None:
-    head = "mlm" if "mlm" in families()[model_type].heads else "causal"
+    head = "mlm" if "mlm" in text_families()[model_type].heads else "causal"
     source = open_source(make_reference(model_type, head, tmp_path / "m"))
     reader = Reader(source)
     for name in source.tensors:
@@ -41,7 +41,7 @@ def test_dtype(dtype: torch.dtype, tmp_path: Path) -> None:
     assert {info.dtype for info in open_source(folder).tensors.values()} == {code}
 
 
-@pytest.mark.parametrize("model_type", families())
+@pytest.mark.parametrize("model_type", text_families())
 def test_the_tokenizer_is_real(model_type: str, tmp_path: Path) -> None:
     from transformers import AutoTokenizer
 
@@ -53,7 +53,7 @@ def test_the_tokenizer_is_real(model_type: str, tmp_path: Path) -> None:
     assert tokenizer.pad_token_id == config["pad_token_id"]
     assert tokenizer.unk_token_id not in ids
     assert len(tokenizer) <= config["vocab_size"]
-    if "causal" in families()[model_type].heads:
+    if "causal" in text_families()[model_type].heads:
         with quiet():
             assert tokenizer.decode(ids) == "the quick brown fox , paris"
         assert config["bos_token_id"] == tokenizer.bos_token_id

@@ -125,12 +125,13 @@ def roll_vocabulary(copy: Copy) -> str:
 
 def roll_positions(copy: Copy) -> str:
     """The table of positions, or of relative positions, is shifted by one row."""
-    return _rolled(copy, copy.disk("embed.positions.weight", "relative.table.weight"))
+    names = ("embed.positions.weight", "relative.table.weight", "embed.positions")
+    return _rolled(copy, copy.disk(*names))
 
 
 def _rolled(copy: Copy, name: str) -> str:
     old = copy.tensor(name)
-    copy.store({name: _different(old, old.roll(1, 0), "rolling equal rows")})
+    copy.store({name: _different(old, old.roll(1, -2), "rolling equal rows")})
     return f"{name}, rows rolled by one"
 
 

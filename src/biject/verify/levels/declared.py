@@ -30,10 +30,9 @@ _ACTIVATIONS = frozenset(
 
 def declared(subject: Subject) -> list[Check]:
     """Rows and attention of one call without padding."""
-    case = next(
-        case for case in subject.cases if "input_ids" in case.inputs and "attention_mask" in case.inputs
-    )
-    inputs = inputs_for(subject.ours, Case(name=case.name, inputs={"input_ids": case.inputs["input_ids"]}))
+    main = subject.ours.main_input_name
+    case = next(case for case in subject.cases if main in case.inputs and "attention_mask" in case.inputs)
+    inputs = inputs_for(subject.ours, Case(name=case.name, inputs={main: case.inputs[main]}))
     return [row_operations(subject.ours, inputs), attention_operations(subject.ours, inputs)]
 
 
@@ -108,7 +107,7 @@ def row_operations(model: Model, inputs: Mapping[str, Tensor]) -> Check:
     said = row_ops(model.row_modules)
     if said is None:
         return Check(name=name, passed=True, case=case, detail="a module declares none: no bits are claimed")
-    record = _RecordRows(inputs["input_ids"].numel())
+    record = _RecordRows(model.batch_of(**inputs).shape.numel())
     with torch.no_grad(), _within(model.row_modules, record), record:
         model(**inputs)
     expected = {_key(op) for op in said if op.name != "linear"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from biject.verify.compare import first_difference, hf_names, pairs_from_names, with_place
 from biject.verify.hf import HFModel, eager
-from biject.verify.inputs import Case, training_case
+from biject.verify.inputs import WITHOUT_LOSS, Case, training_case
 from biject.verify.levels.declared import declared
 from biject.verify.levels.packed import packed_forward
 from biject.verify.outputs import compare_outputs, run, without_random
@@ -17,7 +17,7 @@ def forward(subject: Subject) -> list[Check]:
     checks = []
     theirs = subject.theirs()
     cases = list(subject.cases)
-    if subject.head != "base":
+    if subject.head not in WITHOUT_LOSS:
         labelled = training_case(subject.config, subject.head)
         cases.append(Case(name="labels", inputs=labelled.inputs))
     for case in cases:

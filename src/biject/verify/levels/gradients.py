@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from biject.verify.compare import hf_names
+from biject.verify.compare import hf_names, hf_value
 from biject.verify.hf import HFModel
 from biject.verify.inputs import training_case
 from biject.verify.levels.packed import in_layout, real_only
@@ -38,7 +38,7 @@ def gradients(subject: Subject) -> list[Check]:
         words = found.words(their_loss.dtype)
         checks.append(Check(name="loss", passed=passed, detail=words, case=case, max_abs_diff=found.max_abs))
         checks.append(compare_gradients(subject, theirs, ours, other, case=case))
-    return [*checks, _packed(subject, loaded, inputs)]
+    return [*checks, *([_packed(subject, loaded, inputs)] if "attention_mask" in inputs else [])]
 
 
 def backward(
@@ -106,7 +106,7 @@ def relative_distance(
     """‖ours - HF's‖ / ‖HF's‖ over all parameters, and the parameter that differs most."""
     difference, norm, worst = 0.0, 0.0, (0.0, "none")
     for memory, names in hf_names(subject.ours, theirs.model).items():
-        mine, their = ours.get(memory), other[names[0]]
+        mine, their = ours.get(memory), hf_value(other, names[0])
         if mine is None or their is None:
             if mine is not their:
                 return float("inf"), memory
@@ -128,9 +128,9 @@ def compare_gradients(
         if not names:
             wrong.append(f"{memory} (HF has none)")
             continue
-        seen.add(id(parameters[names[0]]))
+        seen.update(id(parameters[one]) for one in names[0].split("+"))
         count += 1
-        difference = _difference(ours.get(memory), other[names[0]])
+        difference = _difference(ours.get(memory), hf_value(other, names[0]))
         if difference is not None:
             worst = max(worst, difference)
             wrong.append(f"{memory} (max abs diff = {difference:.3g})")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from biject.model import Model
-from biject.nn.batch import Batch, HeadRequest
+from biject.nn.batch import HeadRequest
 from biject.nn.layout import Packed
 from biject.nn.planner import LayoutName
 from biject.verify.hf import HFModel
@@ -33,7 +33,7 @@ def packed_forward(subject: Subject, theirs: HFModel) -> list[Check]:
             expected = without_random(run(theirs.model, inputs, output_hidden_states=hidden), theirs.missing)
             with in_layout(subject.ours, "packed"):
                 found = run(subject.ours, inputs, output_hidden_states=hidden)
-                rows = _rows(subject.ours, mask)
+                rows = _rows(subject.ours, inputs)
             name = f"{case.name}, {rows}" + (", hidden states" if hidden else "")
             checks += compare_outputs(
                 real_only(found, mask, subject.head), real_only(expected, mask, subject.head), case=name
@@ -57,17 +57,25 @@ def _loss(
 
 
 def _no_leak(subject: Subject, inputs: Mapping[str, Tensor], mask: Tensor, case: str) -> Check:
-    """Other ids in the first text leave every bit of the others."""
-    ids = inputs["input_ids"].clone()
-    low = int(ids[mask].min())
-    ids[0] = torch.where(mask[0], low + (ids[0] - low + 1) % max(2, int(ids[mask].max()) - low), ids[0])
+    """Other ids in the first text, or another first picture, leave every bit of the others."""
     with in_layout(subject.ours, "packed"):
-        before, after = run(subject.ours, inputs), run(subject.ours, {**inputs, "input_ids": ids})
+        before, after = run(subject.ours, inputs), run(subject.ours, {**inputs, **_other_first(inputs, mask)})
     same = all(
         torch.equal(a[1:], b[1:]) for name in before for a, b in zip(before[name], after[name], strict=True)
     )
     detail = "no bit of the other texts changed" if same else "other texts changed"
     return Check(name="one text changed", passed=same, detail=detail, case=case)
+
+
+def _other_first(inputs: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
+    if "pixel_values" in inputs:
+        pictures = inputs["pixel_values"].clone()
+        pictures[0] += 1
+        return {"pixel_values": pictures}
+    ids = inputs["input_ids"].clone()
+    low = int(ids[mask].min())
+    ids[0] = torch.where(mask[0], low + (ids[0] - low + 1) % max(2, int(ids[mask].max()) - low), ids[0])
+    return {"input_ids": ids}
 
 
 @contextmanager
@@ -81,10 +89,9 @@ def in_layout(model: Model, layout: LayoutName) -> Iterator[None]:
         model.planner.layout = before
 
 
-def _rows(model: Model, mask: Tensor) -> str:
+def _rows(model: Model, inputs: Mapping[str, Tensor]) -> str:
     """How many rows the layers compute, in words."""
-    batch = Batch(input_ids=mask.long(), attention_mask=mask)
-    plan = model.planner(model, batch, HeadRequest())
+    plan = model.planner(model, model.batch_of(**inputs), HeadRequest())
     if isinstance(plan.layout, Packed):
         return f"packed: {plan.layout.num_rows} of {plan.total} rows"
     return f"packing withdrawn: {plan.total} rows"

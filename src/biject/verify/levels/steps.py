@@ -13,9 +13,9 @@ from biject.nn.addresses import align
 from biject.pretrained import load
 from biject.train.generators import kept
 from biject.train.trainer import Trainer
-from biject.verify.compare import hf_names
+from biject.verify.compare import hf_names, hf_value
 from biject.verify.hf import load_hf
-from biject.verify.inputs import training_case
+from biject.verify.inputs import WITHOUT_LOSS, training_case
 from biject.verify.levels.gradients import loss_of
 from biject.verify.numbers import distance
 from biject.verify.outputs import flatten, without_random
@@ -36,10 +36,15 @@ def steps(subject: Subject) -> list[Check]:
     cases = [training_case(subject.config, subject.head, seed=seed) for seed in range(count)]
     batches = [inputs_for(theirs, case) for case in cases]
     names = _paired_names(ours, theirs)
-    before = {name: theirs.get_parameter(name).detach().clone() for name in names.values()}
+    before = {name: _value(theirs, name).clone() for name in names.values()}
     with kept():
         own_losses = train(ours, batches, _objective(subject.head, ()))
-        losses = plain_loop(theirs, batches, _objective(subject.head, missing), first=list(names.values()))
+        losses = plain_loop(
+            theirs,
+            batches,
+            _objective(subject.head, missing),
+            first=[one for name in names.values() for one in name.split("+")],
+        )
     case = f"{count} AdamW steps, dropout on, same seed"
     return [
         _compare_losses(own_losses, losses, case),
@@ -109,8 +114,15 @@ def _pair(subject: Subject) -> tuple[Model, nn.Module, tuple[str, ...]]:
     return ours, loaded.model, loaded.missing
 
 
+def _value(model: nn.Module, name: str) -> Tensor:
+    """A parameter's values, or those of several that are one tensor of the file."""
+    found = hf_value({one: model.get_parameter(one).detach() for one in name.split("+")}, name)
+    assert found is not None
+    return found
+
+
 def _objective(head: str, missing: Sequence[str]) -> Objective | None:
-    if head != "base":
+    if head not in WITHOUT_LOSS:
         return None
     return lambda model, batch: loss_of(without_random(flatten(model(**batch)), missing))
 
@@ -125,7 +137,9 @@ def _paired_names(ours: Model, theirs: nn.Module) -> dict[str, str]:
     first = {id(parameter): name for name, parameter in theirs.named_parameters()}
     found = hf_names(ours, theirs)
     return {
-        name: first[id(parameters[found[name][0]])] for name, _ in ours.named_parameters() if found.get(name)
+        name: "+".join(first[id(parameters[one])] for one in found[name][0].split("+"))
+        for name, _ in ours.named_parameters()
+        if found.get(name)
     }
 
 
@@ -145,7 +159,7 @@ def _compare_weights(
 ) -> Check:
     wrong, worst, moved = [], 0.0, 0
     for memory, name in names.items():
-        mine, other = ours.get_parameter(memory).detach(), theirs.get_parameter(name).detach()
+        mine, other = ours.get_parameter(memory).detach(), _value(theirs, name)
         moved += not torch.equal(other, before[name])
         found = distance(mine, other)
         if not found.within(other.dtype):

@@ -10,7 +10,7 @@ from biject.tokenization.fit import check_fits
 from biject.tokenization.tokenizer import load_tokenizer
 from biject.verify.hf import quiet
 from biject.verify.limited import limited
-from biject.verify.report import Check, NothingToCompare
+from biject.verify.report import Check, NotApplicable, NothingToCompare
 from biject.verify.subject import Subject
 from biject.verify.tokenizers import compare_tokenizers
 
@@ -21,9 +21,12 @@ def tokenizer(subject: Subject) -> list[Check]:
     """The fixed corpus through both tokenizers of the export, in a process of its own.
 
     Raises:
+        NotApplicable: The model reads pictures.
         NothingToCompare: The folder has no tokenizer, or only one that HF does not read either.
         BijectError: It has one that is damaged or not whole, or that takes too much time or memory.
     """
+    if subject.family.reads_pictures:
+        raise NotApplicable("the model reads pictures, no texts")
     _import_before_forking()
     checks = limited(
         lambda: [asdict(check) for check in _compare(subject)],

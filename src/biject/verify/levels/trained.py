@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from biject.model import Model
 from biject.nn.addresses import align, aligned
-from biject.verify.compare import first_difference, hf_names, pairs_from_names, with_place
+from biject.verify.compare import first_difference, hf_names, hf_value, pairs_from_names, with_place
 from biject.verify.inputs import Case
 from biject.verify.levels.packed import in_layout, real_only
 from biject.verify.numbers import same_bits
@@ -99,9 +99,14 @@ def _compare_weights(ours: Model, theirs: nn.Module) -> Check:
     wrong = [
         memory
         for memory, found in names.items()
-        if not found or not all(same_bits(ours.get_parameter(memory), parameters[name]) for name in found)
+        if not found
+        or not all(_same(ours.get_parameter(memory), hf_value(parameters, name)) for name in found)
     ]
     return Check(name=f"weights ({len(names)} parameters)", passed=not wrong, detail=agreement(wrong))
+
+
+def _same(mine: Tensor, other: Tensor | None) -> bool:
+    return other is not None and same_bits(mine, other)
 
 
 def _failed(check: Check) -> Check:

@@ -18,7 +18,7 @@ import torch
 
 from biject.checkpoint.source import CONFIG
 from biject.verify.hf import HFModel
-from biject.verify.inputs import Case, Inputs, training_case
+from biject.verify.inputs import WITHOUT_LOSS, Case, Inputs, training_case
 from biject.verify.levels.forward import compare
 from biject.verify.levels.gradients import backward, compare_gradients
 from biject.verify.report import Check
@@ -97,7 +97,7 @@ def in_dtype(subject: Subject, dtype: torch.dtype) -> list[Check]:
     labelled = training_case(other.config, other.head).inputs
     padded = next(case for case in other.cases if case.name == "right-padded")
     checks = compare(other, theirs, Case(name=f"{padded.name}, {name}", inputs=padded.inputs))
-    if other.head != "base":
+    if other.head not in WITHOUT_LOSS:
         checks += compare(other, theirs, Case(name=f"labels, {name}", inputs=labelled))
     return [*checks, _gradients(other, theirs, labelled, name)]
 

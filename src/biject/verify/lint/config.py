@@ -120,7 +120,7 @@ def vocabulary(facts: Facts) -> list[Finding]:
 
 def labels(facts: Facts) -> list[Finding]:
     """Names of a classifier's outputs: absent, generic, too few or many, or the two maps disagree."""
-    if facts.identity is None or facts.identity.head not in ("seqcls", "tokcls"):
+    if facts.identity is None or facts.identity.head not in ("seqcls", "tokcls", "imgcls", "distilled"):
         return []
     out = facts.disk("head.out.weight")
     codes = facts.identity.codes

@@ -14,6 +14,7 @@ from biject.verify.report import Finding
 
 _WORDPIECE, _BPE = ("vocab.txt",), ("vocab.json", "merges.txt")
 _NO_LENGTH = 10**9
+PREPROCESSOR = "preprocessor_config.json"
 # Vocabulary files that transformers 5.23 reads for a family whose folder has no tokenizer.json.
 _READ_BY = {
     "bert": _WORDPIECE,
@@ -29,6 +30,8 @@ _READ_BY = {
 
 def tokenizer(facts: Facts) -> list[Finding]:
     """A missing tokenizer, one that the family's class does not read, one that is too large or unreadable."""
+    if facts.identity is not None and facts.identity.family.reads_pictures:
+        return _preprocessor(facts)
     present = [name for name in (SERIALIZED, *VOCABULARIES) if name in facts.source.assets]
     if not present:
         advice = f"copy the tokenizer's files ({SERIALIZED} …) from the checkpoint that was fine-tuned"
@@ -42,6 +45,15 @@ def tokenizer(facts: Facts) -> list[Finding]:
         advice = "fetch the file again, or save the tokenizer again"
         return [*found, error("tokenizer-unreadable", present, str(problem).rstrip("."), advice)]
     return found + _too_large(facts, highest) + _too_long(facts) + _pad_differs(facts)
+
+
+def _preprocessor(facts: Facts) -> list[Finding]:
+    """Of a model of pictures: the file that says how they become its input."""
+    if PREPROCESSOR in facts.source.assets:
+        return []
+    advice = f"copy {PREPROCESSOR} from the checkpoint that was fine-tuned"
+    meaning = f"no {PREPROCESSOR} is there, so nothing says how pictures are resized and scaled"
+    return [error("no-image-processor", facts.source.folder.name, meaning, advice)]
 
 
 def _wrong_kind(facts: Facts, present: list[str]) -> list[Finding]:
