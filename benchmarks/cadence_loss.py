@@ -1,7 +1,8 @@
 """Ranks that step by themselves against one process at equal samples: the loss on held-out movie snippets.
 
-`python benchmarks/cadence_loss.py [--rows 960] [--epochs 2] [--seeds 3]`; needs the movie snippets and
-MiniLM (`make demo` fetches both). Dropout off; one process with batches of 32, two with 16 each.
+`python benchmarks/cadence_loss.py [--size tiny|minilm] [--rows 8000] [--epochs 2] [--seeds 3]`; needs the
+movie snippets and a model (`make demo` fetches them). Dropout off; one process with batches of 32, two with
+16 each. A seed decides the new head and the order of the rows: one process's own spread over seeds is noise.
 """
 
 from __future__ import annotations
@@ -9,19 +10,22 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
-BATCH, HELD_OUT = 32, 400
+BATCH, HELD_OUT = 32, 1000
+MODELS = {"tiny": ("bert-tiny-mlm", 3e-4), "minilm": ("all-MiniLM-L6-v2", 1e-4)}
+"""Folders of `.cache/real`, and learning rates."""
 
 
-def worker(mode: str, rows: int, epochs: int, seed: int, out: Path) -> None:
+def worker(mode: str, size: str, rows: int, epochs: int, seed: int, out: Path) -> None:
     """Train, evaluate, and let rank 0 write the loss."""
     import torch
-    from movie_snippets import LABELS, MINILM, WARMUP, Quiet, collate, samples
+    from movie_snippets import LABELS, MINILM, WARMUP, Quiet, collate, samples  # both have BERT's vocabulary
 
     from biject.config.sync import SyncConfig
     from biject.events import listening
@@ -31,33 +35,36 @@ def worker(mode: str, rows: int, epochs: int, seed: int, out: Path) -> None:
 
     torch.set_num_threads(1)
     ranks.start()
+    name, rate = MODELS[size]
     data = samples()
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist()
     held, trained = order[:HELD_OUT], order[HELD_OUT : HELD_OUT + rows]
     with listening(Quiet()):
         torch.manual_seed(seed)
-        model = load(MINILM, head="seqcls", new_head={"labels": LABELS})
+        model = load(MINILM.with_name(name), head="seqcls", new_head={"labels": LABELS})
         for module in model.modules():
             if isinstance(module, torch.nn.Dropout):
                 module.p = 0.0
         trainer = Trainer(
-            model, collate=collate, lr=1e-4, warmup=WARMUP, seed=seed, progress=False,
+            model, collate=collate, lr=rate, warmup=WARMUP, seed=seed, progress=False,
             sync=SyncConfig(mode=mode, anchor=4),
         )  # fmt: skip
         result = trainer.fit([data[i] for i in trained], batch_size=BATCH // ranks.count(), epochs=epochs)
         found = trainer.evaluate([data[i] for i in held])
     if ranks.rank() == 0:
-        out.write_text(json.dumps({"loss": found["loss"], "meetings": len(result.losses)}))
+        out.write_text(
+            json.dumps({"loss": found["loss"], "meetings": len(result.losses), "steps": result.steps})
+        )
 
 
-def run(mode: str, count: int, *numbers: int) -> dict[str, Any]:
+def run(mode: str, size: str, count: int, *numbers: int) -> dict[str, Any]:
     """The loss after a run of so many processes."""
     with tempfile.TemporaryDirectory() as place:
         out = Path(place) / "found.json"
         start = (
             [] if count == 1 else ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count]
         )
-        what = [Path(__file__), "--worker", mode, "--numbers", *numbers, "--out", out]
+        what = [Path(__file__), "--worker", mode, "--size", size, "--numbers", *numbers, "--out", out]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
         command = [sys.executable, *start, *what]
         subprocess.run(
@@ -69,7 +76,8 @@ def run(mode: str, count: int, *numbers: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=960)
+    parser.add_argument("--size", choices=MODELS, default="tiny")
+    parser.add_argument("--rows", type=int, default=8000)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--worker")
@@ -77,19 +85,27 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.worker:
-        worker(given.worker, *given.numbers, given.out)
+        worker(given.worker, given.size, *given.numbers, given.out)
         return
-    print(f"{given.rows} rows, {given.epochs} epochs; loss on {HELD_OUT} held-out rows")
+    print(f"{given.size}, {given.rows} rows, {given.epochs} epochs; loss on {HELD_OUT} held-out rows")
+    modes = ("one", "cadence", "async")
+    losses: dict[str, list[float]] = {mode: [] for mode in modes}
     for seed in range(given.seeds):
-        numbers = (given.rows, given.epochs, seed)
-        one = run("step", 1, *numbers)["loss"]
-        line = f"seed {seed}: one process {one:.4f}"
-        for mode in ("cadence", "async"):
-            found = run(mode, 2, *numbers)
-            line += (
-                f", {mode} {found['loss']:.4f} ({found['loss'] / one - 1:+.1%}, {found['meetings']} meetings)"
-            )
+        line = f"seed {seed}:"
+        for mode in modes:
+            numbers = (given.rows, given.epochs, seed)
+            found = run("step" if mode == "one" else mode, given.size, 1 if mode == "one" else 2, *numbers)
+            losses[mode].append(found["loss"])
+            apart = found["loss"] / losses["one"][-1] - 1
+            line += f"  {mode} {found['loss']:.4f} ({apart:+.2%}, {found['meetings']} meetings)"
         print(line, flush=True)
+    one = statistics.mean(losses["one"])
+    for mode in modes:
+        mean, spread = statistics.mean(losses[mode]), statistics.stdev(losses[mode])
+        print(
+            f"{mode:8} {mean:.4f}, standard deviation {spread / mean:.2%}, "
+            f"mean {mean / one - 1:+.2%} of one process"
+        )
 
 
 if __name__ == "__main__":

@@ -55,6 +55,7 @@ def finetune(
     tag_scheme: Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"] | None = None,
     optimizer: Annotated[str | None, Parameter(metavar="NAME")] = None,
     sync: Literal["step", "cadence", "async"] | None = None,
+    shard: Switch = False,
     method: Literal["full", "lora", "qlora"] | None = None,
     rank: Annotated[int | None, Parameter(metavar="R")] = None,
     alpha: Annotated[float | None, Parameter(metavar="X")] = None,
@@ -102,6 +103,7 @@ def finetune(
         tag_scheme: How labels spell entities; left out, as in conlleval.
         optimizer: adamw, adamw_torch, sgd, adafactor, rmsprop, adagrad, nadam or radam.
         sync: How processes under torchrun share the work: one step for all, or averages now and then.
+        shard: Spread the model over the processes under torchrun (FSDP2), for one that fits no device.
         method: `full`, or an adapter beside the model: `lora`, `qlora` (base in 4 bits); RUN/adapter has it.
         rank: Of the adapter (8).
         alpha: Of the adapter: what it adds is scaled by alpha / rank (8).
@@ -147,7 +149,11 @@ def finetune(
     }
     typed = {name: value for name, value in {**given, **train, **adapter}.items() if value is not None}
     flags = {name: _FLAGS.get(name, f"--{name.replace('_', '-')}") for name in typed}
-    tables: dict[str, dict[str, Any]] = {"train": train, "sync": {"mode": sync}, "adapter": adapter}
+    tables: dict[str, dict[str, Any]] = {
+        "train": train,
+        "sync": {"mode": sync, "shard": shard or None},
+        "adapter": adapter,
+    }
     put(set_, into=given, **tables)
     values = _merged(recipe, out, given, tables, resume=resume)
     if out is None and preview is None:

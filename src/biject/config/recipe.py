@@ -286,6 +286,10 @@ class FinetuneRecipe:
             )
         if self.method != "full" and self.train.freeze:
             faults.append("`train.freeze` is for `method` full: with an adapter nothing else trains")
+        if self.method == "qlora" and self.sync.shard:
+            faults.append("`sync.shard` is for `method` full or lora: codes of few bits are not spread")
+        if self.train.precision != "fp32" and self.sync.shard:
+            faults.append("`sync.shard` computes in `sync.shard_dtype`: leave `train.precision` at fp32")
         if len(set(self.labels)) < len(self.labels):
             faults.append("`labels` names one twice")
         if faults:

@@ -9,6 +9,7 @@ from biject.errors import ConfigError
 
 SyncMode = Literal["step", "cadence", "async"]
 Outer = Literal["none", "nesterov"]
+ShardType = Literal["float32", "bfloat16"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,9 @@ class SyncConfig:
         outer_momentum: Its momentum.
         overshoot: Steps that a rank may be ahead of an averaging that is not done (`async`).
         timeout: Seconds until ranks that wait for another one give up.
+        shard: Spread the model over the ranks (FSDP2), for one that does not fit a device (`step`).
+        shard_dtype: What a sharded model is computed in; its parts and sums of gradients stay in float32.
+        offload: Keep a sharded model's parts in the CPU's memory, and update them there.
     """
 
     mode: SyncMode = "step"
@@ -52,6 +56,9 @@ class SyncConfig:
     outer_momentum: float = 0.9
     overshoot: int = 10
     timeout: float = 1800.0
+    shard: bool = False
+    shard_dtype: ShardType = "float32"
+    offload: bool = False
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for values that cannot be used, all in one message."""
@@ -60,7 +67,7 @@ class SyncConfig:
                 object.__setattr__(self, name, tuple(getattr(self, name)))
         faults = [
             f"`sync.{name}` should be one of {', '.join(get_args(kind))}, found {getattr(self, name)!r}"
-            for name, kind in (("mode", SyncMode), ("outer", Outer))
+            for name, kind in (("mode", SyncMode), ("outer", Outer), ("shard_dtype", ShardType))
             if getattr(self, name) not in get_args(kind)
         ]
         if self.shares not in ("measured", "equal") and not _positive(self.shares):
@@ -85,6 +92,10 @@ class SyncConfig:
             faults.append(
                 f"`sync.outer_momentum` should be at least 0 and below 1, found {self.outer_momentum}"
             )
+        if self.shard and self.mode != "step":
+            faults.append(f"`sync.shard` is for `mode` step, found {self.mode}")
+        if not self.shard and (self.offload or self.shard_dtype != "float32"):
+            faults.append("`sync.offload` and `sync.shard_dtype` are for `sync.shard`, which is not set")
         faults += [
             f"`sync.{name}` should be above 0, found {getattr(self, name)}"
             for name in ("divergence_threshold", "outer_lr", "overshoot", "timeout")

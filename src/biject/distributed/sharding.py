@@ -27,9 +27,10 @@ def shard(model: nn.Module, *, dtype: torch.dtype | None = None, offload: bool =
         dtype: what is computed in; parts and sums of gradients stay in the parameters' own.
         offload: keep parts in the CPU's memory, and update them there.
     """
+    pinned = torch.cuda.is_available()  # pages that a GPU reads by itself; without one torch fails
     options: dict[str, Any] = {
         "mp_policy": MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32 if dtype else None),
-        "offload_policy": CPUOffloadPolicy() if offload else OffloadPolicy(),
+        "offload_policy": CPUOffloadPolicy(pin_memory=pinned) if offload else OffloadPolicy(),
     }
     for part in parts(model):
         fully_shard(part, **options)

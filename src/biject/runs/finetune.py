@@ -19,6 +19,7 @@ from biject.runs.facts import environment, facts
 from biject.runs.folder import REPORT, RunFolder, absolute, check_same, fingerprints
 from biject.runs.log import RunLog, tracked
 from biject.runs.prepare import Prepared, prepare
+from biject.runs.sharded import spread, whole
 from biject.save import Saved
 from biject.track.registry import check_tracker
 from biject.train import checkpoints, ranks
@@ -122,6 +123,7 @@ def _run(run: RunFolder, recipe: FinetuneRecipe, how: _How, *, resume: bool) -> 
     prepared = prepare(recipe)
     for line in prepared.lines:
         how.write_line(line)
+    spread(recipe, prepared)
     seen = fingerprints(recipe)
     trainer = prepared.trainer(recipe, stopping=how.stopping)
     events = RunLog(run, prepared.model, how.write_line)
@@ -137,7 +139,7 @@ def _run(run: RunFolder, recipe: FinetuneRecipe, how: _How, *, resume: bool) -> 
         if fit.interrupted:
             return _interrupted(run, trainer, session, fit, how.write_line)
         saved, report = None, None
-        ending = Ending(run, recipe, prepared, fit, how.write_line)
+        ending = Ending(run, recipe, whole(run, recipe, prepared), fit, how.write_line)
         speed = ending.speed(events)  # every process measures its own device
         if run.writes:
             saved, report = ending.write(

@@ -38,7 +38,7 @@ _COMMENT = f"biject {__version__}; again: biject finetune --recipe {RECIPE} --ou
 _MAY_DIFFER = {
     "device", "train.checkpoint_every", "train.keep", "train.evaluate_every", "train.patience",
     "train.load_best", "train.epochs", "train.max_steps", "sync.timeout", "sync.shares",
-    "sync.speed_hint"}  # fmt: skip
+    "sync.speed_hint", "sync.shard", "sync.offload"}  # fmt: skip
 
 
 class RunFolder:

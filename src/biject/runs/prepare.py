@@ -121,7 +121,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     material = read_material(recipe)
     tokenizer, samples = material.tokenizer, material.samples
     _check_metric(recipe, samples)
-    model, head_line = _with_head(recipe, material)
+    model, head_line = _with_head(recipe, material.folder, material.identity, samples)
     adapter_lines = () if recipe.method == "full" else (add_adapter(model, recipe),)
     make_collator = Collator.for_causal if model.head_name == "causal" else Collator.of
     left = embedder_files(material.source)
@@ -261,12 +261,22 @@ def _check_metric(recipe: FinetuneRecipe, samples: Samples) -> None:
         raise ConfigError("patience needs rows to evaluate on: give eval_data, or a validation share over 0.")
 
 
-def _with_head(recipe: FinetuneRecipe, material: Material) -> tuple[PretrainedModel, str]:
+def first_model(recipe: FinetuneRecipe, samples: Samples) -> PretrainedModel:
+    """The model as it was before training, on the CPU, mapped."""
+    folder, _, identity = opened(recipe.model, revision=recipe.revision)
+    model, _ = _with_head(recipe, folder, identity, samples)
+    if recipe.method != "full":
+        add_adapter(model, recipe)
+    return model
+
+
+def _with_head(
+    recipe: FinetuneRecipe, folder: Path, identity: Identity, samples: Samples
+) -> tuple[PretrainedModel, str]:
     """The model to train, with the checkpoint's own head or a new one with the data's labels; and a line."""
-    folder, samples = material.folder, material.samples
     torch.manual_seed(recipe.train.seed)
     options: dict[str, Any] = {"dtype": torch.float32, "numerics": recipe.numerics, **quantised(recipe)}
-    if has_head(recipe, material.identity):
+    if has_head(recipe, identity):
         return load(folder, head=recipe.task, **options), "HEAD the checkpoint's own"
     model = load(folder, head=recipe.task, **options, new_head=new_head_of(samples))
     names = ", ".join(model.provenance.initialized)
