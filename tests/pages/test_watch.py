@@ -125,6 +125,32 @@ def test_live_pages_side_by_side_and_axe(runs: dict[str, Path], chromium: Browse
             assert axe(chromium) == []
 
 
+def test_a_live_page_of_a_hundred_thousand_steps(tmp_path: Path, chromium: Browser) -> None:
+    """Opens in under a second, although it takes longer to make; what came since follows."""
+    run = tmp_path / "long"
+    run.mkdir()
+    with (run / "events.jsonl").open("w") as stream:
+        stream.write(json.dumps({"event": "setup", "total_steps": 200_000}) + "\n")
+        for i in range(1, 100_001):
+            step = {"event": "step", "step": i, "loss": 2 / i, "lr": 5e-5, "tokens": 900, "seconds": i * 0.1}
+            stream.write(json.dumps(step) + "\n")
+    with watching(run) as url:
+        chromium.look(1280, dark=False)
+        chromium.open(url)
+        with (run / "events.jsonl").open("a") as stream:
+            stream.write(
+                json.dumps({"event": "step", "step": 100_001, "loss": 0.5, "seconds": 10_001}) + "\n"
+            )
+        began = time.monotonic()
+        chromium.open(url)
+        chromium.run("document.body.getBoundingClientRect().height")
+        assert time.monotonic() - began < 1
+        deadline = time.monotonic() + 60
+        while chromium.run("document.querySelector('.chip').textContent") != "step 100,001 of 200,000":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+
+
 def test_only_for_this_machine_and_this_name(growing: Path) -> None:
     with watching(growing) as url:
         assert url.startswith("http://127.0.0.1:")

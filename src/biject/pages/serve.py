@@ -52,6 +52,8 @@ class Watched:
         self.runs = [read_run(folder) for folder in folders]
         self.version = 0
         self._lock = threading.Lock()
+        self._made: dict[int | None, tuple[int, str]] = {}
+        self.main(None)  # what is opened first is there when the address is
 
     def refresh(self) -> None:
         """Read what was added to any of the folders."""
@@ -63,14 +65,23 @@ class Watched:
         """The main part: of one run, or of all side by side."""
         runs = self._chosen(number)
         with self._lock:
-            return main_of(runs[0]) if len(runs) == 1 else compare_main(runs)
+            version, text = self._made.get(number, (-1, ""))
+            if version != self.version:
+                text = main_of(runs[0]) if len(runs) == 1 else compare_main(runs)
+                self._made[number] = (self.version, text)
+            return text
+
+    def shown(self, number: int | None) -> int:
+        """The version that `page` gave last."""
+        return self._made.get(number, (self.version, ""))[0]
 
     def page(self, number: int | None) -> str:
-        """The whole page."""
+        """The whole page, as it was made last: for a long run that takes seconds. What is newer follows."""
         runs = self._chosen(number)
         title = runs[0].folder.name if len(runs) == 1 else f"{len(runs)} runs"
         live = "/events" if number is None else f"/events?run={number}"
-        return whole(title, self.main(number), live=live)
+        made = self._made.get(number)
+        return whole(title, self.main(number) if made is None else made[1], live=live)
 
     def _chosen(self, number: int | None) -> list[Run]:
         return self.runs if number is None else [self.runs[number]]
@@ -132,12 +143,13 @@ def make_app(watched: Watched, *, hosts: Sequence[str] = LOOPBACK, token: str | 
 
 async def _changes(watched: Watched, number: int | None, request: Any) -> AsyncIterator[str]:
     """A message for each state of the runs, not more often than it can be made."""
-    seen, spoken = watched.version, time.monotonic()
-    pause = EVERY_SECONDS
+    seen, spoken = watched.shown(number), time.monotonic()
+    pause = 0.0  # a page that was made earlier is brought up to date
     while not await request.is_disconnected():
         await asyncio.sleep(pause)
         began = time.monotonic()
         await asyncio.to_thread(watched.refresh)
+        pause = max(pause, EVERY_SECONDS)
         if watched.version != seen:
             seen = watched.version
             main = await asyncio.to_thread(watched.main, number)

@@ -19,6 +19,8 @@ def clean(value: object) -> str:
 
 def number(value: Any) -> float | None:
     """A finite number, else None: a folder's files may hold anything."""
+    if type(value) is float:  # most are; a long run has millions
+        return value if math.isfinite(value) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
