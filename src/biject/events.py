@@ -47,6 +47,7 @@ class Listener(Protocol):
 
 
 _listener: ContextVar[Listener | None] = ContextVar("biject_listener", default=None)
+_known: ContextVar[frozenset[str]] = ContextVar("_known", default=frozenset())
 
 
 @contextmanager
@@ -83,6 +84,16 @@ def without_progress() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def known(*codes: str) -> Iterator[None]:
+    """Inside the block these notices are left out: what they say is what is being done."""
+    token = _known.set(_known.get() | set(codes))
+    try:
+        yield
+    finally:
+        _known.reset(token)
+
+
 def is_heard() -> bool:
     """Whether somebody listens."""
     return _listener.get() is not None
@@ -90,6 +101,8 @@ def is_heard() -> bool:
 
 def notice(code: str, message: str) -> None:
     """Report something to the user; without a listener it becomes a Python warning."""
+    if code in _known.get():
+        return
     listener = _listener.get()
     if listener is None:
         warnings.warn(message, BijectWarning, stacklevel=3)

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 from biject.pretrained import load
-from biject.verify.reference import make_reference
 
 QUICK = ("--epochs", 2, "--batch-size", 8, "--lr", "3e-3")
 HF_CLASS = {
@@ -25,18 +24,7 @@ HF_CLASS = {
 }
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    """A tiny BERT without a head."""
-    return make_reference("bert", "base", tmp_path_factory.mktemp("base") / "model")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def sha256(path: Path) -> str:

@@ -14,23 +14,12 @@ from safetensors.torch import load_file
 
 from biject.errors import BijectError
 from biject.pretrained import load
-from biject.verify.reference import make_reference
 
 QUICK = ("--epochs", 2, "--batch-size", 8, "--lr", "1e-2")
 LORA = ("--method", "lora", "--rank", 4)
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return make_reference("bert", "base", tmp_path_factory.mktemp("base") / "model")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def files(folder: Path) -> dict[str, str]:
@@ -171,3 +160,7 @@ def test_a_run_whose_checkpoint_is_of_another_adapter(run, base, write_data, tmp
     assert changed.code == 2
     assert "adapter" in changed.err
     assert issubclass(BijectError, Exception)
+    merged = run("merge", "--adapter", out / "adapter", "--out", tmp_path / "merged")
+    assert merged.code == 0, merged.out
+    assert "RECOMMENDED" in merged.out
+    assert "not quantised" not in merged.err  # both bases are tried on purpose

@@ -8,12 +8,6 @@ import pytest
 
 from biject.cli.settings import put
 from biject.errors import InputError
-from biject.verify.reference import make_reference
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory: pytest.TempPathFactory):
-    return make_reference("bert", "base", tmp_path_factory.mktemp("flags") / "base")
 
 
 def test_flags_and_set_are_in_the_written_recipe(run, base, write_data, tmp_path) -> None:

@@ -9,20 +9,8 @@ import pytest
 import torch
 
 from biject.pretrained import load
-from biject.verify.reference import make_reference
 
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="module")
-def base(tmp_path_factory) -> Path:
-    return make_reference("bert", "base", tmp_path_factory.mktemp("base") / "model")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture

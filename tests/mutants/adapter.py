@@ -1,32 +1,24 @@
-"""What mutants and their tests know of the model's config and modules; nothing else here reads either.
+"""What mutants and their tests know of the model's modules (of its config: axes.py, changes.py).
 
 Parameter names are the weight map's (`layers.0.attn.q_proj` …). Everything that depends on how configs and
-modules are built today is in this file: a rewrite of `nn/` changes it, and no mutant.
+modules are built today is in these three files: a rewrite of `nn/` changes them, and no mutant.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from biject.config.heads import (
-    LastHeadConfig,
-    PooledHeadConfig,
-    SpanHeadConfig,
-    TokenHeadConfig,
-    VocabHeadConfig,
-)
-from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, NormConfig, RelativeConfig
 from biject.config.model import ModelConfig
-from biject.config.rope import RopeConfig
 from biject.model import Model
 from biject.nn.masks import attention_mask
 from biject.nn.plan import BatchPlan
 from biject.nn.transformer import Transformer
+from mutants.axes import axes
 
 COLUMNS = 13
 """Of the verifier's built-in calls: what only longer texts show has no place here."""
@@ -47,239 +39,6 @@ def rebuilt(model: Model, config: ModelConfig) -> Model:
     assert not found.missing_keys, found.missing_keys
     new.planner.layout, new.planner.numerics = model.planner.layout, model.planner.numerics
     return new.train(model.training)
-
-
-_HEAD_KINDS = {
-    PooledHeadConfig: "pooled",
-    LastHeadConfig: "last",
-    TokenHeadConfig: "tokens",
-    SpanHeadConfig: "spans",
-    VocabHeadConfig: "vocab",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Axes:
-    """What a config says about the places of mutants."""
-
-    config: ModelConfig
-
-    @property
-    def first(self) -> LayerConfig:
-        return self.config.layers[0]
-
-    @property
-    def spec(self) -> AttentionSpec:
-        spec: AttentionSpec = self.first.attention.spec
-        return spec
-
-    @property
-    def layer_order(self) -> tuple[int, ...]:
-        return self.config.layer_order
-
-    @property
-    def activation(self) -> str:
-        act: str = self.first.mlp.act
-        return act
-
-    @property
-    def eps(self) -> float:
-        return self.first.mlp_norm.eps
-
-    @property
-    def rms(self) -> bool:
-        return self.first.attn_norm.kind == "rms"
-
-    @property
-    def pre_norm(self) -> bool:
-        return self.first.placement == "pre"
-
-    @property
-    def embedding_norm(self) -> bool:
-        return self.config.embedding.norm.kind != "none"
-
-    @property
-    def embedding_zeroed(self) -> bool:
-        return self.config.embedding.zero_padding
-
-    @property
-    def tables(self) -> tuple[str, ...]:
-        return self.config.embedding.order
-
-    @property
-    def positions_after_pad(self) -> bool:
-        return self.config.embedding.position_rule == "after-pad"
-
-    @property
-    def num_heads(self) -> int:
-        return self.spec.num_heads
-
-    @property
-    def num_key_heads(self) -> int:
-        return self.spec.num_key_value_heads
-
-    @property
-    def head_dim(self) -> int:
-        return self.spec.head_dim
-
-    @property
-    def causal(self) -> bool:
-        return self.spec.causal
-
-    @property
-    def windows(self) -> set[int]:
-        windows = {layer.attention.spec.window for layer in self.config.layers}
-        return {window for window in windows if window is not None}
-
-    @property
-    def rope(self) -> RopeConfig | None:
-        rope: RopeConfig | None = self.first.attention.rope
-        return rope
-
-    @property
-    def rope_base(self) -> float | None:
-        return self.rope.theta if self.rope else None
-
-    @property
-    def qk_norm(self) -> bool:
-        return self.first.attention.qk_norm is not None
-
-    @property
-    def relative_config(self) -> RelativeConfig | None:
-        relative: RelativeConfig | None = self.first.attention.relative
-        return relative
-
-    @property
-    def relative(self) -> bool:
-        return self.relative_config is not None and self.relative_config.enabled
-
-    @property
-    def relative_terms(self) -> int:
-        relative = self.relative_config
-        return relative.content_to_position + relative.position_to_content if relative else 0
-
-    @property
-    def relative_norm(self) -> bool:
-        relative = self.relative_config
-        return relative is not None and relative.enabled and relative.norm.kind != "none"
-
-    @property
-    def near_buckets(self) -> int | None:
-        """From which distance on buckets are shared; None where none is."""
-        relative = self.relative_config
-        return relative.buckets // 2 if relative is not None and relative.buckets > 0 else None
-
-    @property
-    def convolution(self) -> bool:
-        return self.first.conv is not None
-
-    @property
-    def gated(self) -> bool:
-        return bool(self.first.mlp.gate != "none")
-
-    @property
-    def stored_in_out(self) -> bool:
-        return bool(self.first.attention.transposed)
-
-    @property
-    def attention_dropout(self) -> float:
-        return self.spec.dropout
-
-    @property
-    def pooler(self) -> bool:
-        return bool(getattr(self.config.head, "pooler", False))
-
-    @property
-    def head_kind(self) -> str:
-        kind = _HEAD_KINDS.get(type(self.config.head), "none")
-        return "causal" if getattr(self.config.head, "causal", False) else kind
-
-    @property
-    def head_activation(self) -> str | None:
-        dense = getattr(self.config.head, "dense", None)
-        return dense.act if dense is not None and dense.act != "linear" else None
-
-    @property
-    def pads(self) -> bool:
-        return self.config.pad_token_id is not None
-
-
-def axes(model: Model) -> Axes:
-    """Of a model as it is built."""
-    return Axes(config=model.config)
-
-
-def _with_layers(config: ModelConfig, change: Callable[[LayerConfig], LayerConfig]) -> ModelConfig:
-    return replace(config, layers=tuple(map(change, config.layers)))
-
-
-def _with_attention(config: ModelConfig, change: Callable[[AttentionConfig], AttentionConfig]) -> ModelConfig:
-    return _with_layers(config, lambda layer: replace(layer, attention=change(layer.attention)))
-
-
-def _with_spec(config: ModelConfig, change: Callable[[AttentionSpec], AttentionSpec]) -> ModelConfig:
-    return _with_attention(config, lambda attention: replace(attention, spec=change(attention.spec)))
-
-
-def with_positions_by_column(config: ModelConfig) -> ModelConfig:
-    return replace(config, embedding=replace(config.embedding, position_rule="arange"))
-
-
-def without_embedding_norm(config: ModelConfig) -> ModelConfig:
-    return replace(config, embedding=replace(config.embedding, norm=NormConfig(kind="none")))
-
-
-def without_zeroed_padding(config: ModelConfig) -> ModelConfig:
-    return replace(config, embedding=replace(config.embedding, zero_padding=False))
-
-
-def with_activation(config: ModelConfig, name: str) -> ModelConfig:
-    return _with_layers(config, lambda layer: replace(layer, mlp=replace(layer.mlp, act=name)))
-
-
-def with_eps(config: ModelConfig, eps: float) -> ModelConfig:
-    def layer(one: LayerConfig) -> LayerConfig:
-        return replace(
-            one, attn_norm=replace(one.attn_norm, eps=eps), mlp_norm=replace(one.mlp_norm, eps=eps)
-        )
-
-    config = _with_layers(config, layer)
-    embedding = replace(config.embedding, norm=replace(config.embedding.norm, eps=eps))
-    return replace(config, embedding=embedding, final_norm=replace(config.final_norm, eps=eps))
-
-
-def with_layer_order(config: ModelConfig, order: tuple[int, ...]) -> ModelConfig:
-    return replace(config, layer_order=order)
-
-
-def without_head_activation(config: ModelConfig) -> ModelConfig:
-    head: Any = config.head
-    return replace(config, head=replace(head, dense=replace(head.dense, act="linear")))
-
-
-def without_attention_dropout(config: ModelConfig) -> ModelConfig:
-    return _with_spec(config, lambda spec: replace(spec, dropout=0.0))
-
-
-def without_relative_norm(config: ModelConfig) -> ModelConfig:
-    assert config.relative_table is not None
-    return replace(config, relative_table=replace(config.relative_table, norm=NormConfig(kind="none")))
-
-
-def without_convolution(config: ModelConfig) -> ModelConfig:
-    return _with_layers(config, lambda layer: replace(layer, conv=None))
-
-
-def with_rope_base(config: ModelConfig, theta: float) -> ModelConfig:
-    return _with_attention(
-        config, lambda attention: replace(attention, rope=replace(attention.rope, theta=theta))
-    )
-
-
-def with_wider_windows(config: ModelConfig, by: int) -> ModelConfig:
-    return _with_spec(
-        config, lambda spec: replace(spec, window=None if spec.window is None else spec.window + by)
-    )
 
 
 def attentions(model: Model) -> list[Any]:

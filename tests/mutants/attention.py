@@ -9,13 +9,14 @@ from torch import Tensor
 
 from biject.model import Model
 from mutants import adapter
-from mutants.adapter import COLUMNS, Axes
+from mutants.adapter import COLUMNS
+from mutants.axes import Axes, axes
 from mutants.mutant import Mutant, after, argument, before, in_place, part, require
 
 
 def _changed(model: Model, projection: str, layer: int, change: Callable[[Tensor], Tensor]) -> None:
     """Change queries, keys or values of one layer, heads apart: (…, H, E)."""
-    size = adapter.axes(model).head_dim
+    size = axes(model).head_dim
     _, module, columns = adapter.columns(model, projection, layer=layer)
 
     def hook(_: Tensor, out: Tensor) -> Tensor:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from biject.config.model import ModelConfig
-from mutants import adapter
-from mutants.adapter import COLUMNS, Axes
+from mutants import changes
+from mutants.adapter import COLUMNS
+from mutants.axes import Axes
 from mutants.mutant import Mutant, by_config, require
 
 _ERF = ("gelu", "gelu_python", "gelu_10")
@@ -15,72 +16,72 @@ _TORCH_EPS, _HF_EPS = 1e-5, 1e-12
 def positions_over_padding(config: ModelConfig, at: Axes) -> ModelConfig:
     """Positions count columns where they should count tokens that are no padding."""
     require(at.positions_after_pad and "positions" in at.tables, "positions do not depend on padding")
-    return adapter.with_positions_by_column(config)
+    return changes.with_positions_by_column(config)
 
 
 def embedding_norm_left_out(config: ModelConfig, at: Axes) -> ModelConfig:
     """The sum of the embeddings is not normalised."""
     require(at.embedding_norm, "the sum of the embeddings is not normalised")
-    return adapter.without_embedding_norm(config)
+    return changes.without_embedding_norm(config)
 
 
 def padding_not_zeroed(config: ModelConfig, at: Axes) -> ModelConfig:
     """Embeddings are not multiplied by the mask."""
     require(at.embedding_zeroed, "embeddings are not multiplied by the mask")
-    return adapter.without_zeroed_padding(config)
+    return changes.without_zeroed_padding(config)
 
 
 def other_gelu(config: ModelConfig, at: Axes) -> ModelConfig:
     """GELU's tanh approximation in place of erf, or the other way round."""
     require(at.activation in (*_ERF, *_TANH), f"the activation is {at.activation}, no GELU")
-    return adapter.with_activation(config, "gelu_pytorch_tanh" if at.activation in _ERF else "gelu")
+    return changes.with_activation(config, "gelu_pytorch_tanh" if at.activation in _ERF else "gelu")
 
 
 def eps_default(config: ModelConfig, at: Axes) -> ModelConfig:
     """Norms have torch's default epsilon, not the config's."""
-    return adapter.with_eps(config, _HF_EPS if at.eps == _TORCH_EPS else _TORCH_EPS)
+    return changes.with_eps(config, _HF_EPS if at.eps == _TORCH_EPS else _TORCH_EPS)
 
 
 def layers_reversed(config: ModelConfig, at: Axes) -> ModelConfig:
     """Layers run in another order."""
     require(at.layer_order != at.layer_order[::-1], "the same layer runs at every step")
-    return adapter.with_layer_order(config, at.layer_order[::-1])
+    return changes.with_layer_order(config, at.layer_order[::-1])
 
 
 def head_activation_left_out(config: ModelConfig, at: Axes) -> ModelConfig:
     """The head's dense layer has no activation."""
     require(at.head_activation, "the head has no activation")
-    return adapter.without_head_activation(config)
+    return changes.without_head_activation(config)
 
 
 def attention_dropout_left_out(config: ModelConfig, at: Axes) -> ModelConfig:
     """Attention weights are not dropped in training."""
     require(at.attention_dropout, "attention has no dropout")
-    return adapter.without_attention_dropout(config)
+    return changes.without_attention_dropout(config)
 
 
 def table_norm_left_out(config: ModelConfig, at: Axes) -> ModelConfig:
     """The table of relative positions is not normalised."""
     require(at.relative_norm, "there is no table of relative positions with a norm")
-    return adapter.without_relative_norm(config)
+    return changes.without_relative_norm(config)
 
 
 def convolution_left_out(config: ModelConfig, at: Axes) -> ModelConfig:
     """The convolution beside the first layer is not there."""
     require(at.convolution, "the model has no convolution")
-    return adapter.without_convolution(config)
+    return changes.without_convolution(config)
 
 
 def rope_base_changed(config: ModelConfig, at: Axes) -> ModelConfig:
     """Rotary frequencies of another base."""
     require(at.rope_base, "the model has no rotary positions")
-    return adapter.with_rope_base(config, 2 * (at.rope_base or 0.0))
+    return changes.with_rope_base(config, 2 * (at.rope_base or 0.0))
 
 
 def window_one_too_wide(config: ModelConfig, at: Axes) -> ModelConfig:
     """A token sees one more than its window."""
     require(min(at.windows, default=COLUMNS) < COLUMNS, f"no layer has a window below {COLUMNS} tokens")
-    return adapter.with_wider_windows(config, 1)
+    return changes.with_wider_windows(config, 1)
 
 
 CONFIGS: tuple[Mutant, ...] = (

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from biject.model import Model
 from mutants import adapter
-from mutants.adapter import Axes
+from mutants.axes import Axes
 from mutants.mutant import Mutant, after, argument, before, in_place, part, require
 
 

@@ -13,7 +13,7 @@ from biject.model import Model
 from biject.verify.run import run_level
 from biject.verify.subject import Subject
 from mutants import adapter
-from mutants.adapter import Axes
+from mutants.axes import Axes, axes
 
 CASES = ("right-padded",)
 """The built-in calls that are made to see a mutant, besides labels, attention maps and packed batches."""
@@ -60,7 +60,7 @@ def by_config(
     """A mutant that is the model built from a changed config."""
 
     def mutate(model: Model) -> Model:
-        config = change(model.config, adapter.axes(model))
+        config = change(model.config, axes(model))
         assert config != model.config, f"{kind} changes nothing"
         return adapter.rebuilt(model, config)
 
@@ -71,7 +71,7 @@ def in_place(kind: str, change: Callable[[Model, Axes], None], *, level: str = "
     """A mutant that is the given model with hooks on its modules, or with other modules or parameters."""
 
     def mutate(model: Model) -> Model:
-        change(model, adapter.axes(model))
+        change(model, axes(model))
         return model
 
     return Mutant(kind=kind, mutate=mutate, level=level)

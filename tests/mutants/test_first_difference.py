@@ -16,6 +16,7 @@ from biject.verify.run import run_level
 from biject.verify.subject import Subject
 from mutants import adapter
 from mutants.attention import ATTENTION
+from mutants.axes import axes
 from mutants.configs import CONFIGS
 from mutants.modules import MODULES
 from mutants.mutant import after, before, part
@@ -155,7 +156,7 @@ def test_one_operation_off_by_one_ulp(folders, model_type: str, head: str) -> No
     """The smallest fault there is, in one linear of the last layer."""
 
     def fault(model: Model) -> None:
-        last = adapter.axes(model).layer_order[-1]
+        last = axes(model).layer_order[-1]
         after(part(model, f"layers.{last}.mlp.up_proj"), lambda _, y: torch.nextafter(y, y + 1))
 
     result = level("forward", folders(model_type, head), fault)

@@ -13,8 +13,9 @@ from biject.verify.reference import make_reference
 from biject.verify.run import run_level
 from biject.verify.subject import Subject
 from mutants import adapter
-from mutants.adapter import COLUMNS, Axes
+from mutants.adapter import COLUMNS
 from mutants.attention import ATTENTION
+from mutants.axes import Axes, axes
 from mutants.configs import CONFIGS
 from mutants.modules import MODULES
 from mutants.mutant import CASES, in_place, judge
@@ -85,7 +86,7 @@ def check(folder: Path) -> None:
     left = {outcome.kind: outcome.detail for outcome in outcomes if outcome.status == "inapplicable"}
     print(f"no place in {folder.name}:", *(f"{kind} ({reason})" for kind, reason in left.items()), sep="\n  ")
     assert [outcome for outcome in outcomes if outcome.status == "missed"] == []
-    assert set(left) == inapplicable(adapter.axes(subject.ours))
+    assert set(left) == inapplicable(axes(subject.ours))
     assert sum(outcome.status == "caught" for outcome in outcomes) >= 8
 
 
@@ -105,7 +106,7 @@ def test_each_kind_has_a_place_somewhere(folders) -> None:
     cells = [folders("bert", "seqcls"), folders("roberta", "mlm"), folders("gpt2", "causal")]
     cells += [folders("mistral", "seqcls"), folders("qwen3", "qa"), folders("llama", "tokcls")]
     cells += [folders("deberta-v2", "mlm", **ALL_PARTS)]
-    assert set.intersection(*(inapplicable(adapter.axes(Subject(cell).ours)) for cell in cells)) == set()
+    assert set.intersection(*(inapplicable(axes(Subject(cell).ours)) for cell in cells)) == set()
 
 
 @pytest.mark.parametrize(

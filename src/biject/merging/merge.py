@@ -18,6 +18,7 @@ from biject.checkpoint.fingerprint import weights_fingerprint
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import open_source
 from biject.errors import ConfigError, InputError, shown
+from biject.events import known
 from biject.merging.measure import Measured, measure
 from biject.merging.receipt import DEQUANTISED, FILE, ORIGINAL, Receipt, distance, misses
 from biject.merging.sample import Sample, Text, make_sample
@@ -43,7 +44,8 @@ class _Job:
     def load(self, *, quantised: bool = False, dtype: Any = torch.float32) -> PretrainedModel:
         """The base with the adapter."""
         how = self.quantised if quantised else {}
-        return load(self.base, adapter=self.stored.folder, dtype=dtype, **how)
+        with known("adapter-of-quantised-base"):  # both bases are tried, and compared
+            return load(self.base, adapter=self.stored.folder, dtype=dtype, **how)
 
 
 def merge(
