@@ -9,7 +9,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 export OMP_WAIT_POLICY ?= passive
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 -q
 
-.PHONY: setup demo test test-slow test-wheel test-fresh fuzz check format bench bench-unequal matrix attacks api help-texts clean
+.PHONY: setup demo test test-slow test-wheel test-fresh fuzz check format bench bench-all gpu bench-unequal matrix attacks api help-texts clean
 
 setup: $(STAMP)
 
@@ -59,8 +59,16 @@ format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+# Ours beside transformers; rewrites the table of docs/benchmarks.md. `make bench-all`: every script as well.
 bench: setup
+	$(BIN)/biject bench --out build/bench --table docs/benchmarks.md
+
+bench-all: bench
 	@for script in benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+
+# Everything that needs a CUDA device, in nine minutes: build/gpu.json.
+gpu: setup
+	OMP_NUM_THREADS=4 $(BIN)/python scripts/run_gpu.py build/gpu.json
 
 # Shares by measured speed beside DistributedDataParallel; processes are slowed from outside.
 bench-unequal: setup

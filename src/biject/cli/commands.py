@@ -7,7 +7,7 @@ from pathlib import Path
 COMMANDS = (
     "export", "verify-export", "verify-matrix", "inspect", "plan", "finetune", "watch", "push",
     "verify-resume", "verify-backends", "scorecard", "evaluate", "predict", "generate", "merge", "families",
-    "new-family", "init", "example", "completion", "version",
+    "bench", "new-family", "init", "example", "completion", "version",
 )  # fmt: skip
 HELP_FOLDER = Path(__file__).parent / "help"
 HELP_COLUMNS = 100

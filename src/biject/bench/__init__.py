@@ -1,0 +1,1 @@
+"""`biject bench`: ours and Hugging Face in one process, in turns."""

@@ -1,0 +1,117 @@
+"""Two sides in turns: ratios with their spread, real tokens a second, peak memory."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+Side = Callable[[], int]
+"""Does some work; gives how many real tokens it was."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One cell of the table."""
+
+    name: str
+    model: str
+    dtype: str
+    threads: int
+    peer: str
+    seconds: tuple[tuple[float, float], ...]
+    """(ours, the peer's) for one real token, of each pair of neighbouring runs."""
+    padded_over_real: float | None = None
+    peak_bytes: tuple[int | None, int | None] = (None, None)
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratios(self) -> list[float]:
+        """How many times as fast ours was, of each pair."""
+        return [theirs / ours for ours, theirs in self.seconds]
+
+    @property
+    def tokens_per_second(self) -> tuple[float, float]:
+        """Medians: ours, the peer's."""
+        ours, theirs = (statistics.median(side) for side in zip(*self.seconds, strict=True))
+        return 1 / ours, 1 / theirs
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything, with what follows from it."""
+        ratios, (ours, theirs) = self.ratios, self.tokens_per_second
+        return {
+            "name": self.name,
+            "model": self.model,
+            "dtype": self.dtype,
+            "threads": self.threads,
+            "peer": self.peer,
+            "ratio": {"min": min(ratios), "median": statistics.median(ratios), "max": max(ratios)},
+            "pairs": len(ratios),
+            "real_tokens_per_second": {"ours": ours, "peer": theirs},
+            "padded_over_real": self.padded_over_real,
+            "peak_bytes": {"ours": self.peak_bytes[0], "peer": self.peak_bytes[1]},
+            **self.more,
+        }
+
+
+def in_turns(ours: Side, theirs: Side, repeats: int) -> tuple[tuple[float, float], ...]:
+    """Seconds for one real token of both sides, pair by pair; who begins changes from pair to pair.
+
+    One run of each before is not counted.
+    """
+    ours(), theirs()
+    found = []
+    for pair in range(repeats):
+        order = (0, 1) if pair % 2 == 0 else (1, 0)
+        taken = {}
+        for index in order:
+            started = time.perf_counter()
+            tokens = (ours, theirs)[index]()
+            _finish()
+            taken[index] = (time.perf_counter() - started) / tokens
+        found.append((taken[0], taken[1]))
+    return tuple(found)
+
+
+def peak_bytes(side: Side) -> int | None:
+    """How far memory grew while this ran: the device's where there is one, else the process's (Linux)."""
+    if torch.cuda.is_available():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        side()
+        return int(torch.cuda.max_memory_allocated() - before)
+    try:
+        Path("/proc/self/clear_refs").write_text("5")  # the peak is the present
+        before = _status("VmRSS")
+        side()
+        return _status("VmHWM") - before
+    except OSError:
+        return None
+
+
+def bandwidth() -> float:
+    """Bytes a second that can be read from memory, over much more than any cache: the best of five sums."""
+    numbers = torch.ones(64 * 2**20, device="cuda" if torch.cuda.is_available() else "cpu")
+    best = 0.0
+    for _ in range(5):
+        _finish()
+        started = time.perf_counter()
+        numbers.sum()
+        _finish()
+        best = max(best, numbers.nbytes / (time.perf_counter() - started))
+    return best
+
+
+def _finish() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(name))

@@ -1,0 +1,86 @@
+"""What was measured as a table between two markers of a page, and as a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+from typing import Any
+
+from biject.errors import InputError
+
+BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+_ROW, _LEFT, _WIDE = 22, 400, 360
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """Markdown: where it was measured, then a row a cell."""
+    machine = found["machine"]
+    gemm = ", ".join(
+        f"GEMM {kind} {flops / 1e9:.0f} GFLOP/s" for kind, flops in machine["gemm_flops"].items()
+    )
+    memory = f"memory {machine['bytes_per_second'] / 1e9:.0f} GB/s"
+    lines = [
+        f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, "
+        f"`OMP_WAIT_POLICY={machine['omp_wait_policy']}`; {memory}, {gemm}.",
+        "",
+        "| | dtype | threads | beside HF | padded/real | ratio | tokens/s, ours and HF | of the machine |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    return "\n".join(lines + [row(cell) for cell in found["cells"]])
+
+
+def row(cell: Mapping[str, Any]) -> str:
+    ratio, rate = cell["ratio"], cell["real_tokens_per_second"]
+    share = ""
+    if "mfu" in cell:
+        share = f"MFU {cell['mfu']['ours']:.0%}, HF {cell['mfu']['peer']:.0%}"
+    if "bandwidth" in cell:
+        share = f"{cell['bandwidth']['share']:.0%} of the bandwidth"
+    padded = "" if cell["padded_over_real"] is None else f"{cell['padded_over_real']:.2f}"
+    return (
+        f"| {cell['model']}: {cell['name']} | {cell['dtype']} | {cell['threads']} | {cell['peer']} "
+        f"| {padded} | "
+        f"**{ratio['median']:.2f}** ({ratio['min']:.2f}–{ratio['max']:.2f}) | "
+        f"{rate['ours']:.0f}, {rate['peer']:.0f} | {share} |"
+    )
+
+
+def between_markers(page: str, text: str) -> str:
+    """The page with what stands between its markers replaced.
+
+    Raises:
+        InputError: it does not have each marker once, in order.
+    """
+    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
+        raise InputError(
+            f"the page should have {BEGIN} and then {END}, each once; put them where the table goes."
+        )
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def picture(cells: Sequence[Mapping[str, Any]]) -> str:
+    """SVG: a bar a cell, its spread as a line, and where both sides would be equal."""
+    most = max((cell["ratio"]["max"] for cell in cells), default=1.0)
+    scale, height = _WIDE / max(most, 1.0), _ROW * len(cells) + 30
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{_LEFT + _WIDE + 70}" height="{height}" '
+        'font-family="sans-serif" font-size="12" role="img" aria-label="how many times as fast as its peer">'
+        f'<rect width="100%" height="100%" fill="white"/>'
+    ]
+    for index, cell in enumerate(cells):
+        ratio, y = cell["ratio"], 10 + _ROW * index
+        name = escape(
+            f"{cell['model']}, {cell['name']}, {cell['dtype']}, {cell['threads']} t, {cell['peer']}"
+        )
+        parts += [
+            f'<text x="{_LEFT - 8}" y="{y + 12}" text-anchor="end">{name}</text>',
+            f'<rect x="{_LEFT}" y="{y}" width="{ratio["median"] * scale:.1f}" height="15" fill="#4477aa"/>',
+            f'<path d="M{_LEFT + ratio["min"] * scale:.1f} {y + 7}H{_LEFT + ratio["max"] * scale:.1f}" '
+            'stroke="#222"/>',
+            f'<text x="{_LEFT + ratio["max"] * scale + 6:.1f}" y="{y + 12}">{ratio["median"]:.2f}×</text>',
+        ]
+    at = _LEFT + scale
+    parts.append(f'<path d="M{at:.1f} 4V{height - 8}" stroke="#cc3311" stroke-dasharray="4 3"/></svg>')
+    return "\n".join(parts)

@@ -1,0 +1,63 @@
+"""`biject bench`."""
+
+from __future__ import annotations
+
+import json as json_module
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from biject.cli.flags import Json, Switch
+
+
+def bench(
+    *,
+    quick: Switch = False,
+    threads: Annotated[int | None, Parameter(metavar="N")] = None,
+    compiled: Switch = False,
+    out: Annotated[Path | None, Parameter(metavar="DIR")] = None,
+    table: Annotated[Path | None, Parameter(metavar="FILE")] = None,
+    json: Json = False,
+) -> int:
+    """Measure Biject beside transformers on this machine, in one process, in turns.
+
+    Encoders (inference, training with AdamW and dropout) beside transformers in the given order and with
+    batches of one length; decoding beside its generate. Ratios are medians with their range.
+
+    Args:
+        quick: Small shapes and two pairs a cell: two minutes.
+        threads: Of torch; its own choice where left out.
+        compiled: Beside transformers under torch.compile as well.
+        out: A folder for bench.json and bench.svg.
+        table: A page that gets the table between its two bench markers.
+    """
+    from biject.bench.page import between_markers, picture
+    from biject.bench.page import table as table_of
+    from biject.bench.run import cells, machine
+    from biject.cli.console import print_json, print_lines
+
+    page = None if table is None else table.read_text(encoding="utf-8")
+    if page is not None:
+        between_markers(page, "")  # before minutes are spent
+    measured = []
+    for cell in cells(quick=quick, threads=threads, compiled=compiled):
+        measured.append(cell.to_json())
+        if not json:
+            print_lines([_line(measured[-1])])
+    found = {"machine": machine(), "cells": measured}
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "bench.json").write_text(json_module.dumps(found, indent=1) + "\n", encoding="utf-8")
+        (out / "bench.svg").write_text(picture(measured) + "\n", encoding="utf-8")
+    if table is not None and page is not None:
+        table.write_text(between_markers(page, table_of(found)), encoding="utf-8")
+    if json:
+        print_json(found)
+    return 0
+
+
+def _line(cell: dict[str, object]) -> str:
+    from biject.bench.page import row
+
+    return row(cell)

@@ -1,0 +1,100 @@
+"""What `biject bench` writes and how it draws texts; one tiny run of both sides."""
+
+from __future__ import annotations
+
+import time
+from xml.etree import ElementTree
+
+import pytest
+import torch
+
+from biject.bench import decoders, encoders, sides
+from biject.bench.measure import Measured, in_turns
+from biject.bench.page import BEGIN, END, between_markers, picture, table
+from biject.bench.texts import POOL, given_order, grouped, lengths, made, padded_over_real
+from biject.errors import InputError
+
+MACHINE = {
+    "date": "2026-11-27", "processor": "p", "cores": 2, "torch": "t", "omp_wait_policy": "passive",
+    "gemm_flops": {"float32": 1e11}, "bytes_per_second": 2e10,
+}  # fmt: skip
+
+
+def cell(**more: object) -> dict[str, object]:
+    seconds = ((1.0, 2.0), (1.0, 4.0), (2.0, 6.0))
+    named = {
+        "name": "decoding, <int8>",
+        "model": "gpt2",
+        "dtype": "bfloat16",
+        "threads": 1,
+        "peer": "generate",
+    }
+    return Measured(**named, seconds=seconds, **more).to_json()  # type: ignore[arg-type]
+
+
+def test_the_median_of_the_pairs() -> None:
+    found = cell()
+    assert found["ratio"] == {"min": 2.0, "median": 3.0, "max": 4.0}
+    assert found["real_tokens_per_second"] == {"ours": 1.0, "peer": 0.25}
+    assert "**3.00** (2.00–4.00)" in table({"machine": MACHINE, "cells": [found]})
+
+
+def test_sides_take_turns_and_a_slower_one_is_seen() -> None:
+    calls: list[str] = []
+
+    def side(name: str, tokens: int) -> int:
+        calls.append(name)
+        time.sleep(0.004 if name == "theirs" else 0.001)
+        return tokens
+
+    found = in_turns(lambda: side("ours", 10), lambda: side("theirs", 5), 4)
+    assert calls[2:] == ["ours", "theirs", "theirs", "ours"] * 2
+    assert all(theirs > 2 * ours for ours, theirs in found)
+
+
+def test_only_what_stands_between_the_markers_changes() -> None:
+    assert between_markers(f"a\n{BEGIN}\nold\n{END}\nb", "new") == f"a\n{BEGIN}\nnew\n{END}\nb"
+    for page in ("no markers", f"{END}{BEGIN}", f"{BEGIN}{BEGIN}{END}"):
+        with pytest.raises(InputError, match="should have"):
+            between_markers(page, "new")
+
+
+def test_the_picture_is_well_formed() -> None:
+    root = ElementTree.fromstring(picture([cell(), cell()]))  # our own
+    assert len([one for one in root if one.tag.endswith("rect")]) == 3
+
+
+def test_texts() -> None:
+    draw = torch.Generator().manual_seed(0)
+    pool = lengths("snippets", POOL, draw)
+    assert 6 <= min(pool) <= max(pool) <= 72
+    assert 25 < sum(pool) / len(pool) < 29
+    assert padded_over_real(grouped(pool, 5)) < 1.05 < 1.5 < padded_over_real(given_order(pool, 5))
+    long = lengths("long-tailed", POOL, draw)
+    assert max(long) == 512
+    assert sorted(long)[POOL // 2] < 80
+    batch = made([[3, 5]], draw, high=2000, device="cpu")[0]
+    assert batch["attention_mask"].sum(1).tolist() == [3, 5]
+    assert batch["input_ids"].shape == (2, 5)
+
+
+@pytest.mark.parametrize("form", ["exact", "fast"])
+def test_decoding_of_a_tiny_model(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoders, "bandwidth", lambda: 1e10)
+    monkeypatch.setitem(sides.SHAPES, "tiny", ("GPT2", {"n_embd": 32, "n_layer": 1, "n_head": 2}))
+    found = list(decoders.decoder_cells("tiny", "float32", forms=(form,), new=3, repeats=1, device="cpu"))
+    assert found[0].name == f"decoding, {form}"
+    assert ("bandwidth" in found[0].more) == (form == "fast")
+
+
+def test_training_and_inference_of_a_tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoders, "peak", lambda *_: (1e11, "measured"))
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    monkeypatch.setitem(sides.SHAPES, "tiny", ("Bert", sizes))
+    cells = encoders.encoder_cells(
+        "tiny", "float32", "snippets", peers=encoders.PEERS[:2], batches=1, repeats=1, device="cpu"
+    )
+    found = [one.to_json() for one in cells]
+    assert [one["name"] for one in found] == ["inference, snippets", "training, snippets"] * 2
+    assert found[0]["padded_over_real"] > found[2]["padded_over_real"] >= 1
+    assert all(one["mfu"]["ours"] > 0 for one in found)
