@@ -192,17 +192,18 @@ class Rounds:
         pending, count = self._pending, ranks.count()
         assert pending is not None
         self._pending = None
+        begun = time.perf_counter() if started is None else started
         numbers, divergence = self.averager.collect(pending)
-        passed = 0.0 if started is None else 1000 * (time.perf_counter() - started)
+        spent = 1000 * (time.perf_counter() - begun)
         done, parts, rest = numbers[: 2 * count], numbers[2 * count : 4 * count], numbers[4 * count :]
         lost, items, tokens, *told, self.engine.wishes = rest
         found = by_rank(parts)
-        own = passed - found[ranks.rank()].wait_ms
-        if started is None:  # nobody waited: what counts is told with the next one
+        if started is None:  # nobody waited: what this rank found is told with the next one
+            self._late = [divergence, spent]
             divergence, sync_ms = max(told[::2]), max(told[1::2])
         else:
-            divergence, sync_ms = ranks.largest(divergence, max(0.0, own))
-        self._late = [divergence, sync_ms]
+            own = max(0.0, spent - found[ranks.rank()].wait_ms)
+            divergence, sync_ms = self._late = ranks.largest(divergence, own)
         self._done = [int(value) for value in done[::2]]
         decision = self.cadence.report(done[1::2], self._done, sync_ms, divergence)
         if decision.guarded:
