@@ -13,6 +13,7 @@ TYPE_CHECKING = (
 )
 if TYPE_CHECKING:
     from biject.auto import (
+        AutoImageProcessor,
         AutoModel,
         AutoModelForCausalLM,
         AutoModelForImageClassification,
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from biject.verify import verify_export, verify_trained
 
 __all__ = [
+    "AutoImageProcessor",
     "AutoModel",
     "AutoModelForCausalLM",
     "AutoModelForImageClassification",
@@ -85,6 +87,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "AutoImageProcessor": "biject.auto",
     "AutoModel": "biject.auto",
     "AutoModelForCausalLM": "biject.auto",
     "AutoModelForImageClassification": "biject.auto",

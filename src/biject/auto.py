@@ -17,6 +17,7 @@ from biject.nn.planner import LayoutName
 from biject.pretrained import PretrainedModel, load
 
 if TYPE_CHECKING:
+    from biject.pictures.processor import ImageProcessor
     from biject.tokenization.tokenizer import Tokenizer
 
 
@@ -166,6 +167,29 @@ class AutoModelForImageClassification(AutoModel):
     """Loads a classifier of pictures."""
 
     head = "imgcls"
+
+
+class AutoImageProcessor(_Auto):
+    """Loads what turns pictures into a checkpoint's `pixel_values`, without transformers."""
+
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, revision: str | None = None, token: str | None = None
+    ) -> ImageProcessor:
+        """By the preprocessor_config.json of a folder, or of a repository on the Hub.
+
+        Raises:
+            ConfigError: there is none, or it says something that is not computed.
+            MissingExtraError: Pillow is not installed.
+        """
+        from biject.checkpoint.source import open_source
+        from biject.pictures.files import pillow
+        from biject.pictures.processor import ImageProcessor
+        from biject.pictures.settings import read_preprocessing
+
+        pillow()
+        folder = resolve_folder(path, revision=revision, token=token)
+        return ImageProcessor(read_preprocessing(folder, open_source(folder).config.get("model_type")))
 
 
 class AutoTokenizer(_Auto):

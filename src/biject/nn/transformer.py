@@ -101,15 +101,20 @@ class Transformer(nn.Module):
         return self.final_norm(x_TD) if self.config.hidden_before_norm else x_TD
 
     @property
-    def tokens(self) -> Embedding:
-        """The token table.
+    def tables(self) -> Embeddings:
+        """The token table and those beside it.
 
         Raises:
             InputError: the model reads pictures and has none.
         """
         if isinstance(self.embed, PatchEmbeddings):
             raise InputError("This model reads pictures: it has no token table.")
-        return self.embed.tokens
+        return self.embed
+
+    @property
+    def tokens(self) -> Embedding:
+        """The token table, see `tables`."""
+        return self.tables.tokens
 
     @property
     def device(self) -> torch.device:

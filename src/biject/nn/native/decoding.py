@@ -80,7 +80,7 @@ class NativeDecoding:
         """
         if self.past == 0 or ids_BL.shape[1] > 1:
             return self.prompt(ids_BL, positions_BL)
-        step, embed = self.step, self.model.embed
+        step, embed = self.step, self.model.tables
         self.x.copy_(embed.tokens.weight[ids_BL[:, 0]])
         if "positions" in embed.order:
             self.x += embed.positions.weight[positions_BL[:, 0]]

@@ -1,0 +1,1 @@
+"""Pictures: files, safely opened, and what a model's preprocessor_config.json makes of them."""
