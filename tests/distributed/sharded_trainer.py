@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from biject.adapters.file import save_adapter
+from biject.config.adapter import LoraConfig
 from biject.config.recipe import TrainConfig
 from biject.distributed.sharding import shard
 from biject.pretrained import load
@@ -52,8 +54,13 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
 
 def train(source: Path, out: Path, steps: int, start: Path | None) -> dict[str, Any]:
     model = load(source)
+    if source.name.endswith("-lora"):
+        torch.manual_seed(0)
+        model.add_adapter(LoraConfig(r=4, lora_alpha=8, target_modules="all-linear"))
     if ranks.count() > 1:
         shard(model)
+    if model.adapters is not None:
+        save_adapter(model, out / "before", force=True)
     size = 8 // ranks.count()
     if start is not None:  # a run that goes on keeps its settings and its steps
         size = json.loads((start / "rank-0.json").read_text())["batch_size"]
@@ -65,7 +72,7 @@ def train(source: Path, out: Path, steps: int, start: Path | None) -> dict[str, 
     result = Trainer(model, config=config, collate=collate).fit(
         data, eval_dataset=[data[i] for i in range(9)], out=out, resume=first
     )
-    save_model(model, out / "model", force=True)
+    (save_model if model.adapters is None else save_adapter)(model, out / "model", force=True)
     return {
         "losses": result.losses,
         "evaluation": [found["loss"] for found in result.history],

@@ -18,8 +18,12 @@ from distributed.sharded_trainer import train
 from distributed.test_sharded import CELLS, OFF
 
 WORKER = Path(__file__).with_name("sharded_trainer.py")
-QUICK = ("bert-seqcls", "llama-causal-tied")
-MORE = ("bert-mlm-tied", "deberta-mlm", "modernbert-mlm", "llama-causal")
+QUICK = ("bert-seqcls", "llama-causal-tied", "llama-causal-lora")
+MORE = (
+    "bert-mlm-tied", "deberta-mlm", "modernbert-mlm", "llama-causal",
+    "bert-seqcls-lora", "deberta-mlm-lora", "modernbert-mlm-lora", "llama-causal-lora",
+)  # fmt: skip
+"""Of `-lora` an adapter of rank 4 on every linear is trained."""
 
 
 def sharded(count: int, *what: Any) -> None:
@@ -43,7 +47,7 @@ def alone(source: Path, out: Path, steps: int, start: Path | None = None) -> Non
 
 def make(root: Path, names: tuple[str, ...]) -> Path:
     for name in names:
-        family, head, overrides = CELLS[name]
+        family, head, overrides = CELLS[name.removesuffix("-lora")]
         make_reference(family, head, root / "source" / name, overrides={**OFF[family], **overrides})
     alone(root / "source", root / "one", 20)
     sharded(2, root / "source", root / "two", 20)
@@ -56,7 +60,11 @@ def check(root: Path, name: str, ours: str) -> None:
     steps = len(found["losses"])
     assert found["losses"] == pytest.approx(expected["losses"][-steps:], rel=2e-6)
     assert found["evaluation"][-1] == pytest.approx(expected["evaluation"][-1], rel=2e-6)
-    own, theirs = (load_file(root / key / name / "model" / "model.safetensors") for key in (ours, "one"))
+    file = "adapter_model.safetensors" if name.endswith("-lora") else "model.safetensors"
+    own, theirs = (load_file(root / key / name / "model" / file) for key in (ours, "one"))
+    if name.endswith("-lora"):  # the export before a step, of the same weights
+        before = [(root / key / name / "before" / file).read_bytes() for key in (ours, "one")]
+        assert before[0] == before[1]
     assert own.keys() == theirs.keys()
     apart = sum(float((own[key] - theirs[key]).double().square().sum()) for key in own)
     whole = sum(float(value.double().square().sum()) for value in theirs.values())
