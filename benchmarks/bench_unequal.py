@@ -1,6 +1,6 @@
 """Processes of unequal speed: shares by measured speed, beside DistributedDataParallel with equal ones.
 
-`python benchmarks/bench_unequal.py [--ratios 2,3,8] [--several] [--steps 12]`. Every process has one thread;
+`python benchmarks/bench_unequal.py [--ratios 2,3,8] [--several] [--steps 12] [--batch 32]`. Every process has one thread;
 slow ones are stopped and continued from outside (SIGSTOP, SIGCONT) in a duty cycle; none knows of it.
 Speeds of their own are measured twice: each process by itself, without communication, all at the same time
 (`own`), and in the run, as tokens by the time that each worked (`in run`), which other programs
@@ -24,7 +24,7 @@ from typing import Any
 
 PERIOD = 0.02
 SIZES = {"num_hidden_layers": 4, "hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4}
-BATCH, WARM = 32, 6
+BATCH, WARM = 32, 4
 SEVERAL = [(1.0, 0.5, 0.25), (0.8, 0.5, 0.4, 0.2)]
 
 
@@ -40,7 +40,9 @@ def throttle(pid: int, duty: float, until: threading.Event) -> None:
         return
 
 
-def measure(mode: str, duties: tuple[float, ...], model: Path, steps: int) -> list[dict[str, Any]]:
+def measure(
+    mode: str, duties: tuple[float, ...], model: Path, steps: int, batch: int = BATCH
+) -> list[dict[str, Any]]:
     """What every process found."""
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
@@ -57,6 +59,7 @@ def measure(mode: str, duties: tuple[float, ...], model: Path, steps: int) -> li
         if mode != "own":
             environment |= {name: str(value) for name, value in group.items()}
         command = [sys.executable, __file__, "--worker", mode, "--model", str(model), "--steps", str(steps)]
+        command += ["--batch", str(batch)]
         pipe = subprocess.PIPE
         children.append(subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True))
     for child in children:
@@ -83,7 +86,7 @@ def measure(mode: str, duties: tuple[float, ...], model: Path, steps: int) -> li
     return results
 
 
-def worker(mode: str, model: Path, steps: int) -> None:
+def worker(mode: str, model: Path, steps: int, size: int) -> None:
     """One process: tokens a second after the warm-up."""
     import torch
 
@@ -116,10 +119,10 @@ def worker(mode: str, model: Path, steps: int) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     if mode == "ddp":
-        rate, waited = ddp(net, Data(), collate, steps), []
+        rate, waited = ddp(net, Data(), collate, steps, size), []
     else:
         trainer = Trainer(net, collate=collate, clip_norm=None, sync=SyncConfig(shares="measured"))
-        session = trainer.setup(Data(), batch_size=BATCH, max_steps=WARM + steps)
+        session = trainer.setup(Data(), batch_size=size, max_steps=WARM + steps)
         tokens, waited, started = 0.0, [], 0.0
         for number, window in enumerate(session.windows()):
             if number == WARM:
@@ -140,7 +143,7 @@ def worker(mode: str, model: Path, steps: int) -> None:
     sys.stdin.read()
 
 
-def ddp(net: Any, data: Any, collate: Any, steps: int) -> float:
+def ddp(net: Any, data: Any, collate: Any, steps: int, size: int) -> float:
     """The same model, optimizer and batches in DistributedDataParallel's loop."""
     import torch
     import torch.distributed as dist
@@ -155,8 +158,8 @@ def ddp(net: Any, data: Any, collate: Any, steps: int) -> float:
     for step in range(WARM + steps):
         if step == WARM:
             tokens, started = 0.0, time.perf_counter()
-        at = (step * count + rank) * BATCH % (len(data) - BATCH)
-        batch = collate([data[i] for i in order[at : at + BATCH]])
+        at = (step * count + rank) * size % (len(data) - size)
+        batch = collate([data[i] for i in order[at : at + size]])
         optimizer.zero_grad(set_to_none=True)
         wrapped(**batch).loss.backward()
         optimizer.step()
@@ -172,31 +175,32 @@ def main() -> None:
     parser.add_argument("--ratios", default="2,3,8")
     parser.add_argument("--several", action="store_true")
     parser.add_argument("--steps", type=int, default=12)
+    parser.add_argument("--batch", type=int, default=BATCH, help="texts a process and step")
     parser.add_argument("--worker")
     parser.add_argument("--model", type=Path)
     given = parser.parse_args()
     if given.worker:
-        worker(given.worker, given.model, given.steps)
+        worker(given.worker, given.model, given.steps, given.batch)
         return
     from biject.verify.reference import make_reference
 
     with tempfile.TemporaryDirectory() as place:
         off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **SIZES}
         model = make_reference("bert", "seqcls", Path(place) / "model", overrides=off)
-        print(f"load {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores; tokens a second")
+        print(f"load {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores; {given.batch} texts a process and step; tokens a second")
         print(
             f"{'duty cycles':20} {'own, sum':>8} {'shares by speed: rate, of own, of in run':>44} {'DDP':>18}"
         )
         cases = [(1.0, 1 / float(q)) for q in given.ratios.split(",")] + (SEVERAL if given.several else [])
         for duties in cases:
-            report(duties, model, given.steps)
+            report(duties, model, given.steps, given.batch)
 
 
-def report(duties: tuple[float, ...], model: Path, steps: int) -> None:
+def report(duties: tuple[float, ...], model: Path, steps: int, batch: int) -> None:
     """Measure one set of duty cycles in three ways, and print a line."""
-    whole = sum(found["rate"] for found in measure("own", duties, model, steps))
-    ours = measure("ours", duties, model, steps)[0]
-    theirs = measure("ddp", duties, model, steps)[0]["rate"]
+    whole = sum(found["rate"] for found in measure("own", duties, model, steps, batch))
+    ours = measure("ours", duties, model, steps, batch)[0]
+    theirs = measure("ddp", duties, model, steps, batch)[0]["rate"]
     rate, shares = ours["rate"], " : ".join(f"{tokens:.0f}" for tokens in ours["shares"])
     print(
         f"{' '.join(f'{duty:.2f}' for duty in duties):20} {whole:8.0f} {rate:20.0f} {rate / whole:10.0%} "
