@@ -8,6 +8,8 @@ flattened), P rows of the table of relative positions.
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -156,12 +158,12 @@ def attend_relative(
     scores_GQK = torch.bmm(q_GQE, k_GKE.transpose(-1, -2) / scale)
     if distances is not None:
         pos_k_GPE, pos_q_GPE = (x if x is None else x.repeat(batch, 1, 1) for x in positions)
-        scores_GQK = scores_GQK + _position_scores(
+        scores_GQK += _position_scores(
             q_GQE, k_GKE, pos_k_GPE, pos_q_GPE, distances, span=span, scale=scale
         )
     scores_BHQK = scores_GQK.view(batch, heads, queries, -1)
     if mask is not None:
-        scores_BHQK = scores_BHQK.masked_fill(~mask, torch.finfo(q_GQE.dtype).min)
+        scores_BHQK = scores_BHQK.masked_fill_(~mask, torch.finfo(q_GQE.dtype).min)
     weights_BHQK = attention_weights(scores_BHQK, dtype=scores_BHQK.dtype, dropout=dropout)
     context_GQE = torch.bmm(weights_BHQK.view(batch * heads, queries, -1), v_GKE)
     return context_GQE.view(batch, heads, queries, -1), weights_BHQK
@@ -182,19 +184,23 @@ def _position_scores(
     span: int,
     scale: Tensor,
 ) -> Tensor | int:
-    """The sum of the terms: (G, Q, K); 0 if there are none."""
+    """The sum of the terms: (G, Q, K); 0 if there are none.
+
+    In place, with HF's bits: new memory of this size costs more than the sums.
+    """
     groups, queries, keys, last = q_GQE.shape[0], q_GQE.shape[1], k_GKE.shape[1], span * 2 - 1
-    scores: Tensor | int = 0
+    scores: Any = 0
     if pos_k_GPE is not None:
         by_row = torch.clamp(distances[:, :queries, :keys] + span, 0, last)
         to_position = torch.bmm(q_GQE, pos_k_GPE.transpose(-1, -2))
         c2p_GQK = torch.gather(to_position, dim=-1, index=by_row.expand(groups, queries, keys))
-        scores = scores + c2p_GQK / scale
+        scores = c2p_GQK.div_(scale)
     if pos_q_GPE is not None:
         by_column = torch.clamp(-distances[:, :keys, :queries] + span, 0, last)
         to_position = torch.bmm(k_GKE, pos_q_GPE.transpose(-1, -2))
         p2c_GKQ = torch.gather(to_position, dim=-1, index=by_column.expand(groups, keys, queries))
-        scores = scores + p2c_GKQ.transpose(-1, -2) / scale
+        p2c_GQK = p2c_GKQ.div_(scale).transpose(-1, -2)
+        scores = p2c_GQK if pos_k_GPE is None else scores.add_(p2c_GQK)
     return scores
 
 
