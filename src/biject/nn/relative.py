@@ -8,8 +8,6 @@ flattened), P rows of the table of relative positions.
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -189,7 +187,7 @@ def _position_scores(
     In place, with HF's bits: new memory of this size costs more than the sums.
     """
     groups, queries, keys, last = q_GQE.shape[0], q_GQE.shape[1], k_GKE.shape[1], span * 2 - 1
-    scores: Any = 0
+    scores: Tensor | None = None
     if pos_k_GPE is not None:
         by_row = torch.clamp(distances[:, :queries, :keys] + span, 0, last)
         to_position = torch.bmm(q_GQE, pos_k_GPE.transpose(-1, -2))
@@ -200,8 +198,8 @@ def _position_scores(
         to_position = torch.bmm(k_GKE, pos_q_GPE.transpose(-1, -2))
         p2c_GKQ = torch.gather(to_position, dim=-1, index=by_column.expand(groups, keys, queries))
         p2c_GQK = p2c_GKQ.div_(scale).transpose(-1, -2)
-        scores = p2c_GQK if pos_k_GPE is None else scores.add_(p2c_GQK)
-    return scores
+        scores = p2c_GQK if scores is None else scores.add_(p2c_GQK)
+    return 0 if scores is None else scores
 
 
 def _flat(x_BHLE: Tensor) -> Tensor:
