@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -109,3 +110,18 @@ def test_the_rate_goes_on_as_in_a_run_of_the_new_length(run, flags, tmp_path) ->
     assert rates[5] == pytest.approx(3e-3 * 1 / 5)
     assert rates[6] == pytest.approx(3e-3 * 5 / 10)
     assert rates[10] == pytest.approx(3e-3 * 1 / 10)
+
+
+def test_a_runs_folder_is_taken_for_its_model(run, flags, tmp_path) -> None:
+    """By the commands that take a model's folder; a run without a result says how it gets one."""
+    out = tmp_path / "run"
+    assert run("finetune", "--out", out, *flags, "--epochs", 1, "--no-verify").code == 0
+    told, direct = (run("predict", place, "the quick fox", "--json") for place in (out, out / "model"))
+    assert (told.code, direct.code) == (0, 0)
+    assert '"positive"' in told.out or '"negative"' in told.out
+    assert told.out.replace(str(out / "model"), str(out)) == direct.out.replace(str(out / "model"), str(out))
+    assert run("verify-export", out, "--level", "reload").code == 0
+    shutil.rmtree(out / "model")
+    missing = run("predict", out, "the quick fox")
+    assert missing.code == 2
+    assert "finish it with --resume" in missing.err

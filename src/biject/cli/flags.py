@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -25,6 +26,20 @@ def by_flags(message: str, flags: Mapping[str, str]) -> str:
     for key, flag in flags.items():
         message = re.sub(rf"(?<!nearest: )`{re.escape(key)}`", f"`{flag}`", message)
     return message
+
+
+def model_of(name: str) -> str:
+    """The folder of a run's result where a training run's folder is named; any other name stays.
+
+    Raises:
+        InputError: The run has no result yet.
+    """
+    path = Path(name).expanduser()
+    if not (path / "run.toml").is_file() or (path / "config.json").is_file():
+        return name
+    from biject.runs.folder import checkpoint_of
+
+    return str(checkpoint_of(path))
 
 
 def names(value: str | None, *, flag: str, known: tuple[str, ...] = ()) -> tuple[str, ...] | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from biject.cli.flags import Json, Switch
+from biject.cli.flags import Json, Switch, model_of
 from biject.errors import InputError
 
 
@@ -36,7 +36,7 @@ def generate(
     --chat, each line is what the user says next. What is not given comes from generation_config.json.
 
     Args:
-        folder: A folder of a checkpoint or an adapter, or a repository on the Hub.
+        folder: A folder of a checkpoint, an adapter or a training run, or a repository on the Hub.
         prompts: Texts to continue, one after the other; with --chat, what the user says, turn by turn.
         max_new_tokens: How many tokens to add at most (100, or what the table of positions leaves).
         sample: Draw tokens, or take the likeliest each. A flag that is about drawing means --sample.
@@ -61,7 +61,7 @@ def generate(
 
     lines = turns(prompts, chat=chat)
     writer = Writer(
-        folder,
+        model_of(folder),
         dtype=dtype,
         seed=seed,
         quiet=json,

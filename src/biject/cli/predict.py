@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from biject.cli.flags import Json, Switch, names
+from biject.cli.flags import Json, Switch, model_of, names
 from biject.errors import InputError
 
 
@@ -36,7 +36,7 @@ def predict(
     Texts come from the arguments, else from --file, else from standard input.
 
     Args:
-        folder: A folder of a checkpoint or an adapter, or a repository on the Hub.
+        folder: A folder of a checkpoint, an adapter or a training run, or a repository on the Hub.
         texts: Texts; for `answer`, questions.
         file: A table (.csv, .tsv, .jsonl, .json, .parquet), or one text a line (any other name).
         text_column: Column of the text, two for pairs; left out, `text` (and `text_pair`), `question` and
@@ -79,7 +79,7 @@ def predict(
     from biject.cli.predictions import print_predictions, print_written
     from biject.tasks.pipeline import pipeline
 
-    pipe = pipeline(folder, task=task, device=device, batch_size=batch_size)
+    pipe = pipeline(model_of(folder), task=task, device=device, batch_size=batch_size)
     _check(given, pipe.takes, pipe.name)
     layout = check_results(out, pipe.name, inputs, top_k=top_k) if out is not None else ()
     results = pipe(inputs.items, **given)

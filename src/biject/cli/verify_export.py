@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from biject.cli.flags import Json, Names, Switch, names
+from biject.cli.flags import Json, Names, Switch, model_of, names
 
 
 def verify_export(
@@ -30,7 +30,7 @@ def verify_export(
     the levels `stored` and `adapter`: PEFT on HF's base is the judge there.
 
     Args:
-        folder: The exported folder, or an adapter's.
+        folder: The exported folder, an adapter's, or a training run's.
         source: What it was made from; without it, levels that need a source are listed as not checked.
             For an adapter, its base.
         prompt: A text to compare outputs on, besides the built-in inputs.
@@ -45,6 +45,10 @@ def verify_export(
 
     source_folder = None if source is None else resolve_folder(source)
     report = verify(
-        folder, source=source_folder, prompt=prompt, levels=levels, allow=names(allow, flag="--allow") or ()
+        Path(model_of(str(folder))),
+        source=source_folder,
+        prompt=prompt,
+        levels=levels,
+        allow=names(allow, flag="--allow") or (),
     )
     return print_report(report, json=json, verbose=verbose)

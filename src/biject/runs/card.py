@@ -136,7 +136,7 @@ def _metrics(fit: FitResult) -> Mapping[str, float]:
 
 def _text(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: str, *, adapter: bool) -> str:
     shown = _base(recipe, prepared) or Path(recipe.model).name
-    labels = prepared.samples.labels
+    labels, state = prepared.samples.labels, fit.model_state.partition(": ")[0]
     parts = [
         f"# {_plain(name)}",
         f"{'An adapter for ' if adapter else ''}`{_plain(shown)}`, fine-tuned for "
@@ -147,7 +147,7 @@ def _text(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: str,
         _table(("metric", "value"), [(metric_name(k), decimal(v)) for k, v in _metrics(fit).items()])
         if _metrics(fit)
         else "Nothing was evaluated.",
-        f"On {len(prepared.samples.evaluation or ()):,} held-out samples; {_plain(fit.model_state)}.",
+        f"On {len(prepared.samples.evaluation or ()):,} held-out samples; {_plain(state)}.",
         "## Use",
         _use(recipe, adapter=adapter),
         "## Training",
