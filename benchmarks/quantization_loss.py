@@ -2,8 +2,8 @@
 
 `python benchmarks/quantization_loss.py [--steps 400]`: a LLaMA of 6 layers, width 256, is trained here from
 random weights on nine tenths of the movie snippets (a byte-pair vocabulary of 4,000 made from them), as no
-pretrained one can be fetched everywhere; then the rest is read token by token through decode steps, exact and in
-each form. So small and short-trained a model is robust: a large, well-trained one loses more.
+pretrained one can be fetched everywhere; then the rest is read token by token through decode steps, exact and
+in each form. So small and short-trained a model is robust: a large, well-trained one loses more.
 """
 
 from __future__ import annotations
