@@ -44,6 +44,21 @@ def test_ten_sentences(name: str, tmp_path: Path) -> None:
         assert float(sad) < float(sad_before)
 
 
+@pytest.mark.slow
+def test_pictures_are_told_apart_better_than_by_a_linear_probe(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 128}
+    config = transformers.ViTConfig(**sizes, image_size=8, patch_size=2, num_channels=1)
+    transformers.ViTModel(config).save_pretrained(tmp_path / "vit")
+    said = run(EXAMPLES / "pictures.py", tmp_path / "vit")
+    ours, linear = map(float, re.findall(r"(0\.\d+)", said.splitlines()[-1]))
+    assert ours > linear > 0.9
+
+
 def test_own_module() -> None:
     errors = [float(error) for error in re.findall(r"errors (\d\.\d+)", run(EXAMPLES / "own_module.py"))]
     assert len(errors) == 8
