@@ -1,6 +1,6 @@
 """Runs every attack and writes how many were tried and right into docs/verify.md: `make attacks`.
 
-With a file, `pytest --junitxml` of a run that was made already is counted instead.
+With files, the `pytest --junitxml` of runs that were made already are counted instead; no test may be in two.
 
 A test is an attack by the marker `attack("what is attacked")`, its own or its module's. The exit code is 1
 where one did not end as it must.
@@ -38,11 +38,11 @@ def run(results: Path) -> None:
         raise SystemExit("count_attacks: the tests did not run; see above")
 
 
-def counted(results: Path) -> tuple[Counter[str], Counter[str]]:
+def counted(results: list[Path]) -> tuple[Counter[str], Counter[str]]:
     """Tried and right, by what is attacked; skipped ones were not tried."""
     tried: Counter[str] = Counter()
     right: Counter[str] = Counter()
-    for case in ElementTree.parse(results).iter("testcase"):
+    for case in (case for one in results for case in ElementTree.parse(one).iter("testcase")):
         if case.find("skipped") is not None:
             continue
         wrong = case.find("failure") is not None or case.find("error") is not None
@@ -61,10 +61,10 @@ def table(tried: Counter[str], right: Counter[str]) -> str:
 
 def main() -> int:
     """Run, count, write."""
-    given = sys.argv[1:]
-    results = Path(given[0]) if given else ROOT / "build" / "attacks.xml"
-    if not given:
-        run(results)
+    results = [Path(one) for one in sys.argv[1:]]
+    if not results:
+        results = [ROOT / "build" / "attacks.xml"]
+        run(results[0])
     tried, right = counted(results)
     text = PAGE.read_text()
     before, _, rest = text.partition(BEGIN)
