@@ -1,7 +1,8 @@
 """Processes of unequal speed: shares by measured speed, beside DistributedDataParallel with equal ones.
 
-`python benchmarks/bench_unequal.py [--ratios 2,3,8] [--several] [--steps 12] [--batch 32]`. Every process has one thread;
-slow ones are stopped and continued from outside (SIGSTOP, SIGCONT) in a duty cycle; none knows of it.
+`python benchmarks/bench_unequal.py [--ratios 2,3,8] [--several] [--steps 12] [--batch 32]`. Every process has
+one thread; slow ones are stopped and continued from outside (SIGSTOP, SIGCONT) in a duty cycle; none
+knows of it.
 Speeds of their own are measured twice: each process by itself, without communication, all at the same time
 (`own`), and in the run, as tokens by the time that each worked (`in run`), which other programs
 disturb less. `--several` adds 3 and 4 processes, whose duty cycles add up to two cores at most.
@@ -187,9 +188,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **SIZES}
         model = make_reference("bert", "seqcls", Path(place) / "model", overrides=off)
-        print(f"load {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores; {given.batch} texts a process and step; tokens a second")
         print(
-            f"{'duty cycles':20} {'own, sum':>8} {'shares by speed: rate, of own, of in run':>44} {'DDP':>18}"
+            f"load {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores, {given.batch} texts a process and step"
+        )
+        print(
+            f"{'duty cycles; tokens a second':29} {'own, sum':>8} "
+            f"{'shares by speed: rate, of own, of in run':>44} {'DDP':>18}"
         )
         cases = [(1.0, 1 / float(q)) for q in given.ratios.split(",")] + (SEVERAL if given.several else [])
         for duties in cases:
@@ -203,7 +207,7 @@ def report(duties: tuple[float, ...], model: Path, steps: int, batch: int) -> No
     theirs = measure("ddp", duties, model, steps, batch)[0]["rate"]
     rate, shares = ours["rate"], " : ".join(f"{tokens:.0f}" for tokens in ours["shares"])
     print(
-        f"{' '.join(f'{duty:.2f}' for duty in duties):20} {whole:8.0f} {rate:20.0f} {rate / whole:10.0%} "
+        f"{' '.join(f'{duty:.2f}' for duty in duties):29} {whole:8.0f} {rate:20.0f} {rate / whole:10.0%} "
         f"{rate / ours['in_run']:12.0%} {theirs:10.0f} {theirs / whole:7.0%}   last step {shares}",
         flush=True,
     )

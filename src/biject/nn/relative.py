@@ -156,9 +156,7 @@ def attend_relative(
     scores_GQK = torch.bmm(q_GQE, k_GKE.transpose(-1, -2) / scale)
     if distances is not None:
         pos_k_GPE, pos_q_GPE = (x if x is None else x.repeat(batch, 1, 1) for x in positions)
-        scores_GQK += _position_scores(
-            q_GQE, k_GKE, pos_k_GPE, pos_q_GPE, distances, span=span, scale=scale
-        )
+        scores_GQK += _position_scores(q_GQE, k_GKE, pos_k_GPE, pos_q_GPE, distances, span=span, scale=scale)
     scores_BHQK = scores_GQK.view(batch, heads, queries, -1)
     if mask is not None:
         scores_BHQK = scores_BHQK.masked_fill_(~mask, torch.finfo(q_GQE.dtype).min)
