@@ -11,18 +11,15 @@ from sklearn.linear_model import LogisticRegression
 
 import biject
 
-STEPS, BATCH = 1500, 64
-
 
 def batches(pictures: torch.Tensor, labels: torch.Tensor) -> Iterator[dict[str, torch.Tensor]]:
     """Drawn at random; four batches of nine are moved by one pixel."""
     draw = torch.Generator().manual_seed(0)
-    for _ in range(STEPS):
-        chosen = torch.randint(0, len(pictures), (BATCH,), generator=draw)
+    while True:
+        chosen = torch.randint(0, len(pictures), (64,), generator=draw)
         down, across = torch.randint(-1, 2, (2,), generator=draw).tolist()
-        moved = 0 if down and across else (down + across)
-        axis = -2 if down else -1
-        yield {"pixel_values": pictures[chosen].roll(moved, axis), "labels": labels[chosen]}
+        moved = pictures[chosen].roll(0 if down and across else down + across, -2 if down else -1)
+        yield {"pixel_values": moved, "labels": labels[chosen]}
 
 
 def main(checkpoint: str) -> None:
@@ -35,11 +32,9 @@ def main(checkpoint: str) -> None:
     probe = LogisticRegression(max_iter=5000).fit(flat[last:], labels[last:].numpy())
     torch.manual_seed(0)
     model = biject.AutoModelForImageClassification.from_pretrained(checkpoint, num_labels=10)
-    biject.Trainer(model, lr=4e-3, seed=0).fit(batches(pictures[last:], labels[last:]), max_steps=STEPS)
-    with torch.no_grad():
-        found = model(pixel_values=pictures[:last]).logits.argmax(-1)
-    linear = probe.score(flat[:last], labels[:last].numpy())
-    print(f"accuracy {float((found == labels[:last]).float().mean()):.3f}, linear probe {linear:.3f}")
+    biject.Trainer(model, lr=4e-3, seed=0).fit(batches(pictures[last:], labels[last:]), max_steps=1500)
+    right = model(pixel_values=pictures[:last]).logits.argmax(-1) == labels[:last]
+    print(f"accuracy {right.float().mean():.3f}, linear probe {probe.score(flat[:last], labels[:last]):.3f}")
 
 
 main(sys.argv[1])
