@@ -22,7 +22,7 @@ def cells(*, quick: bool, threads: int | None = None, compiled: bool = False) ->
     """Measured one by one.
 
     Args:
-        quick: few shapes and runs, within two minutes on two cores; says little on a busy machine.
+        quick: few shapes and runs, cut for about two minutes on two cores; says little on a busy machine.
         threads: of torch; as many as it takes by itself where left out.
         compiled: beside Hugging Face under torch.compile, too (compiling takes minutes).
     """

@@ -26,7 +26,7 @@ def bench(
     batches of one length; decoding beside its generate. Ratios are medians with their range.
 
     Args:
-        quick: Small shapes and two pairs a cell: two minutes.
+        quick: Small shapes and two pairs a cell: some two minutes.
         threads: Of torch; its own choice where left out.
         compiled: Beside transformers under torch.compile as well.
         out: A folder for bench.json and bench.svg.
