@@ -150,6 +150,10 @@ def test_qlora(run, base, write_data, tmp_path) -> None:
     with pytest.warns(UserWarning, match="not quantised"):
         load(out / "adapter")
     load(out / "adapter", quantization="nf4", dtype=torch.float32)
+    merged = run("merge", "--adapter", out / "adapter", "--out", tmp_path / "merged")
+    assert merged.code == 0, merged.out
+    assert "RECOMMENDED" in merged.out
+    assert "not quantised" not in merged.err  # both bases are tried on purpose
 
 
 def test_a_run_whose_checkpoint_is_of_another_adapter(run, base, write_data, tmp_path) -> None:
@@ -160,7 +164,3 @@ def test_a_run_whose_checkpoint_is_of_another_adapter(run, base, write_data, tmp
     assert changed.code == 2
     assert "adapter" in changed.err
     assert issubclass(BijectError, Exception)
-    merged = run("merge", "--adapter", out / "adapter", "--out", tmp_path / "merged")
-    assert merged.code == 0, merged.out
-    assert "RECOMMENDED" in merged.out
-    assert "not quantised" not in merged.err  # both bases are tried on purpose

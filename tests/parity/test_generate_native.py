@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -265,6 +267,15 @@ def test_a_damaged_library_is_compiled_again(tmp_path: Path, monkeypatch: pytest
     build.library.cache_clear()
     assert build.library() is not None
     assert damaged.read_bytes() == made.read_bytes()
+
+
+def test_the_process_keeps_its_subnormal_numbers() -> None:
+    """Linked with -ffast-math, a library makes its whole process flush them to zero when it is loaded."""
+    code = (
+        "from biject.nn.native import build; import torch; build.library(); print(torch.tensor(1e-45).item())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 0
 
 
 @pytest.mark.attack("a cache folder that others can write to holds a library")

@@ -45,7 +45,8 @@ def test_the_same_linears_are_quantised(model_type: str, head: str, reference: R
     for name, parameter in ours.named_parameters():
         other = theirs.get_parameter(names[name])
         assert (parameter.dtype, parameter.shape) == (other.dtype, other.shape), name
-    assert ours.num_parameters() == theirs.num_parameters()
+    unused = sum(p.numel() for name, p in theirs.named_parameters() if name.endswith("mask_token"))
+    assert ours.num_parameters() == theirs.num_parameters() - unused  # DINOv2's; ours leaves it in the file
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])

@@ -15,7 +15,17 @@ from biject.nn.native.structures import MIRRORED
 from biject.nn.probe import store
 
 SOURCES = ("step.c", "products.h")
-_FLAGS = ("-std=gnu11", "-O3", "-ffast-math", "-fno-math-errno", "-fPIC", "-shared", "-w")
+_MATHS = (
+    "-fassociative-math",
+    "-fno-signed-zeros",
+    "-fno-trapping-math",
+    "-freciprocal-math",
+    "-fno-math-errno",
+)
+"""Sums in any order. Not -ffast-math: gcc links start-up code to it that makes the whole process flush
+subnormal numbers to zero, torch too.
+"""
+_FLAGS = ("-std=gnu11", "-O3", *_MATHS, "-ffinite-math-only", "-fno-math-errno", "-fPIC", "-shared", "-w")
 _TRIES = (("-march=native", "-mprefer-vector-width=512", "-fopenmp"), ("-march=native", "-fopenmp"), ())
 """Flags that a compiler may not know; without OpenMP one thread does all."""
 _SECONDS = 120
