@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 KEEP = "keep"
 DTYPES = ("float32", "float16", "bfloat16", "float64")
-_LABELLED = ("seqcls", "tokcls", "qa")
+_LABELLED = ("seqcls", "tokcls", "qa", "imgcls", "distilled")
 _UNLABELLED = ("mlm", "causal", "rtd")
 
 

@@ -160,12 +160,12 @@ def _tensors(
             own = DTYPES[dtypes[name]] if as_read and name in dtypes and binding in plan.bindings else held
             out[name] = (parameter, dtype or own)
     changes = []
-    if model.provenance.keeps_head:
-        for name in plan.passthrough:
+    for name in plan.passthrough:
+        if model.provenance.keeps_head or _of_base(model, name):
             tensor = _passthrough(model, reader, name)
             out[name] = (tensor, dtype if dtype and tensor.is_floating_point() else tensor.dtype)
-    else:
-        changes += [f"left out: {name}" for name in plan.passthrough if name not in out]
+        elif name not in out:
+            changes.append(f"left out: {name}")
     trained = set(model.provenance.merged.get("parameters", ()))
     changes += [
         f"{'new, from the adapter' if binding.memory in trained else 'new, random'}: {name}"
@@ -189,6 +189,11 @@ def _tensors(
         changes.append(f"renamed: {len(plan.respelt)} tensors, e.g. {one} -> {plan.written(one)}")
     written = ((plan.written(name), tensor, to) for name, (tensor, to) in ordered.items())
     return Casting(written, whole), changes
+
+
+def _of_base(model: Model, name: str) -> bool:
+    """Whether a tensor that no head computes is a parameter of HF's base model all the same."""
+    return name.removeprefix(model.provenance.plan.spelling.prefix) in model.family.kept
 
 
 def _passthrough(model: Model, reader: Reader, name: str) -> torch.Tensor:

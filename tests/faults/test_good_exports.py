@@ -40,7 +40,7 @@ def marked(cells: Sequence[tuple[str, str]]) -> list[Any]:
 
 def made(name: str, head: str, folder: Path, *, named: bool = True, **options: Any) -> Path:
     """A reference with three labels; `named`: config.json names its class."""
-    labels = LABELS if head in ("seqcls", "tokcls") else {}
+    labels = LABELS if head in ("seqcls", "tokcls", "imgcls", "distilled") else {}
     source = make_reference(name, head, folder, overrides=labels, **options)
     if not named:
         edit_config(source, lambda config: void(config.pop("architectures")))
@@ -55,7 +55,7 @@ def targets(name: str) -> Iterator[tuple[str, list[str] | None]]:
     """Heads and labels to ask for: the base, and every head new."""
     yield "base", None
     for head in families()[name].heads:
-        if head in ("seqcls", "tokcls"):
+        if head in ("seqcls", "tokcls", "imgcls", "distilled"):
             yield head, ["a", "b", "c", "d"]
         elif head == "qa":
             yield head, ["keep"]

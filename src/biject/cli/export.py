@@ -16,7 +16,9 @@ def export(
     hub: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
     checkpoint: Annotated[Path | None, Parameter(metavar="RUN")] = None,
     out: Annotated[Path, Parameter(metavar="DIR")],
-    head: Literal["auto", "base", "seqcls", "tokcls", "qa", "mlm", "causal", "rtd"] = "auto",
+    head: Literal[
+        "auto", "base", "seqcls", "tokcls", "qa", "mlm", "causal", "rtd", "imgcls", "distilled"
+    ] = "auto",
     dtype: Literal["keep", "float32", "float16", "bfloat16", "float64"] = "keep",
     max_shard_size: Annotated[str | None, Parameter(metavar="SIZE")] = None,
     revision: Annotated[str | None, Parameter(metavar="NAME")] = None,

@@ -69,6 +69,8 @@ class Family:
     heads: Mapping[str, Head]
     passthrough: tuple[str, ...] = ()
     """Names, relative to the base, of tensors that old files hold beside the parameters."""
+    kept: tuple[str, ...] = ()
+    """Those of them that are HF's base model's own parameters: written with every head."""
     buffers: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
     """More such names, of every layer, from the config's values."""
     attention: str = "sdpa"

@@ -48,6 +48,7 @@ FAMILY = Family(
         "distilled": Head(hf_class="DeiTForImageClassificationWithTeacher", specs=distilled),
     },
     passthrough=("embeddings.mask_token",),
+    kept=("embeddings.mask_token",),
     in_memory=VIT_IN_MEMORY,
     tiny={**TINY, "intermediate_size": 64},
 )

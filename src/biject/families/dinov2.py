@@ -33,6 +33,7 @@ FAMILY = Family(
     init=dinov2_init,
     heads=vision_heads("Dinov2", dinov2_backbone),
     passthrough=("embeddings.mask_token",),
+    kept=("embeddings.mask_token",),
     in_memory=DINO_IN_MEMORY,
     tiny=DINO_TINY,
 )

@@ -174,7 +174,7 @@ def _is_new(spec: ParamSpec, names: Collection[str], spelling: Spelling) -> bool
     """Whether a parameter of a new head is made anew: the output always, what is before it unless the file
     has it under the same name, as HF finds it (ModernBERT's heads share their dense layer).
     """
-    output = spec.memory.startswith(("head.out.", "head.decoder."))
+    output = spec.memory.startswith(("head.out.", "head.decoder.", "head.distillation_out."))
     return not spec.base and (output or spelling.name(spec) not in names)
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from biject.checkpoint.bytes import tensor_bytes
 from biject.checkpoint.reader import Reader
+from biject.families import family
 from biject.identify import architecture_of, identify
 from biject.pretrained import same_tensors
 from biject.record import Record
@@ -71,6 +72,8 @@ def expected_names(subject: Subject) -> Expected:
         return Expected(kept=frozenset(subject.source.tensors), new=frozenset())
     plan = _changed_plan(subject)
     kept = {plan.written(disk) for binding in plan.bindings for disk in binding.disk}
+    of_base = family(subject.source.config.get("model_type")).kept
+    kept |= {name for name in plan.passthrough if name.removeprefix(plan.spelling.prefix) in of_base}
     return Expected(
         kept=frozenset(kept),
         new=frozenset(disk for binding in plan.initialized for disk in binding.disk),
