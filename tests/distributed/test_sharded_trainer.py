@@ -18,7 +18,7 @@ from distributed.sharded_trainer import train
 from distributed.test_sharded import CELLS, OFF
 
 WORKER = Path(__file__).with_name("sharded_trainer.py")
-QUICK = ("bert-seqcls", "llama-causal-tied", "llama-causal-lora")
+QUICK = ("bert-seqcls", "llama-causal-tied", "llama-causal-lora", "bert-seqcls-lora")
 MORE = (
     "bert-mlm-tied", "deberta-mlm", "modernbert-mlm", "llama-causal",
     "bert-seqcls-lora", "deberta-mlm-lora", "modernbert-mlm-lora", "llama-causal-lora",

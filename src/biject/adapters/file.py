@@ -176,7 +176,7 @@ def fill(model: Model, adapter: Adapter, tensors: Mapping[str, Tensor], *, where
             elif found.shape != target.shape or not found.is_floating_point():
                 faults.append(f"`{name}` should be {tuple(target.shape)}, found {tuple(found.shape)}")
             else:
-                target.copy_(found)
+                _put(target, found)
     strange = [
         name
         for name in tensors
@@ -191,7 +191,19 @@ def fill(model: Model, adapter: Adapter, tensors: Mapping[str, Tensor], *, where
         )
 
 
+def _put(target: Tensor, whole: Tensor) -> None:
+    if hasattr(target, "full_tensor"):  # spread over ranks
+        from biject.distributed.sharding import put  # it loads torch's distributed package
+
+        put(target, whole)
+    else:
+        target.copy_(whole)
+
+
 def _same_table(name: str, own: Tensor, stored: Tensor | None) -> list[str]:
-    if stored is None or (stored.shape == own.shape and torch.equal(stored.to(own.dtype), own.cpu())):
+    """Where the table is spread over ranks, all of them have to call this."""
+    if stored is None:
+        return []
+    if stored.shape == own.shape and torch.equal(stored.to(own.dtype), full_tensor(own).cpu()):
         return []
     return [f"`{name}` is another table than the base's (resized or trained since?)"]

@@ -71,12 +71,18 @@ class AdapterSet:
 def adapters_of(model: Model) -> AdapterSet:
     """The model's, which may be none.
 
+    Parameters that stand in the model are looked up there: `fully_shard` puts others in their place.
+
     Raises:
         ConfigError: it has none.
     """
     if model.adapters is None:
         raise ConfigError("The model has no adapter: add one (add_adapter), or load one (adapter=).")
-    return cast(AdapterSet, model.adapters)
+    there = cast(AdapterSet, model.adapters)
+    for name in there.active:
+        own = there.adapters[name].own
+        own.update((place, model.get_parameter(place)) for place in own)
+    return there
 
 
 def activate(model: Model, names: Sequence[str]) -> None:
