@@ -73,7 +73,8 @@ def test_work_is_counted_in_what_predicts_the_time() -> None:
             work = tokens if per_token else samples
             shares.report((work * [1.0, 2.0]).tolist(), tokens.tolist(), samples.tolist())
         assert shares.by_samples is not per_token
-        assert shares.weights.tolist() == pytest.approx([2 / 3, 1 / 3])
+        # Work and time are proportional here; what is left is the rounding of a fit over twelve steps.
+        assert shares.weights.tolist() == pytest.approx([2 / 3, 1 / 3], rel=1e-12)
         again = Shares(2, SyncConfig())
         again.restore(json.loads(json.dumps(shares.state())))
         assert again.state() == shares.state()
