@@ -6,12 +6,13 @@ import os
 from collections.abc import Mapping
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from biject.cli.flags import Json, Switch, names
 from biject.cli.settings import put
+from biject.config.recipe import FinetuneTask
 from biject.config.recipe_file import make_recipe
 from biject.errors import InputError
 
@@ -21,7 +22,7 @@ def evaluate(
     /,
     *,
     data: Annotated[str, Parameter(metavar="FILE|REPO")],
-    task: Literal["seqcls", "tokcls", "qa", "mlm", "causal"] | None = None,
+    task: FinetuneTask | None = None,
     text_column: Annotated[str | None, Parameter(metavar="A[,B]")] = None,
     label_column: Annotated[str | None, Parameter(metavar="A[,B,…]")] = None,
     max_length: Annotated[int | None, Parameter(metavar="TOKENS")] = None,

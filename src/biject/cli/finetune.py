@@ -10,7 +10,7 @@ from cyclopts import Parameter
 
 from biject.cli.flags import Json, Switch, by_flags, names
 from biject.cli.settings import put
-from biject.config.recipe import FinetuneRecipe
+from biject.config.recipe import FinetuneRecipe, FinetuneTask
 from biject.config.recipe_file import make_recipe, read_recipe
 from biject.errors import ConfigError, InputError
 from biject.events import without_progress
@@ -34,7 +34,7 @@ def finetune(
     model: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
     data: Annotated[str | None, Parameter(metavar="FILE|REPO")] = None,
     eval_data: Annotated[str | None, Parameter(metavar="FILE|REPO")] = None,
-    task: Literal["seqcls", "tokcls", "qa", "mlm", "causal"] | None = None,
+    task: FinetuneTask | None = None,
     text_column: Annotated[str | None, Parameter(metavar="A[,B]")] = None,
     label_column: Annotated[str | None, Parameter(metavar="A[,B,…]")] = None,
     epochs: _Count = None,

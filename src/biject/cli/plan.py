@@ -10,6 +10,7 @@ from cyclopts import Parameter
 from biject.cli.finetune import columns
 from biject.cli.flags import Json, Switch
 from biject.cli.settings import put
+from biject.config.recipe import FinetuneTask
 from biject.config.recipe_file import make_recipe, read_recipe
 from biject.errors import InputError
 
@@ -19,7 +20,7 @@ def plan(
     recipe: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     model: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
     data: Annotated[str | None, Parameter(metavar="FILE|REPO")] = None,
-    task: Literal["seqcls", "tokcls", "qa", "mlm", "causal"] | None = None,
+    task: FinetuneTask | None = None,
     method: Literal["full", "lora", "qlora"] | None = None,
     quantization: Literal["none", "nf4", "fp4", "int8"] | None = None,
     text_column: Annotated[str | None, Parameter(metavar="A[,B]")] = None,

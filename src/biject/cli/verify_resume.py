@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from biject.cli.flags import Json
+from biject.config.recipe import FinetuneTask
 from biject.config.recipe_file import make_recipe, read_recipe
 from biject.errors import InputError
 
@@ -18,7 +19,7 @@ def verify_resume(
     *,
     model: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
     data: Annotated[str | None, Parameter(metavar="FILE|REPO")] = None,
-    task: Literal["seqcls", "tokcls", "qa", "mlm", "causal"] | None = None,
+    task: FinetuneTask | None = None,
     steps: Annotated[int, Parameter(metavar="N")] = 10,
     keep: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     json: Json = False,
