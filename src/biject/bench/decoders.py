@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biject.bench.measure import Measured, Side, bandwidth, in_turns
+from biject.bench.measure import Limits, Measured, Side, in_turns
 from biject.bench.sides import both
 from biject.model import Model
 from biject.nn.native.laid_out import laid_out
@@ -25,13 +25,13 @@ PROMPT, LONG_PROMPT = 16, 512
 
 
 def decoder_cells(
-    shape: str, dtype: str, *, forms: tuple[str, ...], new: int, repeats: int, device: str
+    shape: str, dtype: str, *, forms: tuple[str, ...], new: int, repeats: int, limits: Limits
 ) -> Iterator[Measured]:
     """Tokens after a short prompt in each form, then a long prompt alone."""
+    device = str(limits.device)
     with both(shape, getattr(torch, dtype), device=device) as (ours, theirs):
         draw = torch.Generator().manual_seed(0)
         ids = torch.randint(1000, 50000, (1, PROMPT), generator=draw).to(device)
-        speed = bandwidth()
         names: dict[str, Any] = {
             "model": shape,
             "dtype": dtype,
@@ -39,12 +39,13 @@ def decoder_cells(
             "peer": "generate",
         }
         for form in forms:
+            limits.look(getattr(torch, dtype))
             sides = continued(ours, ids, new, **FORMS[form]), continued(theirs, ids, new)
             found = Measured(name=f"decoding, {form}", seconds=in_turns(*sides, repeats), **names)
             read = bytes_read(ours, form)
             if read is not None:
                 later = _seconds_later(ours, ids, new, FORMS[form])
-                found.more["bandwidth"] = {"share": read / later / speed, "bytes_per_second": speed}
+                found.more["bytes_per_second"] = read / later
             yield found
         text = torch.randint(1000, 50000, (1, LONG_PROMPT), generator=draw).to(device)
         for form in ("exact", "fast") if "fast" in forms else ("exact",):

@@ -7,11 +7,10 @@ from typing import Any
 
 import torch
 
-from biject.bench.measure import Measured, Side, in_turns, peak_bytes
+from biject.bench.measure import Limits, Measured, Side, in_turns, peak_bytes
 from biject.bench.sides import both
 from biject.bench.texts import POOL, Batch, given_order, grouped, lengths, made, padded_over_real
 from biject.config.flops import TextBatch, forward_flops, training_flops
-from biject.runs.peaks import peak
 
 PEERS = ("given order", "length-grouped", "compiled")
 """Dynamic padding in the given order; batches of one length out of 800 texts; these under torch.compile."""
@@ -25,16 +24,16 @@ def encoder_cells(
     peers: tuple[str, ...],
     batches: int,
     repeats: int,
-    device: str,
+    limits: Limits,
 ) -> Iterator[Measured]:
     """Inference and training steps beside each peer: AdamW (fused), dropout, in turns, on the same texts."""
+    device = str(limits.device)
     with both(shape, getattr(torch, dtype), device=device) as (ours, theirs):
         draw = torch.Generator().manual_seed(0)
         pool = lengths(lengths_of, POOL, draw)
         own = given_order(pool, batches)
         high = ours.config.vocab_size
         mine = made(own, draw, high=high, device=device)
-        most, _ = peak(torch.device(device), getattr(torch, dtype))
         for peer in peers:
             cut = own if peer == "given order" else grouped(pool, batches)
             other = made(cut, draw, high=high, device=device)
@@ -42,6 +41,7 @@ def encoder_cells(
             for work in ("inference", "training"):
                 make = inference if work == "inference" else training
                 sides = make(ours, mine), make(rival, other)
+                limits.look(getattr(torch, dtype))
                 seconds = in_turns(*sides, repeats)
                 count = forward_flops if work == "inference" else training_flops
                 flops = count(ours.config, TextBatch(lengths=[n for batch in own for n in batch], multiple=1))
@@ -51,8 +51,8 @@ def encoder_cells(
                     peak_bytes=(peak_bytes(sides[0]), peak_bytes(sides[1])),
                 )  # fmt: skip
                 per_token = flops / sum(map(sum, own))
-                mfu = [per_token * rate / most for rate in found.tokens_per_second]
-                found.more["mfu"] = {"ours": mfu[0], "peer": mfu[1]}
+                used = [per_token * rate for rate in found.tokens_per_second]
+                found.more["flops_per_second"] = {"ours": used[0], "peer": used[1]}
                 yield found
 
 

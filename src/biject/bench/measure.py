@@ -11,6 +11,8 @@ from typing import Any
 
 import torch
 
+from biject.runs.peaks import peak
+
 Side = Callable[[], int]
 """Does some work; gives how many real tokens it was."""
 
@@ -94,14 +96,37 @@ def peak_bytes(side: Side) -> int | None:
         return None
 
 
-def bandwidth() -> float:
-    """Bytes a second that can be read from memory, over much more than any cache: the best of five sums."""
-    numbers = torch.ones(64 * 2**20, device="cuda" if torch.cuda.is_available() else "cpu")
+class Limits:
+    """The most that this machine was seen to do; other programs disturb any single look.
+
+    Attributes:
+        flops: by dtype, FLOPs a second of a product of matrices (of the data sheet where it is known).
+        bytes_per_second: read from memory.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.flops: dict[str, float] = {}
+        self.bytes_per_second = 0.0
+
+    def look(self, dtype: torch.dtype) -> None:
+        """Measure once more, and keep what was better."""
+        name = str(dtype).removeprefix("torch.")
+        self.flops[name] = max(self.flops.get(name, 0.0), peak(self.device, dtype)[0])
+        self.bytes_per_second = max(self.bytes_per_second, bandwidth(self.device))
+
+
+def bandwidth(device: torch.device) -> float:
+    """Bytes a second that can be read from memory, over much more than any cache: the best of five passes.
+
+    The largest of all numbers is looked for: a sum takes longer than reading does.
+    """
+    numbers = torch.ones(64 * 2**20, device=device)
     best = 0.0
     for _ in range(5):
         _finish()
         started = time.perf_counter()
-        numbers.sum()
+        numbers.amax()
         _finish()
         best = max(best, numbers.nbytes / (time.perf_counter() - started))
     return best

@@ -15,27 +15,30 @@ _ROW, _LEFT, _WIDE = 22, 400, 360
 def table(found: Mapping[str, Any]) -> str:
     """Markdown: where it was measured, then a row a cell."""
     machine = found["machine"]
-    gemm = ", ".join(
-        f"GEMM {kind} {flops / 1e9:.0f} GFLOP/s" for kind, flops in machine["gemm_flops"].items()
+    limits = "; ".join(
+        f"threads {count}: memory {machine['bytes_per_second'][count] / 1e9:.0f} GB/s, "
+        + ", ".join(f"products {kind} {most / 1e9:.0f} GFLOP/s" for kind, most in flops.items())
+        for count, flops in machine["gemm_flops"].items()
     )
-    memory = f"memory {machine['bytes_per_second'] / 1e9:.0f} GB/s"
     lines = [
         f"{machine['date']}, {machine['processor']}, {machine['cores']} cores, torch {machine['torch']}, "
-        f"`OMP_WAIT_POLICY={machine['omp_wait_policy']}`; {memory}, {gemm}.",
+        f"`OMP_WAIT_POLICY={machine['omp_wait_policy']}`. {limits}.",
         "",
         "| | dtype | threads | beside HF | padded/real | ratio | tokens/s, ours and HF | of the machine |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    return "\n".join(lines + [row(cell) for cell in found["cells"]])
+    return "\n".join(lines + [row(cell, machine) for cell in found["cells"]])
 
 
-def row(cell: Mapping[str, Any]) -> str:
+def row(cell: Mapping[str, Any], machine: Mapping[str, Any]) -> str:
+    """One cell as a line of the table; shares are of the most that the machine was seen to do."""
     ratio, rate = cell["ratio"], cell["real_tokens_per_second"]
     share = ""
-    if "mfu" in cell:
-        share = f"MFU {cell['mfu']['ours']:.0%}, HF {cell['mfu']['peer']:.0%}"
-    if "bandwidth" in cell:
-        share = f"{cell['bandwidth']['share']:.0%} of the bandwidth"
+    if "flops_per_second" in cell:
+        used, most = cell["flops_per_second"], _of(machine["gemm_flops"], cell)
+        share = f"MFU {used['ours'] / most:.0%}, HF {used['peer'] / most:.0%}"
+    if "bytes_per_second" in cell:
+        share = f"{cell['bytes_per_second'] / _of(machine['bytes_per_second'], cell):.0%} of the bandwidth"
     padded = "" if cell["padded_over_real"] is None else f"{cell['padded_over_real']:.2f}"
     return (
         f"| {cell['model']}: {cell['name']} | {cell['dtype']} | {cell['threads']} | {cell['peer']} "
@@ -43,6 +46,12 @@ def row(cell: Mapping[str, Any]) -> str:
         f"**{ratio['median']:.2f}** ({ratio['min']:.2f}–{ratio['max']:.2f}) | "
         f"{rate['ours']:.0f}, {rate['peer']:.0f} | {share} |"
     )
+
+
+def _of(limits: Mapping[str, Any], cell: Mapping[str, Any]) -> float:
+    """The machine's limit with a cell's number of threads, and of its dtype."""
+    found = limits[str(cell["threads"])]
+    return float(found[cell["dtype"]] if isinstance(found, Mapping) else found)
 
 
 def between_markers(page: str, text: str) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,56 +13,110 @@ import torch
 
 from biject.bench.decoders import FORMS, decoder_cells
 from biject.bench.encoders import PEERS, encoder_cells
-from biject.bench.measure import Measured, bandwidth
-from biject.runs.peaks import peak
+from biject.bench.measure import Limits, Measured
+from biject.bench.sides import SHAPES
+from biject.errors import InputError
 
+ENCODERS, DECODERS = ("minilm", "bert-base", "deberta-v3-base"), ("gpt2", "qwen2-0.5b")
+QUICK = ("minilm", "gpt2")
 QUICK_REPEATS, REPEATS = 2, 5
+BATCHES = {"minilm": 4}
+"""Of 16 texts for a measurement; of a larger model's two."""
 
 
-def cells(*, quick: bool, threads: int | None = None, compiled: bool = False) -> Iterator[Measured]:
-    """Measured one by one.
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is measured.
 
-    Args:
-        quick: few shapes and runs, cut for about two minutes on two cores; says little on a busy machine.
-        threads: of torch; as many as it takes by itself where left out.
+    Attributes:
+        quick: few shapes and runs, for about a minute on two cores; says little on a busy machine.
+        threads: of torch, one after the other; what it takes by itself where empty.
         compiled: beside Hugging Face under torch.compile, too (compiling takes minutes).
+        models: their names; all where empty.
+
+    Raises:
+        InputError: a model that is not there, or no thread.
     """
-    if threads is not None:
-        torch.set_num_threads(threads)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    repeats = QUICK_REPEATS if quick else REPEATS
-    peers = PEERS if compiled else PEERS[:2]
-    shapes = ("minilm",) if quick else ("minilm", "bert-base", "deberta-v3-base")
-    dtypes = ("float32",) if quick else ("float32", "bfloat16")
-    for shape in shapes:
-        for dtype in dtypes:
-            for kind in ("snippets",) if quick else ("snippets", "long-tailed"):
+
+    quick: bool = False
+    threads: Sequence[int] = ()
+    compiled: bool = False
+    models: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        unknown = sorted(set(self.models) - set(SHAPES))
+        if unknown:
+            raise InputError(f"--model is one of {', '.join(SHAPES)}; found {', '.join(unknown)}.")
+        if any(count < 1 for count in self.threads):
+            raise InputError(f"--threads is 1 or more; found {min(self.threads)}.")
+
+    def takes(self, names: Sequence[str]) -> list[str]:
+        """Those of some models that are measured."""
+        return [name for name in names if name in (self.models or (QUICK if self.quick else SHAPES))]
+
+
+class Bench:
+    """A run of a plan; `machine` is complete when all cells were measured."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.limits: dict[int, Limits] = {}
+
+    def cells(self) -> Iterator[Measured]:
+        """Measured one by one."""
+        before = torch.get_num_threads()
+        try:
+            for count in self.plan.threads or (before,):
+                torch.set_num_threads(count)
+                limits = self.limits.setdefault(count, Limits(self.device))
+                yield from self._encoders(limits)
+                yield from self._decoders(limits)
+        finally:
+            torch.set_num_threads(before)
+
+    def _encoders(self, limits: Limits) -> Iterator[Measured]:
+        plan = self.plan
+        repeats = QUICK_REPEATS if plan.quick else REPEATS
+        for shape in plan.takes(ENCODERS):
+            batches = 2 if plan.quick else BATCHES.get(shape, 2)
+            for dtype in ("float32",) if plan.quick else ("float32", "bfloat16"):
+                peers = PEERS if plan.compiled else PEERS[:2]
                 yield from encoder_cells(
-                    shape, dtype, kind,
-                    peers=peers, batches=2 if quick else 4, repeats=repeats, device=device,
+                    shape, dtype, "snippets", peers=peers, batches=batches, repeats=repeats, limits=limits
+                )
+                if plan.quick:
+                    continue
+                yield from encoder_cells(
+                    shape, dtype, "long-tailed",
+                    peers=peers, batches=max(1, batches // 2), repeats=repeats, limits=limits,
                 )  # fmt: skip
-    forms = tuple(FORMS) if device == "cpu" else ("exact",)
-    for shape in ("gpt2",) if quick else ("gpt2", "qwen2-0.5b"):
-        for dtype in ("bfloat16",) if quick else ("float32", "bfloat16"):
-            new = 16 if quick else 32
-            yield from decoder_cells(shape, dtype, forms=forms, new=new, repeats=repeats, device=device)
+                yield from encoder_cells(
+                    shape, dtype, "equal", peers=PEERS[:1], batches=1, repeats=repeats, limits=limits
+                )
 
+    def _decoders(self, limits: Limits) -> Iterator[Measured]:
+        plan = self.plan
+        forms = tuple(FORMS) if self.device.type == "cpu" else ("exact",)
+        for shape in plan.takes(DECODERS):
+            for dtype in ("bfloat16",) if plan.quick else ("float32", "bfloat16"):
+                yield from decoder_cells(
+                    shape, dtype,
+                    forms=forms, new=16 if plan.quick else 32,
+                    repeats=QUICK_REPEATS if plan.quick else REPEATS, limits=limits,
+                )  # fmt: skip
 
-def machine() -> dict[str, Any]:
-    """What the figures hold for."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    gemm = {
-        str(dtype).removeprefix("torch."): peak(device, dtype)[0] for dtype in (torch.float32, torch.bfloat16)
-    }
-    return {
-        "date": datetime.now(UTC).date().isoformat(),
-        "processor": torch.cuda.get_device_name() if device.type == "cuda" else _processor(),
-        "cores": os.cpu_count(),
-        "torch": str(torch.__version__),
-        "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
-        "gemm_flops": gemm,
-        "bytes_per_second": bandwidth(),
-    }
+    def machine(self) -> dict[str, Any]:
+        """What the figures hold for; limits by the number of threads."""
+        return {
+            "date": datetime.now(UTC).date().isoformat(),
+            "processor": torch.cuda.get_device_name() if self.device.type == "cuda" else _processor(),
+            "cores": os.cpu_count(),
+            "torch": str(torch.__version__),
+            "omp_wait_policy": os.environ.get("OMP_WAIT_POLICY"),
+            "gemm_flops": {str(count): dict(limits.flops) for count, limits in self.limits.items()},
+            "bytes_per_second": {str(n): limits.bytes_per_second for n, limits in self.limits.items()},
+        }
 
 
 def _processor() -> str:

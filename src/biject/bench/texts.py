@@ -16,9 +16,9 @@ POOL, BATCH, LONGEST = 800, 16, 512
 
 
 def lengths(kind: str, count: int, draw: torch.Generator) -> list[int]:
-    """`snippets`, `long-tailed` to 512 (most short, few very long), or `equal` (128)."""
+    """`snippets`, `long-tailed` to 512 (most short, few very long), or `equal` (all 512)."""
     if kind == "equal":
-        return [128] * count
+        return [LONGEST] * count
     if kind == "long-tailed":  # log-normal, as lengths of comments and pages are
         drawn = torch.randn(count, generator=draw).mul(0.9).add(4.0).exp()
         return [int(length) for length in drawn.clamp(8, LONGEST)]
@@ -29,8 +29,9 @@ def lengths(kind: str, count: int, draw: torch.Generator) -> list[int]:
 
 
 def given_order(pool: list[int], count: int) -> list[list[int]]:
-    """The first `count` batches, as the texts come."""
-    return [pool[at : at + BATCH] for at in range(0, count * BATCH, BATCH)]
+    """The first `count` batches, as the texts come; of full length, few of them fill one."""
+    size = BATCH if min(pool) < LONGEST else BATCH // 4
+    return [pool[at : at + size] for at in range(0, count * size, size)]
 
 
 def grouped(pool: list[int], count: int) -> list[list[int]]:

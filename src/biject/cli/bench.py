@@ -14,7 +14,8 @@ from biject.cli.flags import Json, Switch
 def bench(
     *,
     quick: Switch = False,
-    threads: Annotated[int | None, Parameter(metavar="N")] = None,
+    threads: Annotated[tuple[int, ...], Parameter(metavar="N", negative=())] = (),
+    model: Annotated[tuple[str, ...], Parameter(metavar="NAME", negative=())] = (),
     compiled: Switch = False,
     out: Annotated[Path | None, Parameter(metavar="DIR")] = None,
     table: Annotated[Path | None, Parameter(metavar="FILE")] = None,
@@ -26,26 +27,28 @@ def bench(
     batches of one length; decoding beside its generate. Ratios are medians with their range.
 
     Args:
-        quick: Small shapes and two pairs a cell: some two minutes.
-        threads: Of torch; its own choice where left out.
+        quick: Two small models and two pairs a cell: about a minute.
+        threads: Of torch; may be given several times; its own choice where left out.
+        model: Measure this one only; may be given several times.
         compiled: Beside transformers under torch.compile as well.
         out: A folder for bench.json and bench.svg.
         table: A page that gets the table between its two bench markers.
     """
-    from biject.bench.page import between_markers, picture
+    from biject.bench.page import between_markers, picture, row
     from biject.bench.page import table as table_of
-    from biject.bench.run import cells, machine
+    from biject.bench.run import Bench, Plan
     from biject.cli.console import print_json, print_lines
 
     page = None if table is None else table.read_text(encoding="utf-8")
     if page is not None:
         between_markers(page, "")  # before minutes are spent
+    run = Bench(Plan(quick=quick, threads=threads, compiled=compiled, models=model))
     measured = []
-    for cell in cells(quick=quick, threads=threads, compiled=compiled):
+    for cell in run.cells():
         measured.append(cell.to_json())
         if not json:
-            print_lines([_line(measured[-1])])
-    found = {"machine": machine(), "cells": measured}
+            print_lines([row(measured[-1], run.machine())])
+    found = {"machine": run.machine(), "cells": measured}
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
         (out / "bench.json").write_text(json_module.dumps(found, indent=1) + "\n", encoding="utf-8")
@@ -55,9 +58,3 @@ def bench(
     if json:
         print_json(found)
     return 0
-
-
-def _line(cell: dict[str, object]) -> str:
-    from biject.bench.page import row
-
-    return row(cell)

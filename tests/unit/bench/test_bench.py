@@ -8,15 +8,16 @@ from xml.etree import ElementTree
 import pytest
 import torch
 
-from biject.bench import decoders, encoders, sides
-from biject.bench.measure import Measured, in_turns
-from biject.bench.page import BEGIN, END, between_markers, picture, table
+from biject.bench import decoders, encoders, measure, sides
+from biject.bench.measure import Limits, Measured, in_turns
+from biject.bench.page import BEGIN, END, between_markers, picture, row, table
+from biject.bench.run import Plan
 from biject.bench.texts import POOL, given_order, grouped, lengths, made, padded_over_real
 from biject.errors import InputError
 
 MACHINE = {
     "date": "2026-11-27", "processor": "p", "cores": 2, "torch": "t", "omp_wait_policy": "passive",
-    "gemm_flops": {"float32": 1e11}, "bytes_per_second": 2e10,
+    "gemm_flops": {"1": {"float32": 1e11, "bfloat16": 4e11}}, "bytes_per_second": {"1": 2e10},
 }  # fmt: skip
 
 
@@ -80,21 +81,47 @@ def test_texts() -> None:
 
 @pytest.mark.parametrize("form", ["exact", "fast"])
 def test_decoding_of_a_tiny_model(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decoders, "bandwidth", lambda: 1e10)
+    monkeypatch.setattr(measure, "bandwidth", lambda _: 1e10)
+    limits = Limits(torch.device("cpu"))
     monkeypatch.setitem(sides.SHAPES, "tiny", ("GPT2", {"n_embd": 32, "n_layer": 1, "n_head": 2}))
-    found = list(decoders.decoder_cells("tiny", "float32", forms=(form,), new=3, repeats=1, device="cpu"))
+    found = list(decoders.decoder_cells("tiny", "float32", forms=(form,), new=3, repeats=1, limits=limits))
     assert found[0].name == f"decoding, {form}"
-    assert ("bandwidth" in found[0].more) == (form == "fast")
+    assert ("bytes_per_second" in found[0].more) == (form == "fast")
+    assert limits.bytes_per_second == 1e10
 
 
 def test_training_and_inference_of_a_tiny_model(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(encoders, "peak", lambda *_: (1e11, "measured"))
+    monkeypatch.setattr(measure, "peak", lambda *_: (1e11, "measured"))
+    limits = Limits(torch.device("cpu"))
     sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
     monkeypatch.setitem(sides.SHAPES, "tiny", ("Bert", sizes))
     cells = encoders.encoder_cells(
-        "tiny", "float32", "snippets", peers=encoders.PEERS[:2], batches=1, repeats=1, device="cpu"
+        "tiny", "float32", "snippets", peers=encoders.PEERS[:2], batches=1, repeats=1, limits=limits
     )
     found = [one.to_json() for one in cells]
     assert [one["name"] for one in found] == ["inference, snippets", "training, snippets"] * 2
     assert found[0]["padded_over_real"] > found[2]["padded_over_real"] >= 1
-    assert all(one["mfu"]["ours"] > 0 for one in found)
+    assert all(one["flops_per_second"]["ours"] > 0 for one in found)
+    assert limits.flops == {"float32": 1e11}
+
+
+def test_shares_are_of_the_best_that_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks = iter([1e10, 3e10, 2e10])
+    monkeypatch.setattr(measure, "bandwidth", lambda _: next(looks))
+    monkeypatch.setattr(measure, "peak", lambda *_: (1e11, "measured"))
+    limits = Limits(torch.device("cpu"))
+    for _ in range(3):
+        limits.look(torch.float32)
+    assert limits.bytes_per_second == 3e10
+    assert "50% of the bandwidth" in row(cell(more={"bytes_per_second": 1e10}), MACHINE)
+    used = {"ours": 2e11, "peer": 1e11}
+    assert "MFU 50%, HF 25%" in row(cell(more={"flops_per_second": used}), MACHINE)
+
+
+def test_a_model_that_is_not_there() -> None:
+    with pytest.raises(InputError, match="one of minilm"):
+        Plan(models=("bert-huge",))
+    with pytest.raises(InputError, match="1 or more"):
+        Plan(threads=(0,))
+    assert Plan(quick=True).takes(("minilm", "bert-base")) == ["minilm"]
+    assert Plan(quick=True, models=("bert-base",)).takes(("minilm", "bert-base")) == ["bert-base"]
