@@ -91,12 +91,13 @@ class Attention(nn.Module):
         if opaque or (kernel.attend_rows is not None and kernel.takes_rows(plan.layout, q_TD, dropout)):
             context_TD = self._by_rows(q_TD, k_TD, v_TD, plan, positions, opaque=opaque, dropout=dropout)
         else:
-            masks = plan.masks[self.spec.mask_kind]
+            layout, masks = plan.layout, plan.masks[self.spec.mask_kind]
+            grids = zip(layout.query_grids(q_TD), layout.key_grids(k_TD), layout.key_grids(v_TD), strict=True)
             contexts = [
-                self._bucket((q_TD, k_TD, v_TD), bucket, mask, plan, positions, dropout)
-                for bucket, mask in zip(plan.layout.buckets, masks, strict=True)
+                self._bucket(grid, bucket, mask, plan, positions, dropout)
+                for grid, bucket, mask in zip(grids, layout.buckets, masks, strict=True)
             ]
-            context_TD = plan.layout.unbucket(contexts)
+            context_TD = layout.unbucket(contexts)
         out: Tensor = self.o_proj(context_TD)
         return out
 
@@ -117,15 +118,15 @@ class Attention(nn.Module):
         positions: PositionHeads,
         dropout: float,
     ) -> Tensor:
-        """One bucket's context, (B, L, H·E)."""
-        q_TD, k_TD, v_TD = qkv
+        """One bucket's context, (B, L, H·E), of its queries, keys and values, (B, L or S, D)."""
+        q_BLD, k_BSD, v_BSD = qkv
         at_q = at_k = None
         if self.rope is not None:
             at_q = tuple(map(bucket.query_grid, plan.rope[self.rope]))
             at_k = tuple(map(bucket.key_grid, plan.rope[self.rope]))
-        q_BHLE = self._heads(bucket.query_grid(q_TD), self.q_norm, at_q)
-        k_BGSE = self._heads(bucket.key_grid(k_TD), self.k_norm, at_k)
-        v_BGSE = self._heads(bucket.key_grid(v_TD), None, None)
+        q_BHLE = self._heads(q_BLD, self.q_norm, at_q)
+        k_BGSE = self._heads(k_BSD, self.k_norm, at_k)
+        v_BGSE = self._heads(v_BSD, None, None)
         if plan.cache is not None:
             k_BGSE, v_BGSE = plan.cache.update(self, k_BGSE, v_BGSE)
         elif plan.contiguous_keys and self.spec.causal:

@@ -14,6 +14,8 @@ from typing import TypeAlias
 import torch
 from torch import Tensor
 
+from biject.nn.regroup import Places, aligned, collect, spread
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AttentionBucket:
@@ -136,6 +138,12 @@ class Padded:
         )
         return (whole,)
 
+    def query_grids(self, x_TD: Tensor) -> list[Tensor]:
+        """Rows of the query side of every bucket, here one: (batch, queries, D)."""
+        return [self.grid(x_TD)]
+
+    key_grids = query_grids
+
     def unbucket(self, contexts: Sequence[Tensor]) -> Tensor:
         """The buckets' outputs, (batch, queries, D) each, as rows: (T, D)."""
         return self.rows(contexts[0])
@@ -161,6 +169,9 @@ class Packed:
     buckets: tuple[AttentionBucket, ...]
     unsort_index_T: Tensor  # noqa: N815
     """Where each row's output is among those of all buckets."""
+    query_places: Places | None
+    key_places: Places | None
+    """Rows of all buckets; None where every bucket is a slice of the rows."""
     cu_seqlens: Tensor | None = None
     """(B + 1,) int32: where each text of the packed order begins and ends; None where some keep masked
     columns or rows fill up."""
@@ -209,11 +220,25 @@ class Packed:
         """(T, 1), True where a row is a real token."""
         return self.pick(self.mask_BL).unsqueeze(-1)
 
+    def query_grids(self, x_TD: Tensor) -> list[Tensor]:
+        """Rows of the query side of every bucket: (T, D) → (batch, queries, D) each."""
+        if self.query_places is None or not aligned(x_TD):
+            return [bucket.query_grid(x_TD) for bucket in self.buckets]
+        parts = torch.split(spread(x_TD, self.query_places), [b.batch * b.queries for b in self.buckets])
+        return [part.view(b.batch, b.queries, -1) for part, b in zip(parts, self.buckets, strict=True)]
+
+    def key_grids(self, x_TD: Tensor) -> list[Tensor]:
+        """Rows of the key side of every bucket: (T, D) → (batch, keys, D) each."""
+        if self.key_places is None or not aligned(x_TD):
+            return [bucket.key_grid(x_TD) for bucket in self.buckets]
+        parts = torch.split(spread(x_TD, self.key_places), [b.batch * b.keys for b in self.buckets])
+        return [part.view(b.batch, b.keys, -1) for part, b in zip(parts, self.buckets, strict=True)]
+
     def unbucket(self, contexts: Sequence[Tensor]) -> Tensor:
         """The buckets' outputs, (batch, queries, D) each, as rows: (T, D)."""
         flat = [context.reshape(-1, context.shape[-1]) for context in contexts]
         whole = flat[0] if len(flat) == 1 else torch.cat(flat)
-        return whole.index_select(0, self.unsort_index_T)
+        return collect(whole, self.unsort_index_T, self.num_tokens)
 
 
 Layout: TypeAlias = Padded | Packed

@@ -5,12 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from biject.nn.layout import AttentionBucket, BucketIndex, Layout, Packed
+from biject.nn.regroup import Places
 
 ColumnRule = Callable[[int, int], int]
 """(number of tokens, columns of the grid) → how many columns attention computes."""
@@ -69,9 +70,8 @@ def pack(
     first_B[ordered] = starts
     plain = fill == 0 and num_tokens == int(mask_BL.sum())
     ends = torch.cat([starts, counts.new_tensor([num_tokens])]).to(torch.int32)
-    index, buckets, unsort_index_T = _buckets(
-        mask_BL, [sizes[text] for text in order], ordered, counts, starts
-    )
+    found = _buckets(mask_BL, [sizes[text] for text in order], ordered, counts, starts)
+    query_places, key_places = found.query_places, found.key_places
     return Packed(
         batch=batch,
         length=length,
@@ -79,19 +79,33 @@ def pack(
         grid_index_T=grid_index_T,
         num_tokens=num_tokens,
         first_B=first_B,
-        index=index,
-        buckets=buckets,
-        unsort_index_T=torch.cat([unsort_index_T, unsort_index_T[:1].expand(fill)]),
+        index=found.flat,
+        buckets=found.buckets,
+        unsort_index_T=torch.cat([query_places.place_N, query_places.place_N[:1].expand(fill)]),
+        query_places=None if found.slices else query_places,
+        key_places=None if found.slices else key_places,
         cu_seqlens=ends if plain else None,
         longest=max(kept),
     )
 
 
+class _Buckets(NamedTuple):
+    flat: BucketIndex | None
+    buckets: tuple[AttentionBucket, ...]
+    query_places: Places
+    key_places: Places
+
+    @property
+    def slices(self) -> bool:
+        """Every bucket is a slice of the rows."""
+        return all(isinstance(bucket.query_rows, slice) for bucket in self.buckets)
+
+
 def _buckets(
     mask_BL: Tensor, sizes: list[tuple[int, int]], ordered: Tensor, counts: Tensor, starts: Tensor
-) -> tuple[BucketIndex | None, tuple[AttentionBucket, ...], Tensor]:
-    """Buckets of texts in packed order, and where each row's output is among those of all buckets."""
-    buckets, unsort, base, at = [], [], 0, 0
+) -> _Buckets:
+    """Buckets of texts in packed order, and where each row stands among the places of all buckets."""
+    buckets, at = [], 0
     query_rows, key_rows, real = [], [], []
     while at < len(sizes):
         queries, keys = sizes[at]
@@ -113,12 +127,25 @@ def _buckets(
                 real_BK=None if bool(real_BK.all()) else real_BK,
             )
         )
-        outputs = base + torch.arange(end - at) * queries
-        within = torch.arange(int(n.sum())) - (start - start[0]).repeat_interleave(n)
-        unsort.append(outputs.repeat_interleave(n) + within)
-        base += (end - at) * queries
         at = end
-    return _flat(buckets, query_rows, key_rows, real), tuple(buckets), torch.cat(unsort)
+    by_query = _places(query_rows, [size[0] for size in sizes], counts)
+    alike = all(queries == keys for queries, keys in sizes)
+    by_key = by_query if alike else _places(key_rows, [size[1] for size in sizes], counts)
+    return _Buckets(_flat(buckets, query_rows, key_rows, real), tuple(buckets), by_query, by_key)
+
+
+def _places(rows: list[Tensor], columns: list[int], counts: Tensor) -> Places:
+    """Rows of all buckets; of each text its first columns are its own places.
+
+    Args:
+        rows: of each bucket.
+        columns: of each text, in packed order.
+        counts: rows of each text.
+    """
+    ends = torch.tensor(columns).cumsum(0)
+    begins = (ends - torch.tensor(columns)) - (counts.cumsum(0) - counts)
+    place_N = begins.repeat_interleave(counts) + torch.arange(int(counts.sum()))
+    return Places(rows_P=torch.cat(rows), place_N=place_N)
 
 
 def _flat(
@@ -167,7 +194,11 @@ def first_only(layout: Packed, *, num_rows: int = 0) -> Packed:
         sizes = index.sizes.clone()
         sizes[:, 1].clamp_(max=MIN_QUERIES)
         index = replace(index, sizes=sizes, query_rows=torch.cat(query_rows))
-    narrowed = replace(layout, index=index, buckets=tuple(buckets), unsort_index_T=outputs)
+    first_B = layout.first_B
+    places = Places(rows_P=torch.cat(query_rows), place_N=outputs[first_B], own_N=first_B)
+    narrowed = replace(
+        layout, index=index, buckets=tuple(buckets), unsort_index_T=outputs, query_places=places
+    )
     return select(narrowed, layout.first_B, num_rows=num_rows)
 
 
@@ -198,6 +229,8 @@ def to_device(layout: Layout, device: torch.device) -> Layout:
         return layout
 
     def moved(x: Any) -> Any:
+        if isinstance(x, Places):
+            return x.to(device)
         return x.to(device, non_blocking=True) if isinstance(x, Tensor) else x
 
     index = layout.index
@@ -208,7 +241,11 @@ def to_device(layout: Layout, device: torch.device) -> Layout:
         replace(b, query_rows=moved(b.query_rows), key_rows=moved(b.key_rows), real_BK=moved(b.real_BK))
         for b in layout.buckets
     )
-    names = ("mask_BL", "grid_index_T", "first_B", "unsort_index_T", "cu_seqlens", "query_rows_T")
+    names = ("mask_BL", "grid_index_T", "first_B", "unsort_index_T", "cu_seqlens", "query_rows_T",
+             "query_places", "key_places")  # fmt: skip
     return replace(
-        layout, index=index, buckets=buckets, **{name: moved(getattr(layout, name)) for name in names}
+        layout,
+        index=index,
+        buckets=buckets,
+        **{name: moved(getattr(layout, name)) for name in names},
     )
