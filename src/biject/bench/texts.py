@@ -29,17 +29,26 @@ def lengths(kind: str, count: int, draw: torch.Generator) -> list[int]:
 
 
 def given_order(pool: list[int], count: int) -> list[list[int]]:
-    """The first `count` batches, as the texts come; of full length, few of them fill one."""
+    """`count` batches that follow each other, as the texts come; of full length, few of them fill one.
+
+    Those whose tokens are nearest to the pool's mean: a step's fixed costs are shared by its tokens.
+    """
     size = BATCH if min(pool) < LONGEST else BATCH // 4
-    return [pool[at : at + size] for at in range(0, count * size, size)]
+    mean, texts = sum(pool) / len(pool), count * size
+    starts = range(0, len(pool) - texts + 1, size)
+    at = min(starts, key=lambda start: abs(sum(pool[start : start + texts]) - mean * texts))
+    return [pool[start : start + size] for start in range(at, at + texts, size)]
 
 
 def grouped(pool: list[int], count: int) -> list[list[int]]:
-    """`count` batches of the whole pool sorted by length, spread evenly: what `group_by_length` makes."""
+    """`count` batches of the whole pool sorted by length (what `group_by_length` makes), evenly apart, and
+    with as many tokens as the pool's mean, as near as there are.
+    """
     ordered = sorted(pool, reverse=True)
     batches = [ordered[at : at + BATCH] for at in range(0, len(ordered), BATCH)]
-    step = len(batches) / count
-    return [batches[int((index + 0.5) * step)] for index in range(count)]
+    step, needed = len(batches) // count, sum(pool) / len(pool) * BATCH * count
+    choices = [batches[at::step][:count] for at in range(step)]
+    return min(choices, key=lambda found: abs(sum(map(sum, found)) - needed))
 
 
 def padded_over_real(batches: Iterable[list[int]]) -> float:

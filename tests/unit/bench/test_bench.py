@@ -71,6 +71,9 @@ def test_texts() -> None:
     assert 6 <= min(pool) <= max(pool) <= 72
     assert 25 < sum(pool) / len(pool) < 29
     assert padded_over_real(grouped(pool, 5)) < 1.05 < 1.5 < padded_over_real(given_order(pool, 5))
+    for count in (1, 2, 4):
+        mine, theirs = (sum(map(sum, cut(pool, count))) for cut in (given_order, grouped))
+        assert abs(mine - theirs) < 0.04 * mine
     long = lengths("long-tailed", POOL, draw)
     assert max(long) == 512
     assert sorted(long)[POOL // 2] < 80
