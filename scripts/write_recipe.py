@@ -14,6 +14,7 @@ from typing import Any
 
 from biject.cli.finetune import finetune
 from biject.config.adapter import LoraConfig
+from biject.config.augment import AugmentConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.config.recipe_file import TABLES
 from biject.config.sync import SyncConfig
@@ -49,6 +50,8 @@ def page() -> str:
         *table(SyncConfig, prefix="sync."),
         "\n## `[adapter]`\n",
         *table(LoraConfig, prefix="adapter."),
+        "\n## `[augment]`\n",
+        *table(AugmentConfig, prefix="augment."),
         "",
     ])  # fmt: skip
 
@@ -104,6 +107,8 @@ def default(field: dataclasses.Field[Any]) -> str:
         return "needed"
     if value is None or value == ():
         return ""
+    if isinstance(value, tuple):
+        return f"`[{', '.join(f'{one:.4g}' for one in value)}]`"
     return f"`{str(value).lower() if isinstance(value, bool) else value}`"
 
 

@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from biject.config.adapter import LoraConfig
+from biject.config.augment import AugmentConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.config.recipe_file import TABLES
 from biject.config.sync import SyncConfig
@@ -37,7 +38,7 @@ def test_every_key_has_a_row_with_words(writer: ModuleType) -> None:
     rows = [line for line in writer.page().splitlines() if line.startswith("| `")]
     keys = [
         field.name
-        for owner in (FinetuneRecipe, TrainConfig, SyncConfig, LoraConfig)
+        for owner in (FinetuneRecipe, TrainConfig, SyncConfig, LoraConfig, AugmentConfig)
         for field in dataclasses.fields(owner)
     ]
     assert [row.split("`")[1] for row in rows] == [key for key in keys if key not in TABLES]

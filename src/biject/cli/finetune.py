@@ -153,6 +153,7 @@ def finetune(
         "train": train,
         "sync": {"mode": sync, "shard": shard or None},
         "adapter": adapter,
+        "augment": {},
     }
     put(set_, into=given, **tables)
     values = _merged(recipe, out, given, tables, resume=resume)

@@ -56,7 +56,7 @@ def plan(
         "text_column": columns(text_column, flag="--text-column"),
         "label_column": columns(label_column, flag="--label-column"),
     }
-    tables: dict[str, dict[str, Any]] = {"train": {}, "sync": {}, "adapter": {}}
+    tables: dict[str, dict[str, Any]] = {"train": {}, "sync": {}, "adapter": {}, "augment": {}}
     put(set_, into=given, **tables)
     values |= {name: value for name, value in given.items() if value is not None}
     values |= {name: {**values.get(name, {}), **table} for name, table in tables.items() if table}

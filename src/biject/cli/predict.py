@@ -20,7 +20,7 @@ def predict(
     delimiter: Annotated[str | None, Parameter(metavar="CHARACTER")] = None,
     out: Annotated[Path | None, Parameter(metavar="FILE")] = None,
     pair: Annotated[str | None, Parameter(name=["--pair", "--context"], metavar="TEXT")] = None,
-    task: Literal["auto", "fill-mask", "classify", "tag", "answer", "embed"] = "auto",
+    task: Literal["auto", "fill-mask", "classify", "tag", "answer", "embed", "classify-pictures"] = "auto",
     top_k: Annotated[int | None, Parameter(metavar="N")] = None,
     aggregation: Literal["none", "simple", "first", "average", "max"] | None = None,
     stride: Annotated[int | None, Parameter(metavar="TOKENS")] = None,
@@ -31,21 +31,22 @@ def predict(
     device: Annotated[str, Parameter(metavar="NAME")] = "cpu",
     json: Json = False,
 ) -> int:
-    """Run a checkpoint on raw text: fill masks, classify, tag, answer or embed, by the head that it has.
+    """Run a checkpoint on texts or pictures: fill masks, classify, tag, answer or embed, by its head.
 
-    Texts come from the arguments, else from --file, else from standard input.
+    Texts, or files and folders of pictures, come from the arguments, else from --file, else from standard
+    input.
 
     Args:
         folder: A folder of a checkpoint, an adapter or a training run, or a repository on the Hub.
-        texts: Texts; for `answer`, questions.
+        texts: Texts; for `answer`, questions; for pictures, files and folders.
         file: A table (.csv, .tsv, .jsonl, .json, .parquet), or one text a line (any other name).
-        text_column: Column of the text, two for pairs; left out, `text` (and `text_pair`), `question` and
-            `context`, or the column with the longest texts.
+        text_column: Column of the text, two for pairs, or of the picture; left out, `text` (and `text_pair`),
+            `question` and `context`, or the column with the longest texts; `image`, `file_name` and the like.
         delimiter: Between the columns of a .csv file; left out, what the file plainly has.
         out: Write results there, beside the table's columns: .csv, .jsonl or .parquet; .npy for embeddings.
         pair: The second text of every pair: the context of every question, for `answer`.
         task: What to do; `auto` follows the head. Any checkpoint can `embed`.
-        top_k: How many tokens (5), labels (1) or answers (1) to give.
+        top_k: How many tokens (5), labels (1; of a picture 5) or answers (1) to give.
         aggregation: For `tag`: how tokens become entities; `none`, the default, gives tokens.
         stride: For long texts in `tag` and `answer`: tokens that neighbouring windows share.
         max_answer_length: For `answer`: the most tokens in one (15).
@@ -54,16 +55,18 @@ def predict(
         batch_size: Texts that run together.
         device: Where the model runs, e.g. cpu or cuda.
     """
+    from biject.cli.picture_inputs import read_pictures, reads_pictures
     from biject.cli.prediction_files import check_out, check_results, write_predictions
     from biject.cli.texts import read_inputs
 
-    inputs = read_inputs(
-        texts,
-        file=file,
-        pair=pair,
-        text_column=names(text_column, flag="--text-column"),
-        delimiter=delimiter,
-    )
+    columns = names(text_column, flag="--text-column")
+    if reads_pictures(model_of(folder)):
+        if pair is not None:
+            raise InputError("--pair has no meaning for pictures.")
+        inputs, given_items = read_pictures(texts, file=file, column=columns, delimiter=delimiter)
+    else:
+        inputs = read_inputs(texts, file=file, pair=pair, text_column=columns, delimiter=delimiter)
+        given_items = list(inputs.items)
     if out is not None:
         check_out(out)
     options = {
@@ -82,7 +85,7 @@ def predict(
     pipe = pipeline(model_of(folder), task=task, device=device, batch_size=batch_size)
     _check(given, pipe.takes, pipe.name)
     layout = check_results(out, pipe.name, inputs, top_k=top_k) if out is not None else ()
-    results = pipe(inputs.items, **given)
+    results = pipe(given_items, **given)
     if out is None:
         print_predictions(folder, pipe.name, inputs, results, as_json=json)
     else:

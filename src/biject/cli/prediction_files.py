@@ -15,7 +15,11 @@ from biject.cli.texts import Inputs
 from biject.data.parquet import pyarrow
 from biject.errors import InputError, shown
 
-_FLAT = {"classify": ("label", "score"), "answer": ("answer", "score", "start", "end")}
+_FLAT = {
+    "classify": ("label", "score"),
+    "classify-pictures": ("label", "score"),
+    "answer": ("answer", "score", "start", "end"),
+}
 """What one result has; several are one list a row."""
 
 _LIST, _VECTOR = "predicted", "embedding"

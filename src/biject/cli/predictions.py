@@ -17,6 +17,7 @@ from biject.cli.texts import Inputs
 _COLUMNS = {
     "fill-mask": ("token_str", "score", "sequence"),
     "classify": ("label", "score"),
+    "classify-pictures": ("label", "score"),
     "tag": ("entity", "word", "start", "end", "score"),
     "answer": ("answer", "score", "start", "end"),
     "embed": ("size", "vector"),
@@ -35,7 +36,7 @@ def print_predictions(
         for line in _json_lines(folder, task, inputs, values):
             print_document(line)
         return
-    table = Table("text", *(_TITLES.get(name, name) for name in _COLUMNS[task]))
+    table = Table(_input(task), *(_TITLES.get(name, name) for name in _COLUMNS[task]))
     table.columns[0].min_width = _MIN_CHARACTERS
     for column in table.columns:
         column.overflow = "fold"
@@ -59,7 +60,7 @@ def _json_lines(folder: str, task: str, inputs: Inputs, values: Sequence[Any]) -
     head = json.dumps({"model": folder, "task": task}, ensure_ascii=False)
     yield f'{head[:-1]}, "results": ['
     for place, (item, value) in enumerate(zip(inputs.items, values, strict=True)):
-        record: dict[str, Any] = {"text": item if isinstance(item, str) else item[0]}
+        record: dict[str, Any] = {_input(task): item if isinstance(item, str) else item[0]}
         if isinstance(item, tuple):
             record["pair"] = item[1]
         if others := inputs.others(place):
@@ -80,6 +81,11 @@ def _rows(task: str, value: Any) -> Iterator[list[str]]:
         yield [_shown(row.get(name, row.get(f"{name}_group"))) for name in names]
     if not flat:
         yield ["–"] * len(names)
+
+
+def _input(task: str) -> str:
+    """What an item is called."""
+    return "picture" if task == "classify-pictures" else "text"
 
 
 def _shown(value: Any) -> str:

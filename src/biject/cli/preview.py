@@ -26,7 +26,8 @@ def print_preview(found: Previewed) -> None:
     if any(sample.num_learned for _, sample in found.samples):
         lines.append(_legend(coloured))
     for place, sample in found.samples:
-        lines += [Text(""), cell(_head(place, sample)), _tokens(sample.tokens, coloured)]
+        lines += [Text(""), cell(_head(place, sample))]
+        lines += [_tokens(sample.tokens, coloured)] if sample.tokens else []
     for line in lines:
         console.print(line, soft_wrap=True)
 
@@ -40,7 +41,8 @@ def _legend(coloured: bool) -> Text:
 def _head(place: str, sample: Preview) -> str:
     learned = f", {sample.num_learned} learned" if sample.num_learned else ""
     label = f", label {sample.label}" if sample.label else ""
-    return f"SAMPLE {printable(place)}: {len(sample.tokens)} tokens{learned}{printable(label)}"
+    what = printable(sample.name) if sample.name else f"{len(sample.tokens)} tokens"
+    return f"SAMPLE {printable(place)}: {what}{learned}{printable(label)}"
 
 
 def _tokens(tokens: Sequence[Token], coloured: bool) -> Text:

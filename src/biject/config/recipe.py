@@ -6,13 +6,14 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, Self, get_args
 
 from biject.config.adapter import USUAL, LoraConfig
+from biject.config.augment import PLAIN, AugmentConfig
 from biject.config.model import ProblemType
 from biject.config.sync import ALIKE, SyncConfig
 from biject.errors import ConfigError
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "f16"]
-FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm", "causal"]
+FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm", "causal", "imgcls"]
 TagScheme = Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"]
 OptimizerName = Literal[
     "adamw",
@@ -191,6 +192,11 @@ class FinetuneRecipe:
         data_subset: Of a Hub data set that has several.
         text_column: One column, or two for pairs; prompts, where `label_column` names responses (causal).
         label_column: One column; for several outputs, several.
+        image_column: Where pictures stand, as paths from the file's folder or as bytes (imgcls); left out,
+            the first of the usual names.
+        outside_files: Read pictures outside of the data's folder, too: full paths, `..`, links (imgcls).
+        check_pictures: Read every picture before training, so that none fails later (imgcls); False looks at
+            their headers only.
         messages_column: Where conversations stand as lists of messages (causal).
         system_column: Where the system's texts stand beside prompts (causal).
         sample_by: What is one row of a .txt file; paragraphs have blank lines between them.
@@ -224,6 +230,7 @@ class FinetuneRecipe:
         double_quant: The scales of nf4 and fp4 are quantised, too.
         merge: Also write `model/`, the base with the adapter in it.
         adapter: The adapter's settings.
+        augment: Random changes of pictures (imgcls).
     """
 
     model: str
@@ -237,6 +244,9 @@ class FinetuneRecipe:
     data_subset: str | None = None
     text_column: str | tuple[str, ...] | None = None
     label_column: str | tuple[str, ...] | None = None
+    image_column: str | None = None
+    outside_files: bool = False
+    check_pictures: bool = True
     messages_column: str | None = None
     system_column: str | None = None
     sample_by: TextUnit = "line"
@@ -266,6 +276,7 @@ class FinetuneRecipe:
     double_quant: bool = True
     merge: bool = False
     adapter: LoraConfig = USUAL
+    augment: AugmentConfig = PLAIN
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for values that cannot be used, all in one message."""
@@ -290,7 +301,22 @@ class FinetuneRecipe:
             faults.append("`sync.shard` is for `method` full or lora: codes of few bits are not spread")
         if self.train.precision != "fp32" and self.sync.shard:
             faults.append("`sync.shard` computes in `sync.shard_dtype`: leave `train.precision` at fp32")
-        if len(set(self.labels)) < len(self.labels):
-            faults.append("`labels` names one twice")
+        faults += self._for_other_tasks()
         if faults:
             raise ConfigError("The recipe cannot be used: " + "; ".join(faults) + ".")
+
+    def _for_other_tasks(self) -> list[str]:
+        faults = ["`labels` names one twice"] if len(set(self.labels)) < len(self.labels) else []
+        if self.task != "imgcls":
+            given = {
+                "augment": self.augment != PLAIN,
+                "image_column": self.image_column is not None,
+                "outside_files": self.outside_files,
+                "check_pictures": not self.check_pictures,
+            }
+            faults += [
+                f"`{name}` is for the task imgcls, found {self.task}"
+                for name, is_set in given.items()
+                if is_set
+            ]
+        return faults

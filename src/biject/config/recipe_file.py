@@ -13,6 +13,7 @@ from typing import Any, get_args, get_type_hints
 import msgspec
 
 from biject.config.adapter import LoraConfig
+from biject.config.augment import AugmentConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.config.sync import SyncConfig
 from biject.errors import ConfigError, InputError
@@ -20,8 +21,13 @@ from biject.errors import ConfigError, InputError
 NONE = "none"
 """TOML has no null: this word stands for it, in settings that may be left out."""
 
-Table = type[TrainConfig] | type[SyncConfig] | type[LoraConfig]
-TABLES: dict[str, Table] = {"train": TrainConfig, "sync": SyncConfig, "adapter": LoraConfig}
+Table = type[TrainConfig] | type[SyncConfig] | type[LoraConfig] | type[AugmentConfig]
+TABLES: dict[str, Table] = {
+    "train": TrainConfig,
+    "sync": SyncConfig,
+    "adapter": LoraConfig,
+    "augment": AugmentConfig,
+}
 """Tables of a recipe, and what they make."""
 _TABLE_KEYS = {name: tuple(field.name for field in fields(kind)) for name, kind in TABLES.items()}
 _KEYS = tuple(field.name for field in fields(FinetuneRecipe))

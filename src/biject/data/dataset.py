@@ -45,10 +45,10 @@ class Dataset(Sequence[Sample]):
     """Samples for one head.
 
     Attributes:
-        task: `seqcls`, `tokcls`, `qa`, `mlm` or `causal`.
+        task: `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `imgcls`.
         labels: Names of the head's outputs by id; empty for qa, mlm and causal.
-        problem_type: Of a text classifier or regressor.
-        lengths: Tokens of each sample.
+        problem_type: Of a classifier or regressor.
+        lengths: Tokens of each sample; 1 of a picture.
         rows: For each sample the row of the table it was made of.
     """
 
@@ -60,12 +60,16 @@ class Dataset(Sequence[Sample]):
         rows: Sequence[int],
         labels: Sequence[str] = (),
         problem_type: ProblemType | None = None,
+        lengths: Sequence[int] | None = None,
     ) -> None:
         self.task = task
         self.labels = tuple(labels)
         self.problem_type = problem_type
         self.rows = list(rows)
         self._columns = dict(columns)
+        if lengths is not None:
+            self.lengths = list(lengths)
+            return
         ids = columns["input_ids"]
         assert isinstance(ids, Ids)
         self.lengths = [len(row) for row in ids.rows]

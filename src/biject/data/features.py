@@ -9,13 +9,16 @@ from typing import Any
 
 from biject.data.causal import build_causal
 from biject.data.dataset import Built, Dataset
+from biject.data.imgcls import PictureDataset, build_imgcls
 from biject.data.mlm import build_mlm
+from biject.data.picture_rows import load_pictures
 from biject.data.qa import build_qa
 from biject.data.rows import load_rows
 from biject.data.seqcls import build_seqcls
 from biject.data.table import RowError, Rows
 from biject.data.tokcls import build_tokcls
 from biject.errors import InputError
+from biject.pictures.processor import ImageProcessor
 from biject.tokenization.tokenizer import Tokenizer
 
 _TASKS: dict[str, Callable[..., Built]] = {
@@ -24,13 +27,14 @@ _TASKS: dict[str, Callable[..., Built]] = {
     "qa": build_qa,
     "mlm": build_mlm,
     "causal": build_causal,
+    "imgcls": build_imgcls,
 }
 
 
 def build_dataset(
     rows: Rows | str | Path | Iterable[Mapping[str, Any]],
     task: str,
-    tokenizer: Tokenizer,
+    tokenizer: Tokenizer | ImageProcessor,
     *,
     skip_bad_rows: bool = False,
     **options: Any,
@@ -38,16 +42,16 @@ def build_dataset(
     """Make samples of rows.
 
     Args:
-        rows: What `load_rows` gives, or takes.
-        task: `seqcls`, `tokcls`, `qa`, `mlm` or `causal`.
-        tokenizer: What `load_tokenizer` gives.
+        rows: What `load_rows` gives, or takes; for imgcls, `load_pictures`.
+        task: `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `imgcls`.
+        tokenizer: What `load_tokenizer` gives; for imgcls, `AutoImageProcessor`.
         skip_bad_rows: Leave out rows that cannot be used, up to a tenth of them (or a hundred); the report
             says how many and which.
         **options: `text_column`; `label_column`; `labels`, classes that exist already by their ids (those of
             the training data, for evaluation); `max_length` in tokens, `tokenizer.model_max_length` where
             left out; `truncate`, False to refuse longer texts. Further ones by task: `problem_type` and
             `label_separator` (seqcls), `label_all` (tokcls), `stride` (qa), `seed`, `share` and `whole_words`
-            (mlm), those of `biject.data.causal.build_causal`.
+            (mlm), those of `biject.data.imgcls.build_imgcls` and `biject.data.causal.build_causal`.
 
     Returns:
         The data set, its labels by id, and the report.
@@ -57,14 +61,15 @@ def build_dataset(
     """
     if task not in _TASKS:
         raise InputError(f"task: expected {', '.join(_TASKS)}; found {task!r}.")
-    table = rows if isinstance(rows, Rows) else load_rows(rows, skip_bad_rows=skip_bad_rows)
+    read = load_pictures if task == "imgcls" else load_rows
+    table = rows if isinstance(rows, Rows) else read(rows, skip_bad_rows=skip_bad_rows)
     if not skip_bad_rows:
         return _TASKS[task](table, tokenizer, **options)
     return _without_bad_rows(_TASKS[task], table, tokenizer, options)
 
 
 def _without_bad_rows(
-    build: Callable[..., Built], rows: Rows, tokenizer: Tokenizer, options: Mapping[str, Any]
+    build: Callable[..., Built], rows: Rows, tokenizer: Tokenizer | ImageProcessor, options: Mapping[str, Any]
 ) -> Built:
     """What the good rows give: each bad one is left out as it is found."""
     total, most = len(rows), max(_MOST_BAD, len(rows) // 10)
@@ -89,7 +94,10 @@ def _without_bad_rows(
                 ) from fault
     if not skipped:
         return built
-    if type(built.dataset) is Dataset:  # rows of the whole table; other kinds look into their own
+    if type(built.dataset) in (
+        Dataset,
+        PictureDataset,
+    ):  # rows of the whole table; other kinds look into their own
         built.dataset.rows = [kept[row] for row in built.dataset.rows]
     named = "; ".join(skipped[:_NAMED])
     more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""

@@ -32,6 +32,37 @@ def from_datasets(
     limit: int | None,
 ) -> Rows:
     """Rows of a local Parquet file or folder, else of the Hub's data set of that name."""
+    found = opened(source, path, split=split, subset=subset, revision=revision, streaming=streaming)
+    try:
+        records = [dict(record) for record in islice(found, limit)]
+    except Exception as error:  # the library raises whatever its readers raise
+        raise _unreadable(source, error) from error
+    features = getattr(found, "features", None) or {}
+    columns = tuple(features) or tuple(dict.fromkeys(key for record in records for key in record))
+    return Rows(
+        source=source,
+        columns=columns,
+        records=records,
+        numbers=range(1, len(records) + 1),
+        class_names=class_names(features),
+    )
+
+
+def opened(
+    source: str,
+    path: Path,
+    *,
+    split: str,
+    subset: str | None = None,
+    revision: str | None = None,
+    streaming: bool = False,
+) -> Any:
+    """The `datasets` library's own object; nothing of its rows is read yet.
+
+    Raises:
+        InputError: It cannot be read.
+        MissingExtraError: `datasets` is not installed.
+    """
     try:
         datasets: Any = import_module("datasets")
     except ImportError as error:
@@ -52,23 +83,16 @@ def from_datasets(
             found = _split_of(datasets.load_from_disk(str(path)), split, source)
         else:
             found = datasets.load_dataset(*call, **options)
-        records = [dict(record) for record in islice(found, limit)]
     except InputError:
         raise
     except Exception as error:  # the library raises whatever its readers raise
-        text = next((line for line in str(error).splitlines() if line.strip()), "")
-        raise InputError(
-            f"{source} cannot be read as a data set: {type(error).__name__}: {shown(text)}."
-        ) from error
-    features = getattr(found, "features", None) or {}
-    columns = tuple(features) or tuple(dict.fromkeys(key for record in records for key in record))
-    return Rows(
-        source=source,
-        columns=columns,
-        records=records,
-        numbers=range(1, len(records) + 1),
-        class_names=class_names(features),
-    )
+        raise _unreadable(source, error) from error
+    return found
+
+
+def _unreadable(source: str, error: Exception) -> InputError:
+    text = next((line for line in str(error).splitlines() if line.strip()), "")
+    return InputError(f"{source} cannot be read as a data set: {type(error).__name__}: {shown(text)}.")
 
 
 def _split_of(found: Any, split: str, source: str) -> Any:

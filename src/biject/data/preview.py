@@ -38,10 +38,11 @@ class Token:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """A sample's tokens, and the label of the whole, where there is one."""
+    """A sample's tokens, or the name of its picture, and the label of the whole, where there is one."""
 
     tokens: tuple[Token, ...]
     label: str = ""
+    name: str = ""
 
     @property
     def num_learned(self) -> int:
@@ -52,6 +53,7 @@ class Preview:
         """Plain data."""
         return {
             "label": self.label,
+            **({"picture": self.name} if self.name else {}),
             "input_ids": [token.id for token in self.tokens],
             "tokens": [token.text for token in self.tokens],
             "learned": [token.learned for token in self.tokens],
@@ -91,7 +93,7 @@ def _learned(
     count = len(sample["input_ids"])
     nothing = [""] * count
     if dataset.task == "seqcls":
-        return [False] * count, nothing, _class(dataset, sample["labels"])
+        return [False] * count, nothing, class_of(dataset, sample["labels"])
     if dataset.task == "qa":
         first, last = sample["start_positions"], sample["end_positions"]
         found = not (isinstance(dataset, QaDataset) and first == last == dataset.cls[index])
@@ -108,7 +110,8 @@ def _learned(
     return own, [name or "" for name in names], ""
 
 
-def _class(dataset: Dataset, label: Any) -> str:
+def class_of(dataset: Dataset, label: Any) -> str:
+    """A sample's label in words."""
     if dataset.problem_type == "single_label_classification":
         return str(dataset.labels[label])
     if dataset.problem_type == "multi_label_classification":

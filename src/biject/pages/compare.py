@@ -14,6 +14,8 @@ from biject.pages.words import metric_name
 
 _MOST_METRICS = 4
 
+_FIGURES = ("Steps", "Time", "Tokens a second", "Pictures a second")
+
 
 def compare_main(runs: Sequence[Run]) -> str:
     """What stands inside of `<main>`; each run links to its own page at `run/NUMBER`."""
@@ -27,7 +29,11 @@ def compare_main(runs: Sequence[Run]) -> str:
             "kind": shown.state_kind,
             "verdict": shown.verdict,
             "best": f"{shown.headline.value} {shown.headline.name}" if shown.headline else "—",
-            "figures": [f for f in shown.figures if f.name in ("Steps", "Time", "Tokens a second")],
+            "figures": [
+                f
+                for f in shown.figures
+                if f.name in ("Steps", "Time", "Tokens a second", "Pictures a second")
+            ],
         }
         for name, shown in zip(names, views, strict=True)
     ]

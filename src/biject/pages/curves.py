@@ -28,7 +28,11 @@ def charts(run: Run) -> tuple[Chart, ...]:
     found = [make_chart("Loss", loss), *_metrics(evaluations)]
     found.append(make_chart("Learning rate", _one("learning rate", _points(steps, "lr")), low=0.0))
     found.append(make_chart("Gradient norm", _with_raw("gradient norm", _points(steps, "grad_norm"))))
-    found.append(make_chart("Tokens a second", _with_raw("tokens a second", _rates(steps)), low=0.0))
+    found.append(
+        make_chart(
+            f"{unit(run)} a second", _with_raw(f"{unit(run).lower()} a second", _rates(steps)), low=0.0
+        )
+    )
     found.append(make_chart("Processes: % of the time at work", _at_work(steps), low=0.0, high=100.0))
     found.append(make_chart("Processes: share of the tokens, %", _shares(steps), low=0.0, high=100.0))
     found.append(make_chart("Steps of the slowest process between meetings", _anchor(steps), low=0.0))
@@ -92,6 +96,11 @@ def metric_names(run: Run) -> list[str]:
     left_out = ("step", "time", "seconds", "loss")
     return [name for name, value in (rows[-1] if rows else {}).items()
             if name not in left_out and number(value) is not None]  # fmt: skip
+
+
+def unit(run: Run) -> str:
+    """What steps are counted in."""
+    return "Pictures" if run.recipe.get("task") == "imgcls" else "Tokens"
 
 
 def tokens_per_second(steps: Sequence[Mapping[str, Any]]) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from biject.pages.series import Series
 from biject.pages.words import decimal, number, percent
 
 _MOST_LABELS, _MOST_EXAMPLES, _MOST_TOKENS = 60, 12, 400
+_PICTURE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]{1,60000}={0,2}")
 _SURPRISE = (0.7, 0.8, 0.88, 0.94, 0.98)
 """Tokens above these quantiles of all losses that are shown are coloured, more and more strongly."""
 
@@ -58,7 +60,7 @@ def findings(insights: Mapping[str, Any]) -> Findings:
         calibration_error=_error(insights.get("calibration")),
         calibration_counts=_counts(insights.get("calibration")),
         scatter=_scatter(insights.get("points")),
-        texts=tuple(_text(one) for one in examples) if task == "seqcls" else (),
+        texts=tuple(_text(one) for one in examples) if task in ("seqcls", "imgcls") else (),
         tagged=tuple(_tagged(one) for one in examples) if task == "tokcls" else (),
         answers=tuple(_answer(one) for one in examples) if task == "qa" else (),
         tokens=tuple(_tokens(one, _levels(examples)) for one in examples)
@@ -190,11 +192,17 @@ def _text(one: Mapping[str, Any]) -> Mapping[str, str]:
     sure = number(one.get("score"))
     return {
         "text": str(one.get("text", "")),
+        "picture": _picture(one.get("picture")),
         "label": str(one.get("label", "")),
         "prediction": str(one.get("prediction", "")),
         "score": "" if sure is None else percent(sure),
         "wrong": "yes" if one.get("label") != one.get("prediction") else "",
     }
+
+
+def _picture(value: Any) -> str:
+    """A small picture's `data:` address; anything else, from whatever file, is left out."""
+    return value if isinstance(value, str) and _PICTURE.fullmatch(value) else ""
 
 
 def _tagged(one: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from typing import Any
 
 from biject.pages.chart import Chart
-from biject.pages.curves import charts, tokens_per_second
+from biject.pages.curves import charts, tokens_per_second, unit
 from biject.pages.findings import Findings, findings
 from biject.pages.merged import Merge, merge_of
 from biject.pages.read import INSIGHTS, MERGE, VERIFY, Run
@@ -18,6 +18,7 @@ from biject.pages.words import compact, decimal, duration, metric_name, number, 
 
 TASKS = {
     "seqcls": "text classification",
+    "imgcls": "image classification",
     "tokcls": "token classification",
     "qa": "question answering",
     "mlm": "masked language modelling",
@@ -194,7 +195,7 @@ def _figures(run: Run, model: Mapping[str, Any]) -> tuple[Figure, ...]:
     found = [
         ("Steps", f"{done:,}" + (f" of {total:,.0f}" if total and total != done else ""), ""),
         ("Time", duration(seconds), _left(run, rate_steps=steps, total=total)),
-        ("Tokens a second", compact(rate), f"{compact(tokens)} in all"),
+        (f"{unit(run)} a second", compact(rate), f"{compact(tokens)} in all"),
         ("Compute used (MFU)", percent(end.get("mfu")) if number(end.get("mfu")) else "",
          f"of {compact((number(end.get('peak_flops')) or 0) / 1e9)} GFLOP/s, {end.get('peak_of', '')}"),
         ("Padding left out", percent(1 - of_slots / slots) if slots else "", "of a padded batch's slots"),

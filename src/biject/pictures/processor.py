@@ -64,12 +64,14 @@ class ImageProcessor:
 
     def pixels(self, array: Array) -> Array:
         """All steps on a uint8 picture (C, H, W)."""
+        return self.scaled(self.cut(array))
+
+    def cut(self, array: Array) -> Array:
+        """Resized and cropped, still uint8."""
         steps = self.steps
         if steps.resize is not None:
-            array = self._resized(array, steps.resize)
-        if steps.crop is not None:
-            array = _cropped(array, *steps.crop)
-        return self.scaled(array)
+            array = self.resized(array, steps.resize)
+        return array if steps.crop is None else _cropped(array, *steps.crop)
 
     def scaled(self, array: Array) -> Array:
         """Rescaled in float64, then float32, then normalised."""
@@ -105,7 +107,8 @@ class ImageProcessor:
             )
         return array[None] if array.ndim == 2 else np.moveaxis(array, -1, 0)
 
-    def _resized(self, array: Array, size: tuple[int, int] | int) -> Array:
+    def resized(self, array: Array, size: tuple[int, int] | int) -> Array:
+        """To height and width, or the shorter edge to a length, by the model's filter."""
         channels, height, width = array.shape
         if isinstance(size, int):
             short, long = sorted((height, width))

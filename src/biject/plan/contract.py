@@ -117,7 +117,7 @@ def _device(cell: Cell) -> str | None:
 
 
 def _tokenizer(cell: Cell) -> str | None:
-    if cell.tokenizer != "none":
+    if cell.tokenizer != "none" or cell.task == "imgcls":
         return None
     return (
         "The checkpoint has no tokenizer: expected tokenizer.json, vocab.txt, vocab.json with merges.txt, or "
@@ -151,7 +151,7 @@ RULES: tuple[Rule, ...] = (
     Rule(("device", "quantization"), _quantized_device),
     Rule(("quantization", "lacks"), _library),
     Rule(("device", "lacks"), _device),
-    Rule(("tokenizer",), _tokenizer),
+    Rule(("task", "tokenizer"), _tokenizer),
     Rule(("task", "lacks"), _mask),
     Rule(("family", "task", "lacks"), _padding),
 )

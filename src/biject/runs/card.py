@@ -26,6 +26,7 @@ _PIPELINES = {
     "qa": "question-answering",
     "mlm": "fill-mask",
     "causal": "text-generation",
+    "imgcls": "image-classification",
 }
 _METRICS = {
     "f1_macro": ("f1", "F1, macro"),
@@ -77,8 +78,8 @@ def _metadata(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: 
         for metric, value in _metrics(fit).items()
         if value == value
     ]
-    mask = prepared.tokenizer.mask_token
-    widget = [{"text": f"This is a {mask}."}] if recipe.task == "mlm" and mask else _WIDGETS.get(recipe.task)
+    mask = prepared.tokenizer.mask_token if recipe.task == "mlm" else None
+    widget = [{"text": f"This is a {mask}."}] if mask else _WIDGETS.get(recipe.task)
     relation: dict[str, Any] = {"base_model_relation": "adapter"} if adapter and base else {}
     data = ModelCardData(
         base_model=base,

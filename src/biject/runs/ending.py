@@ -79,7 +79,8 @@ class Ending:
         self._write_end(saved, report, seconds=seconds, **speed)
         run.write(REPORT, render_report(run.folder))
         rate = speed.get("tokens_per_second")
-        fast = f", {compact(rate)} tokens/s" if rate else ""
+        unit = "pictures" if self.recipe.task == "imgcls" else "tokens"
+        fast = f", {compact(rate)} {unit}/s" if rate else ""
         for line in (
             f"DONE {self.fit.steps:,} steps in {duration(seconds)}{fast}",
             *written,

@@ -13,8 +13,8 @@ from biject.config.flops import TextBatch, forward_flops, training_flops
 from biject.config.model import ModelConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.data.blocks import PackedDataset
-from biject.data.collate import Collator
 from biject.environment import prepare as prepare_environment
+from biject.errors import InputError
 from biject.model import Model
 from biject.nn.planner import draws_random_numbers
 from biject.plan.activations import Kept, activation_bytes
@@ -94,6 +94,8 @@ def plan_recipe(
     Raises:
         BijectError: The recipe cannot be read at all: no such folder, data that cannot be used.
     """
+    if recipe.task == "imgcls":
+        raise InputError("plan: memory and time of models of pictures are not computed; finetune takes them.")
     prepare_environment()
     ranks.start()
     cell = cell_of(recipe, quantization=quantization)
@@ -249,9 +251,7 @@ def _seconds(
         return None
     config, chosen = outline.model.config, epochs.typical_samples()
     batch = epochs.typical()
-    make_collator = Collator.for_causal if recipe.task == "causal" else Collator.of
-    collate = make_collator(material.tokenizer, segments=config.embedding.type_vocab_size > 1)
-    inputs = collate([epochs.train[i] for i in chosen])
+    inputs = material.collator(recipe)([epochs.train[i] for i in chosen])
     adapted = Adapted(
         trained=kept.trained, rank=kept.rank, dropout=recipe.adapter.lora_dropout, codes=outline.codes,
         quantization=outline.quantization,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -17,13 +17,16 @@ from biject.checkpoint.source import Source, open_source
 from biject.config.common import label_names
 from biject.config.recipe import FinetuneRecipe, FinetuneTask
 from biject.data.collate import Collator
+from biject.data.picture_batch import PictureCollator
 from biject.data.qa import QaDataset
 from biject.errors import ConfigError, InputError
 from biject.identify import Identity, identify
 from biject.inspection import identify_source
+from biject.pictures.processor import ImageProcessor
 from biject.pretrained import PretrainedModel, load, same_tensors
 from biject.runs.adapter import add_adapter, quantised
 from biject.runs.cell import check_cell, device_name
+from biject.runs.pictures import image_processor, read_picture_samples
 from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.metrics import metric_names, metrics_for
@@ -34,6 +37,8 @@ from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from biject.train import ranks
 from biject.train.trainer import Trainer
 
+MakeBatch = Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]]
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
@@ -41,7 +46,7 @@ class Prepared:
 
     Attributes:
         model: With the task's head, parameters in float32.
-        tokenizer: The model's.
+        inputs: The model's tokenizer, or what makes its inputs of pictures.
         samples: To train on and to evaluate on.
         collate: Makes batches of samples.
         lines: Lines for the user about data and head.
@@ -51,12 +56,18 @@ class Prepared:
     """
 
     model: PretrainedModel
-    tokenizer: Tokenizer
+    inputs: Tokenizer | ImageProcessor
     samples: Samples
-    collate: Collator
+    collate: MakeBatch
     lines: tuple[str, ...]
     extra: Mapping[str, bytes]
     without: tuple[str, ...]
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of a model of texts."""
+        assert isinstance(self.inputs, Tokenizer)
+        return self.inputs
 
     @property
     def proof_samples(self) -> Sequence[Any]:
@@ -94,14 +105,31 @@ class Prepared:
 @dataclass(frozen=True, kw_only=True)
 class Material:
     """What a recipe names, read: the folder (an adapter's has its base as source) and its identity by config,
-    tokenizer and samples.
+    tokenizer (or what makes inputs of pictures) and samples.
     """
 
     folder: Path
     source: Source
     identity: Identity
-    tokenizer: Tokenizer
+    inputs: Tokenizer | ImageProcessor
     samples: Samples
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        """Of a model of texts."""
+        assert isinstance(self.inputs, Tokenizer)
+        return self.inputs
+
+    def collator(self, recipe: FinetuneRecipe) -> MakeBatch:
+        """What makes batches of the samples."""
+        config = self.identity.config.embedding
+        if isinstance(self.inputs, ImageProcessor):
+            assert config.patches is not None
+            return PictureCollator(
+                processor=self.inputs, channels=config.patches.num_channels, augment=recipe.augment
+            )
+        make = Collator.for_causal if recipe.task == "causal" else Collator.of
+        return make(self.inputs, segments=config.type_vocab_size > 1)
 
     @property
     def lines(self) -> list[str]:
@@ -119,19 +147,18 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     check_cell(recipe)
     device = usable_device(device_name(recipe), place=ranks.own_device)  # of several GPUs that of this rank
     material = read_material(recipe)
-    tokenizer, samples = material.tokenizer, material.samples
+    samples = material.samples
     _check_metric(recipe, samples)
     model, head_line = _with_head(recipe, material.folder, material.identity, samples)
     adapter_lines = () if recipe.method == "full" else (add_adapter(model, recipe),)
-    make_collator = Collator.for_causal if model.head_name == "causal" else Collator.of
     left = embedder_files(material.source)
     left_lines = (f"LEFT OUT {', '.join(left)}: they are for embeddings",) if left else ()
     made = getattr(samples.data, "chat_template", None)
     return Prepared(
         model=model.to(device),
-        tokenizer=tokenizer,
+        inputs=material.inputs,
         samples=samples,
-        collate=make_collator(tokenizer, segments=model.config.embedding.type_vocab_size > 1),
+        collate=material.collator(recipe),
         lines=(*material.lines, head_line, *adapter_lines, *left_lines),
         extra={} if made is None else {TEMPLATE: made.encode()},
         without=left,
@@ -145,16 +172,21 @@ def read_material(recipe: FinetuneRecipe) -> Material:
         BijectError: What cannot be used, where, and what to do.
     """
     folder, source, identity = opened(recipe.model, revision=recipe.revision)
+    known, problem = _known_labels(recipe, identity), _problem(recipe, identity)
+    if recipe.task == "imgcls":
+        processor = image_processor(folder, source, identity)
+        found = read_picture_samples(recipe, processor, known=known, problem_type=problem)
+        return Material(folder=folder, source=source, identity=identity, inputs=processor, samples=found)
     tokenizer = load_tokenizer(folder, source.config)
     check_fits(tokenizer, {"vocab_size": identity.config.vocab_size})
     samples = read_samples(
         recipe,
         tokenizer,
         limit=_limit(recipe, identity, tokenizer),
-        known=_known_labels(recipe, identity),
-        problem_type=_problem(recipe, identity),
+        known=known,
+        problem_type=problem,
     )
-    return Material(folder=folder, source=source, identity=identity, tokenizer=tokenizer, samples=samples)
+    return Material(folder=folder, source=source, identity=identity, inputs=tokenizer, samples=samples)
 
 
 def read_identity(recipe: FinetuneRecipe) -> Identity:
@@ -208,7 +240,7 @@ def _own_labels(found: Identity) -> tuple[str, ...]:
 
 def _known_labels(recipe: FinetuneRecipe, found: Identity) -> tuple[str, ...] | None:
     """The classes, where they are fixed before the data are read."""
-    if recipe.task not in ("seqcls", "tokcls"):
+    if recipe.task not in ("seqcls", "tokcls", "imgcls"):
         if recipe.labels:
             raise InputError(f"`labels` have no meaning for the task {recipe.task}.")
         return None
@@ -226,7 +258,7 @@ def _known_labels(recipe: FinetuneRecipe, found: Identity) -> tuple[str, ...] | 
 def _problem(recipe: FinetuneRecipe, found: Identity) -> Any:
     """The kind of classification, if it is fixed before the data are read."""
     own = found.config.head.problem_type if has_head(recipe, found) else None
-    if recipe.problem_type is not None and recipe.task != "seqcls":
+    if recipe.problem_type is not None and recipe.task not in ("seqcls", "imgcls"):
         raise InputError(f"`problem_type` has no meaning for the task {recipe.task}.")
     if own is not None and recipe.problem_type not in (None, own):
         raise InputError(

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from biject.config.recipe import FinetuneRecipe
-from biject.data.preview import Preview, preview
+from biject.data.imgcls import PictureDataset
+from biject.data.preview import Preview, class_of, preview
 from biject.environment import prepare as prepare_environment
 from biject.errors import InputError
-from biject.runs.prepare import read_material
+from biject.runs.prepare import Material, read_material
 from biject.runs.samples import Part
 
 
@@ -40,8 +41,13 @@ def preview_recipe(recipe: FinetuneRecipe, count: int) -> Previewed:
     material = read_material(recipe)
     train, data = material.samples.train, material.samples.data
     chosen = train.indices[:count] if isinstance(train, Part) else range(min(count, len(train)))
-    shown = [
-        (material.samples.rows.place(data.rows[index]), preview(data, material.tokenizer, index))
-        for index in chosen
-    ]
+    shown = [(material.samples.rows.place(data.rows[index]), _sample(material, index)) for index in chosen]
     return Previewed(lines=tuple(material.lines), samples=tuple(shown))
+
+
+def _sample(material: Material, index: int) -> Preview:
+    """Tokens and what is learned of them; of a picture its name and label."""
+    data = material.samples.data
+    if isinstance(data, PictureDataset):
+        return Preview(tokens=(), label=class_of(data, data[index]["labels"]), name=data.picture(index).name)
+    return preview(data, material.tokenizer, index)

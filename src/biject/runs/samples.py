@@ -59,6 +59,10 @@ class Part(Sequence[Sample]):
         self.whole.digest_into(digest)
         digest.update(repr(list(self.indices)).encode())
 
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the whole."""
+        self.whole.set_epoch(epoch)
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -94,7 +98,7 @@ def read_samples(
     if eval_rows is None and recipe.validation > 0 and recipe.task in ("seqcls", "tokcls"):
         return _one_table(recipe, tokenizer, rows, known, options)
     if eval_rows is None and recipe.validation > 0:
-        rows, eval_rows = _split(recipe, rows)
+        rows, eval_rows = split_off(recipe, rows)
     built = _build(recipe, tokenizer, rows, known, options)
     evaluation: Built | None = None
     if eval_rows is not None:
@@ -124,10 +128,10 @@ def _load(recipe: FinetuneRecipe, source: str, split: str) -> Rows:
             skip_bad_rows=recipe.skip_bad_rows,
         )
     except InputError as error:
-        raise _with_way_out(error) from error
+        raise with_way_out(error) from error
 
 
-def _with_way_out(error: InputError) -> InputError:
+def with_way_out(error: InputError) -> InputError:
     """The error about one row, and how to leave such rows out."""
     if not isinstance(error, RowError):
         return error
@@ -143,7 +147,7 @@ def _one_table(
 ) -> Samples:
     """Labels are found in all rows; then some of them are held out."""
     built = _build(recipe, tokenizer, rows, known, options)
-    eval_rows = set(_split(recipe, rows)[1].numbers)
+    eval_rows = set(split_off(recipe, rows)[1].numbers)
     outside = [rows.numbers[row] in eval_rows for row in built.dataset.rows]
     train = Part(built.dataset, [i for i, out in enumerate(outside) if not out])
     evaluation = Part(built.dataset, [i for i, out in enumerate(outside) if out])
@@ -160,12 +164,12 @@ def _one_table(
     )
 
 
-def _split(recipe: FinetuneRecipe, rows: Rows) -> tuple[Rows, Rows]:
+def split_off(recipe: FinetuneRecipe, rows: Rows) -> tuple[Rows, Rows]:
     """Split rows off: labels in proportion, questions about one context together."""
     label = recipe.label_column
     if label is None:
         label = next((name for name in ("label", "labels") if name in rows.columns), None)
-    by_label = isinstance(label, str) and recipe.task == "seqcls"
+    by_label = isinstance(label, str) and recipe.task in ("seqcls", "imgcls")
     grouped = recipe.task == "qa" and "context" in rows.columns and len(set(rows.column("context"))) > 1
     split = split_rows(
         rows,
@@ -232,7 +236,7 @@ def _build(
         )
     except InputError as error:
         if labels is None or fixed or recipe.labels or "unknown label" not in str(error):
-            raise _with_way_out(error) from error
+            raise with_way_out(error) from error
         raise InputError(
             f"{error} These are the labels of the model's own head; `new_head = true` in the recipe starts a "
             "new one with those of the data."

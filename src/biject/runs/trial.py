@@ -17,7 +17,6 @@ import torch
 
 from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import make_recipe, read_recipe
-from biject.data.collate import Collator
 from biject.errors import BijectError, InputError
 from biject.runs.adapter import quantised
 from biject.runs.cell import check_cell, device_name
@@ -84,11 +83,10 @@ def _peft(recipe: FinetuneRecipe) -> tuple[Trainer, Any, Any]:
     causal = recipe.task == "causal"
     if causal:
         vars(model)["head_name"] = recipe.task  # the loss is the mean over the next tokens
-    make_collator = Collator.for_causal if causal else Collator.of
     trainer = Trainer(
         model,
         config=recipe.train,
-        collate=make_collator(material.tokenizer, segments=identity.config.embedding.type_vocab_size > 1),
+        collate=material.collator(recipe),
         metrics=lambda: metrics_for(
             recipe.task,
             labels=samples.labels,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
+from biject.model import Model
 from biject.tasks.common import Task
 from biject.tasks.inputs import as_pairs, is_one, require
 from biject.tasks.numbers import Floats, sigmoid, softmax, to_numpy
@@ -42,7 +43,7 @@ class Classify(Task):
             A list of `label` and `score`, best first; for several texts, a list of these.
         """
         require(top_k is None or top_k >= 1, f"`top_k` must be at least 1, or None for all; found {top_k}.")
-        function = self._function() if function_to_apply is None else function_to_apply
+        function = usual_function(self.model) if function_to_apply is None else function_to_apply
         require(
             function in get_args(Function),
             f"`function_to_apply` is one of {', '.join(get_args(Function))}; found {function!r}.",
@@ -58,19 +59,25 @@ class Classify(Task):
             for batch, out in self.outputs(encoded):
                 assert out.logits is not None
                 for row, logits in zip(batch.rows, to_numpy(out.logits.float()), strict=True):
-                    results[places[row]] = self._ranked(_apply(function, logits), top_k)
+                    results[places[row]] = ranked(function, logits, self.labels(len(logits)), top_k)
         return results[0] if is_one(inputs) else results
 
-    def _ranked(self, scores: Floats, top_k: int | None) -> list[dict[str, Any]]:
-        names = self.labels(len(scores))
-        order = sorted(range(len(scores)), key=lambda i: -float(scores[i]))
-        return [{"label": names[i], "score": float(scores[i])} for i in order[:top_k]]
 
-    def _function(self) -> Function:
-        problem, count = self.model.config.head.problem_type, self.model.config.head.num_labels
-        if problem == "regression":
-            return "none"
-        return "sigmoid" if problem == "multi_label_classification" or count == 1 else "softmax"
+def ranked(
+    function: Function, logits: Floats, names: Mapping[int, str], top_k: int | None
+) -> list[dict[str, Any]]:
+    """Labels with their scores, best first."""
+    scores = _apply(function, logits)
+    order = sorted(range(len(scores)), key=lambda i: -float(scores[i]))
+    return [{"label": names[i], "score": float(scores[i])} for i in order[:top_k]]
+
+
+def usual_function(model: Model) -> Function:
+    """What makes scores of a model's logits where nothing is asked for."""
+    problem, count = model.config.head.problem_type, model.config.head.num_labels
+    if problem == "regression":
+        return "none"
+    return "sigmoid" if problem == "multi_label_classification" or count == 1 else "softmax"
 
 
 def _apply(function: Function, logits: Floats) -> Floats:

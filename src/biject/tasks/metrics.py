@@ -59,7 +59,7 @@ def metrics_for(
     """The metrics of a task.
 
     Args:
-        task: `seqcls`, `tokcls`, `qa`, `mlm` or `causal`.
+        task: `seqcls`, `imgcls`, `tokcls`, `qa`, `mlm` or `causal`.
         labels: Names of the outputs by id.
         problem_type: Of a text classifier or regressor.
         questions: The data set that is evaluated, for qa.
@@ -76,7 +76,7 @@ def metrics_for(
         return TagMetrics(labels, tag_scheme)
     if task == "qa" and questions is not None:
         return QaMetrics(questions)
-    if task != "seqcls":
+    if task not in ("seqcls", "imgcls"):
         raise InputError(f"There are no metrics for the task {task!r}.")
     if problem_type == "regression":
         return RegressionMetrics()

@@ -9,9 +9,13 @@ import torch
 from biject.checkpoint.hub import resolve_folder
 from biject.errors import ConfigError, InputError
 from biject.model import Model
+from biject.pictures.files import pillow
+from biject.pictures.processor import ImageProcessor
+from biject.pictures.settings import PREPROCESSOR, read_preprocessing
 from biject.pretrained import PretrainedModel, load
 from biject.tasks.answer import Answer
 from biject.tasks.classify import Classify
+from biject.tasks.classify_pictures import HEADS, ClassifyPictures
 from biject.tasks.common import BATCH_SIZE, Task, usable_device
 from biject.tasks.embed import Embed
 from biject.tasks.fill_mask import FillMask
@@ -20,8 +24,9 @@ from biject.tasks.tag import Tag
 from biject.tokenization.fit import check_fits
 from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 
-TASKS: dict[str, type[Task]] = {task.name: task for task in (FillMask, Classify, Tag, Answer, Embed)}
-_BY_HEAD = {task.head: task for task in TASKS.values()}
+_OF_TEXTS = (FillMask, Classify, Tag, Answer, Embed)
+TASKS: dict[str, type[Task]] = {task.name: task for task in (*_OF_TEXTS, ClassifyPictures)}
+_BY_HEAD: dict[str, type[Task]] = {task.head: task for task in _OF_TEXTS}
 
 
 _HF_NAMES = {
@@ -32,6 +37,7 @@ _HF_NAMES = {
     "question-answering": "answer",
     "feature-extraction": "embed",
     "fill-mask": "fill-mask",
+    "image-classification": "classify-pictures",
 }
 """Tasks as transformers calls them."""
 
@@ -47,15 +53,15 @@ def pipeline(
     device: str | torch.device = "cpu",
     batch_size: int = BATCH_SIZE,
 ) -> Task:
-    """Load a checkpoint with its tokenizer for a task; the result is called with texts.
+    """Load a checkpoint with its tokenizer for a task; the result is called with texts, or with pictures.
 
     Args:
         path: a folder, or a repository on the Hub; a task where `model` is given, as in transformers:
             ``pipeline("text-classification", model=folder)``.
         model: a folder, a repository on the Hub, or a model that is loaded: it is used as it is.
         tokenizer: instead of the folder's own.
-        task: `fill-mask`, `classify`, `tag`, `answer` or `embed`, or as transformers calls them; `auto` is
-            what the head is for.
+        task: `fill-mask`, `classify`, `tag`, `answer`, `embed` or `classify-pictures`, or as transformers
+            calls them; `auto` is what the head is for.
         revision: branch, tag or commit of a repository.
         dtype: `auto` keeps the file's; else a torch dtype or its name.
         device: where the model runs.
@@ -79,7 +85,11 @@ def pipeline(
     if sentence is not None:
         folder = folder / sentence.folder
     head = "auto" if task == "auto" else TASKS[task].head
+    if task == ClassifyPictures.name:
+        head = "auto"
     loaded = load(folder, head="base" if sentence is not None else head, dtype=dtype, device=place)
+    if _reads_pictures(loaded) or task == ClassifyPictures.name:
+        return _of_pictures(loaded, folder, batch_size=batch_size)
     if head not in ("auto", "base", loaded.provenance.file_head):
         raise InputError(
             f"{folder}: the head is `{loaded.provenance.file_head}`; the task {task} needs `{head}`."
@@ -92,6 +102,8 @@ def pipeline(
 def _of_model(model: PretrainedModel, tokenizer: Tokenizer | None, *, task: str, batch_size: int) -> Task:
     """The task of a model that is loaded, with the tokenizer of its source unless another one is given."""
     folder = model.source.folder
+    if _reads_pictures(model) or task == ClassifyPictures.name:
+        return _of_pictures(model.eval(), folder, batch_size=batch_size)
     needed = "auto" if task == "auto" else TASKS[task].head
     if needed not in ("auto", model.head_name):
         raise InputError(
@@ -101,6 +113,30 @@ def _of_model(model: PretrainedModel, tokenizer: Tokenizer | None, *, task: str,
     check_fits(tokenizer, {"vocab_size": model.config.vocab_size})
     sentence = read_sentence(folder) if model.head_name == "base" else None
     return _made(model.eval(), tokenizer, where=folder, batch_size=batch_size, sentence=sentence)
+
+
+def _reads_pictures(model: Model) -> bool:
+    return model.config.embedding.patches is not None
+
+
+def _of_pictures(model: Model, folder: Path, *, batch_size: int) -> ClassifyPictures:
+    """The task of a model of pictures.
+
+    Raises:
+        ConfigError: Its head classifies nothing.
+        InputError: It reads texts.
+    """
+    if not _reads_pictures(model):
+        raise InputError(f"{folder}: the model reads texts; {ClassifyPictures.name} needs one of pictures.")
+    if model.head_name not in HEADS:
+        raise ConfigError(
+            f"{folder}: there is no task for the head `{model.head_name}` of a model of pictures; train a "
+            "classifier with `biject finetune --task imgcls`."
+        )
+    pillow()
+    own = folder if (folder / PREPROCESSOR).is_file() else model.source.folder
+    steps = read_preprocessing(own, model.source.config.get("model_type"))
+    return ClassifyPictures(model, ImageProcessor(steps), batch_size=batch_size)
 
 
 def _made(

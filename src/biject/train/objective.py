@@ -21,7 +21,7 @@ from biject.errors import ConfigError, InputError
 from biject.train.weights import num_items
 
 IGNORED = -100
-_HEADS = ("seqcls", "tokcls", "mlm", "causal")
+_HEADS = ("seqcls", "tokcls", "mlm", "causal", "imgcls")
 
 
 @dataclass(frozen=True, kw_only=True)

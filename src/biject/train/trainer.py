@@ -283,7 +283,7 @@ class Trainer:
             tokens += done.tokens
             rate = tokens / max(1e-9, time.monotonic() - started)
             best_so_far = _best_in_words(config.metric, state.best_value)
-            detail = f"loss {done.loss:.4f}, {best_so_far}{rate:,.0f} tokens/s"
+            detail = f"loss {done.loss:.4f}, {best_so_far}{rate:,.0f} {_unit(self.model)}/s"
             progress("training", state.step, session.total_steps, unit="steps", detail=detail)
             if self.on_step is not None:
                 self.on_step(state.step, done)
@@ -345,6 +345,11 @@ class Trainer:
         if step is not None and (step == result.steps or (config.load_best and best.load(step))):
             result.model_step = step
         result.model_state = state_in_words(result, config.metric, load_best=config.load_best)
+
+
+def _unit(model: nn.Module) -> str:
+    """What a step's size is counted in."""
+    return "pictures" if getattr(model, "main_input_name", "") == "pixel_values" else "tokens"
 
 
 def _best_in_words(metric: str, value: float | None) -> str:

@@ -52,9 +52,11 @@ def num_items(batch: Any, *, head: str | None = None) -> float:
 
 
 def num_tokens(batch: Any) -> float:
-    """Tokens of a batch, padding not counted; 0 where there are none."""
+    """Tokens of a batch, padding not counted; of pictures their number; 0 where there are none."""
     if not isinstance(batch, Mapping):
         return 0.0
+    if "pixel_values" in batch:
+        return num_rows(batch["pixel_values"])
     mask, ids = batch.get("attention_mask"), batch.get("input_ids")
     if isinstance(mask, Tensor):
         return float((mask == 1).sum())

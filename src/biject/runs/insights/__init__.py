@@ -16,6 +16,7 @@ _BY_TASK: Mapping[str, Callable[[Held], dict[str, Any]]] = {
     "qa": answers.look,
     "mlm": tokens.look,
     "causal": tokens.look,
+    "imgcls": classes.look,
 }
 
 

@@ -1,4 +1,4 @@
-"""Text classifiers: confusions, labels one by one, calibration, the texts that surprised most."""
+"""Classifiers of texts and pictures: confusions, labels one by one, calibration, what surprised most."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def look(held: Held) -> dict[str, Any]:
         "calibration": calibration(sure, guess == true),
         "examples": [
             {
-                "text": held.text(held.chosen[i]),
+                **held.shown(held.chosen[i]),
                 "label": names[true[i]],
                 "prediction": names[guess[i]],
                 "score": float(sure[i]),
@@ -83,7 +83,7 @@ def _several(held: Held) -> dict[str, Any]:
         "calibration": calibration(sure_BN.reshape(-1), (guess_BN == true_BN).reshape(-1)),
         "examples": [
             {
-                "text": held.text(held.chosen[i]),
+                **held.shown(held.chosen[i]),
                 "label": listed(true_BN[i]),
                 "prediction": listed(guess_BN[i]),
                 "score": float(sure_BN[i].min()),

@@ -12,6 +12,9 @@ import torch
 
 from biject.config.recipe import FinetuneRecipe
 from biject.data.dataset import IGNORED
+from biject.data.imgcls import PICTURE
+from biject.data.picture_batch import PictureCollator
+from biject.pictures.thumbnail import thumbnail
 from biject.runs.prepare import Prepared
 from biject.train.evaluate import Evaluator
 from biject.train.loop import autocast
@@ -74,10 +77,14 @@ class Held:
             with autocast(model, dtype):
                 yield batch, model(**shown)
 
-    def text(self, index: int) -> str:
-        """What the model read of a sample, without special tokens."""
-        ids = self.dataset[index]["input_ids"]
-        return shortened(self.prepared.tokenizer.decode(ids, skip_special_tokens=True))
+    def shown(self, index: int) -> dict[str, str]:
+        """What the model read of a sample: `text` without special tokens, or `picture` and its name."""
+        sample, collate = self.dataset[index], self.prepared.collate
+        if isinstance(collate, PictureCollator):
+            found = sample[PICTURE]
+            return {"text": shortened(found.name), "picture": thumbnail(collate.array(found))}
+        ids = sample["input_ids"]
+        return {"text": shortened(self.prepared.tokenizer.decode(ids, skip_special_tokens=True))}
 
 
 def spread(count: int, most: int) -> list[int]:

@@ -32,7 +32,7 @@ def look(held: Held) -> dict[str, Any]:
         ],
         "examples": [
             {
-                "text": held.text(held.chosen[i]),
+                **held.shown(held.chosen[i]),
                 "label": ", ".join(f"{value:.4g}" for value in true_BN[i]),
                 "prediction": ", ".join(f"{value:.4g}" for value in guess_BN[i]),
                 "loss": float(lost[i]),
