@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         WeightsError,
     )
     from biject.export import export_checkpoint
+    from biject.fallback.model import FallbackModel
     from biject.nn.output import ModelOutput
     from biject.nn.traces import Traces
     from biject.pretrained import PretrainedModel, load
@@ -64,6 +65,7 @@ __all__ = [
     "CheckpointError",
     "Collator",
     "ConfigError",
+    "FallbackModel",
     "FinetuneRecipe",
     "InputError",
     "LoraConfig",
@@ -102,6 +104,7 @@ _HOME = {
     "CheckpointError": "biject.errors",
     "Collator": "biject.data.collate",
     "ConfigError": "biject.errors",
+    "FallbackModel": "biject.fallback.model",
     "FinetuneRecipe": "biject.config.recipe",
     "InputError": "biject.errors",
     "LoraConfig": "biject.config.adapter",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self, overload
 
 import torch
 
 from biject.checkpoint.hub import resolve_folder
 from biject.config.heads import ProblemType
+from biject.config.recipe import Backend
 from biject.errors import ConfigError
+from biject.fallback.loading import load_fallback
+from biject.fallback.model import FallbackModel
 from biject.identify import NewHead
 from biject.nn.kernels import Numerics
 from biject.nn.planner import LayoutName
@@ -33,6 +36,7 @@ class AutoModel(_Auto):
 
     head: ClassVar[str] = "base"
 
+    @overload
     @classmethod
     def from_pretrained(
         cls,
@@ -57,7 +61,39 @@ class AutoModel(_Auto):
         compute_dtype: str | torch.dtype | None = None,
         skip_modules: Sequence[str] | None = None,
         adapter: str | Path | None = None,
-    ) -> PretrainedModel:
+        backend: Literal["biject"] = "biject",
+    ) -> PretrainedModel: ...
+    @overload
+    @classmethod
+    def from_pretrained(
+        cls, path: str | Path, *, backend: Literal["hf"], **options: Any
+    ) -> FallbackModel: ...
+    @classmethod  # type: ignore[misc]  # the second's options are those of the first that are not ours alone
+    def from_pretrained(
+        cls,
+        path: str | Path,
+        *,
+        revision: str | None = None,
+        token: str | None = None,
+        dtype: str | torch.dtype = "auto",
+        torch_dtype: str | torch.dtype | None = None,
+        device: str | torch.device = "cpu",
+        layout: LayoutName = "packed",
+        numerics: Numerics | None = None,
+        new_head: NewHead | None = None,
+        num_labels: int | None = None,
+        id2label: Mapping[int, str] | None = None,
+        label2id: Mapping[str, int] | None = None,
+        problem_type: ProblemType | None = None,
+        legacy: bool | None = None,
+        family: str | None = None,
+        quantization: str | None = None,
+        double_quant: bool | None = None,
+        compute_dtype: str | torch.dtype | None = None,
+        skip_modules: Sequence[str] | None = None,
+        adapter: str | Path | None = None,
+        backend: Backend = "biject",
+    ) -> PretrainedModel | FallbackModel:
         """Load `path` with this class's head, in eval mode.
 
         Args:
@@ -83,10 +119,26 @@ class AutoModel(_Auto):
             skip_modules: linears that stay as they are, by Hugging Face's names or ours; what `transformers`
                 leaves out where left out.
             adapter: a folder or repository with an adapter for `path`; `path` itself may be one.
+            backend: `hf` is transformers' own class, for any of its architectures: a `FallbackModel`, trained
+                and exported as ours are, without some of our gains (`model.gains()`).
 
         Raises:
             CheckpointError, ConfigError, WeightsError: what is wrong, where, and what to do.
         """
+        if backend != "biject":
+            return _by_transformers(
+                cls.head,
+                path,
+                backend,
+                own={
+                    "layout": layout != "packed", "numerics": numerics, "legacy": legacy, "family": family,
+                    "quantization": quantization, "double_quant": double_quant,
+                    "compute_dtype": compute_dtype, "skip_modules": skip_modules,
+                },
+                revision=revision, token=token, dtype=dtype if torch_dtype is None else torch_dtype,
+                device=device, new_head=new_head, labels=_labels(num_labels, id2label, label2id),
+                problem_type=problem_type, adapter=adapter,
+            )  # fmt: skip
         return load(
             path,
             head=cls.head,
@@ -107,6 +159,24 @@ class AutoModel(_Auto):
             skip_modules=skip_modules,
             adapter=adapter,
         )
+
+
+def _by_transformers(
+    head: str, path: str | Path, backend: str, *, own: Mapping[str, object], **options: Any
+) -> FallbackModel:
+    """Transformers' own class; arguments that only ours has are refused.
+
+    Raises:
+        ConfigError: there is no such back end, or an argument would have no effect.
+    """
+    if backend != "hf":
+        raise ConfigError(f"backend: expected 'biject' or 'hf', found {backend!r}.")
+    strange = [name for name, value in own.items() if value not in (None, False)]
+    if strange:
+        raise ConfigError(
+            f"`{strange[0]}` is for Biject's own classes and has no effect with backend='hf': leave it out."
+        )
+    return load_fallback(path, head=head, **options)
 
 
 def _labels(

@@ -285,7 +285,7 @@ def _config_bytes(model: Model, tensors: Mapping[str, torch.Tensor]) -> tuple[by
     lines = [
         f"config.json: {key} = {json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()
     ]
-    return _dump_like(patched, source.config_bytes), lines
+    return dump_like(patched, source.config_bytes), lines
 
 
 _ABSENT = object()
@@ -296,7 +296,7 @@ def _dropped(changes: Mapping[str, Any]) -> set[str]:
     return {key for key in ("num_labels", "id2label", "label2id") if key in changes and changes[key] is None}
 
 
-def _dump_like(config: Mapping[str, Any], original: bytes) -> bytes:
+def dump_like(config: Mapping[str, Any], original: bytes) -> bytes:
     """JSON in the style of the original: indented or compact, ASCII or not, with or without a last
     newline.
     """

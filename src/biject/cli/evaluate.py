@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -28,6 +28,7 @@ def evaluate(
     max_length: Annotated[int | None, Parameter(metavar="TOKENS")] = None,
     batch_size: Annotated[int | None, Parameter(metavar="N")] = None,
     device: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    backend: Literal["biject", "hf"] | None = None,
     delimiter: Annotated[str | None, Parameter(metavar="CHARACTER")] = None,
     skip_bad_rows: Switch = False,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
@@ -47,6 +48,7 @@ def evaluate(
         max_length: Longer texts are cut there; left out, what the model takes.
         batch_size: Samples that are computed at once (32).
         device: E.g. cpu or cuda; left out, a GPU where there is one.
+        backend: `hf` computes with transformers' own class: any of its architectures.
         delimiter: Between the columns of a .csv file; left out, what the file plainly has.
         skip_bad_rows: Leave out rows that cannot be used, and say how many.
         set_: Any other setting of a recipe about data, e.g. `--set label_separator=|`.
@@ -62,6 +64,7 @@ def evaluate(
         "label_column": label[0] if label and len(label) == 1 else label,
         "max_length": max_length,
         "device": device,
+        "backend": backend,
         "delimiter": delimiter,
         "skip_bad_rows": skip_bad_rows or None,
         "validation": 0.0,
@@ -72,7 +75,7 @@ def evaluate(
     if given["task"] is None:
         from biject.runs.prepare import task_of
 
-        given["task"] = task_of(given["model"])
+        given["task"] = task_of(given["model"], backend=backend or "biject")
     values = {name: value for name, value in given.items() if value is not None}
     recipe = make_recipe({**values, "train": train}, where="The settings")
 

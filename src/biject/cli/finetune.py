@@ -61,6 +61,7 @@ def finetune(
     alpha: Annotated[float | None, Parameter(metavar="X")] = None,
     targets: Annotated[str | None, Parameter(metavar="A[,B,…]")] = None,
     merge: Switch = False,
+    backend: Literal["biject", "hf"] | None = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
     track: Annotated[str | None, Parameter(metavar="A[,B]")] = None,
     resume: Switch = False,
@@ -109,6 +110,7 @@ def finetune(
         alpha: Of the adapter: what it adds is scaled by alpha / rank (8).
         targets: Modules to adapt, by Hugging Face's names; `all-linear`; left out, as PEFT chooses.
         merge: Write model/ too, with the adapter in it.
+        backend: `hf` trains transformers' own class: any of its architectures, without some of our gains.
         set_: Any other setting of a recipe, e.g. `--set train.weight_decay=0.1 --set stride=64`.
         track: Show the run in tensorboard, trackio, wandb or mlflow, too.
         resume: Resume the run in DIR from its latest checkpoint.
@@ -131,6 +133,7 @@ def finetune(
         "tag_scheme": tag_scheme,
         "method": method,
         "merge": merge or None,
+        "backend": backend,
     }
     adapter: dict[str, Any] = {"r": rank, "lora_alpha": alpha, "target_modules": _targets(targets)}
     train: dict[str, Any] = {
@@ -162,7 +165,9 @@ def finetune(
     if "task" not in values:
         from biject.runs.prepare import task_of
 
-        values["task"] = task_of(values["model"], revision=values.get("revision"))
+        values["task"] = task_of(
+            values["model"], revision=values.get("revision"), backend=values.get("backend", "biject")
+        )
     try:
         requested = make_recipe(values, where="The recipe" if recipe is None else str(recipe))
     except ConfigError as error:

@@ -29,6 +29,7 @@ def predict(
     pooling: Literal["auto", "mean", "cls", "max"] | None = None,
     batch_size: Annotated[int, Parameter(metavar="N")] = 16,
     device: Annotated[str, Parameter(metavar="NAME")] = "cpu",
+    backend: Literal["biject", "hf"] = "biject",
     json: Json = False,
 ) -> int:
     """Run a checkpoint on texts or pictures: fill masks, classify, tag, answer or embed, by its head.
@@ -54,6 +55,7 @@ def predict(
         pooling: For `embed`: how rows become a vector; `auto` is the folder's own, else the mean.
         batch_size: Texts that run together.
         device: Where the model runs, e.g. cpu or cuda.
+        backend: `hf` computes with transformers' own class: any of its architectures.
     """
     from biject.cli.picture_inputs import read_pictures, reads_pictures
     from biject.cli.prediction_files import check_out, check_results, write_predictions
@@ -82,7 +84,7 @@ def predict(
     from biject.cli.predictions import print_predictions, print_written
     from biject.tasks.pipeline import pipeline
 
-    pipe = pipeline(model_of(folder), task=task, device=device, batch_size=batch_size)
+    pipe = pipeline(model_of(folder), task=task, device=device, batch_size=batch_size, backend=backend)
     _check(given, pipe.takes, pipe.name)
     layout = check_results(out, pipe.name, inputs, top_k=top_k) if out is not None else ()
     results = pipe(given_items, **given)

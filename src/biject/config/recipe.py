@@ -37,6 +37,7 @@ OptimizerName = Literal[
 ]
 Numerics = Literal["exact", "fast"]
 Method = Literal["full", "lora", "qlora"]
+Backend = Literal["biject", "hf"]
 TextUnit = Literal["line", "paragraph", "document"]
 
 
@@ -229,6 +230,8 @@ class FinetuneRecipe:
         quantization: How `qlora` holds the base.
         double_quant: The scales of nf4 and fp4 are quantised, too.
         merge: Also write `model/`, the base with the adapter in it.
+        backend: `biject` computes with its own classes; `hf` with those of transformers, for any of its
+            architectures, without some of our gains.
         adapter: The adapter's settings.
         augment: Random changes of pictures (imgcls).
     """
@@ -275,6 +278,7 @@ class FinetuneRecipe:
     quantization: Literal["nf4", "fp4", "int8"] = "nf4"
     double_quant: bool = True
     merge: bool = False
+    backend: Backend = "biject"
     adapter: LoraConfig = USUAL
     augment: AugmentConfig = PLAIN
 
@@ -301,6 +305,7 @@ class FinetuneRecipe:
             faults.append("`sync.shard` is for `method` full or lora: codes of few bits are not spread")
         if self.train.precision != "fp32" and self.sync.shard:
             faults.append("`sync.shard` computes in `sync.shard_dtype`: leave `train.precision` at fp32")
+        faults += self._beyond_hf() if self.backend == "hf" else []
         faults += self._for_other_tasks()
         if faults:
             raise ConfigError("The recipe cannot be used: " + "; ".join(faults) + ".")
@@ -320,3 +325,14 @@ class FinetuneRecipe:
                 if is_set
             ]
         return faults
+
+    def _beyond_hf(self) -> list[str]:
+        """Settings that have no meaning, or are not tried, with transformers' classes."""
+        refused = {
+            "method": self.method == "qlora",
+            "numerics": self.numerics is not None,
+            "packing": self.packing,
+            "sync.shard": self.sync.shard,
+            "sync.mode": self.sync.mode != "step",
+        }
+        return [f"`{name}` is not for `backend` hf: leave it out" for name, found in refused.items() if found]

@@ -85,7 +85,11 @@ def family(model_type: object) -> Family:
             "config.json: `model_type` is missing. Name it there, or load with family=…, or `biject export "
             f"--family …`, which writes it; Biject knows {listed}."
         )
-    raise ConfigError(f"config.json: `model_type` is {shown(model_type)}; Biject knows {listed}.")
+    raise ConfigError(
+        f"config.json: `model_type` is {shown(model_type)}; Biject knows {listed}. Any other architecture of "
+        "transformers is fine-tuned by its own class with `biject finetune --backend hf` (backend='hf' in "
+        "Python), or becomes a family of Biject's: `biject new-family DIR` drafts it."
+    )
 
 
 def _exists(name: str) -> bool:

@@ -10,6 +10,7 @@ from biject.checkpoint.adapter import is_adapter
 from biject.checkpoint.hub import resolve_folder
 from biject.config.recipe import FinetuneRecipe
 from biject.errors import InputError
+from biject.fallback.model import FallbackModel
 from biject.nn.quantised import QuantisedLinear
 from biject.pretrained import PretrainedModel
 
@@ -41,13 +42,19 @@ def quantised(recipe: FinetuneRecipe) -> dict[str, Any]:
     return found
 
 
-def add_adapter(model: PretrainedModel, recipe: FinetuneRecipe) -> str:
+def add_adapter(model: PretrainedModel | FallbackModel, recipe: FinetuneRecipe) -> str:
     """Give the model the recipe's adapter; a line for the user about it.
 
     Raises:
         ConfigError: Its targets are not there.
     """
     model.add_adapter(recipe.adapter)
+    if isinstance(model, FallbackModel):
+        some, every = model.num_parameters(only_trainable=True), model.num_parameters()
+        return (
+            f"ADAPTER by PEFT, rank {recipe.adapter.r}: {some:,} of {every:,} parameters train "
+            f"({100 * some / every:.2f} %)"
+        )
     adapter = adapters_of(model).adapters["default"]
     adapter.base = recipe.model
     if recipe.method == "qlora":

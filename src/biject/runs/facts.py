@@ -9,11 +9,12 @@ from typing import Any
 import torch
 
 from biject._version import __version__
+from biject.fallback.model import FallbackModel
 from biject.model import Model
 from biject.train import ranks
 
 
-def environment(model: Model) -> dict[str, Any]:
+def environment(model: Model | FallbackModel) -> dict[str, Any]:
     """Versions, device, threads."""
     device = next(model.parameters()).device
     found: dict[str, Any] = {
@@ -31,7 +32,7 @@ def environment(model: Model) -> dict[str, Any]:
     return found
 
 
-def facts(model: Model) -> dict[str, Any]:
+def facts(model: Model | FallbackModel) -> dict[str, Any]:
     """Family, head, sizes."""
     sizes = [(parameter.numel(), parameter.requires_grad) for parameter in model.parameters()]
     return {

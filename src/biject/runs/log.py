@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor
 
+from biject.fallback.model import FallbackModel
 from biject.model import Model
 from biject.runs.folder import RunFolder
 from biject.runs.utilisation import Flops
@@ -26,7 +27,9 @@ class RunLog(Callback):
         flops: Counts what the model has to compute.
     """
 
-    def __init__(self, run: RunFolder, model: Model, write_line: Callable[[str], None]) -> None:
+    def __init__(
+        self, run: RunFolder, model: Model | FallbackModel, write_line: Callable[[str], None]
+    ) -> None:
         self.run, self.model, self.write_line = run, model, write_line
         self.flops = Flops(model)
         self.started = time.monotonic()

@@ -10,7 +10,7 @@ from torch import nn
 from biject.adapters.make import add_adapter
 from biject.config.quantization import Quantization, requested
 from biject.config.recipe import FinetuneRecipe
-from biject.identify import identify
+from biject.identify import Identity, identify
 from biject.nn.lora import LoraModule
 from biject.nn.lora_part import LoraPart
 from biject.nn.quantised import QuantisedLinear
@@ -85,6 +85,7 @@ def _part(module: nn.Module) -> LoraPart:
 def _model(recipe: FinetuneRecipe, material: Material) -> PretrainedModel:
     """With the checkpoint's own head, or a new one for the data's labels."""
     source, identity = material.source, material.identity
+    assert isinstance(identity, Identity)  # `plan` refuses another back end
     if not has_head(recipe, identity):
         identity = identify(
             source.config,

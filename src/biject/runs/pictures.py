@@ -15,6 +15,7 @@ from biject.data.imgcls import PictureDataset
 from biject.data.picture_rows import load_pictures, validation_of
 from biject.data.table import Rows
 from biject.errors import ConfigError, InputError
+from biject.fallback.identity import FallbackIdentity
 from biject.identify import Identity
 from biject.pictures.files import pillow
 from biject.pictures.processor import ImageProcessor
@@ -28,7 +29,7 @@ _OF_TEXTS = (
 """Settings that mean nothing for pictures."""
 
 
-def image_processor(folder: Path, source: Source, identity: Identity) -> ImageProcessor:
+def image_processor(folder: Path, source: Source, identity: Identity | FallbackIdentity) -> ImageProcessor:
     """What makes a model's inputs of pictures, by preprocessor_config.json.
 
     Raises:
@@ -37,7 +38,7 @@ def image_processor(folder: Path, source: Source, identity: Identity) -> ImagePr
     """
     patches = identity.config.embedding.patches
     if patches is None:
-        raise InputError(f"{folder}: `{identity.family.model_type}` reads texts; imgcls needs pictures.")
+        raise InputError(f"{folder}: `{source.config.get('model_type')}` reads texts; imgcls needs pictures.")
     pillow()
     own = folder if (folder / PREPROCESSOR).is_file() else source.folder  # an adapter's base has it
     steps = read_preprocessing(own, source.config.get("model_type"))

@@ -36,6 +36,9 @@ _READ = 256
 FIRST_STEP_BYTES = 110_000_000
 """Code and buffers of torch's kernels, which come into memory with a process's first step."""
 _GRID = 2**31
+_OTHER_BACKEND = (
+    "`backend` is hf: memory and time are known of Biject's own classes alone. `biject finetune` trains it."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +99,8 @@ def plan_recipe(
     """
     if recipe.task == "imgcls":
         raise InputError("plan: memory and time of models of pictures are not computed; finetune takes them.")
+    if recipe.backend != "biject":
+        return Planned(plan=Plan(allowed=False, reasons=(_OTHER_BACKEND,)))
     prepare_environment()
     ranks.start()
     cell = cell_of(recipe, quantization=quantization)

@@ -20,12 +20,17 @@ from biject.data.collate import Collator
 from biject.data.picture_batch import PictureCollator
 from biject.data.qa import QaDataset
 from biject.errors import ConfigError, InputError
+from biject.fallback.gains import lines as gains_lines
+from biject.fallback.identity import FallbackIdentity
+from biject.fallback.model import FallbackModel
+from biject.fallback.tokenizer import load_fallback_tokenizer
 from biject.identify import Identity, identify
 from biject.inspection import identify_source
 from biject.pictures.processor import ImageProcessor
 from biject.pretrained import PretrainedModel, load, same_tensors
 from biject.runs.adapter import add_adapter, quantised
 from biject.runs.cell import check_cell, device_name
+from biject.runs.fallback import check_fallback, check_sample_needs, fallback_model, opened_fallback
 from biject.runs.pictures import image_processor, read_picture_samples
 from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens, usable_device
@@ -38,6 +43,9 @@ from biject.train import ranks
 from biject.train.trainer import Trainer
 
 MakeBatch = Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]]
+Found = Identity | FallbackIdentity
+Trained = PretrainedModel | FallbackModel
+"""The second of each: of `backend = "hf"`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +63,7 @@ class Prepared:
         without: Assets of the model's folder that are not written.
     """
 
-    model: PretrainedModel
+    model: Trained
     inputs: Tokenizer | ImageProcessor
     samples: Samples
     collate: MakeBatch
@@ -110,7 +118,7 @@ class Material:
 
     folder: Path
     source: Source
-    identity: Identity
+    identity: Found
     inputs: Tokenizer | ImageProcessor
     samples: Samples
 
@@ -144,7 +152,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     Raises:
         BijectError: What cannot be used, where, and what to do.
     """
-    check_cell(recipe)
+    (check_cell if recipe.backend == "biject" else check_fallback)(recipe)
     device = usable_device(device_name(recipe), place=ranks.own_device)  # of several GPUs that of this rank
     material = read_material(recipe)
     samples = material.samples
@@ -159,7 +167,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
         inputs=material.inputs,
         samples=samples,
         collate=material.collator(recipe),
-        lines=(*material.lines, head_line, *adapter_lines, *left_lines),
+        lines=(*material.lines, head_line, *adapter_lines, *left_lines, *_gains(model)),
         extra={} if made is None else {TEMPLATE: made.encode()},
         without=left,
     )
@@ -171,13 +179,17 @@ def read_material(recipe: FinetuneRecipe) -> Material:
     Raises:
         BijectError: What cannot be used, where, and what to do.
     """
-    folder, source, identity = opened(recipe.model, revision=recipe.revision)
+    folder, source, identity = _opened(recipe)
     known, problem = _known_labels(recipe, identity), _problem(recipe, identity)
     if recipe.task == "imgcls":
         processor = image_processor(folder, source, identity)
         found = read_picture_samples(recipe, processor, known=known, problem_type=problem)
         return Material(folder=folder, source=source, identity=identity, inputs=processor, samples=found)
-    tokenizer = load_tokenizer(folder, source.config)
+    if isinstance(identity, FallbackIdentity):
+        tokenizer = load_fallback_tokenizer(folder, source.config)
+        check_sample_needs(recipe, identity, tokenizer)
+    else:
+        tokenizer = load_tokenizer(folder, source.config)
     check_fits(tokenizer, {"vocab_size": identity.config.vocab_size})
     samples = read_samples(
         recipe,
@@ -189,9 +201,16 @@ def read_material(recipe: FinetuneRecipe) -> Material:
     return Material(folder=folder, source=source, identity=identity, inputs=tokenizer, samples=samples)
 
 
-def read_identity(recipe: FinetuneRecipe) -> Identity:
+def read_identity(recipe: FinetuneRecipe) -> Found:
     """What the recipe's model is, by its config and tensors."""
-    return opened(recipe.model, revision=recipe.revision)[2]
+    return _opened(recipe)[2]
+
+
+def _opened(recipe: FinetuneRecipe) -> tuple[Path, Source, Found]:
+    """A recipe's folder, the checkpoint in it, and what it is to the recipe's back end."""
+    if recipe.backend == "hf":
+        return opened_fallback(resolve_folder(recipe.model, revision=recipe.revision), task=recipe.task)
+    return opened(recipe.model, revision=recipe.revision)
 
 
 def opened(model: str, *, revision: str | None = None) -> tuple[Path, Source, Identity]:
@@ -212,13 +231,16 @@ def opened(model: str, *, revision: str | None = None) -> tuple[Path, Source, Id
     return folder, source, replace(found, file_head=found.head)
 
 
-def task_of(model: str, *, revision: str | None = None) -> FinetuneTask:
+def task_of(model: str, *, revision: str | None = None, backend: str = "biject") -> FinetuneTask:
     """The task that a checkpoint's own head is for.
 
     Raises:
         InputError: Its head is none that can be fine-tuned.
     """
-    head = opened(model, revision=revision)[2].head
+    if backend == "hf":
+        head = opened_fallback(resolve_folder(model, revision=revision), task=None)[2].head
+    else:
+        head = opened(model, revision=revision)[2].head
     for task in get_args(FinetuneTask):
         if task == head:
             return cast("FinetuneTask", task)
@@ -228,17 +250,17 @@ def task_of(model: str, *, revision: str | None = None) -> FinetuneTask:
     )
 
 
-def has_head(recipe: FinetuneRecipe, found: Identity) -> bool:
+def has_head(recipe: FinetuneRecipe, found: Found) -> bool:
     """Whether the checkpoint's own head is trained."""
     return found.file_head == recipe.task and not recipe.new_head
 
 
-def _own_labels(found: Identity) -> tuple[str, ...]:
+def _own_labels(found: Found) -> tuple[str, ...]:
     """Names of the outputs of the checkpoint's own head, as HF names them where config.json does not."""
     return tuple(label_names(found.hf_config, found.config.head.num_labels))
 
 
-def _known_labels(recipe: FinetuneRecipe, found: Identity) -> tuple[str, ...] | None:
+def _known_labels(recipe: FinetuneRecipe, found: Found) -> tuple[str, ...] | None:
     """The classes, where they are fixed before the data are read."""
     if recipe.task not in ("seqcls", "tokcls", "imgcls"):
         if recipe.labels:
@@ -255,7 +277,7 @@ def _known_labels(recipe: FinetuneRecipe, found: Identity) -> tuple[str, ...] | 
     return own
 
 
-def _problem(recipe: FinetuneRecipe, found: Identity) -> Any:
+def _problem(recipe: FinetuneRecipe, found: Found) -> Any:
     """The kind of classification, if it is fixed before the data are read."""
     own = found.config.head.problem_type if has_head(recipe, found) else None
     if recipe.problem_type is not None and recipe.task not in ("seqcls", "imgcls"):
@@ -268,7 +290,7 @@ def _problem(recipe: FinetuneRecipe, found: Identity) -> Any:
     return recipe.problem_type or own
 
 
-def _limit(recipe: FinetuneRecipe, found: Identity, tokenizer: Tokenizer) -> int | None:
+def _limit(recipe: FinetuneRecipe, found: Found, tokenizer: Tokenizer) -> int | None:
     """Tokens a sample may have."""
     most = max_tokens(found.config, tokenizer)
     if recipe.max_length is not None and most is not None and recipe.max_length > most:
@@ -293,9 +315,9 @@ def _check_metric(recipe: FinetuneRecipe, samples: Samples) -> None:
         raise ConfigError("patience needs rows to evaluate on: give eval_data, or a validation share over 0.")
 
 
-def first_model(recipe: FinetuneRecipe, samples: Samples) -> PretrainedModel:
+def first_model(recipe: FinetuneRecipe, samples: Samples) -> Trained:
     """The model as it was before training, on the CPU, mapped."""
-    folder, _, identity = opened(recipe.model, revision=recipe.revision)
+    folder, _, identity = _opened(recipe)
     model, _ = _with_head(recipe, folder, identity, samples)
     if recipe.method != "full":
         add_adapter(model, recipe)
@@ -303,18 +325,30 @@ def first_model(recipe: FinetuneRecipe, samples: Samples) -> PretrainedModel:
 
 
 def _with_head(
-    recipe: FinetuneRecipe, folder: Path, identity: Identity, samples: Samples
-) -> tuple[PretrainedModel, str]:
+    recipe: FinetuneRecipe, folder: Path, identity: Found, samples: Samples
+) -> tuple[Trained, str]:
     """The model to train, with the checkpoint's own head or a new one with the data's labels; and a line."""
     torch.manual_seed(recipe.train.seed)
+    own = has_head(recipe, identity)
     options: dict[str, Any] = {"dtype": torch.float32, "numerics": recipe.numerics, **quantised(recipe)}
-    if has_head(recipe, identity):
-        return load(folder, head=recipe.task, **options), "HEAD the checkpoint's own"
-    model = load(folder, head=recipe.task, **options, new_head=new_head_of(samples))
-    names = ", ".join(model.provenance.initialized)
+    new: dict[str, Any] = {} if own else {"new_head": new_head_of(samples)}
+    loaded: Trained
+    if isinstance(identity, FallbackIdentity):
+        loaded = fallback_model(recipe, folder, **new)
+        names = ", ".join(loaded.fresh)
+    else:
+        loaded = load(folder, head=recipe.task, **options, **new)
+        names = ", ".join(loaded.provenance.initialized)
+    if own:
+        return loaded, "HEAD the checkpoint's own"
     labels = f"; labels {', '.join(samples.labels[:20])}" if samples.labels else ""
     more = f" and {len(samples.labels) - 20} more" if len(samples.labels) > 20 else ""
-    return model, f"HEAD new, random at first: {names}{labels}{more}"
+    return loaded, f"HEAD new, random at first: {names}{labels}{more}"
+
+
+def _gains(model: Trained) -> tuple[str, ...]:
+    """What transformers' model has not of ours."""
+    return gains_lines(model) if isinstance(model, FallbackModel) else ()
 
 
 def new_head_of(samples: Samples) -> dict[str, Any]:

@@ -8,9 +8,11 @@ from typing import Any
 
 from torch import Tensor
 
+from biject.fallback.model import FallbackModel
 from biject.model import Model
 from biject.verify import verify_trained
 from biject.verify.adapter import verify_adapter
+from biject.verify.fallback import verify_fallback
 from biject.verify.report import Report
 
 NUM_BATCHES = 8
@@ -18,7 +20,7 @@ NUM_BATCHES = 8
 
 
 def prove(
-    model: Model,
+    model: Model | FallbackModel,
     folder: Path,
     samples: Sequence[Mapping[str, Any]],
     collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Tensor]],
@@ -31,11 +33,14 @@ def prove(
         samples: What to compute on both sides.
         collate: Makes batches of them.
     """
-    return verify_trained(model, folder, batches=_batches(model, samples, collate))
+    batches = _batches(model, samples, collate)
+    if isinstance(model, FallbackModel):
+        return verify_fallback(model, folder, batches=batches)
+    return verify_trained(model, folder, batches=batches)
 
 
 def prove_adapter(
-    model: Model,
+    model: Model | FallbackModel,
     folder: Path,
     samples: Sequence[Mapping[str, Any]],
     collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Tensor]],
@@ -48,11 +53,14 @@ def prove_adapter(
         samples: What to compute on both sides.
         collate: Makes batches of them.
     """
-    return verify_adapter(model, folder, batches=_batches(model, samples, collate))
+    batches = _batches(model, samples, collate)
+    if isinstance(model, FallbackModel):
+        return verify_fallback(model, folder, batches=batches)
+    return verify_adapter(model, folder, batches=batches)
 
 
 def _batches(
-    model: Model,
+    model: Model | FallbackModel,
     samples: Sequence[Mapping[str, Any]],
     collate: Callable[[Sequence[Mapping[str, Any]]], Mapping[str, Tensor]],
 ) -> list[Mapping[str, Tensor]]:

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from biject.adapters.file import save_adapter
 from biject.config.recipe import FinetuneRecipe
+from biject.fallback.adapter import save_adapter as save_by_peft
+from biject.fallback.model import FallbackModel
+from biject.fallback.saving import save_fallback
 from biject.pretrained import PretrainedModel
 from biject.runs.adapter import adapter_folder
 from biject.runs.card import CARD
@@ -49,7 +53,11 @@ def write_result(
     if prepared.model.adapters is None:
         return _model(run, recipe, prepared, log, proven, force=force)
     folder, model = adapter_folder(run.folder), prepared.model
-    written = save_adapter(model, folder, force=force, extra={CARD: adapter_card})
+    extra = {CARD: adapter_card}
+    if isinstance(model, FallbackModel):
+        written = save_by_peft(model, folder, force=force, extra=extra)
+    else:
+        written = save_adapter(model, folder, force=force, extra=extra)
     size = sum((folder / name).stat().st_size for name in written.files)
     log(f"ADAPTER of {recipe.model} in {folder}: {size:,} bytes")
     report = proven(lambda: prove_adapter(model, folder, prepared.proof_samples, prepared.collate))
@@ -65,7 +73,9 @@ def write_result(
     model.merge_adapter()
     merged, other = _model(run, recipe, prepared, log, proven, force=force)
     if report is not None and other is not None:
-        checked = proven(lambda: replace(other, levels=(merge_receipt(run, folder, prepared),)))
+        checked = None
+        if not isinstance(model, FallbackModel):  # the receipt compares our own classes
+            checked = proven(lambda: replace(other, levels=(merge_receipt(run, folder, prepared),)))
         measured = () if checked is None else checked.levels
         report = replace(other, levels=(*report.levels, *other.levels, *measured))
     files = {f"{folder.name}/{name}": digest for name, digest in saved.files.items()}
@@ -78,13 +88,17 @@ def _model(
 ) -> tuple[Saved, Report | None]:
     dtype: torch.dtype = getattr(torch, recipe.dtype)
     model = prepared.model
-    saved = save_model(
-        model, run.model, dtype=dtype, force=force, extra=prepared.extra, without=prepared.without
-    )
+    options: dict[str, Any] = {"force": force, "extra": prepared.extra, "without": prepared.without}
+    if isinstance(model, FallbackModel):
+        saved = save_fallback(model, run.model, dtype=dtype, **options)
+    else:
+        saved = save_model(model, run.model, dtype=dtype, **options)
     log(f"MODEL {saved.architecture} in {run.model}: {saved.weight_bytes:,} bytes")
     report = proven(lambda: prove(model, run.model, prepared.proof_samples, prepared.collate))
     return saved, report
 
 
-def _class(model: PretrainedModel) -> str:
+def _class(model: PretrainedModel | FallbackModel) -> str:
+    if isinstance(model, FallbackModel):
+        return model.class_name
     return model.family.heads[model.head_name].hf_class

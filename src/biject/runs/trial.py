@@ -18,6 +18,7 @@ import torch
 from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import make_recipe, read_recipe
 from biject.errors import BijectError, InputError
+from biject.identify import Identity
 from biject.runs.adapter import quantised
 from biject.runs.cell import check_cell, device_name
 from biject.runs.prepare import has_head, prepare, read_material
@@ -36,6 +37,8 @@ def trial(backend: str, recipe: FinetuneRecipe) -> dict[str, Any]:
     Raises:
         BijectError: What cannot be used.
     """
+    if recipe.backend != "biject":
+        raise InputError("A scorecard compares Biject's own classes with transformers': leave `backend` out.")
     recipe = replace(recipe, train=replace(recipe.train, checkpoint_every=0))
     cuda = device_name(recipe).startswith("cuda")
     with PeakMemory() as memory:
@@ -67,6 +70,7 @@ def _peft(recipe: FinetuneRecipe) -> tuple[Trainer, Any, Any]:
     device = usable_device(device_name(recipe))
     material = read_material(recipe)
     samples, identity = material.samples, material.identity
+    assert isinstance(identity, Identity)  # `check_cell` knows our families alone
     new = not has_head(recipe, identity)
     torch.manual_seed(recipe.train.seed)
     model = peft_model(

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from biject.adapters.state import AdapterSet
 from biject.config.flops import TextBatch, training_flops
+from biject.fallback.model import FallbackModel
 from biject.model import Model
 from biject.runs.peaks import peak
 from biject.train import ranks
@@ -26,12 +28,12 @@ MOST_BATCHES = 64
 class Flops:
     """FLOPs a token, from a run's first batches."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model | FallbackModel) -> None:
         self.model = model
         trained = {name.rpartition(".")[0] for name, p in model.named_parameters() if p.requires_grad}
         known = {name.rpartition(".")[0] for name, _ in model.named_parameters()}
         self._trained = lambda name: name in trained or name not in known
-        adapters = () if model.adapters is None else model.adapters.adapters.values()
+        adapters = model.adapters.adapters.values() if isinstance(model.adapters, AdapterSet) else ()
         self._ranks: Counter[str] = Counter()
         for adapter in adapters:
             self._ranks.update({name: part.lora_A.shape[0] for name, part in adapter.parts.items()})
@@ -39,7 +41,7 @@ class Flops:
 
     def count(self, batch: Mapping[str, Tensor]) -> None:
         """One more training batch."""
-        if self.batches >= MOST_BATCHES:
+        if self.batches >= MOST_BATCHES or not isinstance(self.model, Model):  # of another, nothing is known
             return
         lengths = [int(length) for length in batch["attention_mask"].sum(-1) if length]
         labels = batch.get("labels")

@@ -12,6 +12,7 @@ from torch import Tensor
 from biject.config.model import ModelConfig
 from biject.errors import ConfigError, InputError
 from biject.events import notice, progress
+from biject.fallback.view import FallbackConfig
 from biject.model import Model
 from biject.nn.output import ModelOutput
 from biject.tasks.inputs import require
@@ -178,7 +179,7 @@ def _grid(rows: Sequence[Sequence[int]], fill: int) -> Tensor:
     return grid
 
 
-def max_tokens(config: ModelConfig, tokenizer: Tokenizer) -> int | None:
+def max_tokens(config: ModelConfig | FallbackConfig, tokenizer: Tokenizer) -> int | None:
     """The longest row that both take: by `model_max_length` and by the rows of the position table."""
     sizes, limits = config.embedding, []
     if "positions" in sizes.order:

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from biject.checkpoint.hub import resolve_folder
+from biject.config.recipe import Backend
 from biject.errors import ConfigError, InputError
+from biject.fallback.loading import load_fallback
+from biject.fallback.model import FallbackModel
+from biject.fallback.tokenizer import load_fallback_tokenizer
 from biject.model import Model
 from biject.pictures.files import pillow
 from biject.pictures.processor import ImageProcessor
@@ -44,7 +49,7 @@ _HF_NAMES = {
 
 def pipeline(
     path: str | Path,
-    model: str | Path | PretrainedModel | None = None,
+    model: str | Path | PretrainedModel | FallbackModel | None = None,
     *,
     tokenizer: Tokenizer | None = None,
     task: str = "auto",
@@ -52,6 +57,7 @@ def pipeline(
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "cpu",
     batch_size: int = BATCH_SIZE,
+    backend: Backend = "biject",
 ) -> Task:
     """Load a checkpoint with its tokenizer for a task; the result is called with texts, or with pictures.
 
@@ -66,6 +72,7 @@ def pipeline(
         dtype: `auto` keeps the file's; else a torch dtype or its name.
         device: where the model runs.
         batch_size: how many texts (or windows of texts) run together.
+        backend: `hf` computes with transformers' own class, for any of its architectures.
 
     Raises:
         CheckpointError, ConfigError, WeightsError: the model or its tokenizer cannot be used.
@@ -76,6 +83,8 @@ def pipeline(
     task = _HF_NAMES.get(task, task)
     if task != "auto" and task not in TASKS:
         raise InputError(f"`task` is auto or one of {', '.join((*TASKS, *_HF_NAMES))}; found {task!r}.")
+    if isinstance(model, FallbackModel):
+        return _of_fallback(model, tokenizer, batch_size)
     if isinstance(model, PretrainedModel):
         made = model.tokenizer if isinstance(model.tokenizer, Tokenizer) else None
         return _of_model(model, tokenizer or made, task=task, batch_size=batch_size)
@@ -85,9 +94,13 @@ def pipeline(
     if sentence is not None:
         folder = folder / sentence.folder
     head = "auto" if task == "auto" else TASKS[task].head
+    wanted = "base" if sentence is not None else head
     if task == ClassifyPictures.name:
-        head = "auto"
-    loaded = load(folder, head="base" if sentence is not None else head, dtype=dtype, device=place)
+        wanted = "auto"
+    if backend == "hf":
+        fallback = load_fallback(folder, head=wanted, dtype=dtype, device=place)
+        return _of_fallback(fallback, tokenizer, batch_size)
+    loaded = load(folder, head=wanted, dtype=dtype, device=place)
     if _reads_pictures(loaded) or task == ClassifyPictures.name:
         return _of_pictures(loaded, folder, batch_size=batch_size)
     if head not in ("auto", "base", loaded.provenance.file_head):
@@ -97,6 +110,18 @@ def pipeline(
     tokenizer = tokenizer or load_tokenizer(folder, loaded.hf_config)
     check_fits(tokenizer, {"vocab_size": loaded.config.vocab_size})
     return _made(loaded, tokenizer, where=folder, batch_size=batch_size, sentence=sentence)
+
+
+def _of_fallback(loaded: FallbackModel, tokenizer: Tokenizer | None, batch_size: int) -> Task:
+    """The task of a model of transformers' own class, which is called as ours are."""
+    folder, head = loaded.source.folder, loaded.head_name
+    model: Any = loaded.eval()
+    if loaded.config.embedding.patches is not None and "pixel_values" in loaded.takes:
+        return _of_pictures(model, folder, batch_size=batch_size)
+    made = tokenizer or load_fallback_tokenizer(folder, loaded.source.config)
+    check_fits(made, {"vocab_size": loaded.config.vocab_size})
+    sentence = read_sentence(folder) if head == "base" else None
+    return _made(model, made, where=folder, batch_size=batch_size, sentence=sentence)
 
 
 def _of_model(model: PretrainedModel, tokenizer: Tokenizer | None, *, task: str, batch_size: int) -> Task:

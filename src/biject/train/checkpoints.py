@@ -6,6 +6,7 @@ import re
 import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -20,6 +21,18 @@ from biject.model import Model
 from biject.parameters import bound_parameters, read_adapters
 from biject.save import save_model
 from biject.train.state import JSON_FILE
+
+
+@runtime_checkable
+class OwnCheckpoints(Protocol):
+    """A module that writes and reads its checkpoints itself, as one of `backend="hf"` does."""
+
+    def write_checkpoint(
+        self, folder: Path, state: Mapping[str, bytes | Path], *, without: Collection[str], seal: Seal | None
+    ) -> None: ...
+
+    def read_checkpoint(self, folder: Path) -> None: ...
+
 
 _NAME = re.compile(r"step-(\d{6,})")
 
@@ -56,7 +69,7 @@ def write(
     seal: Seal | None = None,
 ) -> None:
     """Write one checkpoint: a Hugging Face folder for our models, of one with an adapter PEFT's, which has
-    nothing of the base; else the state dict as safetensors.
+    nothing of the base; as a module writes its own; else the state dict as safetensors.
 
     Of a Hugging Face folder's assets, those of `without` are not copied. `seal` is the last file: see
     `write_folder`.
@@ -66,6 +79,9 @@ def write(
         return
     if isinstance(model, Model):
         save_model(model, folder, force=True, extra=state_files, without=without, seal=seal)
+        return
+    if isinstance(model, OwnCheckpoints):
+        model.write_checkpoint(folder, state_files, without=without, seal=seal)
         return
     tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     files = {"config.json": b"{}\n", **state_files}
@@ -80,6 +96,9 @@ def read(model: nn.Module, folder: Path) -> None:
     """
     if isinstance(model, Model) and model.adapters is not None:
         refill(model, folder)
+        return
+    if isinstance(model, OwnCheckpoints):
+        model.read_checkpoint(folder)
         return
     source = open_source(folder)
     reader = Reader(source)

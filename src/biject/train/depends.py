@@ -15,11 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from biject.checkpoint.source import CONFIG
+from biject.checkpoint.source import CONFIG, Source
 from biject.checkpoint.strict_json import parse_object, read_small_file, shown
 from biject.errors import CheckpointError
 from biject.events import notice
-from biject.model import Model
 from biject.tokenization.files import ADDED, SERIALIZED, SETTINGS, SPECIAL_MAP, TEMPLATE, VOCABULARIES
 
 MANIFEST = "checkpoint.json"
@@ -45,12 +44,18 @@ def file_digest(path: Path) -> str:
 
 
 def source_digests(model: nn.Module) -> dict[str, str]:
-    """Of the folder that our model was loaded from: config, tokenizer, weights; empty for other modules."""
-    if not isinstance(model, Model):
+    """Of the folder that a model was loaded from: config, tokenizer, weights; empty where there is none."""
+    source = source_of(model)
+    if source is None:
         return {}
-    source = model.source
     names = [CONFIG, *source.weight_files, *(name for name in source.assets if name in _TOKENIZER)]
     return {f"{SOURCE}{name}": file_digest(source.folder / name) for name in names}
+
+
+def source_of(model: nn.Module) -> Source | None:
+    """The folder that a model was loaded from, if it says so."""
+    found = getattr(model, "source", None)
+    return found if isinstance(found, Source) else None
 
 
 def data_digest(dataset: Any) -> str | None:

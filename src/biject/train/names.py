@@ -23,7 +23,10 @@ def spellings(model: nn.Module) -> dict[str, set[str]]:
     For a model of ours, or one inside of somebody's module: its names in the checkpoint's files, with and
     without the family's prefix, and those behind the name of the attribute that holds it.
     """
-    found = {name: {name} for name, _ in model.named_parameters(remove_duplicate=False)}
+    prefix = getattr(model, "name_prefix", "")  # of transformers' model inside of one that wraps it
+    found = {
+        name: {name, name.removeprefix(prefix)} for name, _ in model.named_parameters(remove_duplicate=False)
+    }
     for place, module in model.named_modules():
         if not isinstance(module, Model):
             continue

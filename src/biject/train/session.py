@@ -324,8 +324,9 @@ class Session:
             group["lr"] = base * factor(step)
 
     def _check_depends(self, before: dict[str, str], folder: Path) -> None:
-        source = self.model.source.folder if isinstance(self.model, Model) else None
-        depends.check_depends(before, self._depends() if before else {}, folder, source=source)
+        source = depends.source_of(self.model)
+        place = None if source is None else source.folder
+        depends.check_depends(before, self._depends() if before else {}, folder, source=place)
 
     def _depends(self) -> dict[str, str]:
         """Digests of all that the run is made from, taken once."""

@@ -1,0 +1,1 @@
+"""Any architecture of `transformers`, trained and exported by it: what `backend="hf"` gives."""

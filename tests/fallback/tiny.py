@@ -1,0 +1,66 @@
+"""Tiny checkpoints of architectures that Biject has no family of, made on the spot by transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+from biject.verify.reference_tokenizer import TEXT
+
+SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
+VOCABULARY = {token: i for i, token in enumerate(dict.fromkeys((*SPECIAL, *TEXT.split())))}
+_SMALL: dict[str, Any] = {
+    "vocab_size": 80, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+    "intermediate_size": 37, "max_position_embeddings": 48, "pad_token_id": 0, "eos_token_id": 3,
+    "bos_token_id": 2,
+}  # fmt: skip
+CONFIGS: dict[str, dict[str, Any]] = {
+    "mpnet": _SMALL | {"pad_token_id": 1},
+    "roformer": _SMALL | {"embedding_size": 32, "rotary_value": True},
+    "t5": {
+        "vocab_size": 80, "d_model": 32, "d_kv": 16, "d_ff": 37, "num_layers": 2, "num_heads": 2,
+        "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 0,
+    },
+    "gpt_neox": _SMALL | {"rotary_pct": 0.5},
+}  # fmt: skip
+
+
+def tokenizer(folder: Path, config: dict[str, Any], *, ends: bool = True) -> None:
+    """A tokenizer.json of whole words, read as it is by both sides."""
+    vocabulary = dict(VOCABULARY)
+    if config.get("pad_token_id") == 1:
+        vocabulary["[PAD]"], vocabulary["[UNK]"] = 1, 0
+    made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    made.normalizer = normalizers.BertNormalizer(lowercase=True)
+    made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    if ends:
+        made.post_processor = processors.TemplateProcessing(
+            single="[CLS] $A [SEP]",
+            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+            special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+        )
+    made.add_special_tokens(list(SPECIAL))
+    made.save(str(folder / "tokenizer.json"))
+    roles = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", "eos": "[SEP]"}
+    settings = {f"{role}_token": token for role, token in roles.items()}
+    settings |= {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 40}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings, indent=2))
+
+
+def make(folder: Path, model_type: str, class_name: str, **changes: Any) -> Path:
+    """A checkpoint with every weight random, none at 0 or 1."""
+    values = {**CONFIGS.get(model_type, _SMALL), **changes}
+    config = transformers.AutoConfig.for_model(model_type, **values)
+    torch.manual_seed(0)
+    model = getattr(transformers, class_name)(config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.02 * torch.randn(parameter.shape))
+    model.save_pretrained(folder)
+    tokenizer(folder, values)
+    return folder
