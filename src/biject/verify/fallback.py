@@ -166,7 +166,11 @@ def _outputs(both: Both, ours: nn.Module, theirs: nn.Module) -> list[Check]:
     """Each output of each case; a built-in one that the class refuses is left out: the data decide."""
     checks: list[Check] = []
     for case in both.cases:
-        inputs = {name: value for name, value in case.inputs.items() if name in both.model.takes}
+        inputs = {
+            name: value.to(both.dtype) if value.is_floating_point() and name != "labels" else value
+            for name, value in case.inputs.items()
+            if name in both.model.takes
+        }
         flags = {"output_hidden_states": True} if "output_hidden_states" in both.model.takes else {}
         try:
             mine = _run(ours, inputs, flags)
@@ -202,7 +206,7 @@ def _as_exported(model: nn.Module, dtype: torch.dtype) -> Iterator[nn.Module]:
 
 
 def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """What is stored in another dtype; rotary angles and the like are made in float32 by transformers, too."""
+    """What is stored in another dtype; rotary angles and the like stay float32, as transformers has them."""
     stored = model.state_dict(keep_vars=True)
     for tensor in stored.values():
         if tensor.is_floating_point():
@@ -211,7 +215,7 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 
 
 def _built_in(model: FallbackModel) -> list[Case]:
-    """Texts of drawn ids: one alone, and three with padding on the right; each ends where the config says."""
+    """Texts of drawn ids: one alone, and three padded on the right; each ends where the config says."""
     size, patches = model.config.vocab_size, model.config.embedding.patches
     if patches is not None and "pixel_values" in model.takes:
         draw = torch.Generator().manual_seed(0)
