@@ -141,27 +141,35 @@ def verify_matrix(
     Raises:
         InputError: No such family, head or size.
     """
-    requested = _heads(heads)
-    known = registry()
-    chosen = [(name, head) for name in _families(families) for head in requested if head in known[name].heads]
+    chosen = cells(families, heads)
     if weights not in ("tiny", "base", "hub"):
         raise InputError(f"weights are `tiny`, `base` or `hub`, not {weights!r}.")
     pins = lock_path(lock) if weights == "hub" else None
     if pins is not None:
         chosen = [cell for cell in chosen if cell in HUB_MODELS]
         read_lock(pins)  # a damaged one is no cell's fault
-    cells = []
+    done: list[Cell] = []
     for name, head in chosen:
         with tempfile.TemporaryDirectory(prefix="biject-matrix-") as temporary:
             folder = Path(temporary if keep is None else keep) / name / head
             cell = verify_cell(name, head, folder, weights=weights, lock=pins)
             if keep is not None and cell.report is not None:
                 (folder / "report.json").write_text(cell.report.to_json() + "\n", encoding="utf-8")
-        cells.append(cell)
-        progress("verify-matrix", len(cells), len(chosen), unit="cells")
+        done.append(cell)
+        progress("verify-matrix", len(done), len(chosen), unit="cells")
         if on_cell is not None:
             on_cell(cell)
-    return MatrixResult(weights=weights, cells=tuple(cells))
+    return MatrixResult(weights=weights, cells=tuple(done))
+
+
+def cells(families: Sequence[str] | None, heads: Sequence[str] | None) -> list[tuple[str, str]]:
+    """Pairs of a family and a head that it has; all where nothing is named.
+
+    Raises:
+        InputError: No such family or head.
+    """
+    requested, known = _heads(heads), registry()
+    return [(name, head) for name in _families(families) for head in requested if head in known[name].heads]
 
 
 def verify_cell(name: str, head: str, folder: Path, *, weights: str, lock: Path | None = None) -> Cell:
