@@ -15,6 +15,7 @@ from typing import Any
 from biject.cli.finetune import finetune
 from biject.config.adapter import LoraConfig
 from biject.config.augment import AugmentConfig
+from biject.config.preference import PreferenceConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.config.recipe_file import TABLES
 from biject.config.sync import SyncConfig
@@ -52,6 +53,8 @@ def page() -> str:
         *table(LoraConfig, prefix="adapter."),
         "\n## `[augment]`\n",
         *table(AugmentConfig, prefix="augment."),
+        "\n## `[preference]`\n",
+        *table(PreferenceConfig, prefix="preference."),
         "",
     ])  # fmt: skip
 

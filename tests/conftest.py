@@ -61,7 +61,8 @@ def _write(folder: Path, task: str, count: int = 40) -> Path:
         path.write_text("\n".join(["text,label", *lines]) + "\n")
         return path
     path = folder / f"{task}.jsonl"
-    rows = [{"tokcls": _tagged, "qa": _asked, "mlm": _plain}[task](text) for text, _ in texts(count)]
+    make = {"tokcls": _tagged, "qa": _asked, "mlm": _plain, "dpo": _preferred, "reward": _preferred}
+    rows = [make[task](text) for text, _ in texts(count)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
@@ -84,3 +85,8 @@ def _asked(text: str) -> dict[str, object]:
 
 def _plain(text: str) -> dict[str, object]:
     return {"text": text}
+
+
+def _preferred(text: str) -> dict[str, object]:
+    first, *rest = text.split()
+    return {"prompt": first, "chosen": f" {' '.join(rest)}", "rejected": f" no {' '.join(rest[:2])} never"}

@@ -93,6 +93,7 @@ class Model(Transformer):
         return_dict: bool | None = None,
         pixel_values: Tensor | None = None,
         interpolate_pos_encoding: bool | None = None,
+        output_log_probs: bool = False,
     ) -> ModelOutput:
         """Compute every output of the head, and the loss where labels are given.
 
@@ -117,6 +118,8 @@ class Model(Transformer):
             return_dict: False for a plain tuple of the values, as in transformers.
             pixel_values: (B, C, H, W) pictures, for models of pictures; their first argument, too.
             interpolate_pos_encoding: positions for pictures of another size than the model's.
+            output_log_probs: of a causal language model, each label's log-probability in place of the loss,
+                `log_probs` (B, L - 1); all logits are never held.
 
         Raises:
             InputError: arguments contradict each other or the model's tables.
@@ -136,6 +139,7 @@ class Model(Transformer):
             start_positions=start_positions,
             end_positions=end_positions,
             logits_at=logits_at,
+            log_probs=output_log_probs,
             hidden_states=config.output_hidden_states
             if output_hidden_states is None
             else output_hidden_states,

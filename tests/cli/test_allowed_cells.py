@@ -11,6 +11,7 @@ import torch
 
 from biject.config.adapter import LoraConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
+from biject.config.tasks import head_of
 from biject.families import families
 from biject.plan.cell import axes
 from biject.plan.contract import decide
@@ -18,7 +19,9 @@ from biject.runs.cell import cell_of
 from biject.runs.prepare import prepare
 from biject.verify.reference import make_reference
 
-CELLS = [(name, task) for name in families() for task in axes()["task"] if task in families()[name].heads]
+CELLS = [
+    (name, task) for name in families() for task in axes()["task"] if head_of(task) in families()[name].heads
+]
 METHODS = ("full", "lora", "nf4", "fp4", "int8")
 SLICE = {
     ("bert", "seqcls"),
@@ -26,6 +29,8 @@ SLICE = {
     ("llama", "causal"),
     ("deberta-v2", "qa"),
     ("modernbert", "mlm"),
+    ("qwen3", "dpo"),
+    ("gpt2", "reward"),
 }
 """What runs every time."""
 
@@ -74,7 +79,7 @@ def train_a_step(recipe: FinetuneRecipe) -> None:
 def test_a_step(name: str, task: str, method: str, tmp_path: Path, write_data: Any) -> None:
     if method in ("nf4", "fp4", "int8"):
         pytest.importorskip("bitsandbytes")
-    model = make_reference(name, "base", tmp_path / "model")
+    model = make_reference(name, "causal" if task == "dpo" else "base", tmp_path / "model")
     recipe = recipe_of(model, rows(tmp_path, task, write_data), task, method)
     assert decide(cell_of(recipe)).allowed
     train_a_step(recipe)

@@ -157,6 +157,7 @@ def finetune(
         "sync": {"mode": sync, "shard": shard or None},
         "adapter": adapter,
         "augment": {},
+        "preference": {},
     }
     put(set_, into=given, **tables)
     values = _merged(recipe, out, given, tables, resume=resume)

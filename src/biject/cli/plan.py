@@ -56,7 +56,9 @@ def plan(
         "text_column": columns(text_column, flag="--text-column"),
         "label_column": columns(label_column, flag="--label-column"),
     }
-    tables: dict[str, dict[str, Any]] = {"train": {}, "sync": {}, "adapter": {}, "augment": {}}
+    tables: dict[str, dict[str, Any]] = {
+        "train": {}, "sync": {}, "adapter": {}, "augment": {}, "preference": {},
+    }  # fmt: skip
     put(set_, into=given, **tables)
     values |= {name: value for name, value in given.items() if value is not None}
     values |= {name: {**values.get(name, {}), **table} for name, table in tables.items() if table}

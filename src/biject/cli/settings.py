@@ -8,11 +8,8 @@ from dataclasses import fields
 from difflib import get_close_matches
 from typing import Any
 
-from biject.config.adapter import LoraConfig
-from biject.config.augment import AugmentConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.config.recipe_file import TABLES
-from biject.config.sync import SyncConfig
 from biject.errors import InputError, shown
 
 
@@ -21,36 +18,24 @@ def put(
     *,
     into: dict[str, Any],
     train: dict[str, Any],
-    sync: dict[str, Any] | None = None,
-    adapter: dict[str, Any] | None = None,
-    augment: dict[str, Any] | None = None,
+    **others: dict[str, Any],
 ) -> None:
     """Put settings among a recipe's values.
 
     Args:
-        settings: `key=value` each; `train.` before a key of `[train]`, which may be left out, `sync.`,
-            `adapter.` or `augment.` before one of these tables.
+        settings: `key=value` each; `train.` before a key of `[train]`, which may be left out, the name of any
+            other table before one of its own.
         into: The recipe's values.
         train: Those of its table `[train]`.
-        sync: Those of its table `[sync]`; left out, these have no meaning.
-        adapter: Those of its table `[adapter]`, likewise.
-        augment: Those of its table `[augment]`, likewise.
+        others: Those of its other tables, by name; those that are left out have no meaning.
 
     Raises:
         InputError: No such key, a key that was given twice, or something else than `key=value`.
     """
     own = {each.name for each in fields(FinetuneRecipe)} - set(TABLES)
     trains = {each.name for each in fields(TrainConfig)}
-    kinds = {
-        "sync": (SyncConfig, sync),
-        "adapter": (LoraConfig, adapter),
-        "augment": (AugmentConfig, augment),
-    }
     tables = {
-        f"{table}.{each.name}": values
-        for table, (kind, values) in kinds.items()
-        for each in fields(kind)
-        if values is not None
+        f"{table}.{each.name}": values for table, values in others.items() for each in fields(TABLES[table])
     }
     seen: set[str] = set()
     for setting in settings:

@@ -8,12 +8,14 @@ from typing import Any, Literal, Self, get_args
 from biject.config.adapter import USUAL, LoraConfig
 from biject.config.augment import PLAIN, AugmentConfig
 from biject.config.model import ProblemType
+from biject.config.preference import USUAL_PREFERENCE, PreferenceConfig, faults_of
 from biject.config.sync import ALIKE, SyncConfig
+from biject.config.tasks import head_of
 from biject.errors import ConfigError
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "f16"]
-FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm", "causal", "imgcls"]
+FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm", "causal", "imgcls", "dpo", "reward"]
 TagScheme = Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"]
 OptimizerName = Literal[
     "adamw",
@@ -234,6 +236,7 @@ class FinetuneRecipe:
             architectures, without some of our gains.
         adapter: The adapter's settings.
         augment: Random changes of pictures (imgcls).
+        preference: What is learned from pairs of texts (dpo, reward).
     """
 
     model: str
@@ -281,6 +284,7 @@ class FinetuneRecipe:
     backend: Backend = "biject"
     adapter: LoraConfig = USUAL
     augment: AugmentConfig = PLAIN
+    preference: PreferenceConfig = USUAL_PREFERENCE
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for values that cannot be used, all in one message."""
@@ -295,6 +299,13 @@ class FinetuneRecipe:
             faults.append(f"`stride` should not be negative, found {self.stride}")
         if self.method == "full" and (self.adapter != USUAL or self.merge):
             faults.append("`adapter` and `merge` are for `method` lora or qlora, found full")
+        faults += faults_of(
+            self.task,
+            self.preference,
+            reweighted=self.train.class_weights is not None or self.train.label_smoothing > 0,
+            shard=self.sync.shard,
+            new_head=self.new_head,
+        )
         if self.method == "qlora" and self.merge:
             faults.append(
                 "`merge` is not for `method` qlora: `biject merge` compares what it can be merged into"
@@ -309,6 +320,11 @@ class FinetuneRecipe:
         faults += self._for_other_tasks()
         if faults:
             raise ConfigError("The recipe cannot be used: " + "; ".join(faults) + ".")
+
+    @property
+    def head(self) -> str:
+        """The head that the task trains."""
+        return head_of(self.task)
 
     def _for_other_tasks(self) -> list[str]:
         faults = ["`labels` names one twice"] if len(set(self.labels)) < len(self.labels) else []

@@ -156,7 +156,7 @@ def read_conversations(rows: Rows, form: Form) -> list[Conversation]:
     if form.kind == "messages":
         values = rows.column(form.messages)
         return [
-            Conversation(messages=_messages(rows, row, form.messages, value), tools=_tools(rows, row))
+            Conversation(messages=_messages(rows, row, form.messages, value), tools=read_tools(rows, row))
             for row, value in enumerate(values)
         ]
     columns = {name: rows.column(name) for name in (form.prompt[0], form.response)}
@@ -191,7 +191,12 @@ def _optional(rows: Rows, row: int, column: str) -> str:
     return value if value.strip() else ""
 
 
-def _messages(rows: Rows, row: int, column: str, value: Any) -> tuple[Mapping[str, Any], ...]:
+def read_messages(rows: Rows, row: int, column: str, value: Any) -> tuple[Mapping[str, Any], ...]:
+    """A list of messages, in a row of JSON or of CSV.
+
+    Raises:
+        InputError: It is none, or a message is not what it should be.
+    """
     value = _parsed(rows, row, column, value)
     if not isinstance(value, list):
         raise rows.fault(row, column, f"expected a list of messages, found {shown(value)}.")
@@ -203,12 +208,18 @@ def _messages(rows: Rows, row: int, column: str, value: Any) -> tuple[Mapping[st
         if fault:
             raise rows.fault(row, column, f"message {number}: {fault}")
     check_unicode(rows, row, column, json.dumps(value, ensure_ascii=False))
-    if not any(message["role"] == "assistant" for message in value):
+    return tuple(value)
+
+
+def _messages(rows: Rows, row: int, column: str, value: Any) -> tuple[Mapping[str, Any], ...]:
+    """A conversation in which the assistant writes something."""
+    found = read_messages(rows, row, column, value)
+    if not any(message["role"] == "assistant" for message in found):
         raise rows.fault(
-            row, column, f"expected a message of the assistant, found {len(value)} without one. There is "
+            row, column, f"expected a message of the assistant, found {len(found)} without one. There is "
             "nothing to learn: leave the row out.",
         )  # fmt: skip
-    return tuple(value)
+    return found
 
 
 def _from_sharegpt(message: Any) -> Any:
@@ -243,7 +254,8 @@ def _message_fault(message: object) -> str:
     return ""
 
 
-def _tools(rows: Rows, row: int) -> Sequence[Any] | None:
+def read_tools(rows: Rows, row: int) -> Sequence[Any] | None:
+    """The tools of a row; None where it has none."""
     value = rows[row].get(_TOOLS)
     if value is None or value == "":
         return None

@@ -45,8 +45,8 @@ class Dataset(Sequence[Sample]):
     """Samples for one head.
 
     Attributes:
-        task: `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `imgcls`.
-        labels: Names of the head's outputs by id; empty for qa, mlm and causal.
+        task: `seqcls`, `tokcls`, `qa`, `mlm`, `causal`, `imgcls`, `dpo` or `reward`.
+        labels: Names of the head's outputs by id; empty for qa, mlm, causal and dpo.
         problem_type: Of a classifier or regressor.
         lengths: Tokens of each sample; 1 of a picture.
         rows: For each sample the row of the table it was made of.

@@ -12,6 +12,7 @@ from biject.data.dataset import Built, Dataset
 from biject.data.imgcls import PictureDataset, build_imgcls
 from biject.data.mlm import build_mlm
 from biject.data.picture_rows import load_pictures
+from biject.data.preference import build_dpo, build_reward
 from biject.data.qa import build_qa
 from biject.data.rows import load_rows
 from biject.data.seqcls import build_seqcls
@@ -28,6 +29,8 @@ _TASKS: dict[str, Callable[..., Built]] = {
     "mlm": build_mlm,
     "causal": build_causal,
     "imgcls": build_imgcls,
+    "dpo": build_dpo,
+    "reward": build_reward,
 }
 
 
@@ -43,7 +46,7 @@ def build_dataset(
 
     Args:
         rows: What `load_rows` gives, or takes; for imgcls, `load_pictures`.
-        task: `seqcls`, `tokcls`, `qa`, `mlm`, `causal` or `imgcls`.
+        task: `seqcls`, `tokcls`, `qa`, `mlm`, `causal`, `imgcls`, `dpo` or `reward`.
         tokenizer: What `load_tokenizer` gives; for imgcls, `AutoImageProcessor`.
         skip_bad_rows: Leave out rows that cannot be used, up to a tenth of them (or a hundred); the report
             says how many and which.
@@ -51,7 +54,8 @@ def build_dataset(
             the training data, for evaluation); `max_length` in tokens, `tokenizer.model_max_length` where
             left out; `truncate`, False to refuse longer texts. Further ones by task: `problem_type` and
             `label_separator` (seqcls), `label_all` (tokcls), `stride` (qa), `seed`, `share` and `whole_words`
-            (mlm), those of `biject.data.imgcls.build_imgcls` and `biject.data.causal.build_causal`.
+            (mlm), those of `biject.data.imgcls.build_imgcls`, `biject.data.causal.build_causal` and
+            `biject.data.preference.build_reward`.
 
     Returns:
         The data set, its labels by id, and the report.

@@ -6,8 +6,10 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
+from biject.config.tasks import PREFERENCES
 from biject.data.blocks import LENGTHS
 from biject.data.dataset import IGNORED, Dataset, Sample
+from biject.data.pairs import PairDataset
 from biject.data.qa import QaDataset
 from biject.tokenization.tokenizer import Tokenizer
 
@@ -63,7 +65,7 @@ class Preview:
 
 def preview(dataset: Dataset, tokenizer: Tokenizer, index: int) -> Preview:
     """Show the sample of a data set as the loss sees it."""
-    sample = dataset[index]
+    sample = dataset.whole_texts(index) if isinstance(dataset, PairDataset) else dataset[index]
     ids = sample["input_ids"]
     starts = _starts(sample)
     learned, labels, label = _learned(dataset, tokenizer, index, sample, starts)
@@ -101,7 +103,7 @@ def _learned(
         return inside, nothing, "" if found else "no answer here"
     given = sample["labels"]
     own = [label != IGNORED for label in given]
-    if dataset.task == "causal":
+    if dataset.task in ("causal", *PREFERENCES):
         return [here and i not in starts for i, here in enumerate(own)], nothing, ""
     if dataset.task == "mlm":
         names = [tokenizer.convert_ids_to_tokens(label) if label != IGNORED else "" for label in given]

@@ -79,6 +79,8 @@ class HeadRequest:
     """First and last tokens of answers, (B,) each."""
     logits_at: Tensor | None = None
     """(B, L), True where logits are needed."""
+    log_probs: bool = False
+    """Each label's log-probability, in place of a loss."""
     hidden_states: bool = False
     attentions: bool = False
 

@@ -20,7 +20,8 @@ class ModelOutput:
     `last_hidden_state` (B, L, D); `pooler_output` (B, D); `hidden_states` one (B, L, D) for the
     first layer's input and one after every step; `attentions` one (B, H, L, L) a step; `predictions` (B, L)
     where a vocabulary head computed labelled rows only, without gradients: the likeliest ids there, -100
-    elsewhere; `cls_logits`, `distillation_logits` (B, N) of DeiT's two heads, whose mean `logits` is.
+    elsewhere; `log_probs` (B, L - 1) of labels, each at the place before its own, 0 where there is none;
+    `cls_logits`, `distillation_logits` (B, N) of DeiT's two heads, whose mean `logits` is.
     """
 
     loss: Tensor | None = None
@@ -32,6 +33,7 @@ class ModelOutput:
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
     predictions: Tensor | None = None
+    log_probs: Tensor | None = None
     cls_logits: Tensor | None = None
     distillation_logits: Tensor | None = None
 

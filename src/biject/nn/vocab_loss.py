@@ -45,7 +45,7 @@ def vocab_loss(
     """
     size = max(budget // decoder.weight.shape[0], fewest)
     if x_KD.shape[0] <= size:
-        rows_K = _row_losses(_log_softmax(decoder(x_KD), float32=float32), labels_K)
+        rows_K = _row_losses(log_softmax(decoder(x_KD), float32=float32), labels_K)
         return _grid_mean(rows_K, labels_K, places_K, total)
     trained: tuple[Tensor, ...] = (x_KD, *decoder.parameters())
     if not torch.is_grad_enabled():  # a Function's inputs would say that gradients are needed all the same
@@ -70,14 +70,15 @@ def vocab_scores(
     """The loss of `vocab_loss`, without gradients, and the likeliest entry of each row, (K,)."""
     size = max(budget // decoder.weight.shape[0], fewest)
     rows, best = [], []
-    for at in _cuts(x_KD.shape[0], size):
+    for at in cuts(x_KD.shape[0], size):
         logits_CV = decoder(x_KD[at])
         best.append(logits_CV.argmax(-1))
-        rows.append(_row_losses(_log_softmax(logits_CV, float32=float32), labels_K[at]))
+        rows.append(_row_losses(log_softmax(logits_CV, float32=float32), labels_K[at]))
     return _grid_mean(torch.cat(rows), labels_K, places_K, total), torch.cat(best)
 
 
-def _log_softmax(logits: Tensor, *, float32: bool) -> Tensor:
+def log_softmax(logits: Tensor, *, float32: bool) -> Tensor:
+    """Over the vocabulary, as a loss takes it; `float32`: whatever dtype the logits have."""
     float32 = float32 or torch.is_autocast_enabled(logits.device.type)  # as torch's own loss does there
     return F.log_softmax(logits.float() if float32 else logits, -1)
 
@@ -119,7 +120,7 @@ class _Chunked(torch.autograd.Function):
         scale = 1.0 / max(1, int(real_K.sum()))
         add = _add_gradients if type(decoder) in (Linear, AddedBiasLinear) else _add_any_gradients
         rows = []
-        for at in _cuts(x_KD.shape[0], size):
+        for at in cuts(x_KD.shape[0], size):
             chunk = _Chunk(decoder, x_KD[at], labels_K[at], scale, float32)
             rows.append(add(grads, at, chunk) if any(needed) else chunk.losses(decoder(chunk.x_CD)))
         ctx.grads = grads
@@ -147,10 +148,10 @@ class _Chunk(NamedTuple):
     float32: bool
 
     def losses(self, logits_CV: Tensor) -> Tensor:
-        return _row_losses(_log_softmax(logits_CV, float32=self.float32), self.labels_C)
+        return _row_losses(log_softmax(logits_CV, float32=self.float32), self.labels_C)
 
 
-def _cuts(count: int, size: int) -> list[slice]:
+def cuts(count: int, size: int) -> list[slice]:
     """Slices of `size` rows or a little more, never fewer."""
     parts = max(1, count // size)
     edges = [count * part // parts for part in range(parts + 1)]
@@ -164,7 +165,7 @@ def _add_gradients(grads: list[Tensor | None], at: slice, chunk: _Chunk) -> Tens
     decoder, x_CD, labels_C = chunk.decoder, chunk.x_CD, chunk.labels_C
     logits_CV = decoder(x_CD)
     dtype, weight_VD = logits_CV.dtype, decoder.weight
-    logp_CV = _log_softmax(logits_CV, float32=chunk.float32)
+    logp_CV = log_softmax(logits_CV, float32=chunk.float32)
     losses_C = _row_losses(logp_CV, labels_C)
     real_C = labels_C != _IGNORED
     delta_CV = logp_CV.exp_()

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from biject.config.tasks import PREFERENCES
 from biject.pages.chart import Chart, make_chart
 from biject.pages.series import Series
 from biject.pages.words import decimal, number, percent
@@ -43,6 +44,7 @@ class Findings:
     tagged: tuple[Mapping[str, Any], ...] = ()
     answers: tuple[Mapping[str, Any], ...] = ()
     tokens: tuple[Mapping[str, Any], ...] = ()
+    pairs: tuple[Mapping[str, str], ...] = ()
 
 
 def findings(insights: Mapping[str, Any]) -> Findings:
@@ -66,6 +68,7 @@ def findings(insights: Mapping[str, Any]) -> Findings:
         tokens=tuple(_tokens(one, _levels(examples)) for one in examples)
         if task in ("causal", "mlm")
         else (),
+        pairs=tuple(_pair(one) for one in examples) if task in PREFERENCES else (),
     )
 
 
@@ -85,6 +88,8 @@ def _chosen(task: Any, examples: Sequence[Mapping[str, Any]]) -> str:
     if task == "qa":
         wrong = any(number(one.get("f1")) != 1 for one in examples)
         return "wrong answers, the surest first" if wrong else "all answered right: three of them"
+    if task in PREFERENCES:
+        return "those with the smallest margin between the chosen text's reward and the rejected one's"
     if task in ("causal", "mlm"):
         return "those with the largest mean loss; the least likely tokens are coloured"
     if task == "tokcls" and examples and all(_all_right(one) for one in examples):
@@ -203,6 +208,13 @@ def _text(one: Mapping[str, Any]) -> Mapping[str, str]:
 def _picture(value: Any) -> str:
     """A small picture's `data:` address; anything else, from whatever file, is left out."""
     return value if isinstance(value, str) and _PICTURE.fullmatch(value) else ""
+
+
+def _pair(one: Mapping[str, Any]) -> Mapping[str, str]:
+    apart = number(one.get("margin"))
+    texts = {name: str(one.get(name, "")) for name in ("prompt", "chosen", "rejected")}
+    wrong = "" if apart is None or apart > 0 else "yes"
+    return {**texts, "margin": "" if apart is None else f"{apart:.3g}", "wrong": wrong}
 
 
 def _tagged(one: Mapping[str, Any]) -> Mapping[str, Any]:

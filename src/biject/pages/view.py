@@ -23,6 +23,8 @@ TASKS = {
     "qa": "question answering",
     "mlm": "masked language modelling",
     "causal": "language modelling",
+    "dpo": "preference tuning (DPO)",
+    "reward": "reward modelling",
 }
 _MOST_ROWS = 40
 _HEADLINE = ("f1", "f1_macro", "accuracy", "exact_match", "pearson", "perplexity", "loss")
@@ -77,7 +79,11 @@ class View:
                 "What it gets right",
                 found.confusion or found.per_label or found.calibration or found.scatter,
             ),
-            ("surprise", "Samples", found.texts or found.tagged or found.answers or found.tokens),
+            (
+                "surprise",
+                "Samples",
+                found.texts or found.tagged or found.answers or found.tokens or found.pairs,
+            ),
             ("proof", "Proof", self.proof or self.not_verified or self.verdict),
             ("merge", "Merge", self.merge),
             ("data", "Data", self.data_lines),

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from biject.config.tasks import head_of
 from biject.errors import ConfigError, InputError, shown
 from biject.families import Family, family
 from biject.plan.cell import Cell
@@ -67,10 +68,11 @@ def _family(cell: Cell) -> str | None:
 
 def _task(cell: Cell) -> str | None:
     known = _known(cell)
-    if known is None or cell.task in known.heads:
+    if known is None or head_of(cell.task) in known.heads:
         return None
     heads = ", ".join(name for name in known.heads if name not in ("base", "rtd"))
-    return f"`task` is {cell.task}, and `{cell.family}` has no such head; it has {heads}."
+    what = "no such head" if head_of(cell.task) == cell.task else f"no head {head_of(cell.task)} for it"
+    return f"`task` is {cell.task}, and `{cell.family}` has {what}; it has {heads}."
 
 
 def _quantization(cell: Cell) -> str | None:
@@ -136,11 +138,17 @@ def _mask(cell: Cell) -> str | None:
 
 def _padding(cell: Cell) -> str | None:
     known = _known(cell)
-    if cell.task != "seqcls" or "pad_token_id" not in cell.lacks or not known or "causal" not in known.heads:
+    if (
+        head_of(cell.task) != "seqcls"
+        or "pad_token_id" not in cell.lacks
+        or not known
+        or "causal" not in known.heads
+    ):
         return None
+    alone = ", or `batch_size` 1" if cell.task == "seqcls" else ""
     return (
-        f"`task` is seqcls, and `{cell.family}` classifies by a text's last token that is not padding, which "
-        "config.json does not name: set `pad_token_id` there, or `batch_size` 1."
+        f"`task` is {cell.task}, and `{cell.family}` reads a text's last token that is not padding, which "
+        f"config.json does not name: set `pad_token_id` there{alone}."
     )
 
 

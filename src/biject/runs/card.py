@@ -27,6 +27,8 @@ _PIPELINES = {
     "mlm": "fill-mask",
     "causal": "text-generation",
     "imgcls": "image-classification",
+    "dpo": "text-generation",
+    "reward": "text-classification",
 }
 _METRICS = {
     "f1_macro": ("f1", "F1, macro"),
@@ -40,6 +42,7 @@ _WIDGETS: dict[str, list[Any]] = {
     "tokcls": [{"text": "Ada Lovelace lived in London."}],
     "qa": [{"text": "Where did she live?", "context": "Ada Lovelace lived in London."}],
     "causal": [{"text": "Once upon a time"}],
+    "dpo": [{"text": "Once upon a time"}],
 }
 _MOST_CARD_BYTES = 1 << 20
 
@@ -177,7 +180,7 @@ def _use(recipe: FinetuneRecipe, *, adapter: bool) -> str:
             f'model = pipeline("{_PIPELINES[recipe.task]}", model="PATH_OR_REPOSITORY")\n```'
         )
     call = 'biject.AutoModelForCausalLM.from_pretrained("PATH_OR_REPOSITORY")'
-    if recipe.task != "causal":
+    if recipe.head != "causal":
         call = 'biject.pipeline(model="PATH_OR_REPOSITORY")'
     return (
         f"```python\nimport biject\n\nmodel = {call}  # on the base that adapter_config.json names\n```\n\n"

@@ -108,7 +108,8 @@ def _lacks(recipe: FinetuneRecipe, folder: Path, config: Mapping[str, Any], devi
         found.append("device")
     if find_spec("bitsandbytes") is None:
         found.append("bitsandbytes")
-    one = recipe.train.batch_size == 1 and recipe.train.max_tokens is None
+    alone = recipe.task != "reward"  # whose batches have two texts a sample
+    one = alone and recipe.train.batch_size == 1 and recipe.train.max_tokens is None
     if config.get("pad_token_id") is None and not one:
         found.append("pad_token_id")
     if recipe.task == "mlm" and not _has_mask(folder, config):

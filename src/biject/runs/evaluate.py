@@ -9,6 +9,7 @@ import torch
 
 from biject.config.recipe import FinetuneRecipe
 from biject.errors import InputError
+from biject.runs.preferences import check_has_reference
 from biject.runs.prepare import has_head, prepare, read_identity
 from biject.train import ranks
 
@@ -51,6 +52,7 @@ def evaluate(recipe: FinetuneRecipe) -> Evaluated:
             f"{recipe.model} has no trained head for {recipe.task}, so there is nothing to evaluate: train "
             "one with `biject finetune`, or name another --task."
         )
+    check_has_reference(recipe)
     ranks.start()
     prepared = prepare(recipe)
     samples = prepared.samples

@@ -230,7 +230,16 @@ def absolute(recipe: FinetuneRecipe) -> FinetuneRecipe:
         return str(path.resolve()) if path.exists() else name
 
     eval_data = None if recipe.eval_data is None else full(recipe.eval_data)
-    return replace(recipe, model=full(recipe.model), data=full(recipe.data), eval_data=eval_data)
+    reference, preference = recipe.preference.reference_model, recipe.preference
+    if reference is not None:
+        preference = replace(preference, reference_model=full(reference))
+    return replace(
+        recipe,
+        model=full(recipe.model),
+        data=full(recipe.data),
+        eval_data=eval_data,
+        preference=preference,
+    )
 
 
 def fingerprints(recipe: FinetuneRecipe) -> dict[str, str]:

@@ -91,7 +91,7 @@ def _model(recipe: FinetuneRecipe, material: Material) -> PretrainedModel:
             source.config,
             source.tensors,
             same=lambda one, other: True,  # twins are not read: they are equal, as nearly always
-            head=recipe.task,
+            head=recipe.head,
             new_head=new_head_of(material.samples),
             where=str(source.folder),
         )

@@ -13,6 +13,7 @@ from biject.config.flops import TextBatch, forward_flops, training_flops
 from biject.config.model import ModelConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.data.blocks import PackedDataset
+from biject.data.pairs import PairDataset, single_texts
 from biject.environment import prepare as prepare_environment
 from biject.errors import InputError
 from biject.model import Model
@@ -179,6 +180,8 @@ class _Epochs:
             data, index = data.whole, data.indices[index]
         if isinstance(data, PackedDataset):
             return [data.pieces.lengths[i] for i in data.groups[index]]
+        if isinstance(data, PairDataset):
+            return list(data.both[index])
         return [data.lengths[index]]
 
     @property
@@ -228,6 +231,8 @@ class _Epochs:
 
     def _labelled_share(self) -> float | None:
         """Of the tokens of a language model's data, from some of them."""
+        if isinstance(self.train, PairDataset):
+            return self.train.learned_share if self.recipe.task == "dpo" else None
         if self.recipe.task not in ("mlm", "causal"):
             return None
         some = [self.train[i] for i in range(0, len(self.train), max(1, len(self.train) // _READ))]
@@ -256,7 +261,10 @@ def _seconds(
         return None
     config, chosen = outline.model.config, epochs.typical_samples()
     batch = epochs.typical()
-    inputs = material.collator(recipe)([epochs.train[i] for i in chosen])
+    samples = [epochs.train[i] for i in chosen]
+    inputs = material.collator(recipe)(list(single_texts(samples, 2 * len(samples))))
+    if recipe.task == "reward":  # its loss costs nothing; any other has the gradients that cost
+        inputs["labels"] = torch.zeros(len(inputs["input_ids"]))
     adapted = Adapted(
         trained=kept.trained, rank=kept.rank, dropout=recipe.adapter.lora_dropout, codes=outline.codes,
         quantization=outline.quantization,
@@ -269,7 +277,24 @@ def _seconds(
     per_step = len(epochs.batches) / max(1, len(epochs.sampler.steps(0)))
     step = found.batch * mean / own * per_step + found.update_per_number * memory.gradients / 4
     seconds: float = epochs.steps * step + _evaluations(recipe, material, epochs, config, found.forward)
-    return round(seconds, 3)
+    return round(seconds + _reference(recipe, epochs, config, found.forward), 3)
+
+
+def _reference(recipe: FinetuneRecipe, epochs: _Epochs, config: ModelConfig, seconds: float) -> float:
+    """Of the reference's forward passes (dpo): over the data once, or in every step."""
+    if recipe.task != "dpo":
+        return 0.0
+    before = recipe.preference.precompute_ref_log_probs
+    before = recipe.method == "full" if before is None else before
+    per_step = len(epochs.batches) / max(1, len(epochs.sampler.steps(0)))
+    batches = len(epochs.batches) if before else epochs.steps * per_step
+    return batches * seconds * _scale(epochs, config)
+
+
+def _scale(epochs: _Epochs, config: ModelConfig) -> float:
+    """The mean batch's forward pass over that of the typical one."""
+    every = statistics.fmean(forward_flops(config, each) for each in epochs.batches)
+    return every / forward_flops(config, epochs.typical())
 
 
 def _evaluations(
@@ -281,8 +306,5 @@ def _evaluations(
         return 0.0
     every, steps = recipe.train.evaluate_every, epochs.steps
     times = -(-steps // every) if every else max(1, -(-steps // len(epochs.sampler.steps(0))))
-    scale = statistics.fmean(forward_flops(config, each) for each in epochs.batches) / forward_flops(
-        config, epochs.typical()
-    )
     batches = -(-len(samples) // recipe.train.batch_size)
-    return times * batches * seconds * scale
+    return times * batches * seconds * _scale(epochs, config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast, get_args
@@ -16,7 +16,7 @@ from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import Source, open_source
 from biject.config.common import label_names
 from biject.config.recipe import FinetuneRecipe, FinetuneTask
-from biject.data.collate import Collator
+from biject.data.pairs import PairCollator, single_texts
 from biject.data.picture_batch import PictureCollator
 from biject.data.qa import QaDataset
 from biject.errors import ConfigError, InputError
@@ -30,8 +30,11 @@ from biject.pictures.processor import ImageProcessor
 from biject.pretrained import PretrainedModel, load, same_tensors
 from biject.runs.adapter import add_adapter, quantised
 from biject.runs.cell import check_cell, device_name
+from biject.runs.collators import MakeBatch, collator_of
 from biject.runs.fallback import check_fallback, check_sample_needs, fallback_model, opened_fallback
+from biject.runs.objective import Objective
 from biject.runs.pictures import image_processor, read_picture_samples
+from biject.runs.preferences import check_pair_head, over_pairs
 from biject.runs.samples import Samples, read_samples
 from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.metrics import metric_names, metrics_for
@@ -42,7 +45,6 @@ from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from biject.train import ranks
 from biject.train.trainer import Trainer
 
-MakeBatch = Callable[[Sequence[Mapping[str, Any]]], dict[str, torch.Tensor]]
 Found = Identity | FallbackIdentity
 Trained = PretrainedModel | FallbackModel
 """The second of each: of `backend = "hf"`."""
@@ -57,6 +59,7 @@ class Prepared:
         inputs: The model's tokenizer, or what makes its inputs of pictures.
         samples: To train on and to evaluate on.
         collate: Makes batches of samples.
+        objective: What is minimised, where that is not the head's own loss.
         lines: Lines for the user about data and head.
         extra: Files to write beside the model, by name: the chat template that conversations were rendered
             by, where the model's folder had none.
@@ -70,6 +73,7 @@ class Prepared:
     lines: tuple[str, ...]
     extra: Mapping[str, bytes]
     without: tuple[str, ...]
+    objective: Objective | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -80,7 +84,7 @@ class Prepared:
     @property
     def proof_samples(self) -> Sequence[Any]:
         """What is computed on both sides of a proof."""
-        return self.samples.evaluation or self.samples.train
+        return single_texts(self.samples.evaluation or self.samples.train, 64)
 
     def trainer(self, recipe: FinetuneRecipe, *, over: Sequence[Any] | None = None, **hooks: Any) -> Trainer:
         """A trainer with the recipe's settings and its task's metrics.
@@ -91,22 +95,27 @@ class Prepared:
             hooks: Further arguments of `Trainer`.
         """
         samples = self.samples
+        if self.objective is not None:
+            own = self.objective
+            hooks |= {"step": own.step, "weigh": own.weigh, "metrics": own.metrics}
         evaluated = samples.evaluation if over is None else over
         questions = evaluated if isinstance(evaluated, QaDataset) else None
-        return Trainer.for_head(
-            self.model,
-            config=recipe.train,
-            sync=recipe.sync,
-            collate=self.collate,
-            metrics=lambda: metrics_for(
+        usual: dict[str, Any] = {
+            "metrics": lambda: metrics_for(
                 recipe.task,
                 labels=samples.labels,
                 problem_type=samples.problem_type,
                 questions=questions,
                 tag_scheme=recipe.tag_scheme,
-            ),
+            )
+        }
+        return Trainer.for_head(
+            self.model,
+            config=recipe.train,
+            sync=recipe.sync,
+            collate=self.collate,
             without=self.without,
-            **hooks,
+            **usual | hooks,
         )
 
 
@@ -136,8 +145,7 @@ class Material:
             return PictureCollator(
                 processor=self.inputs, channels=config.patches.num_channels, augment=recipe.augment
             )
-        make = Collator.for_causal if recipe.task == "causal" else Collator.of
-        return make(self.inputs, segments=config.type_vocab_size > 1)
+        return collator_of(recipe.task, self.inputs, self.identity.config)
 
     @property
     def lines(self) -> list[str]:
@@ -159,17 +167,25 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     _check_metric(recipe, samples)
     model, head_line = _with_head(recipe, material.folder, material.identity, samples)
     adapter_lines = () if recipe.method == "full" else (add_adapter(model, recipe),)
+    model.to(device)
+    collate = material.collator(recipe)
+    objective: Objective | None = None
+    pair_lines: tuple[str, ...] = ()
+    if isinstance(collate, PairCollator):
+        assert isinstance(model, PretrainedModel)  # the other back end has no such tasks
+        objective, samples, pair_lines = over_pairs(recipe, model, material.tokenizer, samples, collate)
     left = embedder_files(material.source)
     left_lines = (f"LEFT OUT {', '.join(left)}: they are for embeddings",) if left else ()
     made = getattr(samples.data, "chat_template", None)
     return Prepared(
-        model=model.to(device),
+        model=model,
         inputs=material.inputs,
         samples=samples,
-        collate=material.collator(recipe),
-        lines=(*material.lines, head_line, *adapter_lines, *left_lines, *_gains(model)),
+        collate=collate,
+        lines=(*material.lines, head_line, *adapter_lines, *pair_lines, *left_lines, *_gains(model)),
         extra={} if made is None else {TEMPLATE: made.encode()},
         without=left,
+        objective=objective,
     )
 
 
@@ -180,6 +196,8 @@ def read_material(recipe: FinetuneRecipe) -> Material:
         BijectError: What cannot be used, where, and what to do.
     """
     folder, source, identity = _opened(recipe)
+    if isinstance(identity, Identity):
+        check_pair_head(recipe, identity)
     known, problem = _known_labels(recipe, identity), _problem(recipe, identity)
     if recipe.task == "imgcls":
         processor = image_processor(folder, source, identity)
@@ -252,7 +270,7 @@ def task_of(model: str, *, revision: str | None = None, backend: str = "biject")
 
 def has_head(recipe: FinetuneRecipe, found: Found) -> bool:
     """Whether the checkpoint's own head is trained."""
-    return found.file_head == recipe.task and not recipe.new_head
+    return found.file_head == recipe.head and not recipe.new_head
 
 
 def _own_labels(found: Found) -> tuple[str, ...]:
@@ -337,7 +355,7 @@ def _with_head(
         loaded = fallback_model(recipe, folder, **new)
         names = ", ".join(loaded.fresh)
     else:
-        loaded = load(folder, head=recipe.task, **options, **new)
+        loaded = load(folder, head=recipe.head, **options, **new)
         names = ", ".join(loaded.provenance.initialized)
     if own:
         return loaded, "HEAD the checkpoint's own"

@@ -8,6 +8,7 @@ from typing import Any
 
 from biject.config.model import ProblemType
 from biject.config.recipe import FinetuneRecipe
+from biject.config.tasks import PREFERENCES
 from biject.data.dataset import Built, Dataset, Sample
 from biject.data.features import build_dataset
 from biject.data.rows import load_rows
@@ -186,11 +187,13 @@ def _options(
 ) -> dict[str, Any]:
     """What `build_dataset` takes for the task; a setting without effect is an error."""
     columns = {"text_column": recipe.text_column, "label_column": recipe.label_column}
-    both = ("text_column", "label_column")
-    takes: dict[str, tuple[str, ...]] = {"seqcls": both, "tokcls": both, "causal": both, "qa": ()}
     strange = [name for name, usual in _CAUSAL.items() if getattr(recipe, name) != usual]
     if strange and recipe.task != "causal":
         raise InputError(f"{strange[0]} has no meaning for the task {recipe.task}.")
+    if recipe.task in PREFERENCES:
+        return {"max_length": limit, "truncate": recipe.truncate, **columns}
+    both = ("text_column", "label_column")
+    takes: dict[str, tuple[str, ...]] = {"seqcls": both, "tokcls": both, "causal": both, "qa": ()}
     options: dict[str, Any] = {"max_length": limit, "truncate": recipe.truncate}
     for name, value in columns.items():
         if value is None:

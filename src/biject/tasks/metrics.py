@@ -12,10 +12,12 @@ from torch import Tensor
 
 from biject.config.model import ProblemType
 from biject.config.recipe import TagScheme
+from biject.config.tasks import PREFERENCES
 from biject.data.dataset import IGNORED
 from biject.data.qa import QaDataset
 from biject.errors import InputError
 from biject.tasks.metrics_qa import QaMetrics
+from biject.tasks.preference import DpoMetrics, RewardMetrics
 from biject.tasks.schemes import check_scheme, entities, scheme_of
 from biject.tasks.scores import Counts, f1_by_class, pearson, ratio, single_label_scores, spearman
 
@@ -55,15 +57,17 @@ def metrics_for(
     problem_type: ProblemType | None = None,
     questions: QaDataset | None = None,
     tag_scheme: TagScheme | None = None,
+    beta: float = 0.1,
 ) -> NamedMetrics:
     """The metrics of a task.
 
     Args:
-        task: `seqcls`, `imgcls`, `tokcls`, `qa`, `mlm` or `causal`.
+        task: `seqcls`, `imgcls`, `tokcls`, `qa`, `mlm`, `causal`, `dpo` or `reward`.
         labels: Names of the outputs by id.
         problem_type: Of a text classifier or regressor.
         questions: The data set that is evaluated, for qa.
         tag_scheme: Of token labels; left out, entities are counted as conlleval does.
+        beta: Of dpo.
 
     Raises:
         InputError: There is no such task.
@@ -72,6 +76,8 @@ def metrics_for(
         return MaskedMetrics()
     if task == "causal":
         return CausalMetrics()
+    if task in PREFERENCES:
+        return RewardMetrics() if task == "reward" else DpoMetrics(beta)
     if task == "tokcls":
         return TagMetrics(labels, tag_scheme)
     if task == "qa" and questions is not None:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biject.nn.modules import AddedBiasLinear, Linear
-from biject.nn.vocab_loss import _cuts, vocab_loss
+from biject.nn.vocab_loss import cuts, vocab_loss
 
 VOCAB, WIDTH, TOTAL = 211, 16, 90
 
@@ -134,6 +134,6 @@ def test_only_what_is_trained_gets_a_gradient(monkeypatch: pytest.MonkeyPatch) -
 
 @pytest.mark.parametrize(("count", "size"), [(1, 16), (16, 16), (31, 16), (33, 16), (100, 7)])
 def test_chunks_are_never_smaller_than_requested(count: int, size: int) -> None:
-    cuts = _cuts(count, size)
-    assert [i for cut in cuts for i in range(count)[cut]] == list(range(count))
-    assert all(cut.stop - cut.start >= min(size, count) for cut in cuts)
+    parts = cuts(count, size)
+    assert [i for cut in parts for i in range(count)[cut]] == list(range(count))
+    assert all(cut.stop - cut.start >= min(size, count) for cut in parts)

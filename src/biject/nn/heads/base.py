@@ -44,6 +44,8 @@ class Head(nn.Module):
         Raises:
             InputError: the request is not for this head.
         """
+        if request.log_probs:
+            raise InputError("`output_log_probs` is for causal language models.")
         if request.logits_at is not None:
             raise InputError("`logits_at` is for heads over a vocabulary; this one gives all its logits.")
         return HeadRows()

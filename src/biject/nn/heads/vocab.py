@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from biject.config.heads import VocabHeadConfig
@@ -17,13 +18,15 @@ from biject.nn.modules import AddedBiasLinear, Linear
 from biject.nn.output import ModelOutput
 from biject.nn.plan import BatchPlan
 from biject.nn.rowwise import RowOp
+from biject.nn.vocab_log_probs import vocab_log_probs
 from biject.nn.vocab_loss import vocab_loss, vocab_scores
 
 
 class VocabHead(Dense, Head):
     """Dense block (masked LM) and the output matrix, which may be the token table.
 
-    Shape: (T, D) → (B, L, V), or (K, V) for K requested rows; with labels only the labelled rows' loss.
+    Shape: (T, D) → (B, L, V), or (K, V) for K requested rows; with labels only the labelled rows' loss, or
+    their log-probabilities, (B, L - 1).
     """
 
     def __init__(self, config: ModelConfig, head: VocabHeadConfig) -> None:
@@ -49,16 +52,20 @@ class VocabHead(Dense, Head):
                     f"{tuple(requested.shape)}."
                 )
             return HeadRows(some=True, read_BL=requested.to(torch.bool))
+        if request.log_probs and (targets is None or not self.causal or targets.shape != batch.shape):
+            raise InputError("`output_log_probs` is for causal language models, and needs `labels` (B, L).")
         if targets is None:
             return HeadRows()
         if targets.shape != batch.shape:
             return HeadRows(whole=True)
-        return HeadRows(some=packed, read_BL=targets != IGNORED)
+        return HeadRows(some=packed or request.log_probs, read_BL=targets != IGNORED)
 
     def row_kernels(self) -> frozenset[RowOp] | None:
         return self.dense_ops(self.decoder)
 
     def forward(self, x_TD: Tensor, plan: BatchPlan) -> ModelOutput:
+        if plan.request.log_probs:
+            return ModelOutput(log_probs=self._log_probs(x_TD, plan))
         if plan.grid_index_K is not None:
             return self._some(x_TD, plan, plan.grid_index_K)
         logits_BLV = plan.layout.grid(self.decoder(self.features(x_TD)))
@@ -88,6 +95,24 @@ class VocabHead(Dense, Head):
         loss, best_K = vocab_scores(x_KD, self.decoder, labels_K, places_K, **sizes)
         found = _predictions(targets, index_K, best_K[: index_K.shape[0]])
         return ModelOutput(loss=loss, predictions=found)
+
+    def _log_probs(self, x_TD: Tensor, plan: BatchPlan) -> Tensor:
+        """(B, L - 1): of each label, at the place before its own."""
+        targets, index_K = self._targets(plan.request), plan.grid_index_K
+        assert targets is not None
+        assert index_K is not None
+        labels_G, fewest = check_classes(targets.reshape(-1), self.decoder.weight.shape[0]), plan.min_rows(1)
+        if fewest is None or plan.min_rows(index_K.shape[0]) is None:
+            x_GD = self.features(plan.layout.grid(x_TD).view(plan.total, -1))
+            found_G = vocab_log_probs(x_GD, self.decoder, labels_G, float32=self.float32, fewest=plan.total)
+            found_K = found_G.index_select(0, index_K)
+        else:
+            x_KD, labels_K = self.features(plan.head_rows(x_TD)), labels_G.index_select(0, index_K)
+            labels_K = F.pad(labels_K, (0, x_KD.shape[0] - labels_K.shape[0]))
+            found_K = vocab_log_probs(x_KD, self.decoder, labels_K, float32=self.float32, fewest=fewest)
+            found_K = found_K[: index_K.shape[0]]
+        grid_G = found_K.new_zeros(plan.total).index_put((index_K,), found_K)
+        return grid_G.view(targets.shape)[:, :-1]
 
     def _some_of_all(
         self, x_TD: Tensor, plan: BatchPlan, targets: Tensor | None, index_K: Tensor

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from biject.config.recipe import FinetuneRecipe
-from biject.runs.insights import answers, classes, numbers, tags, tokens
+from biject.runs.insights import answers, classes, numbers, pairs, tags, tokens
 from biject.runs.insights.common import Held
 from biject.runs.prepare import Prepared
 
@@ -17,6 +17,8 @@ _BY_TASK: Mapping[str, Callable[[Held], dict[str, Any]]] = {
     "mlm": tokens.look,
     "causal": tokens.look,
     "imgcls": classes.look,
+    "dpo": pairs.look,
+    "reward": pairs.look,
 }
 
 

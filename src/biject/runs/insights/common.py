@@ -52,10 +52,11 @@ class Held:
         """As many as are quick."""
         dataset = prepared.samples.evaluation
         assert dataset is not None
+        own = prepared.objective
         evaluator = Evaluator(
             model=prepared.model,
-            step=head_step,
-            weigh=num_items,
+            step=head_step if own is None else own.step,
+            weigh=num_items if own is None else own.weigh,
             collate=prepared.collate,
             batch_size=recipe.train.batch_size,
             autocast_dtype=AUTOCAST[recipe.train.precision],
