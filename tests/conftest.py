@@ -40,6 +40,21 @@ def write_data() -> Callable[..., Path]:
     return _write
 
 
+def _pictures(folder: Path, count: int) -> Path:
+    """Two classes, bright and dark, in a folder each."""
+    import numpy as np
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    for index in range(count):
+        label = ("bright", "dark")[index % 2]
+        (folder / label).mkdir(parents=True, exist_ok=True)
+        low = 140 if label == "bright" else 0
+        pixels = draw.integers(low, low + 110, (24, 30, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / label / f"{index}.png")
+    return folder
+
+
 def texts(count: int, *, seed: int = 0) -> list[tuple[str, str]]:
     """Sentences with a word that decides their label."""
     chance = random.Random(seed)
@@ -60,6 +75,8 @@ def _write(folder: Path, task: str, count: int = 40) -> Path:
         lines = [f"{text},{label}" for text, label in texts(count)]
         path.write_text("\n".join(["text,label", *lines]) + "\n")
         return path
+    if task == "imgcls":
+        return _pictures(folder / "pictures", count)
     path = folder / f"{task}.jsonl"
     make = {"tokcls": _tagged, "qa": _asked, "mlm": _plain, "dpo": _preferred, "reward": _preferred}
     rows = [make[task](text) for text, _ in texts(count)]

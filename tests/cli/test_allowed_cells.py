@@ -31,6 +31,7 @@ SLICE = {
     ("modernbert", "mlm"),
     ("qwen3", "dpo"),
     ("gpt2", "reward"),
+    ("vit", "imgcls"),
 }
 """What runs every time."""
 

@@ -74,8 +74,8 @@ def merged_weight(module: nn.Module, part: LoraPart) -> Tensor:
 
 def _check(model: Model, adapter: Adapter, merged: dict[str, Tensor]) -> None:
     output = model.get_output_embeddings()
-    table = model.tokens
-    if output is not None and getattr(output, "weight", None) is table.weight:
+    table = None if model.config.embedding.patches is not None else model.tokens
+    if table is not None and output is not None and getattr(output, "weight", None) is table.weight:
         touched = [
             name
             for name, module in model.named_modules()

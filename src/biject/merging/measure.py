@@ -108,6 +108,8 @@ def _outputs(model: Model, batch: Mapping[str, Tensor], mask: Tensor) -> dict[st
     if head == "qa":
         found = {"start_logits": out["start_logits"], "end_logits": out["end_logits"]}
         return {name: value.float().masked_fill(~mask, -math.inf).cpu() for name, value in found.items()}
+    if head == "base" and "pixel_values" in batch:
+        return {"last_hidden_state": out["last_hidden_state"].flatten(0, 1).float().cpu()}
     if head == "base":
         return {"last_hidden_state": out["last_hidden_state"][mask].float().cpu()}
     logits = out["logits"]

@@ -1,14 +1,18 @@
-"""What a merge is measured on: the user's texts, or built-in ones, or ids where there is no tokenizer."""
+"""What a merge is measured on: the user's texts, or built-in ones, or ids where there is no tokenizer; of a
+model of pictures random ones.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from biject.config.model import PatchConfig
 from biject.data.collate import Collator
 from biject.errors import CheckpointError, InputError
 from biject.events import notice
@@ -18,6 +22,7 @@ from biject.tokenization.fit import check_fits
 from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 from biject.verify.corpus import TEXTS
 from biject.verify.inputs import mixed_cases
+from biject.verify.pictures import picture_inputs
 
 Text = str | tuple[str, str]
 BATCH = 4
@@ -65,6 +70,8 @@ def make_sample(
         InputError: A label is none of the model's; there are no texts.
         CheckpointError: The user's texts need a tokenizer, and there is none.
     """
+    if model.config.embedding.patches is not None:
+        return _of_pictures(model.config.embedding.patches)
     try:
         tokenizer = load_tokenizer(folder, model.hf_config)
         check_fits(tokenizer, {"vocab_size": model.config.vocab_size})
@@ -94,6 +101,14 @@ def make_sample(
         what=f"{len(rows)} texts of {name or 'the sample'}" if own else f"{len(rows)} built-in texts",
         num_texts=len(rows),
     )
+
+
+def _of_pictures(patches: PatchConfig) -> Sample:
+    """Random pictures, of the model's size and of others."""
+    cases = picture_inputs(patches, 0)
+    batches: list[dict[str, Any]] = [dict(case) for case in cases.values()]
+    count = sum(len(batch["pixel_values"]) for batch in batches)
+    return Sample(batches=tuple(batches), labels=None, what=f"{count} random pictures", num_texts=count)
 
 
 def _rows(model: Model, tokenizer: Tokenizer, texts: Sequence[Text]) -> list[dict[str, list[int]]]:
@@ -130,6 +145,8 @@ def _ids(model: Model, labels: Sequence[str | int]) -> tuple[int, ...]:
 
 
 def real(batch: dict[str, Tensor]) -> Tensor:
-    """(B, L), True at real tokens."""
+    """(B, L), True at real tokens; of pictures (B, 1)."""
+    if "pixel_values" in batch:
+        return torch.ones((len(batch["pixel_values"]), 1), dtype=torch.bool)
     mask = batch.get("attention_mask")
     return torch.ones_like(batch["input_ids"], dtype=torch.bool) if mask is None else mask.bool()

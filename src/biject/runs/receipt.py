@@ -11,6 +11,7 @@ from biject.merging.merge import check_merge
 from biject.merging.receipt import FILE, Receipt
 from biject.runs.folder import RunFolder
 from biject.runs.prepare import Prepared
+from biject.tokenization.tokenizer import Tokenizer
 from biject.verify.report import Check, LevelResult
 
 LEVEL = "merge"
@@ -31,8 +32,9 @@ def merge_receipt(run: RunFolder, adapter: Path, prepared: Prepared) -> LevelRes
         reason = f"a large model; `biject merge --check {run.model} --adapter {adapter}` measures it"
         return LevelResult(name=LEVEL, status="skipped", reason=reason)
     began = time.monotonic()
+    texts = _texts(prepared)
     try:
-        receipt = check_merge(run.model, adapter, texts=_texts(prepared), sample_name="this run's data")
+        receipt = check_merge(run.model, adapter, texts=texts, sample_name="this run's data")
     except BijectError as error:  # the model is written and proved; what is missing is a figure
         return LevelResult(name=LEVEL, status="skipped", reason=str(error))
     run.write(FILE, json.dumps(receipt.to_json(), indent=2, ensure_ascii=False) + "\n")
@@ -48,6 +50,8 @@ def merge_receipt(run: RunFolder, adapter: Path, prepared: Prepared) -> LevelRes
 
 def _texts(prepared: Prepared) -> list[str] | None:
     """What the model read of some samples; None (built-in texts) where nothing is left of them."""
+    if not isinstance(prepared.inputs, Tokenizer):
+        return None
     samples = prepared.proof_samples
     chosen = (samples[i]["input_ids"] for i in range(min(len(samples), _MOST_TEXTS)))
     texts = [prepared.tokenizer.decode(ids, skip_special_tokens=True) for ids in chosen]
