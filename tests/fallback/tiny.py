@@ -27,6 +27,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 0,
     },
     "gpt_neox": _SMALL | {"rotary_pct": 0.5},
+    "canine": {
+        "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37,
+        "max_position_embeddings": 64, "type_vocab_size": 2, "num_hash_buckets": 80, "num_hash_functions": 2,
+    },
 }  # fmt: skip
 
 

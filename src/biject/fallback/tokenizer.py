@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file
+from biject.errors import CheckpointError
 from biject.fallback.library import quiet, transformers
 from biject.fallback.slow import SlowBackend, SlowTokenizer
 from biject.tokenization.classes import GENERIC, class_of
@@ -50,6 +51,7 @@ def _by_transformers(files: TokenizerFiles, folder: Path, config: Mapping[str, A
         found = transformers().AutoTokenizer.from_pretrained(
             place, trust_remote_code=False, local_files_only=True
         )
+    _check_files(found, files, folder)
     fast = bool(found.is_fast)
     backend: Any = found.backend_tokenizer if fast else SlowBackend(found)
     parts = Parts(
@@ -69,6 +71,19 @@ def _by_transformers(files: TokenizerFiles, folder: Path, config: Mapping[str, A
         truncation_side=found.truncation_side,
     )
     return Tokenizer(parts) if fast else SlowTokenizer(found, parts)
+
+
+def _check_files(found: Any, files: TokenizerFiles, folder: Path) -> None:
+    """Refuse a tokenizer whose vocabulary is not there: transformers makes one up of its special tokens."""
+    names = dict(type(found).vocab_files_names)
+    serialized = names.pop("tokenizer_file", None)
+    if files.serialized is not None or all(files.has(name) for name in names.values()):
+        return
+    expected = " or ".join([" + ".join(names.values()), *([serialized] if serialized else [])])
+    raise CheckpointError(
+        f"{folder}: {type(found).__name__} is built from {expected}, which the folder does not have. Put the "
+        "files there that the model was trained with."
+    )
 
 
 @contextmanager

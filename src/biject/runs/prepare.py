@@ -208,7 +208,8 @@ def read_material(recipe: FinetuneRecipe) -> Material:
         check_sample_needs(recipe, identity, tokenizer)
     else:
         tokenizer = load_tokenizer(folder, source.config)
-    check_fits(tokenizer, {"vocab_size": identity.config.vocab_size})
+    if identity.config.vocab_size:  # CANINE has no table of tokens
+        check_fits(tokenizer, {"vocab_size": identity.config.vocab_size})
     samples = read_samples(
         recipe,
         tokenizer,

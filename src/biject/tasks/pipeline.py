@@ -119,7 +119,8 @@ def _of_fallback(loaded: FallbackModel, tokenizer: Tokenizer | None, batch_size:
     if loaded.config.embedding.patches is not None and "pixel_values" in loaded.takes:
         return _of_pictures(model, folder, batch_size=batch_size)
     made = tokenizer or load_fallback_tokenizer(folder, loaded.source.config)
-    check_fits(made, {"vocab_size": loaded.config.vocab_size})
+    if loaded.config.vocab_size:  # CANINE has no table of tokens
+        check_fits(made, {"vocab_size": loaded.config.vocab_size})
     sentence = read_sentence(folder) if head == "base" else None
     return _made(model, made, where=folder, batch_size=batch_size, sentence=sentence)
 
