@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from biject.fallback.body import FallbackBody
 from biject.fallback.library import transformers
+from biject.families import families
+
+LEVELS = ("reload", "trained")
+ADAPTER_LEVEL = "adapter"
+"""What is proved of such a model: `biject.verify.fallback`."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Gain:
+class Gain(NamedTuple):
     """One of them.
 
     Attributes:
@@ -28,67 +32,52 @@ class Gain:
 
 def gains(model: FallbackBody) -> tuple[Gain, ...]:
     """Every gain, those that are off first."""
-    hf = model.hf
-    version = transformers().__version__
-    packs = hasattr(hf, "planner")
+    version, packs = transformers().__version__, hasattr(model.hf, "planner")
     found = [
+        Gain("packing", packs, "padding is computed with the texts; `max_tokens` puts like lengths together"),
         Gain(
-            name="packing",
-            on=packs,
-            words="padding is computed with the texts; batches of like length (max_tokens) lose least",
+            "probed kernels",
+            packs,
+            f"transformers {version}'s run as they are, attention by {model.attention}",
         ),
         Gain(
-            name="probed kernels",
-            on=packs,
-            words=f"transformers {version}'s kernels run as they are (attention {model.attention}), so that "
-            "there is nothing to probe",
+            "mapped weights",
+            False,
+            f"the file's {len(model.source.tensors)} tensors are copied into memory",
         ),
+        Gain("streamed export", False, "transformers' files are on the disk beside the export for a while"),
+        _kept(model),
         Gain(
-            name="mapped weights",
-            on=False,
-            words=f"the {len(model.source.tensors)} tensors are copied into memory, and the export has "
-            "transformers' names and order",
+            "levels of verify",
+            False,
+            f"{' and '.join(LEVELS)} alone (of an adapter's folder: {ADAPTER_LEVEL})",
         ),
-        Gain(
-            name="streamed export",
-            on=False,
-            words="transformers writes the weights beside the export first: twice on the disk for a while",
-        ),
-        Gain(
-            name="kept tensors",
-            on=not model.left_out,
-            words="every tensor of the file has its parameter"
-            if not model.left_out
-            else f"{len(model.left_out)} tensors of the file, of no use to {model.class_name}, are left out",
-        ),
-        Gain(
-            name="levels of verify",
-            on=False,
-            words="reload and trained alone (adapter: PEFT's); no other one",
-        ),
-        Gain(
-            name="processes, quantised bases, biject plan, generate, serve",
-            on=False,
-            words="refused with backend='hf'",
-        ),
+        Gain("processes, shards, quantised bases, plan", False, "refused"),
+        _other_commands(model),
+        Gain("Trainer, resume, report, metrics, whole export", True, "as with Biject's own classes"),
+        Gain("LoRA", True, "PEFT's"),
     ]
     if model.head_name in ("mlm", "causal"):
-        found.insert(
-            1,
-            Gain(
-                name="vocabulary loss in parts",
-                on=False,
-                words=f"logits of every token are held, {model.config.vocab_size:,} numbers each",
-            ),
-        )
-    found.append(
-        Gain(
-            name="Trainer, resume, LoRA, report, export as a whole folder",
-            on=True,
-            words="as with Biject's own classes; LoRA is PEFT's",
-        )
-    )
+        size = model.config.vocab_size
+        found.append(Gain("loss in parts", False, f"logits of every token are held: {size:,} numbers each"))
     return tuple(sorted(found, key=lambda gain: gain.on))
+
+
+def _kept(model: FallbackBody) -> Gain:
+    """Tensors that the head has no use for: our own classes pass them through."""
+    left = len(model.left_out)
+    words = "every tensor of the file has its parameter"
+    if left:
+        words = f"{left} tensors of the file, of no use to {model.class_name}, are left out"
+    return Gain("kept tensors", not left, words)
+
+
+def _other_commands(model: FallbackBody) -> Gain:
+    """Commands that have no back end to choose read the folder as one of our families, if it is one."""
+    model_type = str(model.hf_config.get("model_type"))
+    known = model_type in families()
+    words = "by Biject's own classes" if known else f"refused, as `{model_type}` is no family of Biject's"
+    return Gain("export, generate, merge", known, words)
 
 
 def lines(model: FallbackBody) -> tuple[str, ...]:

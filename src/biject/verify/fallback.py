@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from biject.checkpoint.source import Source, open_source
 from biject.fallback.building import build
+from biject.fallback.gains import ADAPTER_LEVEL, LEVELS
 from biject.fallback.library import peft
 from biject.fallback.model import FallbackModel
 from biject.nn.addresses import align
@@ -76,8 +77,8 @@ def verify_fallback(
         *(Case(name=f"data {i + 1}", inputs=batch) for i, batch in enumerate(batches)),
     ]
     both = Both(model=model, folder=folder, cases=cases, dtype=dtype)
-    names = ("reload", "trained") if whole else ("adapter",)
-    levels: Mapping[str, Any] = {"reload": reload, "trained": trained, "adapter": adapter}
+    names = LEVELS if whole else (ADAPTER_LEVEL,)
+    levels: Mapping[str, Any] = {"reload": reload, "trained": trained, ADAPTER_LEVEL: adapter}
     with quiet():
         subject: Any = both
         results = tuple(run_level(name, subject, levels=levels) for name in names)
