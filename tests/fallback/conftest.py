@@ -13,6 +13,8 @@ BASES = {
     "t5": "T5Model",
     "t5-encoder": "T5EncoderModel",
     "gpt_neox": "GPTNeoXForCausalLM",
+    "swin": "SwinModel",
+    "resnet": "ResNetModel",
 }
 
 

@@ -12,8 +12,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.fallback.test_adapters import adapted
+from tests.fallback.test_runs import run
 
 import biject
+from biject.cli.main import main
+from biject.runs import push as pushing
 from biject.verify.fallback import verify_fallback
 
 pytestmark = pytest.mark.filterwarnings("ignore::biject.errors.BijectWarning")
@@ -89,3 +92,35 @@ def test_the_model_is_left_as_it_was(checkpoint: Any, tmp_path: Path) -> None:
     assert verify_fallback(model, tmp_path / "out").passed
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_folder_is_proved_by_itself(checkpoint: Any, tmp_path: Path, capsys: Any) -> None:
+    model = biject.AutoModelForTokenClassification.from_pretrained(
+        checkpoint("roformer"), backend="hf", num_labels=3
+    )
+    model.save_pretrained(tmp_path / "good")
+    assert main(["verify-export", str(tmp_path / "good"), "--backend", "hf"]) == 0
+    assert "pass: reload, forward" in capsys.readouterr().out
+    assert main(["verify-export", str(tmp_path / "good"), "--backend", "hf", "--source", "x"]) == 2
+    tensors(tmp_path / "good", lambda found: found.pop("classifier.bias"))
+    assert main(["verify-export", str(tmp_path / "good"), "--backend", "hf"]) == 1
+    config(tmp_path / "good", model_type="own")
+    assert main(["verify-export", str(tmp_path / "good"), "--backend", "hf"]) == 2
+    with_adapter = adapted(checkpoint("gpt_neox"))
+    with_adapter.save_adapter(tmp_path / "adapter")
+    assert main(["verify-export", str(tmp_path / "adapter"), "--backend", "hf"]) == 0
+
+
+def test_a_run_is_pushed_with_its_own_proof(
+    checkpoint: Any, write_data: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    sent: list[Path] = []
+    monkeypatch.setattr(pushing, "upload", lambda folder, repo, **options: sent.append(folder) or "address")
+    done, _ = run(tmp_path, checkpoint("mpnet"), write_data(tmp_path / "data", "seqcls"), "seqcls")
+    pushed = pushing.push(done.folder, "me/model")
+    assert sent == [done.folder / "model"]
+    assert pushed.report is not None
+    assert [level.name for level in pushed.report.levels] == ["reload", "forward"]
+    tensors(done.folder / "model", lambda found: found.pop("classifier.dense.bias"))
+    assert pushing.push(done.folder, "me/model").url == ""
+    assert len(sent) == 1

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import transformers
+from tests.fallback.tiny import pictures
 
+import biject
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.errors import BijectWarning, ConfigError, WeightsError
 from biject.runs.finetune import Finetuned, finetune
@@ -125,3 +128,22 @@ def test_bfloat16_is_cast_and_proved(checkpoint: Any, write_data: Any, tmp_path:
     done, _ = run(tmp_path, checkpoint("gpt_neox"), data, "seqcls", dtype="bfloat16")
     assert done.passed
     assert json.loads((done.folder / "model" / "config.json").read_text())["dtype"] == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("name", "architecture"),
+    [("swin", "SwinForImageClassification"), ("resnet", "ResNetForImageClassification")],
+)
+def test_pictures(name: str, architecture: str, checkpoint: Any, tmp_path: Path) -> None:
+    data = pictures(tmp_path / "data")
+    done, _ = run(tmp_path, checkpoint(name), data, "imgcls")
+    assert done.passed
+    folder = done.folder / "model"
+    assert json.loads((folder / "config.json").read_text())["architectures"] == [architecture]
+    found = biject.pipeline(folder, backend="hf")(str(data / "dark" / "0.png"))
+    theirs = transformers.AutoModelForImageClassification.from_pretrained(folder)
+    pixels = biject.AutoImageProcessor.from_pretrained(folder)([str(data / "dark" / "0.png")])["pixel_values"]
+    with torch.no_grad():
+        scores = theirs(pixel_values=pixels).logits[0].softmax(-1)
+    for row in found:
+        assert row["score"] == pytest.approx(float(scores[theirs.config.label2id[row["label"]]]), abs=1e-6)

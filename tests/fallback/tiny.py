@@ -6,8 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from PIL import Image
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
 from biject.verify.reference_tokenizer import TEXT
@@ -27,6 +29,11 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 0,
     },
     "gpt_neox": _SMALL | {"rotary_pct": 0.5},
+    "swin": {
+        "image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2],
+        "window_size": 4,
+    },
+    "resnet": {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]},
     "canine": {
         "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 37,
         "max_position_embeddings": 64, "type_vocab_size": 2, "num_hash_buckets": 80, "num_hash_functions": 2,
@@ -66,5 +73,29 @@ def make(folder: Path, model_type: str, class_name: str, **changes: Any) -> Path
         for parameter in model.parameters():
             parameter.add_(0.02 * torch.randn(parameter.shape))
     model.save_pretrained(folder)
-    tokenizer(folder, values)
+    if "vocab_size" in values or model_type == "canine":
+        tokenizer(folder, values)
+    else:
+        processor(folder)
+    return folder
+
+
+def processor(folder: Path) -> None:
+    """preprocessor_config.json for pictures of 32 by 32."""
+    values = {
+        "image_processor_type": "ViTImageProcessor", "size": {"height": 32, "width": 32}, "do_resize": True,
+        "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3, "resample": 2,
+    }  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(json.dumps(values))
+
+
+def pictures(folder: Path, count: int = 8) -> Path:
+    """A folder of dark pictures and one of light ones."""
+    draw = np.random.default_rng(0)
+    for label, base in (("dark", 40), ("light", 200)):
+        (folder / label).mkdir(parents=True)
+        for index in range(count):
+            pixels = (draw.integers(0, 50, (32, 32, 3)) + base).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / label / f"{index}.png")
     return folder

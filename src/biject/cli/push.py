@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -18,6 +18,7 @@ def push(
     public: Switch = False,
     source: Annotated[str | None, Parameter(metavar="REPO|DIR")] = None,
     no_verify: Switch = False,
+    backend: Literal["biject", "hf"] | None = None,
     json: Json = False,
 ) -> int:
     """Verify a model and upload it to the Hub as one commit; private, unless told otherwise.
@@ -30,12 +31,13 @@ def push(
         repo: Where to, e.g. `me/my-model`; it is made where it does not exist.
         public: Everybody may see it.
         source: What the folder was made from, to compare with that, too.
+        backend: `hf` for any architecture of transformers; left out, that of the run.
         no_verify: Upload what was not verified; the card and the commit say so.
     """
     from biject.cli.console import print_json, print_lines
     from biject.runs.push import push as run
 
-    done = run(folder, repo, private=not public, verify=not no_verify, source=source)
+    done = run(folder, repo, private=not public, verify=not no_verify, source=source, backend=backend)
     if json:
         print_json(done.to_json())
     else:

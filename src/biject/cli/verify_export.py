@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 
@@ -18,6 +18,7 @@ def verify_export(
     prompt: Annotated[str | None, Parameter(metavar="TEXT")] = None,
     level: Names = None,
     allow: Names = None,
+    backend: Literal["biject", "hf"] = "biject",
     verbose: Switch = False,
     json: Json = False,
 ) -> int:
@@ -36,6 +37,7 @@ def verify_export(
         prompt: A text to compare outputs on, besides the built-in inputs.
         level: Names, or `all`; if left out: names, bytes, reload, hf-forward, forward, gradients, tokenizer.
         allow: Differences that pass though the export does not declare them: cast, config, files, text.
+        backend: `hf` for any architecture of transformers: levels reload and forward alone.
         verbose: Print every check, and versions, threads and times.
     """
     levels = names(level, flag="--level")
@@ -50,5 +52,6 @@ def verify_export(
         prompt=prompt,
         levels=levels,
         allow=names(allow, flag="--allow") or (),
+        backend=backend,
     )
     return print_report(report, json=json, verbose=verbose)

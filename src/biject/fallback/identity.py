@@ -85,7 +85,7 @@ def identify_fallback(
             hf,
             values=values,
             first_position=first_position(made.model),
-            takes_segments="token_type_ids" in accepted(kind),
+            takes=accepted(kind),
         ),
         hf_config=values,
         head=chosen,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,7 +57,7 @@ class FallbackConfig:
 
     @classmethod
     def of(
-        cls, config: Any, *, values: Mapping[str, Any], first_position: int, takes_segments: bool
+        cls, config: Any, *, values: Mapping[str, Any], first_position: int, takes: Collection[str]
     ) -> FallbackConfig:
         """The view of a config.
 
@@ -65,13 +65,14 @@ class FallbackConfig:
             config: transformers' object.
             values: config.json.
             first_position: rows of the table of positions before the first token's.
-            takes_segments: the class has an argument `token_type_ids`.
+            takes: names of the class's arguments.
         """
         positions = getattr(config, "max_position_embeddings", None)
         bounded = isinstance(positions, int) and positions > 0
         count = int(getattr(config, "num_labels", 2))
-        segments = getattr(config, "type_vocab_size", 2) if takes_segments else 0
+        segments = getattr(config, "type_vocab_size", 2) if "token_type_ids" in takes else 0
         pad = getattr(config, "pad_token_id", None)
+        takes_pictures = "pixel_values" in takes and "input_ids" not in takes
         return cls(
             vocab_size=int(getattr(config, "vocab_size", 0) or 0),
             hidden_size=int(getattr(config, "hidden_size", 0) or 0),
@@ -81,18 +82,22 @@ class FallbackConfig:
                 max_position_embeddings=int(positions) if isinstance(positions, int) else 0,
                 order=("positions",) if bounded else (),
                 position_rule="after-pad" if first_position else "from-zero",
-                patches=_patches(config),
+                patches=_patches(config) if takes_pictures else None,
             ),
             head=HeadView(num_labels=count, problem_type=values.get("problem_type")),
             id2label=dict(enumerate(label_names(values, count))),
         )
 
 
-def _patches(config: Any) -> PatchView | None:
-    """What a model of pictures is given; None where the config is of no such model."""
-    size, channels = getattr(config, "image_size", None), getattr(config, "num_channels", None)
-    if isinstance(size, int):
-        size = (size, size)
-    if not isinstance(size, list | tuple) or len(size) != 2 or not isinstance(channels, int):
-        return None
-    return PatchView(num_channels=channels, image_size=(int(size[0]), int(size[1])))
+def _patches(config: Any) -> PatchView:
+    """What a model of pictures is given; CLIP's kin say it of their part for pictures, ResNet takes any."""
+    own = getattr(config, "vision_config", None) or config
+    size, channels = getattr(own, "image_size", None), getattr(own, "num_channels", 3)
+    pair = (size, size) if isinstance(size, int) else size
+    if not isinstance(pair, list | tuple) or len(pair) != 2:
+        return PatchView(num_channels=int(channels), image_size=_ANY, other_sizes="always")
+    return PatchView(num_channels=int(channels), image_size=(int(pair[0]), int(pair[1])))
+
+
+_ANY = (64, 64)
+"""Height and width where a model takes any."""

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from biject.checkpoint.hub_upload import upload
+from biject.config.recipe import Backend
+from biject.config.recipe_file import make_recipe, read_recipe
 from biject.errors import InputError
 from biject.runs.card import CARD, VERIFICATION
-from biject.runs.folder import checkpoint_of
+from biject.runs.folder import RECIPE, checkpoint_of
 from biject.verify import verify_export
 from biject.verify.report import Report
 
@@ -46,6 +48,7 @@ def push(
     verify: bool = True,
     source: str | None = None,
     token: str | None = None,
+    backend: Backend | None = None,
 ) -> Pushed:
     """Verify a run's model, a checkpoint or another model's folder, and upload it.
 
@@ -56,6 +59,7 @@ def push(
         verify: Compare the folder with transformers first; where that fails nothing is uploaded.
         source: What the folder was made from, to compare with that, too.
         token: Of the Hub.
+        backend: `hf` for a model of any architecture of transformers; left out, that of the run.
 
     Raises:
         BijectError: The folder cannot be used, or the Hub refuses.
@@ -63,7 +67,8 @@ def push(
     if repo.count("/") > 1 or not repo.strip("/"):
         raise InputError(f"{repo!r} is no name of a repository: expected `organisation/model`.")
     folder = checkpoint_of(path)
-    report = verify_export(folder, source=source) if verify else None
+    chosen = _backend(path) if backend is None else backend
+    report = verify_export(folder, source=source, backend=chosen) if verify else None
     if report is not None and not report.passed:
         return Pushed(folder=folder, repo=repo, url="", report=report)
     words = NOT_VERIFIED if report is None else "\n".join(f"- {line}" for line in _lines(report))
@@ -76,6 +81,13 @@ def push(
     message = "Upload model, not verified" if report is None else "Upload model, verified by Biject"
     url = upload(folder, repo, private=private, token=token, message=message, replaced=replaced)
     return Pushed(folder=folder, repo=repo, url=url, report=report)
+
+
+def _backend(path: Path) -> Backend:
+    """Of the run whose folder it is; Biject's own classes for any other folder."""
+    if not (path / RECIPE).is_file():
+        return "biject"
+    return make_recipe(read_recipe(path / RECIPE), where=str(path / RECIPE)).backend
 
 
 def _lines(report: Report) -> list[str]:

@@ -116,7 +116,7 @@ def _of_fallback(loaded: FallbackModel, tokenizer: Tokenizer | None, batch_size:
     """The task of a model of transformers' own class, which is called as ours are."""
     folder, head = loaded.source.folder, loaded.head_name
     model: Any = loaded.eval()
-    if loaded.config.embedding.patches is not None and "pixel_values" in loaded.takes:
+    if loaded.config.embedding.patches is not None:
         return _of_pictures(model, folder, batch_size=batch_size)
     made = tokenizer or load_fallback_tokenizer(folder, loaded.source.config)
     if loaded.config.vocab_size:  # CANINE has no table of tokens

@@ -9,9 +9,11 @@ from types import MappingProxyType
 
 from biject.checkpoint.adapter import is_adapter
 from biject.checkpoint.hub import resolve_folder
+from biject.config.recipe import Backend
 from biject.errors import BijectError, CheckpointError, ConfigError, InputError
 from biject.verify.adapter import ADAPTER_LEVELS, verify_adapter
 from biject.verify.claims import check_claims
+from biject.verify.fallback import verify_folder
 from biject.verify.faults.level import faults
 from biject.verify.hf import quiet
 from biject.verify.levels.lint import checks_of
@@ -38,6 +40,7 @@ def verify_export(
     prompt: str | None = None,
     levels: Sequence[str] | None = None,
     allow: Sequence[str] = (),
+    backend: Backend = "biject",
 ) -> Report:
     """Prove that a folder is the model that it claims to be.
 
@@ -51,14 +54,15 @@ def verify_export(
             has its source's flaws).
         allow: Differences from the source to let pass though the export does not declare them: some of
             `cast`, `config`, `files`, `text`.
+        backend: `hf` for any architecture of transformers: levels `reload` and `forward` alone.
 
     Raises:
         InputError: No such level or allowance, the source is the folder itself, or the prompt cannot be
             tokenized.
         BijectError: A folder cannot be read at all, or is of a family that Biject does not know.
     """
-    if is_adapter(Path(folder)):
-        return verify_adapter(None, folder, base=source, prompt=prompt, levels=_adapter_levels(levels, allow))
+    if backend == "hf" or is_adapter(Path(folder)):
+        return _other(folder, source=source, prompt=prompt, levels=levels, allow=allow, backend=backend)
     chosen = _chosen(levels, with_source=source is not None)
     if not set(allow) <= set(ALLOWABLE):
         raise InputError(f"allow {', '.join(allow)}: there are {', '.join(ALLOWABLE)}.")
@@ -92,6 +96,26 @@ def verify_export(
                 raise
             return _unreadable(Path(folder), lint(subject.export), chosen)
     return verify_subject(subject, levels=chosen)
+
+
+def _other(
+    folder: str | Path,
+    *,
+    source: str | Path | None,
+    prompt: str | None,
+    levels: Sequence[str] | None,
+    allow: Sequence[str],
+    backend: Backend,
+) -> Report:
+    """The report of an adapter's folder, or of one of transformers' own architectures."""
+    if backend != "hf":
+        return verify_adapter(None, folder, base=source, prompt=prompt, levels=_adapter_levels(levels, allow))
+    if source is not None or prompt is not None or levels or allow:
+        raise InputError(
+            "backend='hf' proves a folder by itself (levels reload and forward): leave out source, prompt, "
+            "levels and allow."
+        )
+    return verify_folder(folder)
 
 
 def _adapter_levels(levels: Sequence[str] | None, allow: Sequence[str]) -> tuple[str, ...]:

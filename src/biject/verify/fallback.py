@@ -16,10 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from biject.checkpoint.adapter import is_adapter
 from biject.checkpoint.source import Source, open_source
+from biject.errors import WeightsError
 from biject.fallback.building import build
 from biject.fallback.gains import ADAPTER_LEVEL, LEVELS
+from biject.fallback.identity import identify_fallback
 from biject.fallback.library import peft
+from biject.fallback.loading import load_fallback
 from biject.fallback.model import FallbackModel
 from biject.nn.addresses import align
 from biject.verify.hf import load_hf, quiet
@@ -28,7 +32,7 @@ from biject.verify.levels.names import some
 from biject.verify.machine import environment
 from biject.verify.numbers import same_bits
 from biject.verify.outputs import compare_outputs, run
-from biject.verify.report import Check, NothingToCompare, Report, agreement
+from biject.verify.report import Check, LevelResult, NothingToCompare, Report, agreement
 from biject.verify.run import run_level
 from biject.verify.subject import widest_dtype
 
@@ -70,15 +74,46 @@ def verify_fallback(
     Raises:
         BijectError: The folder cannot be read, or transformers is not installed.
     """
-    folder, whole = Path(folder), model.adapters is None
-    dtype = widest_dtype(open_source(folder)) if whole else model.dtype
+    return _verified(model, Path(folder), batches, LEVELS if model.adapters is None else (ADAPTER_LEVEL,))
+
+
+def verify_folder(folder: str | Path) -> Report:
+    """Prove what can be proved of a folder of any architecture of transformers, without the model in memory.
+
+    Levels: `reload`, and `forward`: the weights as Biject reads them give what transformers' own reading
+    gives; of an adapter's folder `adapter`.
+
+    Args:
+        folder: A checkpoint's, or an adapter's.
+
+    Raises:
+        BijectError: It cannot be read, or is of no architecture of transformers; that is not installed.
+    """
+    folder = Path(folder)
+    if is_adapter(folder):
+        return _verified(load_fallback(folder), folder, (), (ADAPTER_LEVEL,))
+    source = open_source(folder)
+    identify_fallback(source)  # an unknown architecture is unusable input, not a failed level
+    try:
+        model = load_fallback(folder, dtype=widest_dtype(source))
+    except WeightsError as error:
+        failed = LevelResult(name="reload", status="fail", reason=str(error))
+        return Report(folder=str(folder), source=None, levels=(failed,), not_checked=_NOT_CHECKED)
+    return _verified(model, folder, (), ("reload", "forward"))
+
+
+def _verified(
+    model: FallbackModel, folder: Path, batches: Sequence[Mapping[str, Tensor]], names: Sequence[str]
+) -> Report:
+    dtype = widest_dtype(open_source(folder)) if model.adapters is None else model.dtype
     cases = [
         *_built_in(model),
         *(Case(name=f"data {i + 1}", inputs=batch) for i, batch in enumerate(batches)),
     ]
     both = Both(model=model, folder=folder, cases=cases, dtype=dtype)
-    names = LEVELS if whole else (ADAPTER_LEVEL,)
-    levels: Mapping[str, Any] = {"reload": reload, "trained": trained, ADAPTER_LEVEL: adapter}
+    levels: Mapping[str, Any] = {
+        "reload": reload, "trained": trained, "forward": trained, ADAPTER_LEVEL: adapter
+    }  # fmt: skip
     with quiet():
         subject: Any = both
         results = tuple(run_level(name, subject, levels=levels) for name in names)
@@ -218,7 +253,7 @@ def _cast(model: nn.Module, dtype: torch.dtype) -> nn.Module:
 def _built_in(model: FallbackModel) -> list[Case]:
     """Texts of drawn ids: one alone, and three padded on the right; each ends where the config says."""
     size, patches = model.config.vocab_size, model.config.embedding.patches
-    if patches is not None and "pixel_values" in model.takes:
+    if patches is not None:
         draw = torch.Generator().manual_seed(0)
         drawn = torch.randn((2, patches.num_channels, *patches.image_size), generator=draw)
         return [Case(name="pictures", inputs={"pixel_values": drawn})]
