@@ -148,7 +148,7 @@ def test_the_transformer_in_a_folder_of_its_own(reference: Make) -> None:
 @pytest.mark.parametrize(
     ("pooling", "types", "says"),
     [
-        ({"pooling_mode_mean_tokens": True}, ("Transformer", "Pooling", "Dense"), "'Dense'"),
+        ({"pooling_mode_mean_tokens": True}, ("Transformer", "Pooling", "LSTM"), "'LSTM'"),
         ({"pooling_mode_mean_tokens": False}, ("Transformer", "Pooling"), "found none"),
         ({"pooling_mode_of_my_own": True}, ("Transformer", "Pooling"), "pooling_mode_of_my_own"),
         ({"pooling_mode": "sideways"}, ("Transformer", "Pooling"), "sideways"),

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biject.data.causal import build_causal
+from biject.data.columns import build_embed
 from biject.data.dataset import Built, Dataset
 from biject.data.imgcls import PictureDataset, build_imgcls
 from biject.data.mlm import build_mlm
@@ -31,6 +32,7 @@ _TASKS: dict[str, Callable[..., Built]] = {
     "imgcls": build_imgcls,
     "dpo": build_dpo,
     "reward": build_reward,
+    "embed": build_embed,
 }
 
 

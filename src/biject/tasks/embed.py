@@ -6,13 +6,15 @@ from collections.abc import Sequence
 from typing import ClassVar, Literal, get_args
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
+from biject.data.columns import prompt_tokens
 from biject.model import Model
 from biject.tasks.common import BATCH_SIZE, Task
+from biject.tasks.dense import attach
 from biject.tasks.inputs import as_texts, is_one, require
-from biject.tasks.sentence import Mode, Sentence, pool
+from biject.tasks.pooling import Mode, behind, pool
+from biject.tasks.sentence import Sentence
 from biject.tokenization.tokenizer import Tokenizer
 
 Pooling = Literal["auto", "mean", "cls", "max"]
@@ -42,6 +44,7 @@ class Embed(Task):
     ) -> None:
         super().__init__(model, tokenizer, batch_size=batch_size)
         self.sentence = sentence
+        self.dense = attach(model, () if sentence is None else sentence.dense)
         if sentence is not None and sentence.max_tokens is not None:
             self.max_tokens = min(sentence.max_tokens, self.max_tokens or sentence.max_tokens)
 
@@ -62,22 +65,67 @@ class Embed(Task):
         """
         known = get_args(Pooling)
         require(pooling in known, f"`pooling` is one of {', '.join(known)}; found {pooling!r}.")
-        sentence = self.sentence
-        if normalize is None:
-            normalize = sentence is None or sentence.normalize
         texts = as_texts(inputs, self.name)
-        if sentence is not None:
-            texts = [sentence.prompt + text for text in texts]
-            texts = [text.lower() for text in texts] if sentence.lower_case else texts
+        prompt = "" if self.sentence is None else self.sentence.prompt_of(None, None)
         modes = self._modes(pooling)
-        vectors = torch.empty(len(texts), self.model.config.hidden_size * len(modes))
+        stages = self._stages(pooling, normalize)
+        found = self.embed(texts, prompt, modes=modes, stages=stages)
+        return found[0] if is_one(inputs) else found
+
+    def embed(
+        self, texts: Sequence[str], prompt: str, *, modes: Sequence[Mode], stages: Sequence[bool]
+    ) -> Tensor:
+        """Vectors of texts behind a prompt: (N, D), float32, on the CPU.
+
+        Args:
+            texts: Without the prompt.
+            prompt: Put before each.
+            modes: Of pooling.
+            stages: What comes behind it; see `biject.tasks.pooling.behind`.
+        """
+        sentence = self.sentence
+        texts = [prompt + text for text in texts] if prompt else texts
+        skip = self._skipped(prompt)
+        if sentence is not None and sentence.lower_case:
+            texts = [text.lower() for text in texts]
+        parts: list[Tensor] = []
+        places: list[int] = []
         for batch, out in self.outputs(self.encode(texts)) if texts else ():
             assert out.last_hidden_state is not None
-            pooled = pool(out.last_hidden_state.float(), batch.attention_mask, modes)
-            vectors[list(batch.rows)] = (F.normalize(pooled, dim=1) if normalize else pooled).cpu()
-        return vectors[0] if is_one(inputs) else vectors
+            skip_B = torch.full((len(batch.rows),), skip, device=self.model.device) if skip else None
+            with torch.inference_mode():
+                pooled = pool(out.last_hidden_state.float(), batch.attention_mask, modes, skip_B=skip_B)
+                parts.append(behind(pooled, stages, self.dense or ()).cpu())
+            places += batch.rows
+        if not parts:
+            return torch.empty(0, self.dimension(modes))
+        found = torch.cat(parts)
+        vectors = torch.empty_like(found)
+        vectors[places] = found
+        return vectors.clone()  # of a tensor of inference mode one that may be trained with
+
+    def dimension(self, modes: Sequence[Mode]) -> int:
+        """Values of a vector."""
+        sentence = self.sentence
+        last = sentence.dense[-1:] if sentence is not None else ()
+        return last[0].outputs if last else self.model.config.hidden_size * len(modes)
+
+    def _skipped(self, prompt: str) -> int:
+        """Tokens of the prompt that pooling leaves out."""
+        if not prompt or self.sentence is None or self.sentence.include_prompt:
+            return 0
+        return prompt_tokens(self.tokenizer, prompt.lower() if self.sentence.lower_case else prompt)
 
     def _modes(self, pooling: Pooling) -> tuple[Mode, ...]:
         if pooling == "auto":
             return ("mean",) if self.sentence is None else self.sentence.modes
         return (pooling,)
+
+    def _stages(self, pooling: Pooling, normalize: bool | None) -> list[bool]:
+        """For each stage behind pooling whether it is a linear; they do not follow another pooling."""
+        sentence = self.sentence
+        own = [] if sentence is None else [stage != "normalize" for stage in sentence.stages]
+        if normalize is None:
+            return own if sentence is not None else [False]
+        linears: list[bool] = [stage for stage in own if stage]
+        return [*linears, False] if normalize else linears

@@ -1,0 +1,116 @@
+"""How well vectors find what is relevant: accuracy, precision, recall, MRR, nDCG and MAP at k.
+
+Source: sentence-transformers 6.2, evaluation/information_retrieval.py; documents of equal score are ranked by
+their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from biject.tasks.losses.common import cos_sim
+
+_CHUNK = 50_000
+"""Documents that are compared at once."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Depths:
+    """How many documents are looked at, for each metric."""
+
+    accuracy: tuple[int, ...] = (1, 3, 5, 10)
+    precision_recall: tuple[int, ...] = (1, 3, 5, 10)
+    mrr: tuple[int, ...] = (10,)
+    ndcg: tuple[int, ...] = (10,)
+    map: tuple[int, ...] = (100,)
+
+    @property
+    def most(self) -> int:
+        """The largest of all."""
+        return max(*self.accuracy, *self.precision_recall, *self.mrr, *self.ndcg, *self.map)
+
+
+def ranking(queries_QD: Tensor, documents_ND: Tensor, names: Sequence[str], most: int) -> list[list[int]]:
+    """For each query the documents of the largest cosines, best first, by their places."""
+    place = np.empty(len(names), dtype=np.int64)
+    place[sorted(range(len(names)), key=lambda i: names[i])] = np.arange(len(names))
+    found: list[list[tuple[float, int, int]]] = [[] for _ in range(len(queries_QD))]
+    for start in range(0, len(documents_ND), _CHUNK):
+        scores_QN = cos_sim(queries_QD, documents_ND[start : start + _CHUNK]).cpu()
+        count = min(most, scores_QN.shape[1])
+        lowest_Q = scores_QN.topk(count, dim=1).values[:, -1:]
+        for query, kept in enumerate(scores_QN >= lowest_Q):  # all that tie with the last, too
+            some = kept.nonzero().squeeze(1)
+            values = scores_QN[query, some].tolist()
+            new = [(-v, int(place[start + i]), start + i) for v, i in zip(values, some.tolist(), strict=True)]
+            found[query] = sorted([*found[query], *new])[:most]
+    return [[index for _, _, index in hits] for hits in found]
+
+
+def retrieval_scores(
+    ranked: Sequence[Sequence[int]], relevant: Sequence[Collection[int]], depths: Depths
+) -> dict[str, float]:
+    """The metrics by name: `recall@10` and so on, each the mean over the queries."""
+    hits = [
+        [document in good for document in documents] for documents, good in zip(ranked, relevant, strict=True)
+    ]
+    totals = [len(good) for good in relevant]
+    both = list(zip(hits, totals, strict=True))
+    out: dict[str, float] = {}
+    for k in depths.accuracy:
+        out[f"accuracy@{k}"] = _mean([float(any(found[:k])) for found in hits])
+    for k in depths.precision_recall:
+        out[f"precision@{k}"] = _mean([sum(found[:k]) / k for found in hits])
+        out[f"recall@{k}"] = _mean([sum(found[:k]) / total for found, total in both])
+    for k in depths.ndcg:
+        out[f"ndcg@{k}"] = _mean([_dcg(found[:k]) / _dcg([True] * min(total, k)) for found, total in both])
+    for k in depths.mrr:
+        out[f"mrr@{k}"] = _mean(
+            [next((1 / (i + 1) for i, hit in enumerate(f[:k]) if hit), 0.0) for f in hits]
+        )
+    for k in depths.map:
+        out[f"map@{k}"] = _mean([_precisions(found[:k]) / min(k, total) for found, total in both])
+    return out
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values))
+
+
+def _dcg(hits: Sequence[bool]) -> float:
+    return float(sum(hit / np.log2(i + 2) for i, hit in enumerate(hits)))
+
+
+def _precisions(hits: Sequence[bool]) -> float:
+    """The precision at each hit, added up."""
+    total, right = 0.0, 0
+    for place, hit in enumerate(hits):
+        if hit:
+            right += 1
+            total += right / (place + 1)
+    return total
+
+
+def retrieve(
+    queries: Mapping[str, Tensor],
+    documents: Mapping[str, Tensor],
+    relevant: Mapping[str, Collection[str]],
+    depths: Depths,
+) -> dict[str, float]:
+    """The metrics of vectors by name; queries without a relevant document are left out."""
+    asked = [name for name in queries if relevant.get(name)]
+    names = list(documents)
+    places = {name: i for i, name in enumerate(names)}
+    ranked = ranking(
+        torch.stack([queries[name] for name in asked]),
+        torch.stack([documents[name] for name in names]),
+        names,
+        depths.most,
+    )
+    good = [{places.get(name, -1 - i) for i, name in enumerate(relevant[query])} for query in asked]
+    return retrieval_scores(ranked, good, depths)
