@@ -69,8 +69,8 @@ def evaluate(
         "skip_bad_rows": skip_bad_rows or None,
         "validation": 0.0,
     }
-    preference: dict[str, Any] = {}
-    put(set_, into=given, train=train, preference=preference)
+    tables: dict[str, dict[str, Any]] = {"train": train, "preference": {}, "embed": {}}
+    put(set_, into=given, **tables)
     if out is not None:
         _check_out(out)
     if given["task"] is None:
@@ -78,7 +78,7 @@ def evaluate(
 
         given["task"] = task_of(given["model"], backend=backend or "biject")
     values = {name: value for name, value in given.items() if value is not None}
-    recipe = make_recipe({**values, "train": train, "preference": preference}, where="The settings")
+    recipe = make_recipe({**values, **tables}, where="The settings")
 
     from biject.cli.console import print_json, print_lines
     from biject.cli.plain import plain

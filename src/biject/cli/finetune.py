@@ -158,6 +158,7 @@ def finetune(
         "adapter": adapter,
         "augment": {},
         "preference": {},
+        "embed": {},
     }
     put(set_, into=given, **tables)
     values = _merged(recipe, out, given, tables, resume=resume)

@@ -11,7 +11,7 @@ from biject.cli.finetune import columns
 from biject.cli.flags import Json, Switch
 from biject.cli.settings import put
 from biject.config.recipe import FinetuneTask
-from biject.config.recipe_file import make_recipe, read_recipe
+from biject.config.recipe_file import TABLES, make_recipe, read_recipe
 from biject.errors import InputError
 
 
@@ -56,9 +56,7 @@ def plan(
         "text_column": columns(text_column, flag="--text-column"),
         "label_column": columns(label_column, flag="--label-column"),
     }
-    tables: dict[str, dict[str, Any]] = {
-        "train": {}, "sync": {}, "adapter": {}, "augment": {}, "preference": {},
-    }  # fmt: skip
+    tables: dict[str, dict[str, Any]] = {name: {} for name in TABLES}
     put(set_, into=given, **tables)
     values |= {name: value for name, value in given.items() if value is not None}
     values |= {name: {**values.get(name, {}), **table} for name, table in tables.items() if table}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from biject.config.tasks import EMBEDDINGS
 from biject.errors import ConfigError
 
 EmbeddingLossName = Literal[
@@ -78,3 +79,10 @@ class EmbedConfig:
 
 _RANKING = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss")
 USUAL_EMBED = EmbedConfig()
+
+
+def embed_faults(task: str, embed: EmbedConfig) -> list[str]:
+    """What of a recipe's `[embed]` does not fit its task."""
+    if embed == USUAL_EMBED or task in EMBEDDINGS:
+        return []
+    return [f"`embed` is for `task` {' or '.join(EMBEDDINGS)}, found {task}"]

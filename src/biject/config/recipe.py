@@ -7,6 +7,7 @@ from typing import Any, Literal, Self, get_args
 
 from biject.config.adapter import USUAL, LoraConfig
 from biject.config.augment import PLAIN, AugmentConfig
+from biject.config.embed import USUAL_EMBED, EmbedConfig, embed_faults
 from biject.config.model import ProblemType
 from biject.config.preference import USUAL_PREFERENCE, PreferenceConfig, faults_of
 from biject.config.sync import ALIKE, SyncConfig
@@ -15,7 +16,9 @@ from biject.errors import ConfigError
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "f16"]
-FinetuneTask = Literal["seqcls", "tokcls", "qa", "mlm", "causal", "imgcls", "dpo", "reward"]
+FinetuneTask = Literal[
+    "seqcls", "tokcls", "qa", "mlm", "causal", "imgcls", "dpo", "reward", "embed", "rerank"
+]
 TagScheme = Literal["IOB1", "IOB2", "IOE1", "IOE2", "IOBES", "BILOU"]
 OptimizerName = Literal[
     "adamw",
@@ -237,6 +240,7 @@ class FinetuneRecipe:
         adapter: The adapter's settings.
         augment: Random changes of pictures (imgcls).
         preference: What is learned from pairs of texts (dpo, reward).
+        embed: How embedders and rerankers learn (embed, rerank).
     """
 
     model: str
@@ -285,6 +289,7 @@ class FinetuneRecipe:
     adapter: LoraConfig = USUAL
     augment: AugmentConfig = PLAIN
     preference: PreferenceConfig = USUAL_PREFERENCE
+    embed: EmbedConfig = USUAL_EMBED
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for values that cannot be used, all in one message."""
@@ -306,6 +311,7 @@ class FinetuneRecipe:
             shard=self.sync.shard,
             new_head=self.new_head,
         )
+        faults += embed_faults(self.task, self.embed)
         if self.method == "qlora" and self.merge:
             faults.append(
                 "`merge` is not for `method` qlora: `biject merge` compares what it can be merged into"

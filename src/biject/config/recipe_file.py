@@ -14,6 +14,7 @@ import msgspec
 
 from biject.config.adapter import LoraConfig
 from biject.config.augment import AugmentConfig
+from biject.config.embed import EmbedConfig
 from biject.config.preference import PreferenceConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.config.sync import SyncConfig
@@ -22,13 +23,14 @@ from biject.errors import ConfigError, InputError
 NONE = "none"
 """TOML has no null: this word stands for it, in settings that may be left out."""
 
-Table = type[TrainConfig] | type[SyncConfig] | type[LoraConfig] | type[AugmentConfig] | type[PreferenceConfig]
+Table = type[TrainConfig | SyncConfig | LoraConfig | AugmentConfig | PreferenceConfig | EmbedConfig]
 TABLES: dict[str, Table] = {
     "train": TrainConfig,
     "sync": SyncConfig,
     "adapter": LoraConfig,
     "augment": AugmentConfig,
     "preference": PreferenceConfig,
+    "embed": EmbedConfig,
 }
 """Tables of a recipe, and what they make."""
 _TABLE_KEYS = {name: tuple(field.name for field in fields(kind)) for name, kind in TABLES.items()}

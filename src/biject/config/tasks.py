@@ -7,7 +7,10 @@ from collections.abc import Mapping
 PREFERENCES = ("dpo", "reward")
 """Tasks whose samples are pairs of texts, one preferred to the other."""
 
-_HEADS: Mapping[str, str] = {"dpo": "causal", "reward": "seqcls"}
+EMBEDDINGS = ("embed", "rerank")
+"""Tasks that make embedders and rerankers."""
+
+_HEADS: Mapping[str, str] = {"dpo": "causal", "reward": "seqcls", "embed": "base", "rerank": "seqcls"}
 
 
 def head_of(task: str) -> str:

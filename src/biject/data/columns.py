@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from biject.data.blocks import LENGTHS
 from biject.data.collate import Collator
 from biject.data.dataset import Built, Dataset, Ids, Sample
 from biject.data.table import Rows
@@ -21,7 +22,6 @@ from biject.data.texts import Cut, Tokens, read_texts, tokenize
 from biject.tokenization.tokenizer import Tokenizer
 
 COLUMNS, PROMPT = "columns", "prompt_tokens"
-Found = Literal["auto"] | Kind
 
 
 class ColumnsDataset(Dataset):
@@ -71,19 +71,26 @@ class ColumnsDataset(Dataset):
             made[PROMPT] = list(self.prompt_tokens)
         return made
 
+    def whole_texts(self, index: int) -> Sample:
+        """All texts of a sample as documents of one block, to look at."""
+        rows = self.sample(index)["input_ids"]
+        return {"input_ids": [one for row in rows for one in row], LENGTHS: [len(row) for row in rows]}
+
     def digest_into(self, digest: Any) -> None:
         """What samples are made of, and how."""
         super().digest_into(digest)
         digest.update(repr((self.kind, self.num_columns, self.prompt_tokens)).encode())
 
 
-def single_texts(samples: Sequence[Sample]) -> list[Sample]:
-    """Each text as a sample of its own, as a model without the loss takes it."""
+def columns_alone(samples: Sequence[Sample], most: int) -> list[Sample]:
+    """Each text as a sample of its own, as a model without the loss takes it; at most so many."""
     names = ("input_ids", "token_type_ids")
+    columns = len(samples[0]["input_ids"])
+    some = [samples[i] for i in range(min(len(samples), max(1, most // columns)))]
     return [
         {name: sample[name][column] for name in names if name in sample}
-        for sample in samples
-        for column in range(len(sample["input_ids"]))
+        for sample in some
+        for column in range(columns)
     ]
 
 
@@ -105,7 +112,7 @@ class ColumnCollator:
     def __call__(self, samples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
         """`input_ids`, `attention_mask`, …; `columns`; `labels` and `prompt_tokens` where samples have them.
 
-        Samples of single texts (`single_texts`) are padded as they are.
+        Samples of single texts (`columns_alone`) are padded as they are.
         """
         first = samples[0]
         if isinstance(first["input_ids"][0], int):

@@ -15,6 +15,7 @@ from biject.data.mlm import build_mlm
 from biject.data.picture_rows import load_pictures
 from biject.data.preference import build_dpo, build_reward
 from biject.data.qa import build_qa
+from biject.data.rerank import build_rerank
 from biject.data.rows import load_rows
 from biject.data.seqcls import build_seqcls
 from biject.data.table import RowError, Rows
@@ -33,6 +34,7 @@ _TASKS: dict[str, Callable[..., Built]] = {
     "dpo": build_dpo,
     "reward": build_reward,
     "embed": build_embed,
+    "rerank": build_rerank,
 }
 
 
@@ -48,7 +50,7 @@ def build_dataset(
 
     Args:
         rows: What `load_rows` gives, or takes; for imgcls, `load_pictures`.
-        task: `seqcls`, `tokcls`, `qa`, `mlm`, `causal`, `imgcls`, `dpo` or `reward`.
+        task: `seqcls`, `tokcls`, `qa`, `mlm`, `causal`, `imgcls`, `dpo`, `reward`, `embed` or `rerank`.
         tokenizer: What `load_tokenizer` gives; for imgcls, `AutoImageProcessor`.
         skip_bad_rows: Leave out rows that cannot be used, up to a tenth of them (or a hundred); the report
             says how many and which.
@@ -56,8 +58,9 @@ def build_dataset(
             the training data, for evaluation); `max_length` in tokens, `tokenizer.model_max_length` where
             left out; `truncate`, False to refuse longer texts. Further ones by task: `problem_type` and
             `label_separator` (seqcls), `label_all` (tokcls), `stride` (qa), `seed`, `share` and `whole_words`
-            (mlm), those of `biject.data.imgcls.build_imgcls`, `biject.data.causal.build_causal` and
-            `biject.data.preference.build_reward`.
+            (mlm), those of `biject.data.imgcls.build_imgcls`, `biject.data.causal.build_causal`,
+            `biject.data.preference.build_reward`, `biject.data.columns.build_embed` and
+            `biject.data.rerank.build_rerank`.
 
     Returns:
         The data set, its labels by id, and the report.

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from biject.data.blocks import LENGTHS
 from biject.data.collate import Collator
+from biject.data.columns import columns_alone
 from biject.data.dataset import IGNORED, Dataset, Ids, Sample
 
 REJECTED, PROMPT_LENGTH, MARGIN = "rejected_ids", "prompt_length", "margin"
@@ -97,6 +98,8 @@ def texts_of(sample: Mapping[str, Any]) -> tuple[Sample, Sample]:
 
 def single_texts(samples: Sequence[Any], most: int) -> Sequence[Any]:
     """Samples that a model takes as they are: of pairs both texts, at most so many of them."""
+    if len(samples) and isinstance(samples[0]["input_ids"][0], list):  # several columns of texts
+        return columns_alone(samples, most)
     if not len(samples) or not is_pair(samples[0]):
         return samples
     return [text for i in range(min(len(samples), most // 2)) for text in texts_of(samples[i])]

@@ -6,8 +6,9 @@ from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
-from biject.config.tasks import PREFERENCES
+from biject.config.tasks import EMBEDDINGS, PREFERENCES
 from biject.data.blocks import LENGTHS
+from biject.data.columns import ColumnsDataset
 from biject.data.dataset import IGNORED, Dataset, Sample
 from biject.data.pairs import PairDataset
 from biject.data.qa import QaDataset
@@ -65,7 +66,9 @@ class Preview:
 
 def preview(dataset: Dataset, tokenizer: Tokenizer, index: int) -> Preview:
     """Show the sample of a data set as the loss sees it."""
-    sample = dataset.whole_texts(index) if isinstance(dataset, PairDataset) else dataset[index]
+    sample = (
+        dataset.whole_texts(index) if isinstance(dataset, PairDataset | ColumnsDataset) else dataset[index]
+    )
     ids = sample["input_ids"]
     starts = _starts(sample)
     learned, labels, label = _learned(dataset, tokenizer, index, sample, starts)
@@ -96,6 +99,8 @@ def _learned(
     nothing = [""] * count
     if dataset.task == "seqcls":
         return [False] * count, nothing, class_of(dataset, sample["labels"])
+    if dataset.task in EMBEDDINGS:
+        return [False] * count, nothing, str(dataset[index].get("labels", ""))
     if dataset.task == "qa":
         first, last = sample["start_positions"], sample["end_positions"]
         found = not (isinstance(dataset, QaDataset) and first == last == dataset.cls[index])

@@ -25,6 +25,8 @@ TASKS = {
     "causal": "language modelling",
     "dpo": "preference tuning (DPO)",
     "reward": "reward modelling",
+    "embed": "embeddings",
+    "rerank": "reranking",
 }
 _MOST_ROWS = 40
 _HEADLINE = ("f1", "f1_macro", "accuracy", "exact_match", "pearson", "perplexity", "loss")

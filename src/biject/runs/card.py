@@ -16,6 +16,7 @@ from biject.config.recipe import FinetuneRecipe
 from biject.pages.settings import settings
 from biject.pages.words import decimal, metric_name
 from biject.runs.prepare import Prepared
+from biject.runs.uses import USES
 from biject.train.result import FitResult
 
 CARD = "README.md"
@@ -29,7 +30,10 @@ _PIPELINES = {
     "imgcls": "image-classification",
     "dpo": "text-generation",
     "reward": "text-classification",
+    "embed": "sentence-similarity",
+    "rerank": "text-ranking",
 }
+_LIBRARIES = {"embed": "sentence-transformers", "rerank": "sentence-transformers"}
 _METRICS = {
     "f1_macro": ("f1", "F1, macro"),
     "f1_micro": ("f1", "F1, micro"),
@@ -89,7 +93,7 @@ def _metadata(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: 
         datasets=[recipe.data] if on_hub else None,
         eval_results=results or None,
         model_name=name,
-        library_name="peft" if adapter else "transformers",
+        library_name="peft" if adapter else _LIBRARIES.get(recipe.task, "transformers"),
         license=kept.get("license"),
         language=kept.get("language"),
         pipeline_tag=_PIPELINES[recipe.task],
@@ -174,6 +178,8 @@ def _settings(recipe: FinetuneRecipe) -> list[tuple[str, str]]:
 
 def _use(recipe: FinetuneRecipe, *, adapter: bool) -> str:
     """A few lines of code; an adapter's settings and tensors are PEFT's, its labels are in biject.json."""
+    if not adapter and recipe.task in _LIBRARIES:
+        return USES[recipe.task]
     if not adapter:
         return (
             "```python\nfrom transformers import pipeline\n\n"

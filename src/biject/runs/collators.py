@@ -11,6 +11,7 @@ from torch import Tensor
 from biject.config.model import ModelConfig
 from biject.config.tasks import PREFERENCES, head_of
 from biject.data.collate import Collator
+from biject.data.columns import ColumnCollator
 from biject.data.pairs import PairCollator
 from biject.fallback.view import FallbackConfig
 from biject.tokenization.tokenizer import Tokenizer
@@ -22,6 +23,8 @@ MakeBatch = Callable[[Sequence[Mapping[str, Any]]], dict[str, Tensor]]
 def collator_of(task: str, tokenizer: Tokenizer, config: ModelConfig | FallbackConfig) -> MakeBatch:
     """The collator of a task's samples; pairs are padded on the right, as TRL pads them."""
     segments = config.embedding.type_vocab_size > 1
+    if task == "embed":
+        return ColumnCollator.of(tokenizer, segments=segments)
     if task not in PREFERENCES:
         make = Collator.for_causal if head_of(task) == "causal" else Collator.of
         return make(tokenizer, segments=segments)

@@ -92,7 +92,7 @@ def _model(recipe: FinetuneRecipe, material: Material) -> PretrainedModel:
             source.tensors,
             same=lambda one, other: True,  # twins are not read: they are equal, as nearly always
             head=recipe.head,
-            new_head=new_head_of(material.samples),
+            new_head=new_head_of(material.samples) if recipe.head != "base" else None,
             where=str(source.folder),
         )
     model = PretrainedModel(identity, source, torch.float32)

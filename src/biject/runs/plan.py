@@ -13,6 +13,7 @@ from biject.config.flops import TextBatch, forward_flops, training_flops
 from biject.config.model import ModelConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.data.blocks import PackedDataset
+from biject.data.columns import ColumnsDataset
 from biject.data.pairs import PairDataset, single_texts
 from biject.environment import prepare as prepare_environment
 from biject.errors import InputError
@@ -182,6 +183,8 @@ class _Epochs:
             return [data.pieces.lengths[i] for i in data.groups[index]]
         if isinstance(data, PairDataset):
             return list(data.both[index])
+        if isinstance(data, ColumnsDataset):
+            return data.text_lengths[index]
         return [data.lengths[index]]
 
     @property

@@ -11,14 +11,15 @@ import torch
 
 from biject.adapters.load import head_for
 from biject.checkpoint.adapter import base_folder, is_adapter, read_adapter
-from biject.checkpoint.embedder import embedder_files
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import Source, open_source
 from biject.config.common import label_names
 from biject.config.recipe import FinetuneRecipe, FinetuneTask
+from biject.config.tasks import EMBEDDINGS
 from biject.data.pairs import PairCollator, single_texts
 from biject.data.picture_batch import PictureCollator
 from biject.data.qa import QaDataset
+from biject.data.rerank import without_truth
 from biject.errors import ConfigError, InputError
 from biject.fallback.gains import lines as gains_lines
 from biject.fallback.identity import FallbackIdentity
@@ -31,11 +32,13 @@ from biject.pretrained import PretrainedModel, load, same_tensors
 from biject.runs.adapter import add_adapter, quantised
 from biject.runs.cell import check_cell, device_name
 from biject.runs.collators import MakeBatch, collator_of
+from biject.runs.embeddings import Finish, check_rank_head, metric_names_of, over_columns
 from biject.runs.fallback import check_fallback, check_sample_needs, fallback_model, opened_fallback
 from biject.runs.objective import Objective
 from biject.runs.pictures import image_processor, read_picture_samples
 from biject.runs.preferences import check_pair_head, over_pairs
 from biject.runs.samples import Samples, read_samples
+from biject.runs.sentences import left_out, sentence_of
 from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.metrics import metric_names, metrics_for
 from biject.tasks.schemes import check_scheme
@@ -60,6 +63,7 @@ class Prepared:
         samples: To train on and to evaluate on.
         collate: Makes batches of samples.
         objective: What is minimised, where that is not the head's own loss.
+        finish: Makes of the trained model what is written, and further files, where there are some.
         lines: Lines for the user about data and head.
         extra: Files to write beside the model, by name: the chat template that conversations were rendered
             by, where the model's folder had none.
@@ -74,6 +78,7 @@ class Prepared:
     extra: Mapping[str, bytes]
     without: tuple[str, ...]
     objective: Objective | None = None
+    finish: Finish | None = None
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -84,7 +89,8 @@ class Prepared:
     @property
     def proof_samples(self) -> Sequence[Any]:
         """What is computed on both sides of a proof."""
-        return single_texts(self.samples.evaluation or self.samples.train, 64)
+        samples = single_texts(self.samples.evaluation or self.samples.train, 64)
+        return without_truth(samples, 256) if self.finish is not None else samples
 
     def trainer(self, recipe: FinetuneRecipe, *, over: Sequence[Any] | None = None, **hooks: Any) -> Trainer:
         """A trainer with the recipe's settings and its task's metrics.
@@ -174,8 +180,11 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     if isinstance(collate, PairCollator):
         assert isinstance(model, PretrainedModel)  # the other back end has no such tasks
         objective, samples, pair_lines = over_pairs(recipe, model, material.tokenizer, samples, collate)
-    left = embedder_files(material.source)
-    left_lines = (f"LEFT OUT {', '.join(left)}: they are for embeddings",) if left else ()
+    finish: Finish | None = None
+    if recipe.task in EMBEDDINGS:
+        assert isinstance(model, PretrainedModel)
+        objective, finish, pair_lines = over_columns(recipe, model, material.tokenizer, samples)
+    left, left_lines = left_out(recipe, material.source)
     made = getattr(samples.data, "chat_template", None)
     return Prepared(
         model=model,
@@ -186,6 +195,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
         extra={} if made is None else {TEMPLATE: made.encode()},
         without=left,
         objective=objective,
+        finish=finish,
     )
 
 
@@ -198,6 +208,7 @@ def read_material(recipe: FinetuneRecipe) -> Material:
     folder, source, identity = _opened(recipe)
     if isinstance(identity, Identity):
         check_pair_head(recipe, identity)
+        check_rank_head(recipe, identity)
     known, problem = _known_labels(recipe, identity), _problem(recipe, identity)
     if recipe.task == "imgcls":
         processor = image_processor(folder, source, identity)
@@ -270,8 +281,8 @@ def task_of(model: str, *, revision: str | None = None, backend: str = "biject")
 
 
 def has_head(recipe: FinetuneRecipe, found: Found) -> bool:
-    """Whether the checkpoint's own head is trained."""
-    return found.file_head == recipe.head and not recipe.new_head
+    """Whether the checkpoint's own head is trained; a model of embeddings has none."""
+    return recipe.head == "base" or (found.file_head == recipe.head and not recipe.new_head)
 
 
 def _own_labels(found: Found) -> tuple[str, ...]:
@@ -312,6 +323,9 @@ def _problem(recipe: FinetuneRecipe, found: Found) -> Any:
 def _limit(recipe: FinetuneRecipe, found: Found, tokenizer: Tokenizer) -> int | None:
     """Tokens a sample may have."""
     most = max_tokens(found.config, tokenizer)
+    if recipe.task == "embed" and recipe.max_length is None:
+        own = sentence_of(recipe).max_tokens
+        return own if most is None or own is None else min(own, most)
     if recipe.max_length is not None and most is not None and recipe.max_length > most:
         raise InputError(
             f"max_length is {recipe.max_length}; model and tokenizer take at most {most} tokens."
@@ -324,7 +338,10 @@ def _limit(recipe: FinetuneRecipe, found: Found, tokenizer: Tokenizer) -> int | 
 def _check_metric(recipe: FinetuneRecipe, samples: Samples) -> None:
     if recipe.tag_scheme is not None:
         check_scheme(samples.labels, recipe.tag_scheme)
-    names = metric_names(recipe.task, labels=samples.labels, problem_type=samples.problem_type)
+    if recipe.task in EMBEDDINGS:
+        names = metric_names_of(recipe, samples)
+    else:
+        names = metric_names(recipe.task, labels=samples.labels, problem_type=samples.problem_type)
     metric = recipe.train.metric.removeprefix("-")
     if metric not in names:
         raise ConfigError(
@@ -358,6 +375,8 @@ def _with_head(
     else:
         loaded = load(folder, head=recipe.head, **options, **new)
         names = ", ".join(loaded.provenance.initialized)
+    if own and recipe.head == "base":
+        return loaded, "HEAD none: vectors are made of the model's rows"
     if own:
         return loaded, "HEAD the checkpoint's own"
     labels = f"; labels {', '.join(samples.labels[:20])}" if samples.labels else ""

@@ -168,8 +168,8 @@ def _once(
     between = time.perf_counter()
     model.train()
     with autocast(model, dtype):
-        loss = model(batch, request).loss
-    assert loss is not None
+        out = model(batch, request)
+        loss = out.loss if out.loss is not None else out.to_tuple()[0].float().mean()  # a loss of one's own
     loss.backward()
     if train.clip_norm is not None:
         nn.utils.clip_grad_norm_([p for p in model.parameters() if p.grad is not None], train.clip_norm)

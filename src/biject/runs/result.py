@@ -92,6 +92,8 @@ def _model(
     if isinstance(model, FallbackModel):
         saved = save_fallback(model, run.model, dtype=dtype, **options)
     else:
+        if prepared.finish is not None:
+            options["extra"] = {**prepared.extra, **prepared.finish(model)}
         saved = save_model(model, run.model, dtype=dtype, **options)
     log(f"MODEL {saved.architecture} in {run.model}: {saved.weight_bytes:,} bytes")
     report = proven(lambda: prove(model, run.model, prepared.proof_samples, prepared.collate))

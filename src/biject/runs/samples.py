@@ -8,13 +8,15 @@ from typing import Any
 
 from biject.config.model import ProblemType
 from biject.config.recipe import FinetuneRecipe
-from biject.config.tasks import PREFERENCES
+from biject.config.tasks import EMBEDDINGS, PREFERENCES
 from biject.data.dataset import Built, Dataset, Sample
 from biject.data.features import build_dataset
 from biject.data.rows import load_rows
 from biject.data.split import split_rows
 from biject.data.table import RowError, Rows
+from biject.data.text_columns import find_columns
 from biject.errors import InputError
+from biject.runs.sentences import data_options
 from biject.tokenization.tokenizer import Tokenizer
 
 _CAUSAL = {
@@ -172,12 +174,15 @@ def split_off(recipe: FinetuneRecipe, rows: Rows) -> tuple[Rows, Rows]:
         label = next((name for name in ("label", "labels") if name in rows.columns), None)
     by_label = isinstance(label, str) and recipe.task in ("seqcls", "imgcls")
     grouped = recipe.task == "qa" and "context" in rows.columns and len(set(rows.column("context"))) > 1
+    group = "context" if grouped else None
+    if recipe.task == "rerank":  # documents of one query are ranked together
+        group = find_columns(rows, recipe.text_column, label if isinstance(label, str) else None).texts[0]
     split = split_rows(
         rows,
         recipe.validation,
         seed=recipe.train.seed,
         label_column=label if by_label and isinstance(label, str) else None,
-        group_column="context" if grouped else None,
+        group_column=group,
     )
     return split.train, replace(split.validation, skipped=())
 
@@ -190,8 +195,9 @@ def _options(
     strange = [name for name, usual in _CAUSAL.items() if getattr(recipe, name) != usual]
     if strange and recipe.task != "causal":
         raise InputError(f"{strange[0]} has no meaning for the task {recipe.task}.")
-    if recipe.task in PREFERENCES:
-        return {"max_length": limit, "truncate": recipe.truncate, **columns}
+    if recipe.task in (*PREFERENCES, *EMBEDDINGS):
+        own = data_options(recipe) if recipe.task in EMBEDDINGS else {}
+        return {"max_length": limit, "truncate": recipe.truncate, **columns, **own}
     both = ("text_column", "label_column")
     takes: dict[str, tuple[str, ...]] = {"seqcls": both, "tokcls": both, "causal": both, "qa": ()}
     options: dict[str, Any] = {"max_length": limit, "truncate": recipe.truncate}

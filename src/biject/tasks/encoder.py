@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from biject.checkpoint.embedder import embedder_files
 from biject.checkpoint.hub import resolve_folder
 from biject.errors import ConfigError
 from biject.nn.kernels import Numerics
@@ -23,7 +24,7 @@ from biject.tasks.embed import Embed
 from biject.tasks.inputs import as_texts, is_one, require
 from biject.tasks.losses.common import cos_sim
 from biject.tasks.sentence import Sentence, read_sentence
-from biject.tasks.sentence_files import sentence_files
+from biject.tasks.sentence_files import keeps_files, sentence_files
 from biject.tokenization.fit import check_fits
 from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
 
@@ -183,8 +184,10 @@ class EmbeddingModel:
         """
         changed = {} if self.model.tokenizer is None else dict(self.model.tokenizer.changed_files())
         files = {**changed, **sentence_files(self.model, self.tokenizer, self.sentence)}
+        own = keeps_files(self.model, self.sentence)
+        without = () if own else embedder_files(self.model.source)
         with detached(self.model):
-            save_model(self.model, Path(folder), force=force, extra=files)
+            save_model(self.model, Path(folder), force=force, extra=files, without=without)
 
     @property
     def max_seq_length(self) -> int | None:

@@ -10,7 +10,7 @@ from biject.checkpoint.embedder import MODULES
 from biject.checkpoint.strict_json import parse_object
 from biject.model import Model
 from biject.tasks.dense import dense_files, dense_of
-from biject.tasks.sentence import MODE_KEYS, MODEL, TRANSFORMER_FILES, Sentence
+from biject.tasks.sentence import MODE_KEYS, MODEL, TRANSFORMER_FILES, Sentence, read_sentence
 from biject.tokenization.tokenizer import Tokenizer
 
 _TYPES = "sentence_transformers.models."
@@ -19,11 +19,19 @@ _TYPES = "sentence_transformers.models."
 def sentence_files(model: Model, tokenizer: Tokenizer, sentence: Sentence) -> dict[str, bytes]:
     """modules.json and what it names; the transformer is the folder itself.
 
+    Where a folder says these settings already, its files stay as they are, but for the linears' weights.
+
     Args:
         model: Has the linears behind pooling.
         tokenizer: Its `model_max_length` is the limit where the settings have none.
         sentence: How vectors are made.
     """
+    if keeps_files(model, sentence):
+        return {
+            f"{stage.folder.relative_to(model.source.folder).as_posix()}/{name}": content
+            for made, stage in zip(dense_of(model) or (), sentence.dense, strict=True)
+            for name, content in dense_files(made, stage).items()
+        }
     modules = [("", "Transformer"), ("1_Pooling", "Pooling")]
     pooling: dict[str, Any] = {"word_embedding_dimension": model.config.hidden_size}
     pooling |= {key: mode in sentence.modes for key, mode in MODE_KEYS.items()}
@@ -63,15 +71,32 @@ def sentence_files(model: Model, tokenizer: Tokenizer, sentence: Sentence) -> di
     return files
 
 
-def reranker_files(model: Model, activation: str) -> dict[str, bytes]:
-    """What makes a CrossEncoder of a sequence classifier with one output.
+def keeps_files(model: Model, sentence: Sentence) -> bool:
+    """Whether a model's folder says these settings already."""
+    return read_sentence(model.source.folder) == sentence
+
+
+def reranker_files(model: Model, *, tokenizer: Tokenizer, activation: str) -> dict[str, bytes]:
+    """What makes a CrossEncoder of a sequence classifier.
 
     Args:
         model: The classifier.
-        activation: The class, in torch, of what is put on its output.
+        tokenizer: Its `model_max_length` is the limit.
+        activation: The class's name in torch.nn of what is put on its outputs.
     """
-    values: dict[str, Any] = {"model_type": "CrossEncoder", "prompts": {}, "default_prompt_name": None}
-    return {MODEL: _model_file(model, {**values, "activation_fn": activation})}
+    kind = f"torch.nn.modules.{'linear' if activation == 'Identity' else 'activation'}.{activation}"
+    values: dict[str, Any] = {"model_type": "CrossEncoder", "prompts": {}, "activation_fn": kind}
+    inner = {
+        "transformer_task": "sequence-classification",
+        "modality_config": {"text": {"method": "forward", "method_output_name": "logits"}},
+        "module_output_name": "scores",
+        "max_seq_length": tokenizer.model_max_length,
+    }
+    return {
+        MODEL: _model_file(model, values),
+        TRANSFORMER_FILES[0]: _json(inner),
+        MODULES: _json([{"idx": 0, "name": "0", "path": "", "type": f"{_TYPES}Transformer"}]),
+    }
 
 
 def _model_file(model: Model, values: Mapping[str, Any]) -> bytes:

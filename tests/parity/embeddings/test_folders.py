@@ -149,6 +149,9 @@ def test_minilm(tmp_path: Path) -> None:
     assert np.abs(mine - opened(folder).encode(texts)).max() <= 1e-6
     ours.save_pretrained(tmp_path / "ours")
     assert np.abs(mine - opened(tmp_path / "ours").encode(texts)).max() <= 1e-6
+    for path in folder.rglob("*"):  # nothing changed: byte for byte as it came
+        if path.is_file():
+            assert (tmp_path / "ours" / path.relative_to(folder)).read_bytes() == path.read_bytes(), path
 
 
 def test_a_pickled_linear(wrapped: Wrap) -> None:

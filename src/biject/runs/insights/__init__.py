@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from biject.config.recipe import FinetuneRecipe
-from biject.runs.insights import answers, classes, numbers, pairs, tags, tokens
+from biject.runs.insights import answers, classes, numbers, pairs, similar, tags, tokens
 from biject.runs.insights.common import Held
 from biject.runs.prepare import Prepared
 
@@ -19,6 +19,8 @@ _BY_TASK: Mapping[str, Callable[[Held], dict[str, Any]]] = {
     "imgcls": classes.look,
     "dpo": pairs.look,
     "reward": pairs.look,
+    "embed": similar.look,
+    "rerank": similar.look,
 }
 
 
