@@ -266,7 +266,7 @@ def _seconds(
     batch = epochs.typical()
     samples = [epochs.train[i] for i in chosen]
     inputs = material.collator(recipe)(list(single_texts(samples, 2 * len(samples))))
-    if recipe.task == "reward":  # its loss costs nothing; any other has the gradients that cost
+    if recipe.task in ("reward", "rerank"):  # its loss costs nothing; any other has the gradients that cost
         inputs["labels"] = torch.zeros(len(inputs["input_ids"]))
     adapted = Adapted(
         trained=kept.trained, rank=kept.rank, dropout=recipe.adapter.lora_dropout, codes=outline.codes,
