@@ -15,6 +15,7 @@ from typing import Any
 from biject.cli.finetune import finetune
 from biject.config.adapter import LoraConfig
 from biject.config.augment import AugmentConfig
+from biject.config.embed import EmbedConfig
 from biject.config.preference import PreferenceConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.config.recipe_file import TABLES
@@ -55,6 +56,8 @@ def page() -> str:
         *table(AugmentConfig, prefix="augment."),
         "\n## `[preference]`\n",
         *table(PreferenceConfig, prefix="preference."),
+        "\n## `[embed]`\n",
+        *table(EmbedConfig, prefix="embed."),
         "",
     ])  # fmt: skip
 

@@ -42,8 +42,10 @@ if TYPE_CHECKING:
     from biject.nn.traces import Traces
     from biject.pretrained import PretrainedModel, load
     from biject.runs.finetune import finetune
+    from biject.tasks.encoder import EmbeddingModel
     from biject.tasks.metrics import metrics_for
     from biject.tasks.pipeline import pipeline
+    from biject.tasks.reranker import Reranker
     from biject.tokenization.tokenizer import Tokenizer
     from biject.train.callbacks import Callback
     from biject.train.trainer import Trainer
@@ -65,6 +67,7 @@ __all__ = [
     "CheckpointError",
     "Collator",
     "ConfigError",
+    "EmbeddingModel",
     "FallbackModel",
     "FinetuneRecipe",
     "InputError",
@@ -72,6 +75,7 @@ __all__ = [
     "ModelConfig",
     "ModelOutput",
     "PretrainedModel",
+    "Reranker",
     "Tokenizer",
     "Traces",
     "TrainConfig",
@@ -105,12 +109,14 @@ _HOME = {
     "Collator": "biject.data.collate",
     "ConfigError": "biject.errors",
     "FallbackModel": "biject.fallback.model",
+    "EmbeddingModel": "biject.tasks.encoder",
     "FinetuneRecipe": "biject.config.recipe",
     "InputError": "biject.errors",
     "LoraConfig": "biject.config.adapter",
     "ModelConfig": "biject.config.model",
     "ModelOutput": "biject.nn.output",
     "PretrainedModel": "biject.pretrained",
+    "Reranker": "biject.tasks.reranker",
     "Tokenizer": "biject.tokenization.tokenizer",
     "Traces": "biject.nn.traces",
     "TrainConfig": "biject.config.recipe",

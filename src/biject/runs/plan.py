@@ -15,6 +15,7 @@ from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.data.blocks import PackedDataset
 from biject.data.columns import ColumnsDataset
 from biject.data.pairs import PairDataset, single_texts
+from biject.data.rerank import without_truth
 from biject.environment import prepare as prepare_environment
 from biject.errors import InputError
 from biject.model import Model
@@ -265,7 +266,9 @@ def _seconds(
     config, chosen = outline.model.config, epochs.typical_samples()
     batch = epochs.typical()
     samples = [epochs.train[i] for i in chosen]
-    inputs = material.collator(recipe)(list(single_texts(samples, 2 * len(samples))))
+    texts = single_texts(samples, 2 * len(samples))
+    plain = without_truth(texts, len(texts)) if recipe.task == "rerank" else list(texts)
+    inputs = material.collator(recipe)(plain)
     if recipe.task in ("reward", "rerank"):  # its loss costs nothing; any other has the gradients that cost
         inputs["labels"] = torch.zeros(len(inputs["input_ids"]))
     adapted = Adapted(
