@@ -78,10 +78,23 @@ def _write(folder: Path, task: str, count: int = 40) -> Path:
     if task == "imgcls":
         return _pictures(folder / "pictures", count)
     path = folder / f"{task}.jsonl"
-    make = {"tokcls": _tagged, "qa": _asked, "mlm": _plain, "dpo": _preferred, "reward": _preferred}
+    make = {"tokcls": _tagged, "qa": _asked, "mlm": _plain, "dpo": _preferred, "reward": _preferred,
+            "embed": _paired, "rerank": _judged}  # fmt: skip
     rows = [make[task](text) for text, _ in texts(count)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
+
+
+def _paired(text: str) -> dict[str, object]:
+    return {"anchor": text, "positive": " ".join(reversed(text.split()))}
+
+
+def _judged(text: str) -> dict[str, object]:
+    return {
+        "query": " ".join(text.split()[-2:]),
+        "document": text,
+        "score": float(any(word in text for word in GOOD)),
+    }
 
 
 def _tagged(text: str) -> dict[str, object]:

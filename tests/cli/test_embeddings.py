@@ -152,7 +152,9 @@ def test_plan_and_preview(run: Any, base: Path, tmp_path: Path) -> None:
         assert found.code == 0, found.err
         shown = run("finetune", "--model", base, "--data", data, "--task", task, "--preview", 2)
         assert shown.code == 0, shown.err
-        assert "[CLS] good the a [SEP]" in shown.out
+        assert {"embed": "[CLS] good the a [SEP]", "rerank": "[CLS] capital is [SEP] france"}[
+            task
+        ] in shown.out
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,7 @@ def test_the_reason_comes_before_the_weights(run, spoilt, write_data, tmp_path) 
     [
         (("--set", "device=cuda:7"), {}, "`device` 'cuda' cannot be used on this machine"),
         ((), {"model_type": "t5"}, "`model_type` is 't5'"),
+        (("--task", "embed"), {"model_type": "vit"}, "and `vit` reads pictures"),
         (("--task", "seqcls"), {"model_type": "gpt2", "pad_token_id": None}, "set `pad_token_id` there"),
     ],
 )

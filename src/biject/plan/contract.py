@@ -68,6 +68,8 @@ def _family(cell: Cell) -> str | None:
 
 def _task(cell: Cell) -> str | None:
     known = _known(cell)
+    if known is not None and cell.task == "embed" and known.reads_pictures:
+        return f"`task` is embed, which makes vectors of texts, and `{cell.family}` reads pictures."
     if known is None or head_of(cell.task) in known.heads:
         return None
     heads = ", ".join(name for name in known.heads if name not in ("base", "rtd"))
