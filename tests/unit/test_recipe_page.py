@@ -11,6 +11,7 @@ import pytest
 
 from biject.config.adapter import LoraConfig
 from biject.config.augment import AugmentConfig
+from biject.config.embed import EmbedConfig
 from biject.config.preference import PreferenceConfig
 from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.config.recipe_file import TABLES
@@ -39,7 +40,15 @@ def test_every_key_has_a_row_with_words(writer: ModuleType) -> None:
     rows = [line for line in writer.page().splitlines() if line.startswith("| `")]
     keys = [
         field.name
-        for owner in (FinetuneRecipe, TrainConfig, SyncConfig, LoraConfig, AugmentConfig, PreferenceConfig)
+        for owner in (
+            FinetuneRecipe,
+            TrainConfig,
+            SyncConfig,
+            LoraConfig,
+            AugmentConfig,
+            PreferenceConfig,
+            EmbedConfig,
+        )
         for field in dataclasses.fields(owner)
     ]
     assert [row.split("`")[1] for row in rows] == [key for key in keys if key not in TABLES]
