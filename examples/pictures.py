@@ -1,40 +1,40 @@
-"""A small ViT on scikit-learn's digits, against a linear probe: python examples/pictures.py CHECKPOINT"""
+"""A classifier of scikit-learn's digits from files: python examples/pictures.py CHECKPOINT FOLDER"""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from pathlib import Path
 
-import torch
+from PIL import Image
 from sklearn.datasets import load_digits
-from sklearn.linear_model import LogisticRegression
 
 import biject
+from biject.config.augment import AugmentConfig
+from biject.runs.evaluate import evaluate
 
 
-def batches(pictures: torch.Tensor, labels: torch.Tensor) -> Iterator[dict[str, torch.Tensor]]:
-    """Drawn at random; four batches of nine are moved by one pixel."""
-    draw = torch.Generator().manual_seed(0)
-    while True:
-        chosen = torch.randint(0, len(pictures), (64,), generator=draw)
-        down, across = torch.randint(-1, 2, (2,), generator=draw).tolist()
-        moved = pictures[chosen].roll(0 if down and across else down + across, -2 if down else -1)
-        yield {"pixel_values": moved, "labels": labels[chosen]}
+def write_pictures(folder: Path) -> None:
+    """A folder for each digit, in folders to train on, to choose by, and to test on."""
+    data = load_digits()
+    for row, (pixels, digit) in enumerate(zip(data.images, data.target, strict=True)):
+        split = ("train", "train", "train", "validation", "test")[row % 5]
+        path = folder / split / str(digit) / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((pixels * 255 / 16).astype("uint8")).save(path)
 
 
-def main(checkpoint: str) -> None:
-    """Train on three quarters of the digits, compare on the last."""
-    digits = load_digits()
-    pictures, labels = torch.tensor(digits.images).float() / 8 - 1, torch.tensor(digits.target)
-    order = torch.randperm(len(labels), generator=torch.Generator().manual_seed(0))
-    pictures, labels, last = pictures[order][:, None], labels[order], len(labels) // 4
-    flat = pictures.flatten(1).numpy()
-    probe = LogisticRegression(max_iter=5000).fit(flat[last:], labels[last:].numpy())
-    torch.manual_seed(0)
-    model = biject.AutoModelForImageClassification.from_pretrained(checkpoint, num_labels=10)
-    biject.Trainer(model, lr=4e-3, seed=0).fit(batches(pictures[last:], labels[last:]), max_steps=1500)
-    right = model(pixel_values=pictures[:last]).logits.argmax(-1) == labels[:last]
-    print(f"accuracy {right.float().mean():.3f}, linear probe {probe.score(flat[:last], labels[:last]):.3f}")
+def main(checkpoint: str, folder: Path) -> None:
+    """Fine-tune on `train`, keep the state that is best on `validation`, and look at `test` once."""
+    write_pictures(folder / "digits")
+    train = biject.TrainConfig(epochs=20, batch_size=64, lr=2e-3, metric="accuracy", weight_decay=0.05)
+    task = {"data": str(folder / "digits"), "task": "imgcls"}
+    recipe = biject.FinetuneRecipe(
+        model=checkpoint, **task, train=train, augment=AugmentConfig(crop=(0.7, 1.0))
+    )
+    biject.finetune(recipe, out=folder / "run")
+    tested = biject.FinetuneRecipe(model=str(folder / "run/model"), **task, validation=0.0, data_split="test")
+    print(f"accuracy {evaluate(tested).metrics['accuracy']:.3f}")
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]))

@@ -133,3 +133,47 @@ def test_a_thin_picture_is_not_blown_up() -> None:
     processor = ImageProcessor(preprocessing({"image_processor_type": "BitImageProcessor"}))
     with pytest.raises(InputError, match="resized"):
         processor(np.zeros((1, 400_000, 3), np.uint8))
+
+
+def modes() -> dict[str, bytes]:
+    """Files that are no plain RGB."""
+    made: dict[str, bytes] = {}
+    base = Image.fromarray((np.arange(40 * 30 * 3) % 251).astype(np.uint8).reshape(30, 40, 3))
+    stream = io.BytesIO()
+    base.convert("P").save(stream, "PNG")
+    made["palette"] = stream.getvalue()
+    stream = io.BytesIO()
+    base.convert("P").save(stream, "PNG", transparency=3)
+    made["palette with transparency"] = stream.getvalue()
+    stream = io.BytesIO()
+    base.convert("RGBA").save(stream, "PNG")
+    made["alpha"] = stream.getvalue()
+    stream = io.BytesIO()
+    base.convert("CMYK").save(stream, "JPEG")
+    made["CMYK"] = stream.getvalue()
+    stream = io.BytesIO()
+    base.convert("1").save(stream, "PNG")
+    made["one bit"] = stream.getvalue()
+    for turn in (2, 3, 6, 8):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        stream = io.BytesIO()
+        base.save(stream, "JPEG", exif=exif)
+        made[f"turned {turn}"] = stream.getvalue()
+    for kind in ("GIF", "WEBP", "PNG"):
+        stream = io.BytesIO()
+        base.save(stream, kind, save_all=True, append_images=[base.rotate(90), base.rotate(180)])
+        made[f"animated {kind}"] = stream.getvalue()
+    return made
+
+
+@pytest.mark.parametrize("name", modes())
+def test_other_modes_are_opened_as_transformers_does(name: str, tmp_path: Path) -> None:
+    """Palettes, transparency, CMYK, EXIF's turns, animations."""
+    from transformers.image_utils import load_image
+
+    path = tmp_path / "picture"
+    path.write_bytes(modes()[name])
+    ours, theirs = open_picture(path), load_image(str(path))
+    assert ours.size == theirs.size
+    assert np.array_equal(np.array(ours), np.array(theirs))
