@@ -265,3 +265,29 @@ def test_moving_the_data_keeps_the_digest_and_another_pixel_does_not(
     assert data_digest(build_imgcls(load_pictures(tmp_path / "moved"), processor).dataset) == first
     put(tmp_path / "moved/train/cat/0.png", png(101))
     assert data_digest(build_imgcls(load_pictures(tmp_path / "moved"), processor).dataset) != first
+
+
+def test_a_data_set_of_the_hub_names_files_of_its_cache_alone(
+    folder: Path, tmp_path: Path, processor: ImageProcessor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import datasets
+    import huggingface_hub.constants
+
+    from biject.data import picture_rows
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(folder))
+    secret = put(tmp_path / "secret" / "private.png")
+
+    def found(*paths: Path) -> Any:
+        cells = [{"bytes": None, "path": str(path)} for path in paths]
+        kinds = datasets.Features({"image": datasets.Image(), "label": datasets.Value("string")})
+        return datasets.Dataset.from_dict(
+            {"image": cells, "label": ["cat", "dog"][: len(cells)]}, features=kinds
+        )
+
+    good = [folder / "train/cat/0.png", folder / "train/dog/1.png"]
+    monkeypatch.setattr(picture_rows, "opened", lambda *_, **__: found(*good))
+    assert len(build_imgcls(load_pictures("owner/pets"), processor).dataset) == 2
+    monkeypatch.setattr(picture_rows, "opened", lambda *_, **__: found(good[0], secret))
+    with pytest.raises(InputError, match="leads out of the data's folder"):
+        build_imgcls(load_pictures("owner/pets"), processor)
