@@ -78,7 +78,7 @@ def _read(job: Job, model: nn.Module, inputs: Mapping[str, Tensor], what: str) -
 
 
 def _at_real(outputs: Mapping[str, Tensor], real: Tensor) -> dict[str, Tensor]:
-    """Rows of real tokens: at padding a row may see nothing, and each program makes something else of that."""
+    """Rows of real tokens: at padding a row may see nothing, which each program takes otherwise."""
     return {name: t[real] if t.shape[:2] == real.shape else t for name, t in outputs.items()}
 
 
