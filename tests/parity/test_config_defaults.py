@@ -21,6 +21,7 @@ _ELSEWHERE = {
     "head_dim": "HF fills in hidden_size / num_attention_heads where it is null",
     "pooler_output_size": "HF fills in the hidden size where it is null",
     "layer_types": "HF derives it from max_window_layers, or from global_attn_every_n_layers",
+    "no_rope_layers": "HF derives it from no_rope_layer_interval",
     "global_rope_theta": "HF moves it into rope_parameters; compared below",
     "local_rope_theta": "HF moves it into rope_parameters; compared below",
     "global_attn_every_n_layers": "a key of older files; 3 where it is absent",

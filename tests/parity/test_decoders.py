@@ -240,6 +240,8 @@ def test_published_sizes_on_the_meta_device(size: str) -> None:
         ("qwen2", {"layer_types": ["sliding_attention"] * 2}, "`layer_types`"),
         ("qwen2", {"layer_types": ["full_attention"]}, "`layer_types`"),
         ("qwen3", {"layer_types": ["chunked_attention"] * 2}, "`layer_types`"),
+        ("smollm3", {"no_rope_layers": [1]}, "`no_rope_layers`"),
+        ("smollm3", {"no_rope_layers": [1, 2, 0]}, "`no_rope_layers`"),
         ("gpt2", {"add_cross_attention": True}, "`add_cross_attention`"),
         ("gpt2", {"hidden_size": 64}, "`n_embd`"),
         ("gpt2", {"pad_token_id": 384}, "`pad_token_id`"),

@@ -17,7 +17,7 @@ HEADS = {"seqcls": ("classifier", "score"), "tokcls": ("classifier", "score"), "
 """Modules that PEFT trains whole by the task, by the end of their names."""
 _DEFAULTS = {
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ("query", "value")),
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), ("q_proj", "v_proj")),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3"), ("q_proj", "v_proj")),
     **dict.fromkeys(("vit", "deit", "dinov2", "dinov2_with_registers"), ("q_proj", "v_proj")),
     "albert": ("query", "value"),
     "deberta-v2": ("query_proj", "value_proj"),
@@ -26,7 +26,7 @@ _DEFAULTS = {
     "modernbert": ("Wqkv",),
 }
 """PEFT's choice by `model_type` (utils/constants.py), and its kin's where it has none (ALBERT, CamemBERT,
-DistilBERT, models of pictures)."""
+DistilBERT, SmolLM3, models of pictures)."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import dump_recipe, make_recipe, read_recipe
+from biject.config.tasks import PREFERENCES
 from biject.errors import InputError
 from biject.events import progress
 from biject.runs.folder import absolute
@@ -238,6 +239,12 @@ def _check(contestants: Sequence[Contestant], cycles: int) -> str:
         raise InputError(f"A scorecard compares different contestants; {twice[0]} is named twice.")
     if cycles < 2:
         raise InputError(f"--cycles should be at least 2, since one run has no spread; found {cycles}.")
+    pairs = {one.recipe.task for one in contestants if one.backend == "peft"} & set(PREFERENCES)
+    if pairs:
+        raise InputError(
+            f"The back end peft trains by a head's own loss, and the task {min(pairs)} has another: compare "
+            "recipes with Biject's own."
+        )
     metrics = list(dict.fromkeys(one.recipe.train.metric for one in contestants))
     if len(metrics) > 1:
         raise InputError(

@@ -138,6 +138,23 @@ def _gpt2() -> list[Variant]:
     )
 
 
+def _smollm3() -> list[Variant]:
+    window = {"use_sliding_window": True, "sliding_window": 5}
+    types = ["sliding_attention", "full_attention", "sliding_attention"]
+    return variants_of(
+        "smollm3",
+        ("positions-listed", CAUSAL_HEADS, {"no_rope_layers": [0, 1, 0]}),
+        ("positions-nowhere", _LM, {"no_rope_layers": [0, 0, 0]}),
+        ("positions-everywhere", _BOTH, {"no_rope_layer_interval": 9}),
+        ("windows-by-type", _BOTH, {**window, "layer_types": types}),
+        ("windows-off", _LM, {"use_sliding_window": False}),
+        ("untied", _LM, {"tie_word_embeddings": False}),
+        ("all-biases", _BOTH, {"attention_bias": True, "mlp_bias": True}),
+        ("yarn", _LM, _rope("yarn", **_YARN)),
+        ("pad-5", ("seqcls",), {"pad_token_id": 5}),
+    )
+
+
 def decoder_variants() -> list[Variant]:
     """All of them."""
-    return [*_ropes(), *_common(), *_llama(), *_windows(), *_gpt2()]
+    return [*_ropes(), *_common(), *_llama(), *_windows(), *_smollm3(), *_gpt2()]

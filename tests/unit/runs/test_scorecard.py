@@ -127,6 +127,9 @@ def test_what_is_refused(recipes: tuple[Path, Path], monkeypatch: pytest.MonkeyP
     by_loss = replace(other, recipe=replace(other.recipe, train=replace(other.recipe.train, metric="-loss")))
     with pytest.raises(InputError, match=r"one `train.metric`"):
         scorecard([one, by_loss], cycles=2)
+    theirs = replace(one, name="peft:pairs", backend="peft", recipe=replace(one.recipe, task="reward"))
+    with pytest.raises(InputError, match="the task reward has another"):
+        scorecard([other, theirs], cycles=2)
     failed = subprocess.CompletedProcess([], 2, "", "note\nthe data are gone\n")
     monkeypatch.setattr(module.subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(InputError, match="cycle 1, failed: the data are gone"):
