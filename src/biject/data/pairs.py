@@ -98,7 +98,8 @@ def texts_of(sample: Mapping[str, Any]) -> tuple[Sample, Sample]:
 
 def single_texts(samples: Sequence[Any], most: int) -> Sequence[Any]:
     """Samples that a model takes as they are: of pairs both texts, at most so many of them."""
-    if len(samples) and isinstance(samples[0]["input_ids"][0], list):  # several columns of texts
+    first = samples[0].get("input_ids") if len(samples) else None  # pictures have none
+    if first and isinstance(first[0], list):  # several columns of texts
         return columns_alone(samples, most)
     if not len(samples) or not is_pair(samples[0]):
         return samples
