@@ -16,19 +16,19 @@ from biject.verify.reference_tokenizer import TEXT
 
 SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 VOCABULARY = {token: i for i, token in enumerate(dict.fromkeys((*SPECIAL, *TEXT.split())))}
-_SMALL: dict[str, Any] = {
+SMALL: dict[str, Any] = {
     "vocab_size": 80, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
     "intermediate_size": 37, "max_position_embeddings": 48, "pad_token_id": 0, "eos_token_id": 3,
     "bos_token_id": 2,
 }  # fmt: skip
 CONFIGS: dict[str, dict[str, Any]] = {
-    "mpnet": _SMALL | {"pad_token_id": 1},
-    "roformer": _SMALL | {"embedding_size": 32, "rotary_value": True},
+    "mpnet": SMALL | {"pad_token_id": 1},
+    "roformer": SMALL | {"embedding_size": 32, "rotary_value": True},
     "t5": {
         "vocab_size": 80, "d_model": 32, "d_kv": 16, "d_ff": 37, "num_layers": 2, "num_heads": 2,
         "pad_token_id": 0, "eos_token_id": 3, "decoder_start_token_id": 0,
     },
-    "gpt_neox": _SMALL | {"rotary_pct": 0.5},
+    "gpt_neox": SMALL | {"rotary_pct": 0.5},
     "swin": {
         "image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 2],
         "window_size": 4,
@@ -41,20 +41,19 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-def tokenizer(folder: Path, config: dict[str, Any], *, ends: bool = True) -> None:
-    """A tokenizer.json of whole words, read as it is by both sides."""
+def tokenizer(folder: Path, config: dict[str, Any], *, two: bool = False) -> None:
+    """A tokenizer.json of whole words, read as it is by both sides; with `two` separators in pairs."""
     vocabulary = dict(VOCABULARY)
     if config.get("pad_token_id") == 1:
         vocabulary["[PAD]"], vocabulary["[UNK]"] = 1, 0
     made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
     made.normalizer = normalizers.BertNormalizer(lowercase=True)
     made.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    if ends:
-        made.post_processor = processors.TemplateProcessing(
-            single="[CLS] $A [SEP]",
-            pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-            special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
-        )
+    made.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]",
+        pair=f"[CLS] $A [SEP] {'[SEP] ' if two else ''}$B:1 [SEP]:1",
+        special_tokens=[(name, vocabulary[name]) for name in ("[CLS]", "[SEP]")],
+    )
     made.add_special_tokens(list(SPECIAL))
     made.save(str(folder / "tokenizer.json"))
     roles = {"pad": "[PAD]", "unk": "[UNK]", "cls": "[CLS]", "sep": "[SEP]", "mask": "[MASK]", "eos": "[SEP]"}
@@ -65,7 +64,7 @@ def tokenizer(folder: Path, config: dict[str, Any], *, ends: bool = True) -> Non
 
 def make(folder: Path, model_type: str, class_name: str, **changes: Any) -> Path:
     """A checkpoint with every weight random, none at 0 or 1."""
-    values = {**CONFIGS.get(model_type, _SMALL), **changes}
+    values = {**CONFIGS.get(model_type, {}), **changes}
     config = transformers.AutoConfig.for_model(model_type, **values)
     torch.manual_seed(0)
     model = getattr(transformers, class_name)(config)
@@ -74,7 +73,7 @@ def make(folder: Path, model_type: str, class_name: str, **changes: Any) -> Path
             parameter.add_(0.02 * torch.randn(parameter.shape))
     model.save_pretrained(folder)
     if "vocab_size" in values or model_type == "canine":
-        tokenizer(folder, values)
+        tokenizer(folder, values, two=model_type == "longformer")
     else:
         processor(folder)
     return folder

@@ -162,7 +162,7 @@ def _text(recipe: FinetuneRecipe, prepared: Prepared, fit: FitResult, name: str,
         _table(("setting", "value"), _settings(recipe)),
         "All other settings are Biject's defaults.",
         "## Verification",
-        VERIFICATION,
+        VERIFICATION if recipe.backend == "biject" else VERIFICATION_HF,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
@@ -185,9 +185,10 @@ def _use(recipe: FinetuneRecipe, *, adapter: bool) -> str:
             "```python\nfrom transformers import pipeline\n\n"
             f'model = pipeline("{_PIPELINES[recipe.task]}", model="PATH_OR_REPOSITORY")\n```'
         )
-    call = 'biject.AutoModelForCausalLM.from_pretrained("PATH_OR_REPOSITORY")'
+    more = ', backend="hf"' if recipe.backend == "hf" else ""
+    call = f'biject.AutoModelForCausalLM.from_pretrained("PATH_OR_REPOSITORY"{more})'
     if recipe.head != "causal":
-        call = 'biject.pipeline(model="PATH_OR_REPOSITORY")'
+        call = f'biject.pipeline(model="PATH_OR_REPOSITORY"{more})'
     return (
         f"```python\nimport biject\n\nmodel = {call}  # on the base that adapter_config.json names\n```\n\n"
         "The files are PEFT's: `PeftModel.from_pretrained(base, PATH_OR_REPOSITORY)` loads them, too."
@@ -198,6 +199,10 @@ VERIFICATION = (
     "`biject verify-export FOLDER` compares this folder with `transformers`: names, bytes, logits. `biject "
     "push` does so before it uploads, and replaces these lines with what it found."
 )
+
+
+VERIFICATION_HF = VERIFICATION.replace("verify-export FOLDER", "verify-export --backend hf FOLDER")
+"""Of a model of transformers' own class."""
 
 
 def _short(name: str, value: str) -> str:

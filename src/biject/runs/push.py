@@ -10,7 +10,7 @@ from biject.checkpoint.hub_upload import upload
 from biject.config.recipe import Backend
 from biject.config.recipe_file import make_recipe, read_recipe
 from biject.errors import InputError
-from biject.runs.card import CARD, VERIFICATION
+from biject.runs.card import CARD, VERIFICATION, VERIFICATION_HF
 from biject.runs.folder import RECIPE, checkpoint_of
 from biject.verify import verify_export
 from biject.verify.report import Report
@@ -76,8 +76,9 @@ def push(
     replaced = {}
     if readme.is_file():
         text = readme.read_text(encoding="utf-8", errors="replace")
-        if VERIFICATION in text:
-            replaced[CARD] = text.replace(VERIFICATION, words).encode()
+        for promise in (VERIFICATION, VERIFICATION_HF):
+            if promise in text:
+                replaced[CARD] = text.replace(promise, words).encode()
     message = "Upload model, not verified" if report is None else "Upload model, verified by Biject"
     url = upload(folder, repo, private=private, token=token, message=message, replaced=replaced)
     return Pushed(folder=folder, repo=repo, url=url, report=report)

@@ -200,6 +200,7 @@ def _weights(ours: nn.Module, theirs: nn.Module, *, without: Sequence[str]) -> C
 
 def _outputs(both: Both, ours: nn.Module, theirs: nn.Module) -> list[Check]:
     """Each output of each case; a built-in one that the class refuses is left out: the data decide."""
+    _same_flags(ours, theirs)
     checks: list[Check] = []
     for case in both.cases:
         inputs = {
@@ -219,6 +220,15 @@ def _outputs(both: Both, ours: nn.Module, theirs: nn.Module) -> list[Check]:
     if not checks:
         raise NothingToCompare("no input could be computed: give batches of the model's data")
     return checks
+
+
+def _same_flags(ours: nn.Module, theirs: nn.Module) -> None:
+    """Have both sides' parameters want gradients alike: torch multiplies otherwise, with other last bits,
+    where the matrix of a product without a bias wants some (`should_fold` in its LinearAlgebra.cpp).
+    """
+    wanted = {name: parameter.requires_grad for name, parameter in ours.named_parameters()}
+    for name, parameter in theirs.named_parameters():
+        parameter.requires_grad_(wanted.get(name, parameter.requires_grad))
 
 
 def _run(model: nn.Module, inputs: Mapping[str, Tensor], flags: Mapping[str, bool]) -> dict[str, Any]:
