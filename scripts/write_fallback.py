@@ -68,7 +68,9 @@ KEYS: dict[str, dict[str, Any]] = {
     "gptj": SIZES | {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "rotary_dim": 8},
     "falcon": SIZES | LAYERS, "mamba": SIZES | {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4},
     "phi3": SMALL, "gemma2": SMALL | {"num_key_value_heads": 1, "head_dim": 16}, "olmo2": SMALL,
-    "mixtral": SMALL | {"intermediate_size": 32, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2},
+    "mixtral": SMALL | {
+        "intermediate_size": 32, "num_key_value_heads": 2, "num_local_experts": 4, "num_experts_per_tok": 2,
+    },
     "reformer": SIZES | {
         "hidden_size": 32, "attention_head_size": 16, "num_attention_heads": 2,
         "attn_layers": ["local", "lsh"], "feed_forward_size": 36, "axial_pos_embds": False,
