@@ -163,6 +163,15 @@ def test_several_processes_are_refused(checkpoint: Any, monkeypatch: Any) -> Non
         check_fallback(recipe)
 
 
+@pytest.mark.parametrize("task", ["embed", "rerank", "dpo", "reward"])
+def test_tasks_of_our_own_classes_are_refused(task: Any, checkpoint: Any) -> None:
+    recipe = FinetuneRecipe(model=str(checkpoint("mpnet")), data="rows.csv", task=task, backend="hf")
+    with pytest.raises(
+        ConfigError, match=f"`task` is {task}, which is not for `backend` hf; there are seqcls"
+    ):
+        check_fallback(recipe)
+
+
 def test_a_plan_is_refused(checkpoint: Any, write_data: Any, tmp_path: Path) -> None:
     recipe = FinetuneRecipe(
         model=str(checkpoint("mpnet")), data=str(write_data(tmp_path, "seqcls")), task="seqcls", backend="hf"

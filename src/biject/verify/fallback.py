@@ -37,7 +37,7 @@ from biject.verify.run import run_level
 from biject.verify.subject import widest_dtype
 
 _NOT_CHECKED = (
-    "levels names, bytes, forward, gradients, steps: they compare Biject's own classes with transformers', "
+    "levels names, bytes, gradients, steps: they compare Biject's own classes with transformers', "
     "and this model is transformers' own",
     "other devices than the CPU, other thread counts and batch shapes than the listed ones",
 )
