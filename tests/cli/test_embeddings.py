@@ -76,7 +76,7 @@ def test_embed(kind: str, run: Any, base: Path, tmp_path: Path) -> None:
     assert f"DATA train: {kind}: {', '.join(columns)}" in outcome.out
     assert f"\nLOSS {loss}\n" in outcome.out
     assert f"{metric} " in outcome.out
-    assert "VERDICT PASS" in outcome.out
+    assert "(pass: reload, trained, embedder)" in outcome.out
     theirs = sentence_transformers.SentenceTransformer(str(out / "model"), device="cpu")
     ours = EmbeddingModel.from_pretrained(out / "model")
     assert np.abs(theirs.encode(TEXTS) - ours.encode(TEXTS)).max() <= 1e-6
@@ -123,7 +123,7 @@ def test_rerank(columns: tuple[str, ...], loss: str, run: Any, base: Path, tmp_p
     assert outcome.code == 0, outcome.err + outcome.out
     assert f"\nLOSS {loss}\n" in outcome.out
     assert "mrr@10 " in outcome.out
-    assert "VERDICT PASS" in outcome.out
+    assert "(pass: reload, trained, embedder)" in outcome.out
     theirs = sentence_transformers.CrossEncoder(str(out / "model"), device="cpu")
     ours = Reranker.from_pretrained(out / "model")
     pairs = [(TEXTS[0], TEXTS[1]), (TEXTS[1], TEXTS[2]), (TEXTS[2], TEXTS[0])]
@@ -213,3 +213,13 @@ def test_a_classifier_is_no_reranker(run: Any, tmp_path: Path) -> None:
     assert "which trains one output" in outcome.err
     assert run(*given, "--out", tmp_path / "new", *QUICK, "--set", "new_head=true").code == 0
     assert Reranker.from_pretrained(tmp_path / "new" / "model").predict([("a", "b")]).shape == (1,)
+
+
+def test_vectors_that_differ_fail_the_proof(run: Any, base: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("sentence_transformers")
+    data, out = table(tmp_path / "data.csv", ("anchor", "positive")), tmp_path / "run"
+    own = EmbeddingModel.encode
+    monkeypatch.setattr(EmbeddingModel, "encode", lambda self, *args, **how: own(self, *args, **how) + 1e-4)
+    outcome = run("finetune", "--model", base, "--data", data, "--task", "embed", "--out", out, *QUICK)
+    assert outcome.code == 1
+    assert "FAIL embedder vectors" in outcome.out

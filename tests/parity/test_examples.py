@@ -45,6 +45,22 @@ def test_ten_sentences(name: str, tmp_path: Path) -> None:
         assert float(sad) < float(sad_before)
 
 
+@pytest.mark.parametrize("name", [pytest.param("all-MiniLM-L6-v2", marks=pytest.mark.slow), "bert-tiny-mlm"])
+def test_embeddings_find_more_than_before(name: str, tmp_path: Path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    import numpy as np
+
+    import biject
+
+    said = run(EXAMPLES / "embeddings.py", real_folder(name), tmp_path / "out")
+    for before, after in re.findall(r"(0\.\d+) -> (0\.\d+)", said):
+        assert float(after) > float(before) + 0.02
+    assert said.count(" -> ") == 3
+    model, texts = tmp_path / "out" / "model", ["insert (pos, child)", "Return true if it is mapped."]
+    theirs = sentence_transformers.SentenceTransformer(str(model), device="cpu").encode(texts)
+    assert np.abs(theirs - biject.EmbeddingModel.from_pretrained(model).encode(texts)).max() <= 1e-6
+
+
 @pytest.mark.slow
 def test_pictures_are_told_apart(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")

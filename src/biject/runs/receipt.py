@@ -32,7 +32,7 @@ def merge_receipt(run: RunFolder, adapter: Path, prepared: Prepared) -> LevelRes
         reason = f"a large model; `biject merge --check {run.model} --adapter {adapter}` measures it"
         return LevelResult(name=LEVEL, status="skipped", reason=reason)
     began = time.monotonic()
-    texts = _texts(prepared)
+    texts = proof_texts(prepared)
     try:
         receipt = check_merge(run.model, adapter, texts=texts, sample_name="this run's data")
     except BijectError as error:  # the model is written and proved; what is missing is a figure
@@ -48,7 +48,7 @@ def merge_receipt(run: RunFolder, adapter: Path, prepared: Prepared) -> LevelRes
     )
 
 
-def _texts(prepared: Prepared) -> list[str] | None:
+def proof_texts(prepared: Prepared) -> list[str] | None:
     """What the model read of some samples; None (built-in texts) where nothing is left of them."""
     if not isinstance(prepared.inputs, Tokenizer):
         return None

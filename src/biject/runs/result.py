@@ -11,6 +11,7 @@ import torch
 
 from biject.adapters.file import save_adapter
 from biject.config.recipe import FinetuneRecipe
+from biject.config.tasks import EMBEDDINGS
 from biject.fallback.adapter import save_adapter as save_by_peft
 from biject.fallback.model import FallbackModel
 from biject.fallback.saving import save_fallback
@@ -20,8 +21,9 @@ from biject.runs.card import CARD
 from biject.runs.folder import RunFolder
 from biject.runs.prepare import Prepared
 from biject.runs.proof import prove, prove_adapter
-from biject.runs.receipt import merge_receipt
+from biject.runs.receipt import merge_receipt, proof_texts
 from biject.save import Saved, save_model
+from biject.verify.embedder import embedder_level
 from biject.verify.report import Report
 
 Log = Callable[[str], None]
@@ -96,8 +98,18 @@ def _model(
             options["extra"] = {**prepared.extra, **prepared.finish(model)}
         saved = save_model(model, run.model, dtype=dtype, **options)
     log(f"MODEL {saved.architecture} in {run.model}: {saved.weight_bytes:,} bytes")
-    report = proven(lambda: prove(model, run.model, prepared.proof_samples, prepared.collate))
+    report = proven(lambda: _proof(run, recipe, prepared))
     return saved, report
+
+
+def _proof(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared) -> Report:
+    """What transformers, and of embedders and rerankers sentence-transformers, make of the folder."""
+    found = prove(prepared.model, run.model, prepared.proof_samples, prepared.collate)
+    texts = proof_texts(prepared)
+    if recipe.task not in EMBEDDINGS or recipe.dtype != "float32" or texts is None:
+        return found
+    level = embedder_level(run.model, texts, reranker=recipe.task == "rerank")
+    return replace(found, levels=(*found.levels, level))
 
 
 def _class(model: PretrainedModel | FallbackModel) -> str:
