@@ -74,7 +74,8 @@ def trained(model: Path, data: Path, out: Path, seed: int, lr: float, crop: Any,
     """Fine-tune; the accuracy on validation pictures of the state that is kept."""
     done = finetune(
         FinetuneRecipe(
-            model=str(model), data=str(data), task="imgcls", augment=AugmentConfig(crop=crop),
+            model=str(model), data=str(data), task="imgcls", new_head=True,
+            augment=AugmentConfig(crop=crop),
             train=TrainConfig(
                 epochs=epochs, batch_size=64, lr=lr, seed=seed, schedule="cosine", warmup=0.1,
                 weight_decay=0.05, evaluate_every=100, metric="accuracy",

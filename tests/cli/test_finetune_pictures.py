@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -251,3 +252,21 @@ def test_predictions_beside_a_table(run: Run, vit: Path, pictures: Path, tmp_pat
     lines = (tmp_path / "out.csv").read_text().splitlines()
     assert lines[0] == "id,image,predicted_label,predicted_score"
     assert lines[1].startswith(f"0,{names[0]},bright,")
+
+
+def test_names_that_are_no_unicode(run: Run, vit: Path, pictures: Path, tmp_path: Path) -> None:
+    for picture in list((pictures / "dark").iterdir()):
+        picture.rename(picture.with_name(os.fsdecode(b"caf\xe9\x1b[31m") + picture.name))
+    done = run(*command(vit, pictures, tmp_path / "run", "--no-verify", "--set", "validation=0.5"))
+    assert done.code == 0, done.err
+    assert "no examples" not in done.err
+    assert "caf\\udce9" in (tmp_path / "run" / "insights.json").read_text().replace("\\\\", "\\")
+    for more in (("--json",), ()):
+        found = run("predict", tmp_path / "run", pictures, *more)
+        assert found.code == 0, found.err
+        assert "\x1b[31m" not in found.out
+    assert run(*command(vit, pictures, tmp_path / "run", "--preview", 3)).code == 0
+    (pictures / "dark").rename(os.fsdecode(os.fsencode(pictures) + b"/d\xe4rk"))
+    refused = run(*command(vit, pictures, tmp_path / "other"))
+    assert refused.code == 2
+    assert "its name is no UTF-8" in refused.err

@@ -46,7 +46,12 @@ def read_pictures(
         found = _of_path(start / name, name)
         pictures += [one for _, one in found]
         items += [shown for shown, _ in found]
-    return Inputs(items=list(items)), pictures
+    return Inputs(items=[_printable(item) for item in items]), pictures
+
+
+def _printable(name: str) -> str:
+    """A file's name that is no Unicode, as text."""
+    return name.encode(errors="backslashreplace").decode()
 
 
 def _of_path(path: Path, name: str) -> list[tuple[str, object]]:
@@ -74,6 +79,6 @@ def _of_table(file: Path, column: str | None, delimiter: str | None) -> tuple[In
         if not isinstance(value, STORED):
             raise rows.fault(index, name, f"expected a picture's path or bytes, found {shown(value)}.")
         pictures.append(value)
-        items.append(value.name)
+        items.append(_printable(value.name))
     records = [{**record, name: item} for record, item in zip(rows.records, items, strict=True)]
     return Inputs(items=list(items), columns=rows.columns, records=records, used=(name,)), pictures

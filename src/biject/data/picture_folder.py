@@ -69,7 +69,7 @@ def read_folder(folder: Path, *, split: str, outside: bool = False) -> Rows:
             f"{shown(others[0].name)}.",
         )
     _check_depth(place, pictures)
-    records = [{IMAGE: one, LABEL: Path(one.name).parent.name} for one in pictures]
+    records = [{IMAGE: one, LABEL: _class(place, Path(one.name).parent.name)} for one in pictures]
     numbers = range(1, len(records) + 1)
     return Rows(source=str(place), columns=(IMAGE, LABEL), records=records, numbers=numbers, unit="picture")
 
@@ -104,6 +104,21 @@ def split_folder(folder: Path, split: str) -> Path:
     if name not in splits:
         raise InputError(f"{folder} has no split {shown(split)}; it has {', '.join(splits)}.")
     return splits[name]
+
+
+def _class(place: Path, name: str) -> str:
+    """A folder's name as a class.
+
+    Raises:
+        InputError: It is no Unicode, which the model's config.json could not hold.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{place}: the folder {shown(name)} is to be a class, and its name is no UTF-8. Rename it."
+        ) from error
+    return name
 
 
 def _check_depth(place: Path, pictures: list[FilePicture]) -> None:

@@ -49,5 +49,10 @@ def _sample(material: Material, index: int) -> Preview:
     """Tokens and what is learned of them; of a picture its name and label."""
     data = material.samples.data
     if isinstance(data, PictureDataset):
-        return Preview(tokens=(), label=class_of(data, data[index]["labels"]), name=data.picture(index).name)
+        return Preview(tokens=(), label=class_of(data, data[index]["labels"]), name=_name(data, index))
     return preview(data, material.tokenizer, index)
+
+
+def _name(data: PictureDataset, index: int) -> str:
+    """Of a picture's file, which may be no Unicode."""
+    return data.picture(index).name.encode(errors="backslashreplace").decode()

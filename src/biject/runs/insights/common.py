@@ -83,7 +83,8 @@ class Held:
         sample, collate = self.dataset[index], self.prepared.collate
         if isinstance(collate, PictureCollator):
             found = sample[PICTURE]
-            return {"text": shortened(found.name), "picture": thumbnail(collate.array(found))}
+            name = found.name.encode(errors="backslashreplace").decode()  # files may be called anything
+            return {"text": shortened(name), "picture": thumbnail(collate.array(found))}
         ids = sample["input_ids"]
         return {"text": shortened(self.prepared.tokenizer.decode(ids, skip_special_tokens=True))}
 
