@@ -63,7 +63,8 @@ def test_default_sizes_of_heads_and_positions_are_hf_s(model_type: str) -> None:
     known = families()[model_type]
     layers = known.build(known.config.read({}), "base").layers
     rope, spec = layers[0].attention.rope, layers[0].attention.spec
-    assert {"rope_type": rope.type, "rope_theta": rope.theta} == hf.rope_parameters
+    whole = {"rope_type": rope.type, "rope_theta": rope.theta, "partial_rotary_factor": 1.0}
+    assert whole == {"partial_rotary_factor": 1.0, **hf.rope_parameters}
     assert spec.num_key_value_heads == hf.num_key_value_heads
     assert spec.head_dim == getattr(hf, "head_dim", hf.hidden_size // hf.num_attention_heads)
     expected = hf.sliding_window if hasattr(hf, "sliding_window") else None

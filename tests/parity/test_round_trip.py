@@ -139,6 +139,7 @@ TWINS = {
     "qwen2": ("model.embed_tokens.weight", "lm_head.weight"),
     "qwen3": ("model.embed_tokens.weight", "lm_head.weight"),
     "smollm3": ("model.embed_tokens.weight", "lm_head.weight"),
+    "phi3": ("model.embed_tokens.weight", "lm_head.weight"),
 }
 
 

@@ -24,9 +24,10 @@ _DEFAULTS = {
     "distilbert": ("q_lin", "v_lin"),
     "gpt2": ("c_attn",),
     "modernbert": ("Wqkv",),
+    "phi3": ("qkv_proj",),
 }
 """PEFT's choice by `model_type` (utils/constants.py), and its kin's where it has none (ALBERT, CamemBERT,
-DistilBERT, SmolLM3, models of pictures)."""
+DistilBERT, SmolLM3, Phi-3, models of pictures)."""
 
 
 @dataclass(frozen=True, kw_only=True)

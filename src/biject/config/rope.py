@@ -19,6 +19,7 @@ class RopeConfig:
     type: RopeType
     theta: float
     head_dim: int
+    """How much of a head is rotated."""
     max_position_embeddings: int
     factor: float | None = None
     """How many times longer texts get; of `yarn` and `longrope` None means as the lengths say."""
@@ -38,6 +39,8 @@ class RopeConfig:
     high_freq_factor: float | None = None
     proportion: float = 1.0
     """`proportional`: how much of the head is rotated."""
+    renewed: bool = False
+    """`longrope`: HF's generation computes a text anew where it outgrows the original length (Phi-3)."""
     float32: bool = False
     """Queries and keys are rotated in float32 and cast back, each twice on the way in (ModernBERT)."""
 

@@ -52,6 +52,7 @@ def prompt_of(
     _check_mask(ids_BL, real_BL)
     positions_BL = (real_BL.long().cumsum(-1) - 1).masked_fill(~real_BL, 0)
     _check_table(config, settings, ids_BL.shape[1], int(positions_BL.max()))
+    _check_renewal(config, settings, ids_BL.shape[1])
     times = settings.num_return_sequences
     ids_BL, positions_BL, real_BL = (
         x.repeat_interleave(times, dim=0) for x in (ids_BL, positions_BL, real_BL)
@@ -65,6 +66,25 @@ def prompt_of(
         real_BS=torch.cat([real_BL, later], dim=-1),
         first_B=real_BL.int().argmax(dim=1),
     )
+
+
+def _check_renewal(config: ModelConfig, settings: Settings, length: int) -> None:
+    """Raise where a text would outgrow the length at which HF computes all of it anew.
+
+    Raises:
+        InputError: it would.
+    """
+    for layer in config.layers:
+        rope = getattr(layer.attention, "rope", None)
+        if rope is None or not rope.renewed:
+            continue
+        most = rope.original_max_position_embeddings
+        if most is not None and length <= most < settings.max_length:
+            raise InputError(
+                f"texts of this model that outgrow {most} tokens have other rotary positions from their "
+                f"first token on, and are not computed anew here: expected a prompt of more than {most} "
+                f"tokens or a `max_length` up to that, found {length} and {settings.max_length}."
+            )
 
 
 def _inferred(ids_BL: Tensor, settings: Settings) -> Tensor:

@@ -54,6 +54,9 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor, *, float32: bool = False) -> Te
     HF's order, which is also the order in which autograd adds up the two gradients; `float32` casts `x`
     twice, as HF does (modeling_modernbert.py), so that its gradient is the sum of two that were cast.
     """
+    width = cos.shape[-1]
+    if width < x.shape[-1]:  # the rest of each head stays as it is (modeling_phi3.py)
+        return torch.cat((rotated(x[..., :width], cos, sin, float32=float32), x[..., width:]), dim=-1)
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     if float32:
         return ((x.float() * cos) + (_crossed(x.float()) * sin)).to(x.dtype)

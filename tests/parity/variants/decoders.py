@@ -155,6 +155,27 @@ def _smollm3() -> list[Variant]:
     )
 
 
+def _phi3() -> list[Variant]:
+    few = {"short_factor": [1.1, 1.3], "long_factor": [2.0, 3.5]}
+    lengths = {"original_max_position_embeddings": 16}
+    heads = ("base", "causal", "seqcls", "tokcls")
+    return variants_of(
+        "phi3",
+        ("part", heads, {"partial_rotary_factor": 0.5}),
+        ("part-nested", _LM, _rope("default", partial_rotary_factor=0.5)),
+        ("longrope", _BOTH, {**_rope("longrope", **_FACTORS), **lengths}),
+        ("longrope-short", _LM, _rope("longrope", **_FACTORS)),
+        ("longrope-part", _BOTH, {**_rope("longrope", **few, partial_rotary_factor=0.5), **lengths}),
+        ("su", _LM, {"rope_scaling": {"type": "su", **_FACTORS, **lengths}, **lengths}),
+        ("window-null", heads, {"sliding_window": None}),
+        ("no-groups", _LM, {"num_key_value_heads": None}),
+        ("tied", _LM, {"tie_word_embeddings": True}),
+        ("dropouts", _LM, {"resid_pdrop": 0.3, "embd_pdrop": 0.2, "attention_dropout": 0.0}),
+        ("eps", ("base",), {"rms_norm_eps": 1e-3}),
+        ("pad-5", ("seqcls",), {"pad_token_id": 5}),
+    )
+
+
 def decoder_variants() -> list[Variant]:
     """All of them."""
-    return [*_ropes(), *_common(), *_llama(), *_windows(), *_smollm3(), *_gpt2()]
+    return [*_ropes(), *_common(), *_llama(), *_windows(), *_smollm3(), *_phi3(), *_gpt2()]

@@ -108,6 +108,8 @@ class _Maker:
         if not (known and isinstance(layer, Layer) and layer.pre and layer.conv is None):
             raise Unfit("its layers are not made of norm, attention, norm and MLP of our own")
         attention, mlp = cast(Attention, layer.attn), cast(MLP, layer.mlp)
+        if attention.rope is not None and attention.rope.head_dim != attention.spec.head_dim:
+            raise Unfit("its heads are rotated in part")
         spec, act = attention.spec, ACTIVATIONS.get(mlp.config.act)
         if act is None or mlp.config.gate == "fused":
             raise Unfit(f"its MLP has a fused gate or the activation {mlp.config.act}")
