@@ -11,21 +11,30 @@ import time
 import torch
 
 _HALF = (torch.float16, torch.bfloat16)
-_SHEETS: dict[str, tuple[float, float]] = {
-    "B200": (2250.0, 75.0),
-    "H200": (989.5, 67.0),
-    "H100 PCIe": (756.0, 51.0),
-    "H100": (989.5, 67.0),
+_SHEETS: dict[str, tuple[float | None, float | None]] = {
+    "B200": (2250.0, None),
+    "H200": (989.0, 66.9),
+    "H100 NVL": (835.0, None),
+    "H100 PCIe": (756.0, 51.2),
+    "H100": (989.0, 66.9),
     "A100": (312.0, 19.5),
     "A40": (149.7, 37.4),
     "A10": (125.0, 31.2),
-    "L40S": (362.0, 91.6),
+    "L40S": (362.0, None),
     "L4": (121.0, 30.3),
-    "RTX 4090": (165.2, 82.6),
-    "RTX 3090": (71.0, 35.6),
+    "RTX 4090": (None, 82.6),
+    "RTX 3090": (None, 35.6),
 }
-"""TFLOP/s of dense products: 16 bits added up in float32, and float32 without TF32. The first name that a
-device's contains as words counts. Source: NVIDIA's data sheets of these products."""
+"""TFLOP/s of dense products: 16 bits added up in float32, and float32 without TF32; what no source gives is
+measured. The first name that a device's contains as words counts. Sources, which cite NVIDIA's data sheets:
+
+* 16 bits of B200, H200, H100 (NVL, PCIe, SXM), A100, L40S: torchtitan, `torchtitan/tools/utils.py`,
+  `get_peak_flops` (commit 02581674).
+* H100 (PCIe, SXM; H200 has its processor) in float32, A100 in float32, L4, A10 and RTX in float32: Lightning,
+  `lightning/fabric/utilities/throughput.py`, `_CUDA_FLOPS`. It gives the RTX cards' 16 bits without their
+  tensor cores, so these are measured.
+* A40: hmc-tech.com, "NVIDIA A100 vs NVIDIA A40" (149.67 with FP32 accumulate, 37.42).
+"""
 _REPEATS = 5
 _SIZES = {"cpu": 1024, "cuda": 8192}
 
@@ -38,7 +47,8 @@ def sheet_peak(name: str, dtype: torch.dtype) -> float | None:
         return None
     if dtype is torch.float32 and torch.backends.cuda.matmul.allow_tf32:
         return None  # another unit computes then
-    return 1e12 * found[0 if dtype in _HALF else 1]
+    teraflops = found[0 if dtype in _HALF else 1]
+    return None if teraflops is None else 1e12 * teraflops
 
 
 def peak(device: torch.device, dtype: torch.dtype) -> tuple[float, str]:

@@ -12,7 +12,10 @@ from biject.runs.peaks import gemm_peak, peak, sheet_peak
 @pytest.mark.parametrize(
     ("name", "dtype", "teraflops"),
     [
-        ("NVIDIA H100 80GB HBM3", torch.bfloat16, 989.5),
+        ("NVIDIA H100 80GB HBM3", torch.bfloat16, 989.0),
+        ("NVIDIA H100 NVL", torch.bfloat16, 835.0),
+        ("NVIDIA H100 NVL", torch.float32, None),
+        ("NVIDIA GeForce RTX 4090", torch.bfloat16, None),
         ("NVIDIA H100 PCIe", torch.bfloat16, 756.0),
         ("NVIDIA A100-SXM4-80GB", torch.float16, 312.0),
         ("NVIDIA A100-SXM4-80GB", torch.float32, 19.5),
