@@ -170,3 +170,11 @@ def test_state_and_export_are_written_once(two: list[Results], out: Path) -> Non
 def test_what_rank_0_cannot_write_ends_all(two: list[Results]) -> None:
     assert "in-the-way" in two[0]["refusal"]["error"]
     assert "rank 0" in two[1]["refusal"]["error"]
+
+
+def test_processes_end_well_right_after_a_collective() -> None:
+    """Without the pause of `ranks._stop` three of four such runs end in `terminate called`."""
+    worker = Path(__file__).with_name("exit_worker.py")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    done = subprocess.run([*command, str(worker)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]

@@ -19,6 +19,8 @@ from biject.distributed.speeds import Array, Speeds
 
 MOVES_AT = 0.1
 """A count stays while its target is no farther from it than this share."""
+OVER_TIME = 0.25
+"""So much of a rank's last batch may be after the planned time."""
 RISES = 3
 """So many rises of the divergence in a row make the guard act."""
 
@@ -145,14 +147,16 @@ class Cadence:
         self._calibrated = self._calibrated or bool(known.all())
 
     def enough(self, *, rank: int, done: int, wall_ms: float) -> bool:
-        """Whether a rank has worked as long as planned, to the nearest batch; at first, as much.
+        """Whether a rank has worked as long as planned, to the batch; at first, as much.
 
-        So nobody waits for a rank whose speed changed since the last meeting by more than one batch.
+        So nobody waits for a rank whose speed changed since the last meeting by more than one batch. A batch
+        begins only where a quarter of it, at most, is over time: a rank that ends late keeps all others
+        waiting, one that ends early waits alone.
         """
         if not self._calibrated:
             return done >= self.counts[rank]
         ms = self.speeds.ms
-        return done >= 1 and wall_ms + float(ms[rank]) / 2 >= self.anchor * float(ms.max())
+        return done >= 1 and wall_ms + (1 - OVER_TIME) * float(ms[rank]) > self.anchor * float(ms.max())
 
     def allowance(self) -> list[int]:
         """Batches to hand out until the next meeting: more than the counts where time decides."""
