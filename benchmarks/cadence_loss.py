@@ -1,7 +1,8 @@
 """Ranks that step by themselves against one process at equal samples: the loss on held-out movie snippets.
 
-`python benchmarks/cadence_loss.py [--size tiny|minilm] [--rows 8000] [--epochs 2] [--seeds 3]`; needs the
-movie snippets and a model (`make demo` fetches them). Dropout off; one process with batches of 32, two with
+`python benchmarks/cadence_loss.py [--size tiny|minilm] [--rows 8000] [--epochs 2] [--seeds 3] [--sides …]`;
+needs the movie snippets and a model (`make demo` fetches them). A side is a mode, and settings of `[sync]`
+after it: `cadence,outer="nesterov",outer_lr=1.0`. Dropout off; one process with batches of 32, two with
 16 each. A seed decides the new head and the order of the rows: one process's own spread over seeds is noise.
 """
 
@@ -20,6 +21,12 @@ from typing import Any
 BATCH, HELD_OUT = 32, 1000
 MODELS = {"tiny": ("bert-tiny-mlm", 3e-4), "minilm": ("all-MiniLM-L6-v2", 1e-4)}
 """Folders of `.cache/real`, and learning rates."""
+
+
+def settings(side: str) -> dict[str, Any]:
+    """Of `[sync]`, as a recipe has them."""
+    mode, *given = side.split(",")
+    return {"mode": mode} | {key: json.loads(value) for key, value in (one.split("=") for one in given)}
 
 
 def worker(mode: str, size: str, rows: int, epochs: int, seed: int, out: Path) -> None:
@@ -47,7 +54,7 @@ def worker(mode: str, size: str, rows: int, epochs: int, seed: int, out: Path) -
                 module.p = 0.0
         trainer = Trainer(
             model, collate=collate, lr=rate, warmup=WARMUP, seed=seed, progress=False,
-            sync=SyncConfig(mode=mode, anchor=4),
+            sync=SyncConfig(**{"anchor": 4, **settings(mode)}),
         )  # fmt: skip
         result = trainer.fit([data[i] for i in trained], batch_size=BATCH // ranks.count(), epochs=epochs)
         found = trainer.evaluate([data[i] for i in held])
@@ -80,6 +87,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8000)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--sides", nargs="*", default=["cadence", "async"])
     parser.add_argument("--worker")
     parser.add_argument("--numbers", type=int, nargs="*")
     parser.add_argument("--out", type=Path)
@@ -88,7 +96,7 @@ def main() -> None:
         worker(given.worker, given.size, *given.numbers, given.out)
         return
     print(f"{given.size}, {given.rows} rows, {given.epochs} epochs; loss on {HELD_OUT} held-out rows")
-    modes = ("one", "cadence", "async")
+    modes = ("one", *given.sides)
     losses: dict[str, list[float]] = {mode: [] for mode in modes}
     for seed in range(given.seeds):
         line = f"seed {seed}:"
@@ -103,7 +111,7 @@ def main() -> None:
     for mode in modes:
         mean, spread = statistics.mean(losses[mode]), statistics.stdev(losses[mode])
         print(
-            f"{mode:8} {mean:.4f}, standard deviation {spread / mean:.2%}, "
+            f"{mode}: {mean:.4f}, standard deviation {spread / mean:.2%}, "
             f"mean {mean / one - 1:+.2%} of one process"
         )
 
