@@ -87,6 +87,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=8000)
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--sides", nargs="*", default=["cadence", "async"])
     parser.add_argument("--worker")
     parser.add_argument("--numbers", type=int, nargs="*")
@@ -98,7 +99,7 @@ def main() -> None:
     print(f"{given.size}, {given.rows} rows, {given.epochs} epochs; loss on {HELD_OUT} held-out rows")
     modes = ("one", *given.sides)
     losses: dict[str, list[float]] = {mode: [] for mode in modes}
-    for seed in range(given.seeds):
+    for seed in range(given.first_seed, given.first_seed + given.seeds):
         line = f"seed {seed}:"
         for mode in modes:
             numbers = (given.rows, given.epochs, seed)
@@ -109,7 +110,7 @@ def main() -> None:
         print(line, flush=True)
     one = statistics.mean(losses["one"])
     for mode in modes:
-        mean, spread = statistics.mean(losses[mode]), statistics.stdev(losses[mode])
+        mean, spread = statistics.mean(losses[mode]), statistics.pstdev(losses[mode])
         print(
             f"{mode}: {mean:.4f}, standard deviation {spread / mean:.2%}, "
             f"mean {mean / one - 1:+.2%} of one process"
