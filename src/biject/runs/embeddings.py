@@ -23,7 +23,7 @@ from biject.pretrained import PretrainedModel
 from biject.runs.objective import Objective
 from biject.runs.samples import Samples
 from biject.runs.sentences import sentence_of
-from biject.tasks.dense import attach, detach
+from biject.tasks.dense import attach
 from biject.tasks.embedding import EmbeddingStep
 from biject.tasks.losses import make_loss
 from biject.tasks.metrics_embed import EMBED_NAMES, EmbedMetrics
@@ -32,7 +32,7 @@ from biject.tasks.sentence_files import reranker_files, sentence_files
 from biject.tokenization.tokenizer import Tokenizer
 
 Finish = Callable[[PretrainedModel], Mapping[str, bytes]]
-"""Makes of a trained model what a checkpoint has, and gives the files that belong beside it."""
+"""Gives the files that belong beside a trained model."""
 _USUAL: Mapping[Kind, str] = {
     "pairs": "MultipleNegativesRankingLoss",
     "triplets": "MultipleNegativesRankingLoss",
@@ -98,9 +98,7 @@ def over_columns(
         made.requires_grad_(False)  # with an adapter nothing else trains
 
     def finish(trained: PretrainedModel) -> Mapping[str, bytes]:
-        files = sentence_files(trained, tokenizer, sentence)
-        detach(trained)
-        return files
+        return sentence_files(trained, tokenizer, sentence)
 
     step = EmbeddingStep(make_loss(name, recipe.embed), sentence)
     lengths = ", ".join(map(str, recipe.embed.matryoshka_dims))

@@ -63,7 +63,7 @@ class Prepared:
         samples: To train on and to evaluate on.
         collate: Makes batches of samples.
         objective: What is minimised, where that is not the head's own loss.
-        finish: Makes of the trained model what is written, and further files, where there are some.
+        finish: Gives further files of the trained model, where there are some.
         lines: Lines for the user about data and head.
         extra: Files to write beside the model, by name: the chat template that conversations were rendered
             by, where the model's folder had none.

@@ -23,6 +23,7 @@ from biject.runs.prepare import Prepared
 from biject.runs.proof import prove, prove_adapter
 from biject.runs.receipt import merge_receipt, proof_texts
 from biject.save import Saved, save_model
+from biject.tasks.dense import detached
 from biject.verify.embedder import embedder_level
 from biject.verify.report import Report
 
@@ -93,13 +94,14 @@ def _model(
     options: dict[str, Any] = {"force": force, "extra": prepared.extra, "without": prepared.without}
     if isinstance(model, FallbackModel):
         saved = save_fallback(model, run.model, dtype=dtype, **options)
-    else:
-        if prepared.finish is not None:
-            options["extra"] = {**prepared.extra, **prepared.finish(model)}
+        log(f"MODEL {saved.architecture} in {run.model}: {saved.weight_bytes:,} bytes")
+        return saved, proven(lambda: _proof(run, recipe, prepared))
+    if prepared.finish is not None:
+        options["extra"] = {**prepared.extra, **prepared.finish(model)}
+    with detached(model):
         saved = save_model(model, run.model, dtype=dtype, **options)
-    log(f"MODEL {saved.architecture} in {run.model}: {saved.weight_bytes:,} bytes")
-    report = proven(lambda: _proof(run, recipe, prepared))
-    return saved, report
+        log(f"MODEL {saved.architecture} in {run.model}: {saved.weight_bytes:,} bytes")
+        return saved, proven(lambda: _proof(run, recipe, prepared))
 
 
 def _proof(run: RunFolder, recipe: FinetuneRecipe, prepared: Prepared) -> Report:

@@ -42,7 +42,12 @@ def test_in_and_out(pooling: Any, wrapped: Wrap, tmp_path: Path) -> None:
     equal(EmbeddingModel.from_pretrained(tmp_path / "ours"), opened(theirs))
 
 
-@pytest.mark.parametrize("family", ["modernbert", "distilbert", "qwen3", "deberta-v2", "roberta"])
+SLOW = ("distilbert", "roberta", "deberta-v2")
+
+
+@pytest.mark.parametrize(
+    "family", ["modernbert", "qwen3", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def test_families(family: str, wrapped: Wrap, tmp_path: Path) -> None:
     theirs = wrapped(family, pooling="lasttoken" if family == "qwen3" else "mean")
     ours = EmbeddingModel.from_pretrained(theirs)

@@ -112,8 +112,14 @@ def pair(name: str, dims: tuple[int, ...] = (), **options: Any) -> tuple[Any, Ca
     return (losses.MatryoshkaLoss(ours, dims) if dims else ours), make
 
 
-@pytest.mark.parametrize("double", [False, True])
-@pytest.mark.parametrize("name", ALL)
+FAST = ("MultipleNegativesRankingLoss", "CoSENTLoss", "BatchAllTripletLoss")
+EVERY = [(name, double) for name in ALL for double in (False, True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "double"),
+    [pytest.param(*one, marks=() if one[1] or one[0] in FAST else pytest.mark.slow) for one in EVERY],
+)
 def test_tiny(name: str, double: bool, wrapped: Wrap) -> None:
     """In float64, too, where nothing but the formulas can differ."""
     ours, theirs = pair(name, **({"mini_batch_size": 2} if name.startswith("Cached") else {}))
@@ -133,7 +139,12 @@ def test_a_linear_is_trained(wrapped: Wrap) -> None:
     compare(wrapped("bert", dense=({"out_features": 12},), normalize=True), ours, theirs, "Multiple")
 
 
-@pytest.mark.parametrize("family", ["modernbert", "qwen3", "distilbert", "roberta", "deberta-v2"])
+SLOW = ("distilbert", "roberta", "deberta-v2")
+
+
+@pytest.mark.parametrize(
+    "family", ["modernbert", "qwen3", *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
 def test_families(family: str, wrapped: Wrap) -> None:
     ours, theirs = pair("MultipleNegativesRankingLoss")
     folder = wrapped(family, pooling="lasttoken" if family == "qwen3" else "mean")
