@@ -125,6 +125,7 @@ def test_windows_of_a_tokenizer_in_python(tmp_path: Path) -> None:
     assert rows.overflow_to_sample == [0] * len(inner)
 
 
+@pytest.mark.slow
 def test_padding_of_a_tokenizer_in_python(tmp_path: Path) -> None:
     ours, theirs = both(characters(tmp_path / "t"))
     found, expected = ours(["ab", "abcdef"], padding=True), theirs(["ab", "abcdef"], padding=True)

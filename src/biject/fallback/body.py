@@ -33,6 +33,7 @@ class FallbackBody(nn.Module):
         tokenizer: none; it is the source's.
         adapters: the names of PEFT's adapters, or None.
         takes: names of the class's arguments.
+        base_prefix: what names of the base model's parameters have before them inside of `hf`.
     """
 
     name_prefix = "hf."
@@ -61,6 +62,7 @@ class FallbackBody(nn.Module):
         self.tokenizer = None
         self.adapters: tuple[str, ...] | None = None
         self.takes = accepted(identity.kind)
+        self.base_prefix = f"{getattr(identity.kind, 'base_model_prefix', '')}."
 
     def forward(
         self, input_ids: Tensor | None = None, *, logits_at: Tensor | None = None, **inputs: Any

@@ -23,19 +23,19 @@ class SlowBackend:
     def __init__(self, hf: Any) -> None:
         self.hf = hf
         self.model = hf
-        self._vocabulary: dict[str, int] = dict(hf.get_vocab())
 
     def get_vocab(self, with_added_tokens: bool = True) -> dict[str, int]:
         """Every token's id."""
-        return dict(self._vocabulary)
+        return dict(self.hf.get_vocab())
 
     def get_vocab_size(self, with_added_tokens: bool = True) -> int:
         """Tokens, with added ones or without."""
         return int(len(self.hf) if with_added_tokens else self.hf.vocab_size)
 
     def token_to_id(self, token: str) -> int | None:
-        """A token's id."""
-        return self._vocabulary.get(token)
+        """A token's id, None for one that is not there; CANINE's vocabulary is too large to be listed."""
+        found = self.hf.convert_tokens_to_ids(token)
+        return int(found) if found is not None and self.id_to_token(found) == token else None
 
     def id_to_token(self, index: int) -> str | None:
         """An id's token."""

@@ -66,7 +66,7 @@ def _by_transformers(files: TokenizerFiles, folder: Path, config: Mapping[str, A
             "chat_template": found.chat_template,
         },
         segments="token_type_ids" in found.model_input_names,
-        highest_id=None,
+        highest_id=None if fast else int(found.vocab_size) - 1,
         padding_side=found.padding_side,
         truncation_side=found.truncation_side,
     )

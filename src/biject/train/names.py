@@ -24,8 +24,10 @@ def spellings(model: nn.Module) -> dict[str, set[str]]:
     without the family's prefix, and those behind the name of the attribute that holds it.
     """
     prefix = getattr(model, "name_prefix", "")  # of transformers' model inside of one that wraps it
+    base = getattr(model, "base_prefix", "")
     found = {
-        name: {name, name.removeprefix(prefix)} for name, _ in model.named_parameters(remove_duplicate=False)
+        name: {name, name.removeprefix(prefix), name.removeprefix(prefix).removeprefix(base)}
+        for name, _ in model.named_parameters(remove_duplicate=False)
     }
     for place, module in model.named_modules():
         if not isinstance(module, Model):
