@@ -72,9 +72,11 @@ def without_convolution(config: ModelConfig) -> ModelConfig:
 
 
 def with_rope_base(config: ModelConfig, theta: float) -> ModelConfig:
-    return _with_attention(
-        config, lambda attention: replace(attention, rope=replace(attention.rope, theta=theta))
-    )
+    def changed(attention: Any) -> Any:  # some layers may have no positions
+        rope = attention.rope
+        return attention if rope is None else replace(attention, rope=replace(rope, theta=theta))
+
+    return _with_attention(config, changed)
 
 
 def with_wider_windows(config: ModelConfig, by: int) -> ModelConfig:
