@@ -42,8 +42,8 @@ def test_beside_the_installed_release_what_changed_is_reported(tmp_path: Path) -
     both = [environment("installed"), make_planted(tmp_path / "env")]
     found = watch_versions(["installed"], [("bert", "base"), ("bert", "qa")], environments=both)
     assert [release.cells[0].passed for release in found.releases] == [True, False]
-    (change,) = {change for _, _, change in found.changes("bert")}
-    assert (change.kind, change.detail[:8]) == ("bits", "outputs ")
+    moved = [(head, change.kind, change.detail.split()[0]) for _, head, change in found.changes("bert")]
+    assert moved == [("base", "bits", "outputs"), ("base", "bits", "gradients")]
     assert found.newest == "99.0"
     older = found.releases[0].cells[0]
     assert older.of_newest == ()
