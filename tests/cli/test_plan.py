@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import biject.runs.devices
 import biject.runs.plan
 from biject.config.recipe_file import make_recipe
 from biject.runs.prepare import prepare
@@ -130,3 +131,19 @@ def test_adapters_take_less(run, base, write_data, tmp_path, method) -> None:
     refused = run(*flags, "--method", method, "--quantization", "none" if method == "qlora" else "nf4")
     assert refused.code == 2
     assert refused.out.startswith("REFUSED `")
+
+
+def test_devices_of_this_machine(run, base, write_data, tmp_path, monkeypatch) -> None:
+    data = write_data(tmp_path, "seqcls")
+    flags = ("plan", "--model", base, "--data", data, "--task", "seqcls", "--devices", *FLAGS)
+    found = json.loads(run(*flags, "--json").out)
+    assert [*found] == [*KEYS, "devices"]
+    assert found["devices"]["found"][0]["name"] == "cpu"
+    assert found["devices"]["found"][0]["tokens_per_second"] > 0
+    cpu = biject.runs.devices.torch.device("cpu")
+    monkeypatch.setattr(biject.runs.devices, "inventory", lambda: [cpu, cpu])
+    *_, first, second, shares = run(*flags).out.splitlines()
+    assert first.startswith("DEVICE cpu (")
+    assert "tokens/s" in second
+    assert shares.startswith("SHARES by speed: cpu ")
+    assert "times equal shares" in shares

@@ -27,6 +27,7 @@ def plan(
     label_column: Annotated[str | None, Parameter(metavar="A[,B,…]")] = None,
     set_: Annotated[tuple[str, ...], Parameter(name="--set", metavar="KEY=VALUE")] = (),
     no_verify: Switch = False,
+    devices: Switch = False,
     json: Json = False,
 ) -> int:
     """Tell whether a fine-tuning run is allowed, how long it takes and whether it fits.
@@ -46,6 +47,7 @@ def plan(
         label_column: Column of the label, or of the response.
         set_: Any other setting of a recipe, e.g. `--set train.batch_size=8`.
         no_verify: Plan a run that does not verify its model at the end.
+        devices: Time a step on every device of this machine, and tell what sharing by speed would give.
     """
     values: dict[str, Any] = {} if recipe is None else read_recipe(recipe)
     given: dict[str, Any] = {
@@ -74,9 +76,10 @@ def plan(
     from biject.cli.console import print_json, print_lines
     from biject.runs.plan import plan_recipe
 
-    found = plan_recipe(asked, quantization=quantization, proof=not no_verify)
+    found = plan_recipe(asked, quantization=quantization, proof=not no_verify, devices=devices)
     if json:
-        print_json(found.plan.to_json())
+        more = {} if found.devices is None else {"devices": found.devices.to_json()}
+        print_json(found.plan.to_json() | more)
     else:
         print_lines(_lines(found))
     if not found.plan.allowed:
@@ -102,6 +105,33 @@ def _lines(found: Any) -> list[str]:
         f"TIME {_duration(plan.seconds)}, by a measured part of the model",
         f"PEAK {format_bytes(plan.peak_bytes)}: {listed}",
         f"{fit} available: {free}",
+        *_devices(found.devices),
+    ]
+
+
+def _devices(devices: Any) -> list[str]:
+    """A line for each, and one for their sharing."""
+    from biject.cli.console import format_bytes
+
+    if devices is None:
+        return []
+    lines = []
+    for one in devices.found:
+        free = "" if one.free_bytes is None else f", {format_bytes(one.free_bytes)} free"
+        rate = "does not fit" if one.step_seconds is None else f"{one.tokens_per_second:,.0f} tokens/s"
+        lines.append(f"DEVICE {one.name} ({one.what}{free}): {rate}")
+    sharing = devices.sharing
+    if sharing is None:
+        return [*lines, "SHARES none: there are no two devices of a kind that can train this"]
+    parts = ", ".join(
+        f"{name} {part:.0%}" for name, part in zip(sharing.devices, sharing.shares, strict=True)
+    )
+    return [
+        *lines,
+        f"SHARES by speed: {parts}; {sharing.over_fastest:.2f} times the fastest alone, "
+        f"{sharing.over_equal:.2f} times equal shares, before the exchange of "
+        f"{format_bytes(sharing.exchange_bytes)} a step: worth it where that takes less than "
+        f"{1000 * sharing.worth_below_seconds:.0f} ms",
     ]
 
 

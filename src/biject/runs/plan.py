@@ -15,7 +15,6 @@ from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.data.blocks import PackedDataset
 from biject.data.columns import ColumnsDataset
 from biject.data.pairs import PairDataset, single_texts
-from biject.data.rerank import without_truth
 from biject.environment import prepare as prepare_environment
 from biject.errors import InputError
 from biject.model import Model
@@ -25,10 +24,11 @@ from biject.plan.cell import Quantization
 from biject.plan.contract import decide
 from biject.plan.memory import Memory, Setup, training_memory
 from biject.runs.cell import cell_of, device_name
+from biject.runs.devices import Devices, measure_devices
 from biject.runs.machine import available_bytes, resident_bytes
 from biject.runs.outline import Outline
 from biject.runs.prepare import Material, read_material
-from biject.runs.probe import Adapted, measure
+from biject.runs.probe import Adapted, StepTime, measure
 from biject.runs.samples import Part
 from biject.tasks.common import usable_device
 from biject.train import ranks
@@ -82,6 +82,7 @@ class Planned:
     process_bytes: int = 0
     """What Python, torch, the tokenizer and the data take."""
     available: int | None = None
+    devices: Devices | None = None
 
 
 def plan_recipe(
@@ -89,6 +90,7 @@ def plan_recipe(
     *,
     quantization: Quantization | None = None,
     proof: bool = True,
+    devices: bool = False,
 ) -> Planned:
     """Plan a run; of the checkpoint only config.json, the tokenizer and the headers are read.
 
@@ -96,6 +98,7 @@ def plan_recipe(
         recipe: The run.
         quantization: Of the base, where another than the recipe's is asked about.
         proof: The exported model is verified at the end.
+        devices: Measure a step on every device of this machine.
 
     Raises:
         BijectError: The recipe cannot be read at all: no such folder, data that cannot be used.
@@ -132,6 +135,7 @@ def plan_recipe(
     free = available_bytes(device)
     room = None if free is None else free + process
     peak = process + memory.peak
+    steps = _Steps(recipe, outline, material, epochs, kept, memory)
     return Planned(
         plan=Plan(
             allowed=True,
@@ -140,12 +144,13 @@ def plan_recipe(
             padded_over_real=round(epochs.padded_over_real, 4),
             truncated_rows=material.samples.num_cut,
             peak_bytes=peak,
-            seconds=_seconds(recipe, outline, material, epochs, kept, memory, device, room),
+            seconds=steps.seconds(device, room),
             fits=None if room is None else peak - memory.mapped <= room,
         ),
         memory=memory,
         process_bytes=process,
         available=room,
+        devices=steps.devices() if devices else None,
     )
 
 
@@ -250,40 +255,61 @@ def _multiple(recipe: FinetuneRecipe, model: Model, device: torch.device) -> int
     return _GRID if exact and not draws_random_numbers(model) else 16
 
 
-def _seconds(
-    recipe: FinetuneRecipe,
-    outline: Outline,
-    material: Material,
-    epochs: _Epochs,
-    kept: Kept,
-    memory: Memory,
-    device: torch.device,
-    room: int | None,
-) -> float | None:
-    """Of training and evaluation: a measured batch, scaled by FLOPs to the others."""
-    if room is not None and memory.weights + memory.gradients + memory.optimizer > room:
-        return None
-    config, chosen = outline.model.config, epochs.typical_samples()
-    batch = epochs.typical()
-    samples = [epochs.train[i] for i in chosen]
-    texts = single_texts(samples, 2 * len(samples))
-    plain = without_truth(texts, len(texts)) if recipe.task == "rerank" else list(texts)
-    inputs = material.collator(recipe)(plain)
-    if recipe.task in ("reward", "rerank"):  # its loss costs nothing; any other has the gradients that cost
-        inputs["labels"] = torch.zeros(len(inputs["input_ids"]))
-    adapted = Adapted(
-        trained=kept.trained, rank=kept.rank, dropout=recipe.adapter.lora_dropout, codes=outline.codes,
-        quantization=outline.quantization,
-    )  # fmt: skip
-    found = measure(config, inputs, recipe.train, adapted, device=device, numerics=recipe.numerics)
-    own = training_flops(config, batch, trained=kept.trained, rank=kept.rank)
-    mean = statistics.fmean(
-        training_flops(config, each, trained=kept.trained, rank=kept.rank) for each in epochs.batches
-    )
-    per_step = len(epochs.batches) / max(1, len(epochs.sampler.steps(0)))
-    step = found.batch * mean / own * per_step + found.update_per_number * memory.gradients / 4
-    seconds: float = epochs.steps * step + _evaluations(recipe, material, epochs, config, found.forward)
-    return round(seconds + _reference(recipe, epochs, config, found.forward), 3)
+@dataclass(frozen=True)
+class _Steps:
+    """A run's steps, timed on a device: one measured batch, scaled by FLOPs to the others."""
+
+    recipe: FinetuneRecipe
+    outline: Outline
+    material: Material
+    epochs: _Epochs
+    kept: Kept
+    memory: Memory
+
+    def seconds(self, device: torch.device, room: int | None) -> float | None:
+        """Of training and evaluation; None where not even the optimizer's state fits."""
+        if not self._fits(room):
+            return None
+        recipe, epochs, config = self.recipe, self.epochs, self.outline.model.config
+        found = self._measured(device)
+        seconds = epochs.steps * self._step(found)
+        seconds += _evaluations(recipe, self.material, epochs, config, found.forward)
+        return round(seconds + _reference(recipe, epochs, config, found.forward), 3)
+
+    def devices(self) -> Devices:
+        """A step on every device of this machine."""
+
+        def step(device: torch.device) -> float | None:
+            return self._step(self._measured(device)) if self._fits(available_bytes(device)) else None
+
+        tokens = sum(sum(batch.lengths) for batch in self.epochs.batches)
+        steps = max(1, len(self.epochs.sampler.steps(0)))
+        return measure_devices(step, tokens=tokens / steps, exchange_bytes=self.memory.gradients)
+
+    def _fits(self, room: int | None) -> bool:
+        memory = self.memory
+        return room is None or memory.weights + memory.gradients + memory.optimizer <= room
+
+    def _measured(self, device: torch.device) -> StepTime:
+        recipe, kept, config = self.recipe, self.kept, self.outline.model.config
+        samples = [self.epochs.train[i] for i in self.epochs.typical_samples()]
+        inputs = self.material.collator(recipe)(list(single_texts(samples, 2 * len(samples))))
+        if recipe.task == "reward":  # its loss costs nothing; any other has the gradients that cost
+            inputs["labels"] = torch.zeros(len(inputs["input_ids"]))
+        adapted = Adapted(
+            trained=kept.trained, rank=kept.rank, dropout=recipe.adapter.lora_dropout,
+            codes=self.outline.codes, quantization=self.outline.quantization,
+        )  # fmt: skip
+        return measure(config, inputs, recipe.train, adapted, device=device, numerics=recipe.numerics)
+
+    def _step(self, found: StepTime) -> float:
+        epochs, kept, config = self.epochs, self.kept, self.outline.model.config
+        own = training_flops(config, epochs.typical(), trained=kept.trained, rank=kept.rank)
+        mean = statistics.fmean(
+            training_flops(config, each, trained=kept.trained, rank=kept.rank) for each in epochs.batches
+        )
+        per_step = len(epochs.batches) / max(1, len(epochs.sampler.steps(0)))
+        return found.batch * mean / own * per_step + found.update_per_number * self.memory.gradients / 4
 
 
 def _reference(recipe: FinetuneRecipe, epochs: _Epochs, config: ModelConfig, seconds: float) -> float:
