@@ -56,7 +56,7 @@ def test_examples_are_listed_shown_and_run(run) -> None:
     assert run("example", "own_module", "--show").out.startswith('"""A module and a loop')
     wrong = run("example", "nothing")
     assert wrong.code == 2
-    assert "There is no example 'nothing'; there are multi_label," in wrong.err
+    assert "There is no example 'nothing'; there are embeddings, multi_label," in wrong.err
     assert main(["example", "own_module"]) == 0
     assert main(["example", "ten_sentences"]) != 0  # it needs a checkpoint
 

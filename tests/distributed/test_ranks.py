@@ -173,7 +173,7 @@ def test_what_rank_0_cannot_write_ends_all(two: list[Results]) -> None:
 
 
 def test_processes_end_well_right_after_a_collective() -> None:
-    """Without the pause of `ranks._stop` three of four such runs end in `terminate called`."""
+    """Without the pause of `let_go_at_exit` three of four such runs end in `terminate called`."""
     worker = Path(__file__).with_name("exit_worker.py")
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     done = subprocess.run([*command, str(worker)], capture_output=True, text=True, timeout=120)

@@ -18,6 +18,8 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor, distribute_tensor
 
+from biject.distributed.ending import let_go_at_exit
+
 
 def shard(model: nn.Module, *, dtype: torch.dtype | None = None, offload: bool = False) -> None:
     """Spread a model's parameters over ranks, in place; each keeps its part, and gathers layer by layer.
@@ -29,6 +31,7 @@ def shard(model: nn.Module, *, dtype: torch.dtype | None = None, offload: bool =
         dtype: what is computed in; parts and sums of gradients stay in the parameters' own.
         offload: keep parts in the CPU's memory, and update them there.
     """
+    let_go_at_exit()
     if next(model.parameters()).device.type == "cpu":
         _give_freed_memory_back()
     pinned = torch.cuda.is_available()  # pages that a GPU reads by itself; without one torch fails

@@ -17,13 +17,11 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.rendezvous import rendezvous
 
+from biject.distributed.ending import let_go_at_exit
 from biject.errors import BijectError, CheckpointError
 
 START_SECONDS = 300.0
 """How long processes wait for each other at the start, where some still import what others have."""
-
-LET_GO_SECONDS = 0.2
-"""How long Gloo's threads have to let go of their last tensors."""
 
 
 def start(*, timeout: float = 1800.0) -> None:
@@ -41,6 +39,7 @@ def start(*, timeout: float = 1800.0) -> None:
         store = dist.distributed_c10d.PrefixStore(attempt, store)
         dist.init_process_group(backend, store=store, rank=own, world_size=size, timeout=patience)
         dist.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout))
+        let_go_at_exit()
         atexit.register(_stop)
 
 
@@ -50,16 +49,8 @@ def restarted() -> bool:
 
 
 def _stop() -> None:
-    """Leave the group, at the end of the process.
-
-    Gloo's threads let go of the last collectives' tensors after these have ended, and need Python's lock for
-    it. Where they ask for it when Python is already taking itself apart, the process is aborted ("terminate
-    called without an active exception"); groups that a sharded model holds are not ended by
-    `destroy_process_group`. So this thread lets the lock go for a moment.
-    """
     if dist.is_initialized():
         dist.destroy_process_group()
-        time.sleep(LET_GO_SECONDS)
 
 
 def rank() -> int:

@@ -25,7 +25,9 @@ SCRIPT = Path(__file__).parents[3] / "scripts" / "write_contract.py"
 def test_full_fine_tuning_of_every_head_is_allowed(name: str) -> None:
     for task in axes()["task"]:
         verdict = decide(Cell(family=name, task=task))
-        assert verdict.allowed == (head_of(task) in families()[name].heads), verdict.reasons
+        pictures = "imgcls" in families()[name].heads
+        allowed = head_of(task) in families()[name].heads and not (pictures and task == "embed")
+        assert verdict.allowed == allowed, verdict.reasons
 
 
 @pytest.mark.parametrize(
