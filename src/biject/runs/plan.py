@@ -15,6 +15,7 @@ from biject.config.recipe import FinetuneRecipe, TrainConfig
 from biject.data.blocks import PackedDataset
 from biject.data.columns import ColumnsDataset
 from biject.data.pairs import PairDataset, single_texts
+from biject.data.rerank import without_truth
 from biject.environment import prepare as prepare_environment
 from biject.errors import InputError
 from biject.model import Model
@@ -293,8 +294,13 @@ class _Steps:
     def _measured(self, device: torch.device) -> StepTime:
         recipe, kept, config = self.recipe, self.kept, self.outline.model.config
         samples = [self.epochs.train[i] for i in self.epochs.typical_samples()]
-        inputs = self.material.collator(recipe)(list(single_texts(samples, 2 * len(samples))))
-        if recipe.task == "reward":  # its loss costs nothing; any other has the gradients that cost
+        texts = single_texts(samples, 2 * len(samples))
+        plain = without_truth(texts, len(texts)) if recipe.task == "rerank" else list(texts)
+        inputs = self.material.collator(recipe)(plain)
+        if recipe.task in (
+            "reward",
+            "rerank",
+        ):  # its loss costs nothing; any has the gradients that cost
             inputs["labels"] = torch.zeros(len(inputs["input_ids"]))
         adapted = Adapted(
             trained=kept.trained, rank=kept.rank, dropout=recipe.adapter.lora_dropout,
