@@ -84,6 +84,48 @@ def test_a_page_that_grows(growing: Path, chromium: Browser) -> None:
         assert all(asked.startswith(url) for asked in chromium.requests())
 
 
+def test_what_somebody_looks_at_stays_and_a_server_that_is_gone_is_named(
+    growing: Path, chromium: Browser
+) -> None:
+    """Values under the pointer, and marked text, are not taken away by what is new."""
+    with watching(growing, growing) as url:
+        chromium.look(1280, dark=False)
+        chromium.open(f"{url}run/0")
+        assert chromium.run("document.querySelector('header a').getAttribute('href')") == "/"
+        x, y = chromium.run(
+            "(() => {const b = document.querySelector('.box').getBoundingClientRect();"
+            " return [b.left + b.width / 2, b.top + 9]})()"
+        )
+        chromium.call("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
+        chromium.run("getSelection().selectAllChildren(document.querySelector('h1'))")
+        with (growing / "events.jsonl").open("a") as stream:
+            stream.write(json.dumps({"event": "step", "step": 25, "loss": 0.01, "seconds": 30}) + "\n")
+        state = "document.querySelector('.chip').textContent"
+        time.sleep(3)
+        assert chromium.run(state) == "step 10 of 40"
+        chromium.run("getSelection().removeAllRanges()")
+        deadline = time.monotonic() + 20
+        while chromium.run(state) != "step 25 of 40":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert chromium.run("document.querySelector('.read').textContent").startswith("step ")
+        chromium.run("document.querySelector('.plot').focus()")
+        chromium.call("Input.dispatchKeyEvent", type="keyDown", key="Home", code="Home")
+        with (growing / "events.jsonl").open("a") as stream:
+            stream.write(json.dumps({"event": "step", "step": 26, "loss": 0.01, "seconds": 31}) + "\n")
+        while chromium.run(state) != "step 26 of 40":
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert chromium.run("document.activeElement.className") == "plot"
+        assert chromium.run("document.querySelector('.read').textContent").startswith("step 1: ")
+        assert chromium.run("document.querySelector('#gone').hidden") is True
+    deadline = time.monotonic() + 20
+    while chromium.run("document.querySelector('#gone').hidden"):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    assert "does not answer" in chromium.run("document.querySelector('#gone').textContent")
+
+
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 768, 390])
 def test_side_by_side(
@@ -97,6 +139,8 @@ def test_side_by_side(
     assert "run of seqcls" in text
     assert "token classification" in text
     assert "Where their recipes differ" in text
+    heights = chromium.run("[...document.querySelectorAll('.chip')].map(one => one.offsetHeight)")
+    assert max(heights) < 40  # on a phone they had a letter a line
 
 
 def test_live_pages_at_every_width(runs: dict[str, Path], chromium: Browser) -> None:

@@ -40,6 +40,7 @@ class Chart:
         x_ticks: (percent from the left, label).
         y_ticks: (percent from the top, label).
         data: For the values on hover.
+        mark: Where a line across it stands, in percent from the left, and what it means.
     """
 
     title: str
@@ -50,6 +51,22 @@ class Chart:
     x_ticks: tuple[tuple[float, str], ...]
     y_ticks: tuple[tuple[float, str], ...]
     data: dict[str, Any]
+    mark: tuple[float, str] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Across:
+    """What charts of one run have in common: how far they reach, and a step that stands out.
+
+    Attributes:
+        last: The newest step; all charts begin at 0 and end there, so that they can be read below each other.
+        mark: A step.
+        meaning: Of the mark.
+    """
+
+    last: float
+    mark: float | None = None
+    meaning: str = ""
 
 
 def make_chart(
@@ -59,6 +76,7 @@ def make_chart(
     x_name: str = "step",
     low: float | None = None,
     high: float | None = None,
+    across: Across | None = None,
 ) -> Chart | None:
     """A chart of some curves; None where there is nothing to draw.
 
@@ -68,6 +86,7 @@ def make_chart(
         x_name: What runs along the bottom.
         low: Where the vertical axis begins; left out, at the smallest value.
         high: Where it ends.
+        across: What the charts of a run share; left out, the chart is as wide as its points.
     """
     drawn = [(one, thinned(one.points)) for one in series if one.points]
     if not drawn:
@@ -79,6 +98,8 @@ def make_chart(
     ticks = nice_ticks(bottom, top)
     bottom, top = min(bottom, ticks[0]), max(top, ticks[-1])
     left, right = min(x for x, _ in every), max(x for x, _ in every)
+    if across is not None:
+        left, right = 0.0, max(right, across.last)
     frame = _Frame(left, right if right > left else left + 1, bottom, top if top > bottom else bottom + 1)
     return Chart(
         title=title,
@@ -92,7 +113,14 @@ def make_chart(
         x_ticks=frame.across(),
         y_ticks=tuple((100 * frame.y(at) / HEIGHT, tick(at)) for at in ticks),
         data=_hover(drawn, frame, x_name),
+        mark=_mark(across, frame),
     )
+
+
+def _mark(across: Across | None, frame: _Frame) -> tuple[float, str] | None:
+    if across is None or across.mark is None or not frame.left <= across.mark <= frame.right:
+        return None
+    return 100 * frame.x(across.mark) / WIDTH, across.meaning
 
 
 def _hover(drawn: Sequence[tuple[Series, list[Point]]], frame: _Frame, x_name: str) -> dict[str, Any]:
@@ -173,16 +201,16 @@ def _in_words(one: Series, x_name: str) -> str:
 
 
 def _latest(drawn: Sequence[tuple[Series, list[Point]]], x_name: str) -> str:
-    """E.g. `At step 90: training, smoothed 0.1234, evaluation 0.5 (step 80)`; empty without steps."""
+    """E.g. `At step 90: training, smoothed 0.1234; evaluation 0.5 (step 80)`; without steps, a count."""
     if x_name != "step":
-        return ""
+        return f"{max(len(one.points) for one, _ in drawn):,} points"
     newest = max(points[-1][0] for _, points in drawn)
     parts: dict[str, str] = {}
     for one, points in drawn:
         at, value = points[-1]
         if one.kind != "faint":
             parts.setdefault(one.name, decimal(value) + ("" if at == newest else f" (step {decimal(at)})"))
-    return f"At step {decimal(newest)}: {', '.join(f'{name} {words}' for name, words in parts.items())}"
+    return f"At step {decimal(newest)}: {'; '.join(f'{name} {words}' for name, words in parts.items())}"
 
 
 def _round(value: float) -> float:

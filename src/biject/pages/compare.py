@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from biject.pages.chart import Chart, make_chart
-from biject.pages.curves import loss_of, metric_names, metric_of
+from biject.pages.curves import loss_of, metric_names, metric_of, reach
 from biject.pages.read import Run
 from biject.pages.render import fragment
 from biject.pages.settings import differences
@@ -17,8 +17,8 @@ _MOST_METRICS = 4
 _FIGURES = ("Steps", "Time", "Tokens a second", "Pictures a second")
 
 
-def compare_main(runs: Sequence[Run]) -> str:
-    """What stands inside of `<main>`; each run links to its own page at `run/NUMBER`."""
+def compare_main(runs: Sequence[Run], *, linked: bool = False) -> str:
+    """What stands inside of `<main>`; where `linked`, each run links to its own page at `run/NUMBER`."""
     names = _names(runs)
     views = [view(run) for run in runs]
     rows = [
@@ -28,17 +28,15 @@ def compare_main(runs: Sequence[Run]) -> str:
             "state": shown.state,
             "kind": shown.state_kind,
             "verdict": shown.verdict,
-            "best": f"{shown.headline.value} {shown.headline.name}" if shown.headline else "—",
-            "figures": [
-                f
-                for f in shown.figures
-                if f.name in ("Steps", "Time", "Tokens a second", "Pictures a second")
-            ],
+            "best": shown.headline,
+            "alerts": shown.alerts,
+            "figures": [f for f in shown.figures if f.name in _FIGURES],
         }
         for name, shown in zip(names, views, strict=True)
     ]
     settings = differences([run.recipe for run in runs])
-    return fragment("compare.html", names=names, rows=rows, charts=_charts(runs, names), settings=settings)
+    shown = {"names": names, "rows": rows, "charts": _charts(runs, names), "settings": settings}
+    return fragment("compare.html", linked=linked, **shown)
 
 
 def _names(runs: Sequence[Run]) -> list[str]:
@@ -53,11 +51,11 @@ def _names(runs: Sequence[Run]) -> list[str]:
 
 def _charts(runs: Sequence[Run], names: Sequence[str]) -> list[Chart]:
     each = [(color, run, name) for color, (run, name) in enumerate(zip(runs, names, strict=True))]
-    found = [
-        make_chart("Training loss, smoothed", [loss_of(run, name=name, color=c) for c, run, name in each])
-    ]
+    across = reach(runs)
+    losses = [loss_of(run, name=name, color=c) for c, run, name in each]
+    found = [make_chart("Training loss, smoothed", losses, across=across)]
     metrics = dict.fromkeys(metric for run in runs for metric in metric_names(run))
     for metric in ["loss", *list(metrics)[:_MOST_METRICS]]:
         series = [one for c, run, name in each for one in metric_of(run, metric, name=name, color=c)]
-        found.append(make_chart(f"Evaluation: {metric_name(metric)}", series))
+        found.append(make_chart(f"Evaluation: {metric_name(metric)}", series, across=across))
     return [chart for chart in found if chart is not None]

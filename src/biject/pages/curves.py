@@ -7,13 +7,21 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
-from biject.pages.chart import Chart, make_chart
+from biject.pages.chart import Across, Chart, make_chart
+from biject.pages.evaluated import chosen_step
 from biject.pages.read import Run
 from biject.pages.series import Point, Series, rates, smoothed
 from biject.pages.words import metric_name, number
 
 _MOST_METRICS = 6
 _MOST_RANKS = 8
+_TOGETHER = {
+    "Rewards": {"reward_chosen": "chosen", "reward_rejected": "rejected"},
+    "Log-probabilities of completions": {"logps_chosen": "chosen", "logps_rejected": "rejected"},
+}
+"""Metrics that say something beside each other alone: that both of a pair's completions become unlikelier."""
+_NO_SHARES = ("margin", "mse", "mae", "perplexity")
+"""Never drawn among shares, small as they may be."""
 _WORK = ("work_ms", "wait_ms")
 _LEAST_SMOOTHED = 20
 """Fewer steps are their own curve."""
@@ -25,18 +33,26 @@ def charts(run: Run) -> tuple[Chart, ...]:
     loss = [*_with_raw("training", _points(steps, "loss"))]
     loss.append(Series(name="evaluation", points=tuple(_points(evaluations, "loss")), kind="line", color=1))
     loss.append(Series(name="evaluation", points=tuple(_points(evaluations, "loss")), kind="dots", color=1))
-    found = [make_chart("Loss", loss), *_metrics(evaluations)]
-    found.append(make_chart("Learning rate", _one("learning rate", _points(steps, "lr")), low=0.0))
-    found.append(make_chart("Gradient norm", _with_raw("gradient norm", _points(steps, "grad_norm"))))
-    found.append(
-        make_chart(
-            f"{unit(run)} a second", _with_raw(f"{unit(run).lower()} a second", _rates(steps)), low=0.0
-        )
-    )
-    found.append(make_chart("Processes: % of the time at work", _at_work(steps), low=0.0, high=100.0))
-    found.append(make_chart("Processes: share of the tokens, %", _shares(steps), low=0.0, high=100.0))
-    found.append(make_chart("Steps of the slowest process between meetings", _anchor(steps), low=0.0))
+    across = reach([run], mark=chosen_step(run))
+    plain = replace(across, mark=None)
+    rate = f"{unit(run)} a second"
+    found = [
+        make_chart("Loss", loss, across=across),
+        *_metrics(evaluations, across),
+        make_chart("Learning rate", _one("learning rate", _points(steps, "lr")), low=0.0, across=plain),
+        make_chart("Gradient norm", _with_raw("gradient norm", _points(steps, "grad_norm")), across=plain),
+        make_chart(rate, _with_raw(rate.lower(), _rates(steps)), low=0.0, across=plain),
+        make_chart("Processes: % of the time at work", _at_work(steps), low=0.0, high=100.0, across=plain),
+        make_chart("Processes: share of the tokens, %", _shares(steps), low=0.0, high=100.0, across=plain),
+        make_chart("Steps of the slowest process between meetings", _anchor(steps), low=0.0, across=plain),
+    ]
     return tuple(chart for chart in found if chart is not None)
+
+
+def reach(runs: Sequence[Run], *, mark: int | None = None) -> Across:
+    """From step 0 to the newest of any of the runs; the mark is the step that the model is from."""
+    last = max((step for run in runs for step in (*run.steps, *run.evaluations)), default=1)
+    return Across(last=float(last), mark=None if mark is None else float(mark), meaning="the model’s step")
 
 
 def _at_work(steps: Sequence[Mapping[str, Any]]) -> list[Series]:
@@ -115,23 +131,32 @@ def _rates(steps: Sequence[Mapping[str, Any]]) -> list[Point]:
     return [point for point in rates(seconds, tokens) if point[1] > 0]
 
 
-def _metrics(evaluations: Sequence[Mapping[str, Any]]) -> Iterable[Chart | None]:
-    """Shares in one chart, others each in their own."""
+def _metrics(evaluations: Sequence[Mapping[str, Any]], across: Across) -> Iterable[Chart | None]:
+    """Shares in one chart, what belongs together in one, others each in their own; one point is no curve."""
     shares: list[Series] = []
     others: list[Chart | None] = []
-    for name in evaluations[-1] if evaluations else ():
+    together = {name for names in _TOGETHER.values() for name in names}
+    for name in evaluations[-1] if len(evaluations) > 1 else ():
         points = _points(evaluations, name)
-        if name in ("step", "time", "seconds", "loss") or not points:
+        if name in ("step", "time", "seconds", "loss", *together) or not points:
             continue
         same = next((place for place, one in enumerate(shares) if one.points == tuple(points)), None)
         if same is not None:  # accuracy and F1 micro of single labels, for one
             both = f"{shares[same].name}, {metric_name(name)}"
             shares = [replace(one, name=both) if one.name == shares[same].name else one for one in shares]
-        elif all(0 <= y <= 1 for _, y in points):
+        elif name not in _NO_SHARES and all(-1 <= y <= 1 for _, y in points):
             shares += _dotted(metric_name(name), points, color=len(shares) // 2)
         else:
-            others.append(make_chart(metric_name(name), _dotted(metric_name(name), points, color=1)))
-    return [make_chart("Evaluation", shares[: 2 * _MOST_METRICS]), *others[:_MOST_METRICS]]
+            series = _dotted(metric_name(name), points, color=1)
+            others.append(make_chart(metric_name(name), series, across=across))
+    for title, names in _TOGETHER.items() if len(evaluations) > 1 else ():
+        pair = [
+            one
+            for color, (name, shown) in enumerate(names.items())
+            for one in _dotted(shown, _points(evaluations, name), color=color)
+        ]
+        others.append(make_chart(title, pair, across=across))
+    return [make_chart("Evaluation", shares[: 2 * _MOST_METRICS], across=across), *others[:_MOST_METRICS]]
 
 
 def _dotted(name: str, points: list[Point], *, color: int) -> list[Series]:

@@ -14,6 +14,8 @@ from biject.pages.words import decimal, number, percent
 
 _MOST_LABELS, _MOST_EXAMPLES, _MOST_TOKENS = 60, 12, 400
 _PICTURE = re.compile(r"data:image/(png|jpeg);base64,[A-Za-z0-9+/]{1,60000}={0,2}")
+_SCORES = {"embed": "cosine similarity", "rerank": "score"}
+"""What the points of a scatter are, where they are no predictions of a number."""
 _SURPRISE = (0.7, 0.8, 0.88, 0.94, 0.98)
 """Tokens above these quantiles of all losses that are shown are coloured, more and more strongly."""
 
@@ -33,6 +35,7 @@ class Findings:
 
     seen: str = ""
     chosen: str = ""
+    baseline: str = ""
     labels: tuple[str, ...] = ()
     confusion: tuple[tuple[Cell, ...], ...] = ()
     per_label: tuple[tuple[str, str, str, str, str], ...] = ()
@@ -55,13 +58,14 @@ def findings(insights: Mapping[str, Any]) -> Findings:
     return Findings(
         seen=_seen(insights),
         chosen=_chosen(task, examples),
+        baseline=_baseline(task, labels, insights.get("confusion")),
         labels=labels,
         confusion=_confusion(insights.get("confusion"), len(labels)),
         per_label=_per_label(insights.get("per_label")),
         calibration=_calibration(insights.get("calibration")),
         calibration_error=_error(insights.get("calibration")),
         calibration_counts=_counts(insights.get("calibration")),
-        scatter=_scatter(insights.get("points")),
+        scatter=_scatter(insights.get("points"), _SCORES.get(str(task), "prediction")),
         texts=tuple(_text(one) for one in examples) if task in ("seqcls", "imgcls") else (),
         tagged=tuple(_tagged(one) for one in examples) if task == "tokcls" else (),
         answers=tuple(_answer(one) for one in examples) if task == "qa" else (),
@@ -80,7 +84,23 @@ def _seen(insights: Mapping[str, Any]) -> str:
     count, of = number(insights.get("num_samples")), number(insights.get("of"))
     if not count or not of:
         return ""
-    return f"{count:,.0f} held-out samples" if count == of else f"{count:,.0f} of {of:,.0f} held-out samples"
+    seen = f"{count:,.0f} held-out samples" if count == of else f"{count:,.0f} of {of:,.0f} held-out samples"
+    known = insights.get("intervals")
+    sure = known.get("accuracy") if isinstance(known, dict) else None
+    right = number(sure.get("value")) if isinstance(sure, dict) else None
+    return seen if right is None or not 0 <= right <= 1 else f"{seen}, {round((1 - right) * count):,} wrong"
+
+
+def _baseline(task: Any, labels: Sequence[str], confusion: Any) -> str:
+    """What one is right in without having learned anything."""
+    if task in PREFERENCES:
+        return "A coin is right in 50 %."
+    rows = [[number(cell) or 0.0 for cell in _list(row)] for row in _list(confusion)]
+    counts = [sum(row) for row in rows]
+    if not labels or len(counts) != len(labels) or not sum(counts) > 0:
+        return ""
+    most = max(counts)
+    return f"Always “{labels[counts.index(most)]}” is right in {percent(most / sum(counts))}."
 
 
 def _chosen(task: Any, examples: Sequence[Mapping[str, Any]]) -> str:
@@ -181,16 +201,15 @@ def _counts(value: Any) -> str:
     )
 
 
-def _scatter(value: Any) -> Chart | None:
+def _scatter(value: Any, name: str) -> Chart | None:
     pairs = [[number(part) for part in _list(pair)] for pair in _list(value)]
     points = sorted(
         (x, y) for x, y in (pair for pair in pairs if len(pair) == 2) if x is not None and y is not None
     )
     if not points:
         return None
-    return make_chart(
-        "Prediction by truth", [Series(name="prediction", points=tuple(points), kind="dots")], x_name="truth"
-    )
+    series = Series(name=name, points=tuple(points), kind="dots")
+    return make_chart(f"{name.capitalize()} by truth", [series], x_name="truth")
 
 
 def _text(one: Mapping[str, Any]) -> Mapping[str, str]:
@@ -214,7 +233,8 @@ def _pair(one: Mapping[str, Any]) -> Mapping[str, str]:
     apart = number(one.get("margin"))
     texts = {name: str(one.get(name, "")) for name in ("prompt", "chosen", "rejected")}
     wrong = "" if apart is None or apart > 0 else "yes"
-    return {**texts, "margin": "" if apart is None else f"{apart:.3g}", "wrong": wrong}
+    prefers = "" if apart is None else f"prefers the {'rejected' if wrong else 'chosen'} text"
+    return {**texts, "margin": "" if apart is None else f"{apart:.3g}", "prefers": prefers, "wrong": wrong}
 
 
 def _tagged(one: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -33,9 +33,9 @@ def render_page(run: Run, *, live: str = "") -> str:
     return whole(run.folder.name, main_of(run), live=live)
 
 
-def main_of(run: Run) -> str:
-    """What stands inside of `<main>`."""
-    return _environment().get_template("run.html").render(v=view(run), version=__version__)
+def main_of(run: Run, *, back: bool = False) -> str:
+    """What stands inside of `<main>`; `back` links to the page that has this run beside others."""
+    return _environment().get_template("run.html").render(v=view(run), back=back, version=__version__)
 
 
 def whole(title: str, main: str, *, live: str = "") -> str:

@@ -28,11 +28,11 @@ class Series:
 
 
 def smoothed(points: Sequence[Point]) -> list[Point]:
-    """An exponential mean over about a fiftieth of the run, corrected for its start.
+    """An exponential mean over a fiftieth of the run (ten steps of a short one), its start corrected.
 
     Source: the bias correction of Kingma and Ba 2015, arXiv:1412.6980, section 3.
     """
-    span = max(1.0, len(points) / 50)
+    span = max(1.0, min(len(points) / 10, 10.0), len(points) / 50)
     keep = 1 - 1 / span
     mean, weight, found = 0.0, 0.0, []
     for x, y in points:

@@ -67,7 +67,9 @@ class Watched:
         with self._lock:
             version, text = self._made.get(number, (-1, ""))
             if version != self.version:
-                text = main_of(runs[0]) if len(runs) == 1 else compare_main(runs)
+                alone = len(runs) == 1
+                several = len(self.runs) > 1
+                text = main_of(runs[0], back=several) if alone else compare_main(runs, linked=True)
                 self._made[number] = (self.version, text)
             return text
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import PurePath
@@ -10,11 +10,23 @@ from typing import Any
 
 from biject.pages.chart import Chart
 from biject.pages.curves import charts, tokens_per_second, unit
+from biject.pages.evaluated import Evaluations, evaluations
 from biject.pages.findings import Findings, findings
 from biject.pages.merged import Merge, merge_of
 from biject.pages.read import INSIGHTS, MERGE, VERIFY, Run
 from biject.pages.settings import Setting, settings
-from biject.pages.words import compact, decimal, duration, metric_name, number, percent, size
+from biject.pages.words import (
+    column,
+    compact,
+    duration,
+    flops,
+    metric_name,
+    number,
+    percent,
+    size,
+    tick,
+    when,
+)
 
 TASKS = {
     "seqcls": "text classification",
@@ -28,8 +40,9 @@ TASKS = {
     "embed": "embeddings",
     "rerank": "reranking",
 }
-_MOST_ROWS = 40
-_HEADLINE = ("f1", "f1_macro", "accuracy", "exact_match", "pearson", "perplexity", "loss")
+_HEADLINE = (
+    *("f1", "f1_macro", "accuracy", "exact_match", "ndcg@10", "spearman", "pearson", "perplexity", "loss"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,11 +65,15 @@ class View:
     state: str
     state_kind: str
     verdict: str
+    began: str
+    heard: tuple[str, str] | None
+    alerts: tuple[str, ...]
+    progress: float | None
     headline: Figure | None
+    baseline: str
     figures: tuple[Figure, ...]
     charts: tuple[Chart, ...]
-    evaluations: tuple[tuple[str, ...], ...]
-    chosen_row: int | None
+    evaluations: Evaluations
     merge: Merge | None
     findings: Findings
     data_lines: tuple[str, ...]
@@ -75,7 +92,7 @@ class View:
         found = self.findings
         known = (
             ("curves", "Curves", self.charts),
-            ("evaluations", "Evaluations", self.evaluations),
+            ("evaluations", "Evaluations", True),
             (
                 "right",
                 "What it gets right",
@@ -102,6 +119,7 @@ def view(run: Run) -> View:
     state, kind = _state(run)
     model = start.get("model") if isinstance(start.get("model"), dict) else {}
     differing, same = settings(recipe)
+    headline, shown = _headline(run, insights), findings(insights)
     return View(
         title=run.folder.name or str(run.folder),
         model=_last(recipe.get("model")),
@@ -110,13 +128,17 @@ def view(run: Run) -> View:
         state=state,
         state_kind=kind,
         verdict=_verdict(run, verify),
-        headline=_headline(run, insights),
+        began=when(start.get("began"))[:10],
+        heard=_heard(run),
+        alerts=_alerts(run),
+        progress=_progress(run),
+        headline=headline,
+        baseline=shown.baseline if headline and headline.name == "Accuracy" and run.end else "",
         figures=_figures(run, model or {}),
         charts=charts(run),
-        evaluations=_evaluations(run),
-        chosen_row=_chosen_row(run),
+        evaluations=evaluations(run),
         merge=merge_of(run.document(MERGE)) if run.end else None,
-        findings=findings(insights),
+        findings=shown,
         data_lines=_strings(start.get("data_lines")),
         changes=_strings(end.get("changes")),
         best=_brief(end.get("best")),
@@ -125,8 +147,40 @@ def view(run: Run) -> View:
         not_verified=str(end.get("not_verified", "")),
         changed_settings=differing,
         other_settings=same,
-        environment=_environment(start.get("environment"), verify.get("environment")),
+        environment=_environment(start.get("environment"), verify.get("environment"), _peak(end)),
     )
+
+
+def _heard(run: Run) -> tuple[str, str] | None:
+    """When a run that has not ended wrote something last: for machines, and for people."""
+    text = "" if run.end is not None else when(run.last_time)
+    return (f"{text.replace(' ', 'T')}Z", f"{text} UTC") if text else None
+
+
+def _progress(run: Run) -> float | None:
+    """The share of the steps that a run that goes on has done, in percent."""
+    total = number(run.start.get("total_steps"))
+    return None if run.end is not None or not total else min(100.0, 100 * max(run.steps, default=0) / total)
+
+
+def _alerts(run: Run) -> tuple[str, ...]:
+    """What nobody should have to find in a curve."""
+    found = []
+    for name, words in (("loss", "The training loss"), ("grad_norm", "The gradient’s norm")):
+        bad = [step for step in sorted(run.steps) if _not_finite(run.steps[step].get(name))]
+        if bad:
+            times = "in step" if len(bad) == 1 else f"in {len(bad):,} steps, first in step"
+            found.append(f"{words} was not a finite number {times} {bad[0]:,}.")
+    return tuple(found)
+
+
+def _not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)
+
+
+def _peak(end: Mapping[str, Any]) -> dict[str, str]:
+    rate = flops(number(end.get("peak_flops")))
+    return {"MFU is of": f"{rate}: {end.get('peak_of', '')}"} if rate and number(end.get("mfu")) else {}
 
 
 def _state(run: Run) -> tuple[str, str]:
@@ -187,7 +241,7 @@ def _metric_value(name: str, value: Any) -> str:
     shares = ("accuracy", "precision", "recall", "exact_match")
     if found is not None and 0 <= found <= 1 and (name.startswith("f1") or name in shares):
         return percent(found)
-    return decimal(value)
+    return column([value])[0]
 
 
 def _figures(run: Run, model: Mapping[str, Any]) -> tuple[Figure, ...]:
@@ -201,11 +255,11 @@ def _figures(run: Run, model: Mapping[str, Any]) -> tuple[Figure, ...]:
     trained, whole = number(model.get("num_trained")), number(model.get("num_parameters"))
     seconds = number(end.get("seconds")) or _seconds(run)
     found = [
-        ("Steps", f"{done:,}" + (f" of {total:,.0f}" if total and total != done else ""), ""),
+        ("Steps", f"{done:,}" + (f" of {total:,.0f}" if total and total != done else ""), _epochs(run)),
         ("Time", duration(seconds), _left(run, rate_steps=steps, total=total)),
         (f"{unit(run)} a second", compact(rate), f"{compact(tokens)} in all"),
         ("Compute used (MFU)", percent(end.get("mfu")) if number(end.get("mfu")) else "",
-         f"of {compact((number(end.get('peak_flops')) or 0) / 1e9)} GFLOP/s, {end.get('peak_of', '')}"),
+         f"of {flops(number(end.get('peak_flops'))) or 'an unknown peak'}"),
         ("Padding left out", percent(1 - of_slots / slots) if slots else "", "of a padded batch's slots"),
         ("Parameters", compact(whole) if whole else "",
          f"{compact(trained)} trained" if trained is not None and trained != whole else "all trained"),
@@ -213,6 +267,19 @@ def _figures(run: Run, model: Mapping[str, Any]) -> tuple[Figure, ...]:
          str(end.get("peak_memory_of", ""))),
     ]  # fmt: skip
     return tuple(Figure(name=name, value=value, note=note) for name, value, note in found if value)
+
+
+def _epochs(run: Run) -> str:
+    """How often all samples were seen, where that is what ends the run."""
+    train = run.recipe.get("train")
+    train = train if isinstance(train, dict) else {}
+    epochs, total = number(train.get("epochs")), number(run.start.get("total_steps"))
+    if not epochs or not total or train.get("max_steps") is not None:
+        return ""
+    done = epochs * min(1.0, max(run.steps, default=0) / total)
+    return f"{tick(round(done, 2))} epoch{'' if done == 1 else 's'}" + (
+        f" of {epochs:g}" if done < epochs else ""
+    )
 
 
 def _seconds(run: Run) -> float | None:
@@ -231,46 +298,6 @@ def _left(run: Run, *, rate_steps: list[Mapping[str, Any]], total: float | None)
     if first is None or last is None or last <= first:
         return ""
     return f"about {duration(remaining * (last - first) / (len(recent) - 1))} left"
-
-
-def _evaluations(run: Run) -> tuple[tuple[str, ...], ...]:
-    """A table: names, then the newest evaluations."""
-    rows = run.ordered(run.evaluations)
-    if not rows:
-        return ()
-    names = [
-        name
-        for name, value in rows[-1].items()
-        if number(value) is not None and name not in ("time", "seconds")
-    ][:12]
-    shown = _shown(rows)
-    table = [tuple(metric_name(name) for name in names)]
-    shares = {name for name in names if all(0 <= (number(row.get(name)) or 0) <= 1 for row in shown)}
-    for row in shown:
-        cells = [
-            f"{number(row.get(name)):.4f}"
-            if name in shares and number(row.get(name)) is not None
-            else decimal(row.get(name))
-            for name in names
-        ]
-        table.append(tuple(cells))
-    return tuple(table)
-
-
-def _shown(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those that the table has."""
-    return (
-        rows
-        if len(rows) <= _MOST_ROWS
-        else [rows[round(i * (len(rows) - 1) / (_MOST_ROWS - 1))] for i in range(_MOST_ROWS)]
-    )
-
-
-def _chosen_row(run: Run) -> int | None:
-    """The table's row of the state that the model is in."""
-    found = re.match(r"step (\d+) of", str((run.end or {}).get("best", "")))
-    steps = [row.get("step") for row in _shown(run.ordered(run.evaluations))]
-    return steps.index(int(found[1])) if found and int(found[1]) in steps else None
 
 
 def _brief(best: Any) -> str:

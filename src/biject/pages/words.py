@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 """Control characters, and those that turn the direction of the text around them."""
 _LONGEST = 4000
+_LEAST_PLAIN = 1e-4
+"""Smaller numbers are learning rates and the like, which nobody writes with their zeros. `page.js` has it."""
+
+
+_KNOWN = {"f1": "F1", "mse": "MSE", "ndcg": "nDCG", "mrr": "MRR", "map": "MAP", "logps": "Log-probability,"}
+"""Measures that are not written as other words are."""
 
 
 def clean(value: object) -> str:
@@ -31,14 +39,14 @@ def number(value: Any) -> float | None:
 
 
 def decimal(value: Any, digits: int = 4) -> str:
-    """`0.8123`, `12.35`, `1,234`, `5e-05` as `0.00005`, `2.5e-9`; an em dash for what is no number."""
+    """`0.8123`, `12.35`, `1,234`, `0.0005`, `5e-5`, `2.5e-9`; an em dash for what is no number."""
     found = number(value)
     if found is None:
         return "—"
     if float(found).is_integer() and abs(found) < 1e15:
         return f"{found:,.0f}"
     size = abs(found)
-    if size >= 1e15 or size < 1e-6:
+    if size >= 1e15 or size < _LEAST_PLAIN:
         mantissa, exponent = f"{found:.2e}".split("e")
         return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
     if size >= 1000:
@@ -67,6 +75,26 @@ def compact(value: Any) -> str:
     return f"{found:,.0f}"
 
 
+def column(values: Sequence[Any], digits: int = 4) -> list[str]:
+    """Numbers below each other: all with the places of the largest, so that their points are in a line."""
+    found = [number(value) for value in values]
+    known = [abs(value) for value in found if value is not None]
+    largest = max(known, default=0.0)
+    whole = largest > 1 and all(value.is_integer() for value in known)
+    if largest >= 1e15 or largest < 0.01:
+        return [decimal(value) for value in values]
+    places = 0 if whole else digits if largest <= 1 else max(0, digits - len(str(int(largest))))
+    return ["—" if value is None else f"{value:,.{places}f}" for value in found]
+
+
+def flops(value: Any) -> str:
+    """Operations a second as `93.2 GFLOP/s`, `989 TFLOP/s`."""
+    found = number(value)
+    if not found:
+        return ""
+    return f"{found / 1e12:,.3g} TFLOP/s" if found >= 1e12 else f"{found / 1e9:.3g} GFLOP/s"
+
+
 def percent(value: Any, digits: int = 1) -> str:
     """`0.8123` as `81.2 %`."""
     found = number(value)
@@ -85,6 +113,14 @@ def size(value: Any) -> str:
     return f"{found:.3g} TB"
 
 
+def when(seconds: Any) -> str:
+    """Seconds since 1970 as `2026-11-27 11:40:02`, in UTC; empty for what is no time."""
+    found = number(seconds)
+    if found is None or not 0 < found < 1 << 35:
+        return ""
+    return datetime.fromtimestamp(found, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
 def duration(seconds: Any) -> str:
     """`4.2 s`, `2 min 31 s`, `3 h 05 min`."""
     found = number(seconds)
@@ -99,9 +135,11 @@ def duration(seconds: Any) -> str:
 
 
 def metric_name(name: str) -> str:
-    """`f1_macro` as `F1 macro`."""
-    words = clean(name).replace("_", " ").strip()
-    known = {"f1": "F1", "mse": "MSE"}
-    parts = [known.get(word, word) for word in words.split(" ")]
+    """`f1_macro` as `F1 macro`, `ndcg@10` as `nDCG@10`."""
+    words = clean(name).replace("_", " ").strip().split(" ")
+    parts = []
+    for word in words:
+        measure, at, depth = word.partition("@")
+        parts.append(_KNOWN.get(measure, measure) + at + depth)
     text = " ".join(parts)
-    return text[:1].upper() + text[1:]
+    return text if words[0].partition("@")[0] in _KNOWN else text[:1].upper() + text[1:]

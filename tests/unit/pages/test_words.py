@@ -13,13 +13,27 @@ from biject.pages.chart import make_chart, nice_ticks
 from biject.pages.read import Run, read_run
 from biject.pages.series import Series, rates, smoothed, thinned
 from biject.pages.settings import differences, settings
-from biject.pages.words import clean, compact, decimal, duration, metric_name, number, percent, size, tick
+from biject.pages.words import (
+    clean,
+    column,
+    compact,
+    decimal,
+    duration,
+    flops,
+    metric_name,
+    number,
+    percent,
+    size,
+    tick,
+    when,
+)
 
 
 @pytest.mark.parametrize(
     ("value", "text"),
     [(0, "0"), (1, "1"), (1234, "1,234"), (1234.6, "1,235"), (0.8123456, "0.8123"), (12.3456, "12.35"),
-     (5e-5, "0.00005"), (2.34e-5, "0.0000234"), (3e-9, "3e-9"), (-0.5, "-0.5000"), (float("nan"), "—"),
+     (5e-5, "5e-5"), (2.34e-5, "2.34e-5"), (1e-4, "0.0001"), (3e-9, "3e-9"),
+     (-0.5, "-0.5000"), (float("nan"), "—"),
      (float("inf"), "—"), ("<b>", "—"), (True, "—"), (None, "—"), (1e20, "1e20"), (10**400, "—")],
 )  # fmt: skip
 def test_decimal(value: object, text: str) -> None:
@@ -27,7 +41,7 @@ def test_decimal(value: object, text: str) -> None:
 
 
 def test_other_words() -> None:
-    assert [tick(v) for v in (0.5, 0.25, 1000, 0.00005)] == ["0.5", "0.25", "1,000", "0.00005"]
+    assert [tick(v) for v in (0.5, 0.25, 1000, 0.00005)] == ["0.5", "0.25", "1,000", "5e-5"]
     assert [compact(v) for v in (950, 7640, 12_345, 4_390_000, 7.24e9)] == [
         "950", "7,640", "12.3 k", "4.39 M", "7.24 B"]  # fmt: skip
     assert [duration(v) for v in (4.21, 24, 59.99, 151, 11_100)] == [
@@ -35,6 +49,19 @@ def test_other_words() -> None:
     assert (percent(0.8123), size(90_868_376), metric_name("f1_macro")) == ("81.2 %", "90.9 MB", "F1 macro")
     assert clean("a\u202eb\x1b[2J") == "a�b�[2J"
     assert number("1") is None
+    assert [metric_name(name) for name in ("ndcg@10", "recall@1", "map", "mse", "logps_chosen")] == [
+        "nDCG@10", "Recall@1", "MAP", "MSE", "Log-probability, chosen"]  # fmt: skip
+    assert [flops(v) for v in (93.2e9, 989e12, 0, None)] == ["93.2 GFLOP/s", "989 TFLOP/s", "", ""]
+    assert [when(v) for v in (1795775725.3, None, 1e300, -1)] == ["2026-11-27 10:35:25", "", "", ""]
+
+
+def test_numbers_below_each_other_have_the_same_places() -> None:
+    assert column([-154.2385, 3.5, None]) == ["-154.2", "3.5", "—"]
+    assert column([0.0104, 0.54]) == ["0.0104", "0.5400"]
+    assert column([1200, 40]) == ["1,200", "40"]
+    assert column([5e-5, 1e-4]) == ["5e-5", "0.0001"]
+    assert column([float("nan"), 0]) == ["—", "0"]
+    assert column([1.0, 0.0]) == ["1.0000", "0.0000"]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +87,8 @@ def test_thinned_keeps_peaks_and_ends() -> None:
 
 def test_smoothed_is_a_weighted_mean() -> None:
     assert smoothed([(1.0, 4.0), (2.0, 4.0)]) == [(1.0, 4.0), (2.0, 4.0)]
+    short = [y for _, y in smoothed([(float(i), float(i % 2)) for i in range(60)])]
+    assert all(0.3 < y < 0.7 for y in short[20:])  # over a fiftieth it was the curve itself
     line = smoothed([(float(i), float(i % 2)) for i in range(1000)])
     assert line[0][1] == 0.0
     assert abs(line[-1][1] - 0.5) < 0.05
@@ -89,7 +118,7 @@ def test_settings_that_differ() -> None:
     assert {s.name for s in same} == {"labels", "train.lr"}
     assert recipe.train.epochs == 3
     assert differences([plain, {**plain, "train": {"lr": 1e-4, "epochs": 7}}]) == [
-        ("train.lr", ["0.00005", "0.0001"])]  # fmt: skip
+        ("train.lr", ["5e-5", "0.0001"])]  # fmt: skip
 
 
 def test_a_run_that_grows_is_read_piece_by_piece(tmp_path: Path) -> None:
