@@ -88,7 +88,8 @@ def test_saved_and_loaded_on_its_base(checkpoint: Any, tmp_path: Path) -> None:
             assert not torch.equal(model(input_ids=IDS).logits, expected)
         before = model(input_ids=IDS).logits
         model.merge_adapter()
-        assert torch.allclose(model(input_ids=IDS).logits, before, atol=1e-5)
+        # One product with W + BA in place of two: float32's rounding of logits up to 0.02 (4e-9 apart).
+        assert torch.allclose(model(input_ids=IDS).logits, before, rtol=0, atol=1e-7)
         model.save_pretrained(tmp_path / "merged")
         merged = load_fallback(tmp_path / "merged")
         assert torch.equal(merged(input_ids=IDS).logits, model(input_ids=IDS).logits)

@@ -58,7 +58,8 @@ def test_a_gradient_added_up_is_that_of_one_batch(checkpoint: Any, write_data: A
     data = write_data(tmp_path / "data", "seqcls")
     whole, _ = run(tmp_path / "a", model, data, "seqcls", train={"batch_size": 8})
     parts, _ = run(tmp_path / "b", model, data, "seqcls", train={"batch_size": 4, "accumulate": 2})
-    assert losses(parts) == pytest.approx(losses(whole), abs=1e-6)
+    # Gradients of two halves are added in another order: the losses of three steps are 3e-8 apart.
+    assert losses(parts) == pytest.approx(losses(whole), abs=3e-7)
 
 
 def test_the_best_state_is_what_is_written(checkpoint: Any, write_data: Any, tmp_path: Path) -> None:

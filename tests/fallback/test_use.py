@@ -35,6 +35,7 @@ def test_a_classifier_predicts_as_transformers_does(
     theirs = transformers.pipeline("text-classification", model=str(model))
     for ours, expected in zip(pipe(TEXTS), theirs(TEXTS), strict=True):
         assert ours[0]["label"] == expected["label"]
+        # A batch here, one text at a time there: shapes decide float32's last bits (equal on AVX-512).
         assert ours[0]["score"] == pytest.approx(expected["score"], abs=1e-6)
     loaded = biject.AutoModelForSequenceClassification.from_pretrained(model, backend="hf")
     assert biject.pipeline("classify", model=loaded)(TEXTS) == pipe(TEXTS)
@@ -59,10 +60,11 @@ def test_tags_answers_masks_and_vectors(checkpoint: Any, write_data: Any, tmp_pa
     theirs = transformers.pipeline("fill-mask", model=str(checkpoint("roformer")))
     for ours, expected in zip(fill("the [MASK] fox"), theirs("the [MASK] fox"), strict=True):
         assert (ours["token"], ours["token_str"]) == (expected["token"], expected["token_str"])
+        # A softmax over one row here, over the whole text there: float32's last bits (equal on AVX-512).
         assert ours["score"] == pytest.approx(expected["score"], abs=1e-6)
     vectors = biject.pipeline(checkpoint("mpnet"), task="embed", backend="hf")(TEXTS)
     assert vectors.shape == (3, 32)
-    assert torch.allclose(vectors.norm(dim=1), torch.ones(3))
+    assert torch.allclose(vectors.norm(dim=1), torch.ones(3))  # a quotient's rounding, squared and added up
     with pytest.raises(ConfigError, match="continues texts"):
         biject.pipeline(checkpoint("gpt_neox"), backend="hf")
     with pytest.raises(WeightsError, match="They would be random"):
