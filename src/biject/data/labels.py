@@ -53,7 +53,7 @@ def read_targets(
     values = rows.column(column) if may_be_empty else _present(rows, column)
     problem = problem_type or _infer(rows, column, values, separator, names)
     if problem == "regression":
-        numbers = [_number(rows, row, column, value) for row, value in enumerate(values)]
+        numbers = [number_at(rows, row, column, value) for row, value in enumerate(values)]
         return Targets(values=numbers, names=tuple(names or ("LABEL_0",)), problem_type=problem)
     if problem == "single_label_classification":
         cells = [[value] for value in values]
@@ -125,13 +125,18 @@ def _is(value: object, kind: type, pattern: re.Pattern[str]) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _number(rows: Rows, row: int, column: str, value: object) -> float:
+def number_at(rows: Rows, row: int, column: str, value: object, *, expected: str = "a number,") -> float:
+    """A cell's finite number, which may be written as text.
+
+    Raises:
+        InputError: It is none.
+    """
     try:
         number = float(value) if isinstance(value, str | int | float) else math.nan
     except (ValueError, OverflowError):
         number = math.nan
     if not math.isfinite(number):
-        raise rows.fault(row, column, f"expected a number, found {shown(value)}.")
+        raise rows.fault(row, column, f"expected {expected} found {shown(value)}.")
     return number
 
 
@@ -159,7 +164,9 @@ def _from_columns(
     grid = [_present(rows, column) for column in columns]
     values = []
     for row in range(len(rows)):
-        numbers = [_number(rows, row, name, column[row]) for name, column in zip(columns, grid, strict=True)]
+        numbers = [
+            number_at(rows, row, name, column[row]) for name, column in zip(columns, grid, strict=True)
+        ]
         for name, number in zip(columns, numbers, strict=True):
             if problem != "regression" and number not in (0, 1):
                 raise rows.fault(row, name, f"expected 0 or 1, found {shown(number)}.")

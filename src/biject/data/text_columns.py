@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from biject.data.labels import number_at
 from biject.data.table import Rows
-from biject.errors import InputError, shown
+from biject.errors import InputError
 
 Kind = Literal["pairs", "triplets", "scored", "labelled"]
 _PAIRS = (
@@ -93,17 +93,10 @@ def scores(rows: Rows, column: str) -> list[float]:
     Raises:
         InputError: One is none.
     """
-    return [_number(rows, row, column, value) for row, value in enumerate(rows.column(column))]
-
-
-def _number(rows: Rows, row: int, column: str, value: object) -> float:
-    try:
-        number = float(value) if isinstance(value, str | int | float) else math.nan
-    except (ValueError, OverflowError):
-        number = math.nan
-    if not math.isfinite(number):
-        raise rows.fault(row, column, f"expected a score, a number; found {shown(value)}.")
-    return number
+    return [
+        number_at(rows, row, column, value, expected="a score, a number;")
+        for row, value in enumerate(rows.column(column))
+    ]
 
 
 def _listed(names: Sequence[str]) -> str:
