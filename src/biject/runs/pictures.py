@@ -20,7 +20,7 @@ from biject.identify import Identity
 from biject.pictures.files import pillow
 from biject.pictures.processor import ImageProcessor
 from biject.pictures.settings import PREPROCESSOR, read_preprocessing
-from biject.runs.samples import Part, Samples, split_off, with_way_out
+from biject.runs.samples import Part, Samples, label_way_out, split_off, with_way_out
 
 _OF_TEXTS = (
     "text_column", "messages_column", "system_column", "sample_by", "tag_scheme", "label_all", "stride",
@@ -117,12 +117,7 @@ class _Maker:
                 rows, "imgcls", self.processor, skip_bad_rows=recipe.skip_bad_rows, **options
             )
         except InputError as error:
-            if labels is None or fixed or recipe.labels or "unknown label" not in str(error):
-                raise with_way_out(error) from error
-            raise InputError(
-                f"{error} These are the labels of the model's own head; `new_head = true` in the recipe "
-                "starts a new one with those of the data."
-            ) from error
+            raise label_way_out(error, recipe, own=labels is not None and not fixed) from error
 
 
 def _load(recipe: FinetuneRecipe, source: str, split: str) -> Rows:

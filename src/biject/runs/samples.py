@@ -141,6 +141,16 @@ def with_way_out(error: InputError) -> InputError:
     return InputError(f"{error} `skip_bad_rows = true` (--skip-bad-rows) leaves such rows out.")
 
 
+def label_way_out(error: InputError, recipe: FinetuneRecipe, *, own: bool) -> InputError:
+    """The error about one row or label, and what to do; `own`: labels are those of the model's own head."""
+    if not own or recipe.labels or "unknown label" not in str(error):
+        return with_way_out(error)
+    return InputError(
+        f"{error} These are the labels of the model's own head; `new_head = true` in the recipe starts a "
+        "new one with those of the data."
+    )
+
+
 def _one_table(
     recipe: FinetuneRecipe,
     tokenizer: Tokenizer,
@@ -244,9 +254,4 @@ def _build(
             rows, recipe.task, tokenizer, labels=labels, skip_bad_rows=recipe.skip_bad_rows, **options
         )
     except InputError as error:
-        if labels is None or fixed or recipe.labels or "unknown label" not in str(error):
-            raise with_way_out(error) from error
-        raise InputError(
-            f"{error} These are the labels of the model's own head; `new_head = true` in the recipe starts a "
-            "new one with those of the data."
-        ) from error
+        raise label_way_out(error, recipe, own=labels is not None and not fixed) from error
