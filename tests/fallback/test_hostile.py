@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import shutil
 import sys
@@ -14,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from tests.fallback.test_runs import run
+from tests.hostile.canaries import Pickled, change, code
 
 import biject
 from biject.errors import BijectError, CheckpointError, ConfigError
@@ -21,30 +21,6 @@ from biject.fallback.loading import load_fallback
 from biject.fallback.tokenizer import load_fallback_tokenizer
 
 pytestmark = pytest.mark.attack("code in a folder of backend hf")
-
-CODE = """
-from pathlib import Path
-Path({canary!r}).write_text("ran")
-from transformers import MPNetConfig, MPNetForMaskedLM, MPNetTokenizer
-class Own(MPNetForMaskedLM): pass
-class OwnConfig(MPNetConfig): pass
-class OwnTokenizer(MPNetTokenizer): pass
-def generate(*arguments, **options): pass
-"""
-
-
-class Pickled:
-    def __init__(self, canary: Path) -> None:
-        self.canary = canary
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return Path.write_text, (self.canary, "ran")
-
-
-def change(folder: Path, file: str, **values: Any) -> None:
-    path = folder / file
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps({**known, **values}))
 
 
 def auto_map(folder: Path, canary: Path) -> None:
@@ -77,7 +53,7 @@ def kernels(folder: Path, canary: Path) -> None:
 
 def own_generate(folder: Path, canary: Path) -> None:
     (folder / "custom_generate").mkdir()
-    (folder / "custom_generate" / "generate.py").write_text(CODE.format(canary=str(canary)))
+    (folder / "custom_generate" / "generate.py").write_text(code(canary, "MPNet", "MPNetForMaskedLM"))
     change(folder, "generation_config.json", custom_generate=".", trust_remote_code=True)
 
 
@@ -116,7 +92,7 @@ def planted(checkpoint: Any, tmp_path: Path) -> Callable[[Callable[[Path, Path],
         folder, canary = tmp_path / "bad", tmp_path / "canary"
         shutil.copytree(checkpoint("mpnet"), folder)
         for name in ("own.py", "modeling_own.py", "__init__.py"):
-            (folder / name).write_text(CODE.format(canary=str(canary)))
+            (folder / name).write_text(code(canary, "MPNet", "MPNetForMaskedLM"))
         way(folder, canary)
         return folder, canary
 

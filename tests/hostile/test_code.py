@@ -10,41 +10,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from biject.checkpoint.source import open_source
 from biject.verify.reference import make_reference
 from biject.verify.staged import staged
+from hostile.canaries import Pickled, change, code
 
 pytestmark = pytest.mark.attack("code in a checked folder")
-
-CODE = """
-from pathlib import Path
-Path({canary!r}).write_text("ran")
-from transformers import BertConfig, BertForSequenceClassification, BertTokenizer
-class Own(BertForSequenceClassification): pass
-class OwnConfig(BertConfig): pass
-class OwnTokenizer(BertTokenizer): pass
-def generate(*arguments, **options): pass
-"""
-
-
-class Pickled:
-    """Writes the canary when it is unpickled."""
-
-    def __init__(self, canary: Path) -> None:
-        self.canary = canary
-
-    def __reduce__(self) -> tuple[Any, tuple[Any, ...]]:
-        return Path.write_text, (self.canary, "ran")
-
-
-def change(folder: Path, file: str, **values: Any) -> None:
-    path = folder / file
-    known = json.loads(path.read_text()) if path.is_file() else {}
-    path.write_text(json.dumps({**known, **values}))
 
 
 def auto_map_of_the_config(folder: Path, canary: Path) -> None:
@@ -86,7 +60,9 @@ def adapter_that_is_loaded_by_itself(folder: Path, canary: Path) -> None:
 
 def own_generation(folder: Path, canary: Path) -> None:
     (folder / "custom_generate").mkdir()
-    (folder / "custom_generate" / "generate.py").write_text(CODE.format(canary=str(canary)))
+    (folder / "custom_generate" / "generate.py").write_text(
+        code(canary, "Bert", "BertForSequenceClassification")
+    )
     change(folder, "generation_config.json", custom_generate=str(folder))
 
 
@@ -145,7 +121,7 @@ COMMANDS = (
 def test_no_code_runs(way: Callable[[Path, Path], None], tmp_path: Path) -> None:
     folder, canary = make_reference("bert", "seqcls", tmp_path / "folder"), tmp_path / "canary"
     good = shutil.copytree(folder, tmp_path / "good")
-    (folder / "own.py").write_text(CODE.format(canary=str(canary)))
+    (folder / "own.py").write_text(code(canary, "Bert", "BertForSequenceClassification"))
     way(folder, canary)
     script = (
         "import sys, json\nfrom biject.cli.main import main\n"
@@ -191,7 +167,7 @@ def test_a_canary_can_be_seen(tmp_path: Path) -> None:
     pickle.loads(pickle.dumps(Pickled(canary)))
     assert canary.exists()
     canary.unlink()
-    exec(CODE.format(canary=str(canary)))
+    exec(code(canary, "Bert", "BertForSequenceClassification"))
     assert canary.exists()
 
 
@@ -252,8 +228,8 @@ def test_switches_and_caches_of_the_environment(tmp_path: Path, environment: dic
     cache = tmp_path / "cache"
     for place in (folder, cache / "transformers_modules" / "folder", cache / "transformers_modules"):
         place.mkdir(parents=True, exist_ok=True)
-        (place / "own.py").write_text(CODE.format(canary=str(canary)))
-        (place / "__init__.py").write_text(CODE.format(canary=str(canary)))
+        (place / "own.py").write_text(code(canary, "Bert", "BertForSequenceClassification"))
+        (place / "__init__.py").write_text(code(canary, "Bert", "BertForSequenceClassification"))
     auto_model_class(folder, canary)
     given = {name: value.format(cache=cache) for name, value in environment.items()}
     done = command("verify-export", folder, cwd=tmp_path, **given)
