@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from biject.distributed.ending import let_go_at_exit
 from biject.errors import BijectError, CheckpointError, WeightsError
 from biject.model import Model
 
@@ -102,7 +103,10 @@ def on_first_rank(model: Model, values: Mapping[str, Tensor], action: Callable[[
 def full_tensor(tensor: Any) -> Tensor:
     """The whole of a tensor; of one that is spread over ranks, gathered: all ranks have to call this."""
     tensor = tensor.detach()
-    whole: Tensor = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+    if not hasattr(tensor, "full_tensor"):
+        return tensor  # type: ignore[no-any-return]
+    let_go_at_exit()
+    whole: Tensor = tensor.full_tensor()
     return whole
 
 
