@@ -17,13 +17,53 @@ _WORDS = {"SIGINT": "Ctrl-C", "SIGTERM": "SIGTERM", "SIGHUP": "the terminal is g
 _STOPPING = "stopping after this step, with a checkpoint; Ctrl-C again stops at once."
 
 
+_lost: list[bool] = []
+"""Whether a Ctrl-C of each command that runs came and may have been lost."""
+
+
+@contextmanager
+def not_lost() -> Iterator[None]:
+    """Inside the block a Ctrl-C that somebody swallows still ends the command.
+
+    numpy and torch swallow one that comes while they are imported, and stay imported in part.
+
+    Raises:
+        KeyboardInterrupt: As usual; and in place of what such a module raises later.
+    """
+    own = threading.current_thread() is threading.main_thread()
+    if not own or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        _lost[-1] = True
+        signal.default_int_handler(number, frame)
+
+    _lost.append(False)
+    signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    except (AttributeError, ImportError) as error:
+        if _lost[-1]:
+            raise KeyboardInterrupt from error
+        raise
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        _lost.pop()
+
+
 @contextmanager
 def stops_on_signals(stopping: StopRequest) -> Iterator[None]:
     """Inside the block a signal asks a run that is stepping to stop; Ctrl-C once more ends it at once.
 
     Outside of the steps (data are read, the model is exported) a signal ends the process as usual. A signal
     that is ignored already, as SIGHUP is under nohup, stays ignored.
+
+    Raises:
+        KeyboardInterrupt: There was a Ctrl-C before, which was lost.
     """
+    if _lost and _lost[-1]:
+        raise KeyboardInterrupt
     terminals = [stream for stream in (1, 2) if os.isatty(stream)]  # gone, they are none any more
 
     def handle(number: int, frame: FrameType | None) -> None:

@@ -38,6 +38,7 @@ def _main(arguments: list[str], *, as_program: bool) -> int:
 
     from biject.checkpoint.truncated import end_in_order
     from biject.cli import child
+    from biject.cli.interrupts import not_lost
     from biject.environment import prepare
 
     if as_program and child.wanted(arguments):
@@ -45,7 +46,8 @@ def _main(arguments: list[str], *, as_program: bool) -> int:
     child.limit()
     prepare()
     end_in_order()
-    code = _run(arguments)
+    with not_lost():
+        code = _run(arguments)
     sys.stdout.flush()
     return code
 
