@@ -41,6 +41,7 @@ def stalling(path, planned, tensors):
     return verify(path, planned, tensors)
 Engine.train_step, writer._verify_weights = slow, stalling
 from biject.cli.main import main
+print("BEGINS", flush=True)
 sys.exit(main(sys.argv[2:]))
 """
 
@@ -177,7 +178,7 @@ def test_a_second_ctrl_c_stops_at_once_and_loses_nothing(whole, tmp_path: Path) 
 def test_before_the_first_step_a_signal_ends_it_as_usual(whole, tmp_path: Path) -> None:
     arguments, _ = whole
     shown = start([*arguments, "--out", str(tmp_path / "run")])
-    time.sleep(0.3)
+    shown.read(lambda: "BEGINS" in shown.text)  # before it, what is interrupted is this test's own import
     os.write(shown.master, b"\x03")
     assert shown.finish() in (exit_code("SIGINT"), -signal.SIGINT), shown.text
     assert not (tmp_path / "run" / "model").exists()

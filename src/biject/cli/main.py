@@ -36,9 +36,17 @@ def _main(arguments: list[str], *, as_program: bool) -> int:
         print(text, end="", flush=True)
         return 0
 
+    from biject.cli.interrupts import not_lost
+
+    with not_lost():
+        code = _work(arguments, as_program=as_program)
+    sys.stdout.flush()
+    return code
+
+
+def _work(arguments: list[str], *, as_program: bool) -> int:
     from biject.checkpoint.truncated import end_in_order
     from biject.cli import child
-    from biject.cli.interrupts import not_lost
     from biject.environment import prepare
 
     if as_program and child.wanted(arguments):
@@ -46,10 +54,7 @@ def _main(arguments: list[str], *, as_program: bool) -> int:
     child.limit()
     prepare()
     end_in_order()
-    with not_lost():
-        code = _run(arguments)
-    sys.stdout.flush()
-    return code
+    return _run(arguments)
 
 
 def _run(arguments: list[str]) -> int:
