@@ -1,11 +1,11 @@
 """Processes of unequal speed: shares by measured speed, beside DistributedDataParallel with equal ones.
 
-`python benchmarks/bench_unequal.py [--ratios 2,3,8] [--several] [--steps 12] [--batch 32]`. Every process has
-one thread; slow ones are stopped and continued from outside (SIGSTOP, SIGCONT) in a duty cycle; none
-knows of it.
-Speeds of their own are measured twice: each process by itself, without communication, all at the same time
-(`own`), and in the run, as tokens by the time that each worked (`in run`), which other programs
-disturb less. `--several` adds 3 and 4 processes, whose duty cycles add up to two cores at most.
+`python benchmarks/bench_unequal.py [--ratios 2,3,8] [--several] [--steps 12] [--batch 32]
+[--repeats 3]`. Every process has one thread; slow ones are stopped and continued from outside (SIGSTOP,
+SIGCONT) in a duty cycle; none knows of it. Speeds of their own are measured twice: each process by itself,
+without communication, all at the same time (`own`), and in the run, as tokens by the time that each worked
+(`in run`), which other programs disturb less. `--several` adds 3 and 4 processes, whose duty cycles add up to
+two cores at most. Every measurement is told as it comes, too.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import socket
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -25,7 +26,12 @@ from typing import Any
 
 PERIOD = 0.02
 SIZES = {"num_hidden_layers": 4, "hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4}
-BATCH, WARM = 32, 4
+BATCH = 32
+WARM = {"own": 2, "ours": 10, "ddp": 1}
+"""Steps that are not counted: ours finds the shares in them, which a run does once."""
+OWN_SECONDS, OWN_STEPS = 20.0, 3
+"""How long speeds of their own are measured: so long, and so many steps of the slowest process."""
+DDP_STEPS = 3
 SEVERAL = [(1.0, 0.5, 0.25), (0.8, 0.5, 0.4, 0.2)]
 
 
@@ -76,6 +82,12 @@ def measure(
     for child in children:
         child.stdin.write("go\n")
         child.stdin.flush()
+    if mode == "own":
+        for child in children:
+            child.stdout.readline()
+        for child in children:
+            child.stdin.write("enough\n")
+            child.stdin.flush()
     results = [json.loads(child.stdout.readline()) for child in children]
     done.set()
     for thread in threads:
@@ -88,7 +100,7 @@ def measure(
 
 
 def worker(mode: str, model: Path, steps: int, size: int) -> None:
-    """One process: tokens a second after the warm-up."""
+    """One process: tokens a second after the warm-up; by itself, until all have measured enough."""
     import torch
 
     torch.set_num_threads(1)
@@ -120,18 +132,12 @@ def worker(mode: str, model: Path, steps: int, size: int) -> None:
     print("ready", flush=True)
     sys.stdin.readline()
     if mode == "ddp":
-        rate, waited = ddp(net, Data(), collate, steps, size), []
+        rate, waited = ddp(net, Data(), collate, min(steps, DDP_STEPS), size), []
     else:
         trainer = Trainer(net, collate=collate, clip_norm=None, sync=SyncConfig(shares="measured"))
-        session = trainer.setup(Data(), batch_size=size, max_steps=WARM + steps)
-        tokens, waited, started = 0.0, [], 0.0
-        for number, window in enumerate(session.windows()):
-            if number == WARM:
-                tokens, started, waited = 0.0, time.perf_counter(), []
-            done = session.step(window)
-            tokens += done.tokens
-            waited.append(done.by_rank)
-        rate = tokens / (time.perf_counter() - started)
+        most = steps if mode == "ours" else 10**6
+        session = trainer.setup(Data(), batch_size=size, max_steps=WARM[mode] + most)
+        rate, waited = stepping(session, mode)
     shares, in_run = [], 0.0
     if waited and waited[-1]:
         shares = [rank.tokens for rank in waited[-1]]
@@ -142,6 +148,26 @@ def worker(mode: str, model: Path, steps: int, size: int) -> None:
         ranks.wait()
     print(json.dumps({"rate": rate, "rank": rank, "shares": shares, "in_run": in_run}), flush=True)
     sys.stdin.read()
+
+
+def stepping(session: Any, mode: str) -> tuple[float, list[Any]]:
+    """Tokens a second, and each rank's part of the steps that were counted."""
+    stopped, said, warm = threading.Event(), False, WARM[mode]
+    if mode == "own":
+        threading.Thread(target=lambda: (sys.stdin.readline(), stopped.set()), daemon=True).start()
+    tokens, waited, started, ended = 0.0, [], 0.0, 0.0
+    for number, window in enumerate(session.windows()):
+        if number == warm:
+            tokens, started, waited = 0.0, time.perf_counter(), []
+        done = session.step(window)
+        if stopped.is_set():  # others did not run all the time
+            break
+        tokens, ended = tokens + done.tokens, time.perf_counter()
+        waited.append(done.by_rank)
+        if mode == "own" and not said and number >= warm:
+            said = number - warm + 1 >= OWN_STEPS and ended - started >= OWN_SECONDS
+            print("enough\n" * said, end="", flush=True)
+    return tokens / (ended - started), waited
 
 
 def ddp(net: Any, data: Any, collate: Any, steps: int, size: int) -> float:
@@ -156,8 +182,8 @@ def ddp(net: Any, data: Any, collate: Any, steps: int, size: int) -> float:
     optimizer = torch.optim.AdamW(net.parameters(), lr=5e-5, fused=True)
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist()
     tokens, started, total = 0.0, 0.0, torch.zeros(1, dtype=torch.float64)
-    for step in range(WARM + steps):
-        if step == WARM:
+    for step in range(WARM["ddp"] + steps):
+        if step == WARM["ddp"]:
             tokens, started = 0.0, time.perf_counter()
         at = (step * count + rank) * size % (len(data) - size)
         batch = collate([data[i] for i in order[at : at + size]])
@@ -177,6 +203,7 @@ def main() -> None:
     parser.add_argument("--several", action="store_true")
     parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--batch", type=int, default=BATCH, help="texts a process and step")
+    parser.add_argument("--repeats", type=int, default=3, help="how often, in turns")
     parser.add_argument("--worker")
     parser.add_argument("--model", type=Path)
     given = parser.parse_args()
@@ -191,26 +218,38 @@ def main() -> None:
         print(
             f"load {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores, {given.batch} texts a process and step"
         )
-        print(
-            f"{'duty cycles; tokens a second':29} {'own, sum':>8} "
-            f"{'shares by speed: rate, of own, of in run':>44} {'DDP':>18}"
-        )
+        print("duty cycles | own, sum: tokens a second | shares by speed | DDP, equal shares")
         cases = [(1.0, 1 / float(q)) for q in given.ratios.split(",")] + (SEVERAL if given.several else [])
         for duties in cases:
-            report(duties, model, given.steps, given.batch)
+            report(duties, model, given.steps, given.batch, given.repeats)
 
 
-def report(duties: tuple[float, ...], model: Path, steps: int, batch: int) -> None:
-    """Measure one set of duty cycles in three ways, and print a line."""
-    whole = sum(found["rate"] for found in measure("own", duties, model, steps, batch))
-    ours = measure("ours", duties, model, steps, batch)[0]
-    theirs = measure("ddp", duties, model, steps, batch)[0]["rate"]
-    rate, shares = ours["rate"], " : ".join(f"{tokens:.0f}" for tokens in ours["shares"])
+def report(duties: tuple[float, ...], model: Path, steps: int, batch: int, repeats: int) -> None:
+    """Measure one set of duty cycles in three ways, in turns, and print a line."""
+    of_own, of_run, of_ddp, rates, shares = [], [], [], [], ""
+    for _ in range(repeats):
+        whole = sum(found["rate"] for found in measure("own", duties, model, steps, batch))
+        ours = measure("ours", duties, model, steps, batch)[0]
+        theirs = measure("ddp", duties, model, steps, batch)[0]["rate"]
+        shares = " : ".join(f"{tokens:.0f}" for tokens in ours["shares"])
+        rates.append((whole, ours["rate"], theirs))
+        of_own.append(ours["rate"] / whole)
+        of_run.append(ours["rate"] / ours["in_run"])
+        of_ddp.append(theirs / whole)
+        each = (whole, ours["rate"], ours["in_run"], theirs)
+        print("  own, ours, in run, DDP:", *(f"{value:.0f}" for value in each), file=sys.stderr, flush=True)
+    whole, rate, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
     print(
-        f"{' '.join(f'{duty:.2f}' for duty in duties):29} {whole:8.0f} {rate:20.0f} {rate / whole:10.0%} "
-        f"{rate / ours['in_run']:12.0%} {theirs:10.0f} {theirs / whole:7.0%}   last step {shares}",
+        f"{' '.join(f'{duty:.2f}' for duty in duties):24} {whole:6.0f} | {rate:6.0f} {spread(of_own)} "
+        f"of own, {spread(of_run)} of in run | {theirs:6.0f} {spread(of_ddp)} | last step {shares}",
         flush=True,
     )
+
+
+def spread(found: list[float]) -> str:
+    """Median, smallest and largest."""
+    middle = f"{statistics.median(found):4.0%}"
+    return middle if len(found) == 1 else f"{middle} ({min(found):.0%}–{max(found):.0%})"
 
 
 if __name__ == "__main__":
