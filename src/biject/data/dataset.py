@@ -92,6 +92,10 @@ class Dataset(Sequence[Sample]):
         """One sample, `0 <= index < len(self)`."""
         return {name: values[index] for name, values in self._columns.items()}
 
+    def has(self, name: str) -> bool:
+        """Whether samples have such a value."""
+        return name in self._columns
+
     def column(self, name: str) -> Ids | Sequence[Any]:
         """One value a sample."""
         return self._columns[name]

@@ -30,6 +30,7 @@ from biject.inspection import identify_source
 from biject.pictures.processor import ImageProcessor
 from biject.pretrained import PretrainedModel, load, same_tensors
 from biject.runs.adapter import add_adapter, quantised
+from biject.runs.cautions import cautions
 from biject.runs.cell import check_cell, device_name
 from biject.runs.collators import MakeBatch, collator_of
 from biject.runs.embeddings import Finish, check_rank_head, metric_names_of, over_columns
@@ -169,7 +170,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
     (check_cell if recipe.backend == "biject" else check_fallback)(recipe)
     device = usable_device(device_name(recipe), place=ranks.own_device)  # of several GPUs that of this rank
     material = read_material(recipe)
-    samples = material.samples
+    samples, notes = material.samples, cautions(recipe.task, material.samples)
     _check_metric(recipe, samples)
     model, head_line = _with_head(recipe, material.folder, material.identity, samples)
     adapter_lines = () if recipe.method == "full" else (add_adapter(model, recipe),)
@@ -191,7 +192,7 @@ def prepare(recipe: FinetuneRecipe) -> Prepared:
         inputs=material.inputs,
         samples=samples,
         collate=collate,
-        lines=(*material.lines, head_line, *adapter_lines, *pair_lines, *left_lines, *_gains(model)),
+        lines=(*material.lines, *notes, head_line, *adapter_lines, *pair_lines, *left_lines, *_gains(model)),
         extra={} if made is None else {TEMPLATE: made.encode()},
         without=left,
         objective=objective,
