@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     )
     from biject.export import export_checkpoint
     from biject.fallback.model import FallbackModel
+    from biject.generate.cache import Cache
     from biject.nn.output import ModelOutput
     from biject.nn.traces import Traces
     from biject.pretrained import PretrainedModel, load
@@ -63,6 +64,7 @@ __all__ = [
     "AutoTokenizer",
     "BijectError",
     "BijectWarning",
+    "Cache",
     "Callback",
     "CheckpointError",
     "Collator",
@@ -104,6 +106,7 @@ _HOME = {
     "AutoTokenizer": "biject.auto",
     "BijectError": "biject.errors",
     "BijectWarning": "biject.errors",
+    "Cache": "biject.generate.cache",
     "Callback": "biject.train.callbacks",
     "CheckpointError": "biject.errors",
     "Collator": "biject.data.collate",

@@ -69,7 +69,13 @@ def export_checkpoint(
     model = load(name, head=head, revision=revision, token=token, new_head=requested, family=family)
     left = tuple(name for name in model.source.assets if name in without)
     saved = save_model(
-        model, Path(out), dtype=target, max_shard_bytes=max_shard_bytes, force=force, without=left
+        model,
+        Path(out),
+        dtype=target,
+        max_shard_bytes=max_shard_bytes,
+        force=force,
+        without=left,
+        released=True,
     )
     changes = (*saved.changes, *(f"left out: {name} (no part of the model)" for name in left))
     return replace(saved, changes=changes)

@@ -34,6 +34,7 @@ from biject.quantize import check, replace_linears
 from biject.weights.plan import Same
 
 if TYPE_CHECKING:
+    from biject.generate.cache import Cache
     from biject.generate.loop import Streamer
     from biject.generate.settings import Arguments
     from biject.generate.stopping import VocabularyLike
@@ -69,9 +70,11 @@ class PretrainedModel(AdapterMethods):
         seed: int | None = None,
         generator: torch.Generator | None = None,
         streamer: Streamer | None = None,
+        past_key_values: Cache | None = None,
         **arguments: Unpack[Arguments],
-    ) -> Tensor:
-        """Continue prompts: (B, L) → (B, L + new), the prompts first, texts that ended early filled up.
+    ) -> Tensor | Any:
+        """Continue prompts: (B, L) → (B, L + new), the prompts first, texts that ended early filled up; with
+        `return_dict_in_generate` a `GenerateOutput`.
 
         What is not given is taken from generation_config.json, else as in Hugging Face: 20 tokens, the
         likeliest each. Greedy texts are HF's; sampled ones, too, on the CPU in float32 with the same seed.
@@ -84,6 +87,8 @@ class PretrainedModel(AdapterMethods):
             seed: of the random numbers, as in `torch.manual_seed`; the global generator where left out.
             generator: one to draw with, instead of `seed`.
             streamer: called with every token as it comes; HF's streamers will do.
+            past_key_values: a `biject.Cache` that this call fills: the next one computes only what follows
+                the columns that it holds.
             arguments: see `biject.generate.settings.Arguments`.
 
         Raises:
@@ -101,6 +106,7 @@ class PretrainedModel(AdapterMethods):
             seed=seed,
             generator=generator,
             streamer=streamer,
+            past_key_values=past_key_values,
         )
 
     def push_to_hub(self, repo: str, *, private: bool = True, token: str | None = None) -> str:

@@ -63,6 +63,7 @@ def save_model(
     extra: Mapping[str, bytes | Path] | None = None,
     without: Collection[str] = (),
     seal: Seal | None = None,
+    released: bool = False,
 ) -> Saved:
     """Write a model as a complete Hugging Face folder, atomically.
 
@@ -75,6 +76,7 @@ def save_model(
         extra: further files to write into the folder, by name.
         without: assets of the source that are not copied.
         seal: a last file of the digests of all others; see `write_folder`.
+        released: nobody else has the model: what is read of mapped files is given back tensor by tensor.
 
     Raises:
         CheckpointError: the folder cannot be written; everything is as it was.
@@ -89,7 +91,7 @@ def save_model(
         model,
         values,
         lambda whole: _write(
-            model, values, whole, out, dtype, max_shard_bytes, force, extra or {}, without, seal
+            model, values, whole, out, dtype, max_shard_bytes, force, extra or {}, without, seal, released
         ),
     )
 
@@ -105,9 +107,10 @@ def _write(
     extra: Mapping[str, bytes | Path],
     without: Collection[str],
     seal: Seal | None,
+    released: bool,
 ) -> Saved:
     reader = Reader(model.source)
-    tensors, changes = _tensors(model, values, reader, dtype, whole)
+    tensors, changes = _tensors(model, values, reader, dtype, whole, released)
     changed_weights = _weights_changed(model, reader, tensors)
     config, config_changes = _config_bytes(model, tensors.described)
     files: dict[str, bytes | Path] = {"config.json": config}
@@ -148,6 +151,7 @@ def _tensors(
     reader: Reader,
     dtype: torch.dtype | None,
     whole: Whole | None,
+    released: bool,
 ) -> tuple[Casting, list[str]]:
     """Every tensor to write, by its name on disk, in file order; and what is left out or cast."""
     plan, dtypes, source = model.provenance.plan, model.provenance.dtypes, model.source
@@ -188,7 +192,7 @@ def _tensors(
         one = next(iter(plan.respelt))
         changes.append(f"renamed: {len(plan.respelt)} tensors, e.g. {one} -> {plan.written(one)}")
     written = ((plan.written(name), tensor, to) for name, (tensor, to) in ordered.items())
-    return Casting(written, whole), changes
+    return Casting(written, whole, released=released), changes
 
 
 def _of_base(model: Model, name: str) -> bool:
@@ -223,6 +227,8 @@ def _weights_changed(model: Model, reader: Reader, tensors: Casting) -> bool:
         tensor = tensors[name]
         if tuple(original.shape) != tuple(tensor.shape) or tensor_bytes(original) != tensor_bytes(tensor):
             return True
+        reader.forget(name)
+        tensors.used(name)
     return False
 
 

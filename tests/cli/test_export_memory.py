@@ -55,3 +55,41 @@ def test_memory_of_a_cast(tmp_path: Path, how: str, fits: bool) -> None:
     code, grown = map(int, done.stdout.split()[-2:])
     assert code == 0
     assert (grown < MODEL // 3) is fits, grown
+
+
+RESIDENT = """
+import sys
+from pathlib import Path
+from biject.cli.main import main
+import biject.checkpoint.cast as cast
+def status(name):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith(name)).split()[1])
+if sys.argv[3] == "kept":
+    cast.forget_unwritten = lambda *_: None
+assert main(["export", "--hub", sys.argv[1], "--out", sys.argv[2] + "-warm"]) == 0
+Path("/proc/self/clear_refs").write_text("5")  # the peak is the present
+before = status("VmRSS")
+code = main(["export", "--hub", sys.argv[1], "--out", sys.argv[2]])
+print(code, status("VmHWM") - before)
+"""
+
+
+@pytest.mark.parametrize(("how", "fits"), [("given back", True), ("kept", False)])
+def test_pages_of_the_file_are_given_back(tmp_path: Path, how: str, fits: bool) -> None:
+    """The whole process grows by a few tensors, mapped pages too; a README has all of them compared."""
+    source = make_reference("bert", "base", tmp_path / "source", overrides=SIZES)
+    (source / "README.md").write_text("# A card\n")
+    done = subprocess.run(
+        [sys.executable, "-c", RESIDENT, str(source), str(tmp_path / "out"), how],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=240,
+    )
+    code, grown = map(int, done.stdout.split()[-2:])
+    assert code == 0
+    assert (grown < MODEL // 2) is fits, grown  # the file has twice as many bytes as MODEL
+    assert (tmp_path / "out" / "model.safetensors").read_bytes() == (
+        source / "model.safetensors"
+    ).read_bytes()

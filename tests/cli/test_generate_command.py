@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -101,6 +102,23 @@ def test_a_conversation(run, folder, monkeypatch) -> None:
     assert "conversations" in outcome.err
     said = results(run("generate", folder(), "a fox", "dogs", "--chat", "--max-new-tokens", 5, "--json"))
     assert said == [first, second]
+
+
+def test_a_conversation_keeps_its_cache(run, folder, monkeypatch) -> None:
+    """The second turn begins with the first prompt's columns; its answer is that without a cache."""
+    from biject.generate.cache import Cache
+
+    talk = ("generate", folder(), "a fox", "dogs", "cats", "--chat", "--max-new-tokens", 6, "--json")
+    found = results(run(*talk))
+    assert found[0]["num_cached_tokens"] == 0
+    for before, turn in pairwise(found):
+        assert before["num_prompt_tokens"] <= turn["num_cached_tokens"] < turn["num_prompt_tokens"]
+    monkeypatch.setattr(Cache, "_equal_columns", lambda *_: 0)
+    plain = results(run(*talk))
+    assert [turn["num_cached_tokens"] for turn in plain] == [0, 0, 0]
+    assert [turn["tokens"] for turn in plain] == [turn["tokens"] for turn in found]
+    alone = results(run("generate", folder(), "a fox", "--json"))[0]
+    assert "num_cached_tokens" not in alone
 
 
 def test_an_interrupt_ends_the_answer_alone(run, folder, monkeypatch) -> None:

@@ -229,12 +229,24 @@ def test_changed_parameters_are_laid_out_anew(reference: Make) -> None:
     model = load(reference("gpt2", "causal"))
     ids = ids_of(1, 8)
     mask = torch.ones_like(ids)
-    before = logits(model, native(), ids, mask, 3)
-    with torch.no_grad():
-        model.layers[0].attn.qkv_proj.weight *= 2
-    after = logits(model, native(), ids, mask, 3)
-    assert difference(after, before) > 1e-3
-    assert difference(after, logits(model, Decoding, ids, mask, 3)) < 1e-4
+    weight = model.layers[0].attn.qkv_proj.weight
+
+    def in_place() -> None:
+        with torch.no_grad():
+            weight.mul_(2)
+
+    def through_data() -> None:
+        weight.data.mul_(2)  # the version counter does not see it
+
+    def through_numpy() -> None:
+        weight.detach().numpy()[:] *= 0.5
+
+    for write in (in_place, through_data, through_numpy):
+        before = logits(model, native(), ids, mask, 3)
+        write()
+        after = logits(model, native(), ids, mask, 3)
+        assert difference(after, before) > 1e-3
+        assert difference(after, logits(model, Decoding, ids, mask, 3)) < 1e-4
 
 
 def test_what_is_refused(reference: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import torch
 
+from biject.checkpoint.forget import forget_unwritten
+
 
 class Casting(Mapping[str, torch.Tensor]):
     """Tensors by name, each in a dtype of its own.
@@ -13,6 +15,7 @@ class Casting(Mapping[str, torch.Tensor]):
     Args:
         tensors: The values and the dtype in which each is given out.
         whole: Makes one of them whole, where they are spread over ranks.
+        released: Nobody else has the tensors: what was read of a mapped file is given back by `used`.
 
     Attributes:
         held: The tensors before the cast.
@@ -24,8 +27,11 @@ class Casting(Mapping[str, torch.Tensor]):
         self,
         tensors: Iterable[tuple[str, torch.Tensor, torch.dtype]],
         whole: Callable[[torch.Tensor], torch.Tensor] | None = None,
+        *,
+        released: bool = False,
     ) -> None:
         given = list(tensors)
+        self._released = released
         self._whole = whole or (lambda tensor: tensor)
         self.held = {name: tensor for name, tensor, _ in given}
         self.described = {
@@ -38,11 +44,23 @@ class Casting(Mapping[str, torch.Tensor]):
     def __getitem__(self, name: str) -> torch.Tensor:
         return self._whole(self.held[name]).to(self.described[name].dtype)
 
+    def used(self, name: str) -> None:
+        """This one is not needed for now."""
+        tensor = self.held[name]
+        if self._released and tensor.device.type == "cpu" and tensor.is_contiguous():
+            forget_unwritten(tensor.data_ptr(), tensor.nbytes)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.held)
 
     def __len__(self) -> int:
         return len(self.held)
+
+
+def used(tensors: Mapping[str, torch.Tensor], name: str) -> None:
+    """See `Casting.used`."""
+    if isinstance(tensors, Casting):
+        tensors.used(name)
 
 
 def held(tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:

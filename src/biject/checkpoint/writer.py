@@ -12,7 +12,7 @@ from typing import BinaryIO
 import torch
 
 from biject.checkpoint.bytes import CODES, tensor_bytes
-from biject.checkpoint.cast import described
+from biject.checkpoint.cast import described, used
 from biject.checkpoint.header import read_header
 from biject.checkpoint.layout import Layout, PlannedFile, plan_layout
 from biject.checkpoint.source import Source
@@ -161,6 +161,8 @@ def _write_weights(path: Path, planned: PlannedFile, tensors: Mapping[str, torch
             data = tensor_bytes(tensors[name])
             stream.write(data)
             done += len(data)
+            del data
+            used(tensors, name)
             progress(f"writing {planned.file}", done, total, unit="bytes")
         _finish(stream)
 
@@ -211,6 +213,8 @@ def _verify_weights(path: Path, planned: PlannedFile, tensors: Mapping[str, torc
                 same = same and found == part
             if not same:
                 raise _differs(planned.file, f"tensor {shown(name)}")
+            del expected
+            used(tensors, name)
             progress(f"verifying {planned.file}", info.end, header.file_bytes, unit="bytes")
     return digest.hexdigest()
 

@@ -12,6 +12,7 @@ from biject.checkpoint.hub import resolve_folder
 from biject.cli.console import print_json
 from biject.errors import InputError
 from biject.events import notice
+from biject.generate.cache import Cache
 from biject.generate.defaults import read_defaults
 from biject.generate.prompt import room
 from biject.generate.stream import TextStream
@@ -98,6 +99,7 @@ class Writer:
         notice("chat-template", template.line)
         arguments = {**self.arguments, "eos_token_id": self._ends(template.text)}
         messages: list[dict[str, str]] = []
+        cache = Cache()
         for line in lines:
             messages.append({"role": "user", "content": line})
             text = render(
@@ -108,7 +110,7 @@ class Writer:
                 values=self.tokenizer.special_tokens,
             )
             ids = self.tokenizer([text], add_special_tokens=False).input_ids[0]
-            found = self._continue(ids, arguments, may_stop=True)
+            found = self._continue(ids, arguments, cache=cache)
             self._print("\n")
             messages.append({"role": "assistant", "content": found["text"]})
             self.results.append({"prompt": line, **found})
@@ -118,9 +120,11 @@ class Writer:
         print_json({"model": folder, "seed": self.seed, "results": self.results})
 
     def _continue(
-        self, ids: list[int], arguments: Mapping[str, Any], *, may_stop: bool = False
+        self, ids: list[int], arguments: Mapping[str, Any], *, cache: Cache | None = None
     ) -> dict[str, Any]:
-        """Generate and write; `may_stop`: Ctrl-C ends this text alone, and what was written counts."""
+        """Generate and write. With `cache`, in a conversation, Ctrl-C ends this text alone, and what was
+        written counts.
+        """
         pieces: list[str] = []
 
         def write(piece: str) -> None:
@@ -139,12 +143,14 @@ class Writer:
                 tokenizer=self.tokenizer,
                 generator=self.generator,
                 streamer=stream,
+                past_key_values=cache,
                 **arguments,
             )
         except KeyboardInterrupt:
-            if not may_stop:
+            if cache is None:
                 raise
-        return {"text": "".join(pieces), "num_prompt_tokens": len(ids), "tokens": stream.ids}
+        known = {} if cache is None else {"num_cached_tokens": cache.num_reused}
+        return {"text": "".join(pieces), "num_prompt_tokens": len(ids), **known, "tokens": stream.ids}
 
     def _ends(self, template: str) -> list[int] | None:
         """Tokens that end a turn: those of the folder, and ChatML's where the template writes it."""

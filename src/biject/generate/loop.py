@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 
 from biject.errors import InputError
+from biject.generate.cache import Cache
 from biject.generate.defaults import read_defaults
+from biject.generate.output import GenerateOutput, Kept
 from biject.generate.prompt import Prompt, prompt_of
 from biject.generate.scores import choose, processors
 from biject.generate.settings import Settings, settings_of
@@ -42,7 +44,8 @@ def generate(
     seed: int | None = None,
     generator: torch.Generator | None = None,
     streamer: Streamer | None = None,
-) -> Tensor:
+    past_key_values: Cache | None = None,
+) -> Tensor | GenerateOutput:
     """See `Model.generate`."""
     if not (model.head.output_matrix and all(spec.causal for spec in model.attention_specs)):
         raise InputError(
@@ -59,9 +62,21 @@ def generate(
     if seed is not None:
         generator = torch.Generator(device).manual_seed(seed)
     stops = StopStrings(settings.stop_strings, tokenizer) if settings.stop_strings else None
+    cache = past_key_values
+    if cache is not None and not isinstance(cache, Cache):
+        raise InputError(
+            f"`past_key_values` must be a `biject.Cache`, as this model returns it; found "
+            f"{type(cache).__name__}."
+        )
+    if cache is None and settings.return_dict_in_generate:
+        cache = Cache()
+    kept = Kept(settings)
     with torch.inference_mode():
-        ids_BS = _continued(model, prompt, settings, stops, generator, streamer)
-    return ids_BS.clone()
+        ids_BS = _continued(model, prompt, settings, stops, generator, streamer, cache, kept)
+    if not settings.return_dict_in_generate:
+        return ids_BS.clone()
+    assert cache is not None
+    return GenerateOutput(sequences=ids_BS.clone(), past_key_values=cache, **kept.found())
 
 
 def _continued(
@@ -71,24 +86,54 @@ def _continued(
     stops: StopStrings | None,
     generator: torch.Generator | None,
     streamer: Streamer | None,
+    cache: Cache | None,
+    kept: Kept,
 ) -> Tensor:
     batch, length = prompt.ids_BL.shape
     ids_BS = prompt.ids_BL.new_empty(batch, settings.max_length)
     ids_BS[:, :length] = prompt.ids_BL
     if streamer is not None:
         streamer.put(prompt.ids_BL.cpu())
-    decoding = _decoding(model, prompt, settings)
+    decoding = _decoding(model, prompt, settings, cache)
+    try:
+        length = _steps(decoding, ids_BS, prompt, settings, stops, generator, streamer, kept)
+    finally:  # an interrupted text is kept as far as it came
+        if cache is not None:
+            cache.hold(ids_BS[:, : decoding.past], prompt.real_BS)
+    if streamer is not None:
+        streamer.end()
+    return ids_BS[:, :length]
+
+
+def _steps(
+    decoding: Decoding | NativeDecoding,
+    ids_BS: Tensor,
+    prompt: Prompt,
+    settings: Settings,
+    stops: StopStrings | None,
+    generator: torch.Generator | None,
+    streamer: Streamer | None,
+    kept: Kept,
+) -> int:
+    """Fill `ids_BS` column by column; how many there are in the end."""
+    batch, length = prompt.ids_BL.shape
     steps = processors(settings, first_B=prompt.first_B)
     ends = torch.tensor(settings.eos_token_ids, device=ids_BS.device, dtype=torch.long)
     open_B = torch.ones(batch, dtype=torch.long, device=ids_BS.device)
-    columns, positions = ids_BS[:, :length], prompt.positions_BL
+    columns, positions = ids_BS[:, decoding.past : length], prompt.positions_BL[:, decoding.past :]
+    plain = not steps and not settings.do_sample  # then the likeliest token shows whether logits are usable
     while True:
         logits_BV = decoding(columns, positions)
-        scores_BV = logits_BV.to(copy=True, dtype=torch.float32)
-        _refuse_unusable(scores_BV)
+        scores_BV = logits_BV.to(copy=not plain or kept.active, dtype=torch.float32)
+        if not plain:
+            _refuse_unusable(scores_BV)
+        kept.logits(scores_BV)
         for step in steps:
             scores_BV = step(ids_BS[:, :length], scores_BV)
+        kept.scores(scores_BV)
         next_B = choose(scores_BV, do_sample=settings.do_sample, generator=generator)
+        if plain:
+            _refuse_unusable(scores_BV.gather(1, next_B[:, None]))
         if settings.eos_token_ids:
             next_B = next_B * open_B + (settings.pad_token_id or 0) * (1 - open_B)
         ids_BS[:, length] = next_B
@@ -96,22 +141,28 @@ def _continued(
         if streamer is not None:
             streamer.put(next_B.cpu())
         if length == settings.max_length:
-            break
+            return length
         if settings.eos_token_ids:
             open_B = open_B & ~torch.isin(next_B, ends)
         if stops is not None:
             open_B = open_B & ~stops.reached(ids_BS[:, :length])
         if (settings.eos_token_ids or stops is not None) and not bool(open_B.any()):
-            break
+            return length
         columns, positions = ids_BS[:, length - 1 : length], positions[:, -1:] + 1
-    if streamer is not None:
-        streamer.end()
-    return ids_BS[:, :length]
 
 
-def _decoding(model: Model, prompt: Prompt, settings: Settings) -> Decoding | NativeDecoding:
+def _decoding(
+    model: Model, prompt: Prompt, settings: Settings, cache: Cache | None
+) -> Decoding | NativeDecoding:
     batch, length = len(prompt.ids_BL), settings.max_length - 1
-    if (settings.numerics or model.planner.numerics) == "fast" or settings.quantization is not None:
+    numerics = settings.numerics or model.planner.numerics or "exact"
+    if settings.quantization is not None:
+        numerics = "fast"
+    kept, past = None, 0
+    if cache is not None:
+        form = settings.quantization or numerics
+        kept, past = cache.begin(model, prompt, length=length, form=form)
+    if numerics == "fast":
         return native_decoding(
             model,
             settings.quantization,
@@ -119,8 +170,10 @@ def _decoding(model: Model, prompt: Prompt, settings: Settings) -> Decoding | Na
             length=length,
             real_BS=prompt.real_BS,
             first_B=prompt.first_B,
+            cache=kept,
+            past=past,
         )
-    return Decoding(model, batch=batch, length=length, real_BS=prompt.real_BS)
+    return Decoding(model, batch=batch, length=length, real_BS=prompt.real_BS, cache=kept, past=past)
 
 
 def _refuse_unusable(scores_BV: Tensor) -> None:

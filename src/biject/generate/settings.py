@@ -49,10 +49,17 @@ class Arguments(TypedDict, total=False):
     loaded where left out."""
     quantization: Literal["int8", "int4"] | None
     """The same with matrices rounded to codes of so many bits (the matrix over the vocabulary to 8)."""
+    return_dict_in_generate: bool | None
+    """Return a `GenerateOutput`, with the cache in it, and not the ids alone."""
+    output_logits: bool | None
+    """Keep each step's logits in it."""
+    output_scores: bool | None
+    """Keep each step's scores in it: logits after temperature, top-k and the others."""
 
 
 _OF_A_CALL = ("numerics", "quantization")
 """No folder decides these."""
+_OF_THE_OUTPUT = ("return_dict_in_generate", "output_logits", "output_scores")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,6 +80,9 @@ class Settings:
     stop_strings: tuple[str, ...]
     numerics: Literal["exact", "fast"] | None = None
     quantization: Literal["int8", "int4"] | None = None
+    return_dict_in_generate: bool = False
+    output_logits: bool = False
+    output_scores: bool = False
 
 
 def settings_of(
@@ -127,6 +137,7 @@ def settings_of(
         stop_strings=merged.get("stop_strings", ()),
         numerics=merged.get("numerics"),
         quantization=merged.get("quantization"),
+        **{name: merged.get(name, False) for name in _OF_THE_OUTPUT},
     )
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
 from biject.config.layers import MaskKind
 from biject.nn.batch import Batch, HeadRequest
-from biject.nn.kernels import kernel
+from biject.nn.kernels import Numerics, kernel
 from biject.nn.kv_cache import KVCache
 from biject.nn.layout import Padded
 from biject.nn.masks import attention_mask
 from biject.nn.plan import BatchPlan
 from biject.nn.positions import rope_rows
+from biject.nn.prompt import PackedPrompt, masks, packed_prompt
 from biject.nn.transformer import Transformer
 
 
@@ -25,9 +28,13 @@ class Decoding:
         length: the most columns that are ever given, padding too.
         real_BS: (B, length), True where a column holds a token; None if all do.
         whole: the cache keeps what no window sees any more, too.
+        numerics: `fast`: the prompt's rows need not have HF's bits.
+        cache: one that holds the first columns of these texts already; a new one where left out.
+        past: how many columns it holds.
 
     In HF's shapes: the first call sees all columns of the prompt, the head its last one only, and masks are
-    left out where HF leaves them out, as the bits of a product depend on them.
+    left out where HF leaves them out, as the bits of a product depend on them. The padding of a prompt is not
+    computed (`nn/prompt.py`).
     """
 
     def __init__(
@@ -38,24 +45,31 @@ class Decoding:
         length: int,
         real_BS: Tensor | None = None,
         whole: bool = False,
+        numerics: Numerics = "exact",
+        cache: KVCache | None = None,
+        past: int = 0,
     ) -> None:
         output = model.head.output_matrix
         assert output is not None
-        self.model, self.output, self.batch, self.past = model, output, batch, 0
-        self.device, self.real_BS = model.device, real_BS
+        self.model, self.output, self.batch, self.past = model, output, batch, past
+        self.device, self.real_BS, self.numerics = model.device, real_BS, numerics
         specs = model.attention_specs
         self.always = any(spec.upcast for spec in specs)
         self.kinds = frozenset(spec.mask_kind for spec in specs)
         attentions = model.attentions
         operations = {attention.operation for attention in attentions}
         self.kernels = {operation: kernel(operation, self.device, "fast") for operation in operations}
-        self.cache = KVCache(
+        self.cache = cache or KVCache(
             attentions, batch=batch, length=length, dtype=model.dtype, device=self.device, whole=whole
         )
 
     def __call__(self, ids_BL: Tensor, positions_BL: Tensor) -> Tensor:
         """Logits of the token after the last of these columns: (B, L), (B, L) → (B, V)."""
         queries = ids_BL.shape[1]
+        if self.past == 0 and queries > 1 and self.real_BS is not None:
+            prompt = packed_prompt(self.model, self.real_BS[:, :queries].cpu(), self.numerics)
+            if prompt is not None:
+                return self._prompt(prompt, ids_BL, positions_BL)
         layout = Padded(batch=self.batch, length=queries, mask_BL=None)
         batch = Batch(input_ids=ids_BL, position_ids=positions_BL)
         plan = BatchPlan(
@@ -71,6 +85,29 @@ class Decoding:
         x_TD = self.model.run_layers(self.model.embed_rows(plan), plan)
         self.past += queries
         logits_B1V: Tensor = self.output(layout.grid(x_TD)[:, -1:])
+        return logits_B1V[:, -1]
+
+    def _prompt(self, prompt: PackedPrompt, ids_BL: Tensor, positions_BL: Tensor) -> Tensor:
+        """The same for all columns of a prompt, without its padding."""
+        batch, layout = Batch(input_ids=ids_BL, position_ids=positions_BL), prompt.layout
+        plan = BatchPlan(
+            batch=batch,
+            request=HeadRequest(),
+            layout=layout,
+            kernels=self.kernels,
+            masks={kind: masks(kind, layout) for kind in self.kinds},
+            rope=rope_rows(self.model, batch, layout),
+            cache=prompt.cache(self.cache),
+            total=layout.batch * layout.length,
+        )
+        last = {kind: masks(kind, prompt.last) for kind in self.kinds}
+        plan = replace(plan, final=replace(plan, layout=prompt.last, masks=last, narrowed=True))
+        x_TD = self.model.run_layers(self.model.embed_rows(plan), plan)
+        self.past += layout.length
+        # As far apart in memory as the rows of HF's grid: bits of a product can depend on that, too.
+        strides = (layout.length * x_TD.shape[1], x_TD.shape[1], 1)
+        last_B1D = x_TD.new_empty_strided((layout.batch, 1, x_TD.shape[1]), strides)
+        logits_B1V: Tensor = self.output(last_B1D.copy_(x_TD[: layout.batch, None]))
         return logits_B1V[:, -1]
 
     def _mask(self, kind: MaskKind, queries: int) -> Tensor | None:

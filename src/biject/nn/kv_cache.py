@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import copy
 
 import torch
 from torch import Tensor
@@ -19,9 +20,9 @@ _EVEN_BYTES = 16
 class KVCache:
     """Keys and values of every layer; what `BatchPlan.cache` is while a text is generated.
 
-    A layer with a window of W tokens keeps the last W − 1 only, as no later token sees more; its buffer does
-    not grow with the text. What `update` gives has the lengths of HF's `DynamicCache` (transformers 5.23,
-    cache_utils.py), since the bits of attention depend on them.
+    A layer with a window of W tokens gives the last W − 1 only, as no later token sees more, and its buffer
+    does not grow with the text. What `update` gives has the lengths of HF's `DynamicCache` (transformers
+    5.23, cache_utils.py), since the bits of attention depend on them.
 
     Args:
         attentions: the layers' attention modules, all causal.
@@ -29,7 +30,7 @@ class KVCache:
         length: the most tokens that are ever kept.
         dtype: of keys and values.
         device: where the buffers are.
-        whole: windows are no reason to forget.
+        whole: buffers keep what no window sees any more, too, so that the texts can be cut.
     """
 
     def __init__(
@@ -42,14 +43,13 @@ class KVCache:
         device: torch.device,
         whole: bool = False,
     ) -> None:
-        self.length = length
+        self.length, self.whole = length, whole
         self._buffers: dict[AttentionModule, _Buffer] = {}
         for attention in attentions:
             spec = attention.spec
-            window = None if whole else spec.window
-            room = length if window is None else min(length, _ROOM * window)
+            room = length if whole or spec.window is None else min(length, _ROOM * spec.window)
             shape = (2, batch, spec.num_key_value_heads, room, spec.head_dim)
-            self._buffers[attention] = _Buffer(torch.empty(shape, dtype=dtype, device=device), window)
+            self._buffers[attention] = _Buffer(torch.empty(shape, dtype=dtype, device=device), spec.window)
 
     @property
     def num_bytes(self) -> int:
@@ -60,6 +60,19 @@ class KVCache:
         """A layer's keys and values, (B, G, room, E) each."""
         both = self._buffers[attention].both
         return both[0], both[1]
+
+    def crop(self, past: int, *, length: int = 0) -> None:
+        """Forget all but the first `past` columns, and make room for `length`; only where all are kept."""
+        assert self.whole
+        self.length = max(self.length, length)
+        for buffer in self._buffers.values():
+            buffer.crop(past, room=self.length)
+
+    def copied(self) -> KVCache:
+        """The same in buffers of its own."""
+        new = copy(self)
+        new._buffers = {attention: buffer.copied() for attention, buffer in self._buffers.items()}
+        return new
 
     def update(self, attention: AttentionModule, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:
         """Keep those of this call; give all that this layer looks at, (B, G, S, E) each.
@@ -96,6 +109,19 @@ class _Buffer:
         if self.keep is not None:
             self.begin = max(self.begin, end - self.keep)
         return (seen[0].contiguous(), seen[1].contiguous()) if self.copies else (seen[0], seen[1])
+
+    def crop(self, past: int, *, room: int) -> None:
+        """Columns after `past` are forgotten; a buffer that is too short is made anew."""
+        if room > self.both.shape[3]:
+            larger = self.both.new_empty((*self.both.shape[:3], room, self.both.shape[4]))
+            larger[:, :, :, :past] = self.both[:, :, :, :past]
+            self.both = larger
+        self.begin, self.end = 0 if self.keep is None else max(0, past - self.keep), past
+
+    def copied(self) -> _Buffer:
+        new = copy(self)
+        new.both = self.both.clone()
+        return new
 
     def _outgrown(self, k_BGLE: Tensor, v_BGLE: Tensor, keep: int) -> tuple[Tensor, Tensor]:
         """A call that is longer than the buffer sees all of its tokens; the last ones are kept."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
+from biject.checkpoint.forget import forget_unwritten
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import open_source
 
@@ -39,3 +40,26 @@ def test_a_pickle_is_left_alone(tmp_path: Path) -> None:
     found = reader.tensor("big")
     reader.forget("big")
     assert torch.equal(found, torch.ones(100_000))
+
+
+def test_what_was_written_to_is_kept(tmp_path: Path) -> None:
+    """One changed number of a mapped tensor, or memory that is no file's, and nothing is given back."""
+    big = torch.randn(4_000_000)
+    save_file({"big": big}, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_text("{}")
+    found = Reader(open_source(tmp_path)).tensor("big")
+    assert torch.equal(found, big)
+    before = resident()
+    found[3_000_000] = 7.0
+    forget_unwritten(found.data_ptr(), found.nbytes)
+    assert resident() > before - 1_000_000
+    assert found[3_000_000] == 7.0
+    own = big.clone()
+    forget_unwritten(own.data_ptr(), own.nbytes)
+    assert torch.equal(own, big)
+    again = Reader(open_source(tmp_path)).tensor("big")
+    assert torch.equal(again, big)
+    before = resident()
+    forget_unwritten(again.data_ptr(), again.nbytes)
+    assert resident() < before - 15_000_000
+    assert torch.equal(again, big)

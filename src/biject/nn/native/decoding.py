@@ -11,6 +11,7 @@ from torch import Tensor
 from biject.errors import InputError
 from biject.events import notice
 from biject.nn.decode import Decoding
+from biject.nn.kv_cache import KVCache
 from biject.nn.native.build import library
 from biject.nn.native.laid_out import LaidOut, laid_out
 from biject.nn.native.matrices import Form
@@ -34,6 +35,8 @@ class NativeDecoding:
         length: the most columns that are ever given, padding too.
         real_BS: (B, length), True where a column holds a token; None if all do.
         first_B: the first real column of each text; None if that is always 0.
+        cache: one that keeps whole texts and holds their first columns already; a new one where left out.
+        past: how many columns it holds.
     """
 
     def __init__(
@@ -45,9 +48,14 @@ class NativeDecoding:
         length: int,
         real_BS: Tensor | None = None,
         first_B: Tensor | None = None,
+        cache: KVCache | None = None,
+        past: int = 0,
     ) -> None:
         self.model, self.parts = model, parts
-        self.prompt = Decoding(model, batch=batch, length=length, real_BS=real_BS, whole=True)
+        self.prompt = Decoding(
+            model, batch=batch, length=length, real_BS=real_BS,
+            whole=True, numerics="fast", cache=cache, past=past,
+        )  # fmt: skip
         hidden, *widths, vocabulary = parts.widths
         wide, narrow, inner = widths
         self.x = torch.empty(batch, hidden)
@@ -61,7 +69,8 @@ class NativeDecoding:
         self.step = Step(
             layers=layers, final_norm=parts.final_norm, head=parts.head, first=first.data_ptr(),
             x=self.x.data_ptr(), logits=self.logits.data_ptr(),
-            num_layers=len(layers), batch=batch, hidden=hidden, widest=max(hidden, wide, inner), room=length,
+            num_layers=len(layers), batch=batch, hidden=hidden, widest=max(hidden, wide, inner),
+            room=self.prompt.cache.length,
             narrow_cache=model.dtype is torch.bfloat16,
             **{name: row.data_ptr() for name, row in zip(("q", "k", "v", "inner"), rows, strict=True)},
         )  # fmt: skip
@@ -103,6 +112,8 @@ def native_decoding(
     length: int,
     real_BS: Tensor | None,
     first_B: Tensor | None,
+    cache: KVCache | None = None,
+    past: int = 0,
 ) -> Decoding | NativeDecoding:
     """Steps in C where they can be, else as always.
 
@@ -122,8 +133,12 @@ def native_decoding(
                 f"quantization={form!r}: this model is not computed with codes, because {parts}."
             )
         notice("steps-in-torch", f"numerics='fast': tokens come by torch's own products, because {parts}.")
-        return Decoding(model, batch=batch, length=length, real_BS=real_BS)
-    return NativeDecoding(model, parts, batch=batch, length=length, real_BS=real_BS, first_B=first_B)
+        return Decoding(
+            model, batch=batch, length=length, real_BS=real_BS, numerics="fast", cache=cache, past=past
+        )
+    return NativeDecoding(
+        model, parts, batch=batch, length=length, real_BS=real_BS, first_B=first_B, cache=cache, past=past
+    )
 
 
 def _padded_left(real_BS: Tensor, first_B: Tensor) -> bool:

@@ -11,6 +11,7 @@ from torch import nn
 
 from biject.config.rope import RopeConfig
 from biject.nn.attention import Attention
+from biject.nn.fingerprint import Fingerprint
 from biject.nn.layer import Layer
 from biject.nn.mlp import MLP
 from biject.nn.native.build import library
@@ -26,7 +27,7 @@ ACTIVATIONS = {
     "swish": 2,
     "relu": 3,
 }
-_KEPT: WeakKeyDictionary[Transformer, dict[Form | None, tuple[object, LaidOut]]] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[Transformer, dict[Form | None, tuple[Fingerprint, LaidOut]]] = WeakKeyDictionary()
 
 
 class Unfit(Exception):  # noqa: N818  # it never leaves this package
@@ -57,16 +58,16 @@ def laid_out(model: Transformer, form: Form | None) -> LaidOut | str:
         return f"its parameters are {str(model.dtype).removeprefix('torch.')}, neither float32 nor bfloat16"
     if library() is None:
         return "there is no C compiler that compiles its steps (cc, gcc or clang; CC names another)"
-    signs = [(p.data_ptr(), 0 if p.is_inference() else p._version) for p in model.parameters()]
+    now = Fingerprint(model.parameters())
     kept = _KEPT.setdefault(model, {})
-    if form in kept and kept[form][0] == signs:
+    if form in kept and kept[form][0] == now:
         return kept[form][1]
     try:
         with torch.no_grad():
             found = _Maker(form).model(model)
     except Unfit as unfit:
         return str(unfit)
-    kept[form] = (signs, found)
+    kept[form] = (now, found)
     return found
 
 

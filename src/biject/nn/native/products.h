@@ -38,7 +38,7 @@ typedef struct {
     uint16_t *half;
     int8_t *codes;
     float *scale;   /* lanes 0 to 7: of the first group, 8 to 15: of the second */
-    int32_t *total; /* lanes 0 and 8: minus the sum of the group's codes; else 0 */
+    int32_t *start; /* lanes 0 and 8: minus the sum of the group's codes times the code of zero; else 0 */
 } Vector;
 
 static inline float widened(uint16_t bits) {
@@ -99,16 +99,74 @@ static float dot_bfloat16(const uint16_t *w, int64_t cols, const Vector *v) {
 }
 
 #ifdef VNNI
-static float dot_int8(const uint8_t *w, int64_t cols, const Vector *v) {
-    __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
+/* ROWS rows at once, side by side in memory: what is read of the vector serves all of them. */
+enum { ROWS = 4 };
+
+static inline void sums_of(const __m512 *sums, float *out) {
+    for (int r = 0; r < ROWS; r++) out[r] = _mm512_reduce_add_ps(sums[r]);
+}
+
+static inline void dot_int8_rows(const uint8_t *w, int64_t cols, const Vector *v, float *out) {
+    __m512 sums[ROWS] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
     for (int64_t block = 0; block < cols / BLOCK; block++) {
-        _mm_prefetch((const char *)(w + block * BLOCK) + AHEAD, _MM_HINT_T0);
-        __m512i start = _mm512_slli_epi32(_mm512_loadu_si512(v->total + block * LANES), 7);
+        __m512i start = _mm512_loadu_si512(v->start + block * LANES);
+        __m512i x = _mm512_loadu_si512(v->codes + block * BLOCK);
+        __m512 scale = _mm512_loadu_ps(v->scale + block * LANES);
+        for (int r = 0; r < ROWS; r++) {
+            const uint8_t *at = w + r * cols + block * BLOCK;
+            _mm_prefetch((const char *)at + AHEAD, _MM_HINT_T0);
+            __m512 found = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, _mm512_loadu_si512(at), x));
+            sums[r] = _mm512_fmadd_ps(found, scale, sums[r]);
+        }
+    }
+    sums_of(sums, out);
+}
+
+/* The scales of 8 blocks of a row at a time, each in both of its lanes' halves by a permutation. */
+static inline void dot_int4_rows(const uint8_t *codes, const uint16_t *scale, int64_t cols, const Vector *v,
+                                 float *out) {
+    const __m256i half = _mm256_set1_epi8(15);
+    const __m512i pair = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
+    __m512 sums[ROWS] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    int64_t blocks = cols / BLOCK, bytes = cols / 2, groups = cols / GROUP;
+    for (int64_t from = 0; from < blocks; from += LANES / 2) {
+        int64_t some = blocks - from < LANES / 2 ? blocks - from : LANES / 2;
+        __mmask16 there = (__mmask16)((1u << (2 * some)) - 1);
+        __m512 scales[ROWS];
+        for (int r = 0; r < ROWS; r++) {
+            __m256i narrow = _mm256_maskz_loadu_epi16(there, scale + r * groups + 2 * from);
+            scales[r] = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(narrow), 16));
+        }
+        __m512i which = pair;
+        for (int64_t block = from; block < from + some; block++) {
+            __m512i start = _mm512_loadu_si512(v->start + block * LANES);
+            __m512i x = _mm512_loadu_si512(v->codes + block * BLOCK);
+            __m512 at = _mm512_loadu_ps(v->scale + block * LANES);
+            for (int r = 0; r < ROWS; r++) {
+                const uint8_t *here = codes + r * bytes + block * (BLOCK / 2);
+                if (block & 1) _mm_prefetch((const char *)here + AHEAD, _MM_HINT_T0);
+                __m256i both = _mm256_loadu_si256((const __m256i *)here);
+                __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), half);
+                __m512i w = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_and_si256(both, half)), high, 1);
+                __m512 found = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, w, x));
+                __m512 both_scales = _mm512_mul_ps(_mm512_permutexvar_ps(which, scales[r]), at);
+                sums[r] = _mm512_fmadd_ps(found, both_scales, sums[r]);
+            }
+            which = _mm512_add_epi32(which, _mm512_set1_epi32(2));
+        }
+    }
+    sums_of(sums, out);
+}
+
+static float dot_int8(const uint8_t *w, int64_t cols, const Vector *v) {
+    __m512 sum = _mm512_setzero_ps();
+    for (int64_t block = 0; block < cols / BLOCK; block++) {
+        __m512i start = _mm512_loadu_si512(v->start + block * LANES);
         __m512i a = _mm512_loadu_si512(w + block * BLOCK), b = _mm512_loadu_si512(v->codes + block * BLOCK);
         __m512 found = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, a, b));
-        sums[block & 1] = _mm512_fmadd_ps(found, _mm512_loadu_ps(v->scale + block * LANES), sums[block & 1]);
+        sum = _mm512_fmadd_ps(found, _mm512_loadu_ps(v->scale + block * LANES), sum);
     }
-    return _mm512_reduce_add_ps(_mm512_add_ps(sums[0], sums[1]));
+    return _mm512_reduce_add_ps(sum);
 }
 
 static float dot_int4(const uint8_t *codes, const uint16_t *scale, int64_t cols, const Vector *v) {
@@ -117,11 +175,10 @@ static float dot_int4(const uint8_t *codes, const uint16_t *scale, int64_t cols,
     const __m512i top = _mm512_set1_epi32((int)0xffff0000);
     __m512 sum = _mm512_setzero_ps();
     for (int64_t block = 0; block < cols / BLOCK; block++) {
-        _mm_prefetch((const char *)(codes + block * (BLOCK / 2)) + AHEAD, _MM_HINT_T0);
         __m256i both = _mm256_loadu_si256((const __m256i *)(codes + block * (BLOCK / 2)));
         __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), half);
         __m512i w = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_and_si256(both, half)), high, 1);
-        __m512i start = _mm512_slli_epi32(_mm512_loadu_si512(v->total + block * LANES), 3);
+        __m512i start = _mm512_loadu_si512(v->start + block * LANES);
         __m512i x = _mm512_loadu_si512(v->codes + block * BLOCK);
         __m512 found = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, w, x));
         int32_t pair;
@@ -137,7 +194,7 @@ static float dot_int8(const uint8_t *w, int64_t cols, const Vector *v) {
     float sum = 0;
     for (int64_t group = 0; group < cols / GROUP; group++) {
         const int8_t *x = v->codes + group * GROUP;
-        int32_t found = 128 * v->total[group * LANES / 2];
+        int32_t found = v->start[group * LANES / 2];
         for (int k = 0; k < GROUP; k++) found += w[group * GROUP + k] * x[k];
         sum += (float)found * v->scale[group * LANES / 2];
     }
@@ -149,7 +206,7 @@ static float dot_int4(const uint8_t *codes, const uint16_t *scale, int64_t cols,
     for (int64_t group = 0; group < cols / GROUP; group++) {
         const uint8_t *w = codes + group / 2 * (BLOCK / 2);
         const int8_t *x = v->codes + group * GROUP;
-        int32_t found = 8 * v->total[group * LANES / 2], low = group % 2 == 0;
+        int32_t found = v->start[group * LANES / 2], low = group % 2 == 0;
         for (int k = 0; k < GROUP; k++) found += (low ? w[k] & 15 : w[k] >> 4) * x[k];
         sum += (float)found * widened(scale[group]) * v->scale[group * LANES / 2];
     }
@@ -157,7 +214,7 @@ static float dot_int4(const uint8_t *codes, const uint16_t *scale, int64_t cols,
 }
 #endif
 
-static void round_group(Vector *v, int64_t group) {
+static void round_group(Vector *v, int64_t group, int32_t zero) {
     const float *x = v->x + group * GROUP;
     int8_t *codes = v->codes + group * GROUP;
     float most = 0;
@@ -171,7 +228,7 @@ static void round_group(Vector *v, int64_t group) {
     }
     for (int i = 0; i < LANES / 2; i++) {
         v->scale[group * LANES / 2 + i] = most / 127;
-        v->total[group * LANES / 2 + i] = i == 0 ? -sum : 0;
+        v->start[group * LANES / 2 + i] = i == 0 ? -sum * zero : 0;
     }
 }
 
@@ -180,7 +237,7 @@ static void prepare(Vector *v, int32_t kind, int64_t cols) {
     if (kind == BFLOAT16)
         for (int64_t k = 0; k < cols; k++) v->half[k] = narrowed(v->x[k]);
     if (kind == INT8 || kind == INT4)
-        for (int64_t group = 0; group < cols / GROUP; group++) round_group(v, group);
+        for (int64_t group = 0; group < cols / GROUP; group++) round_group(v, group, kind == INT8 ? 128 : 8);
 }
 
 /* One row of the product. */
@@ -193,4 +250,24 @@ static inline float row_of(const Matrix *m, int64_t row, const Vector *v) {
         found = dot_int8((const uint8_t *)m->weight + at, cols, v) * ((const float *)m->scale)[row];
     else found = dot_int4((const uint8_t *)m->weight + at / 2, (const uint16_t *)m->scale + at / GROUP, cols, v);
     return m->bias ? found + m->bias[row] : found;
+}
+
+/* Some rows of the product, one after another. */
+static inline void rows_of(const Matrix *m, int64_t row, int64_t end, const Vector *v, float *out) {
+#ifdef VNNI
+    int64_t cols = m->cols;
+    if (m->kind == INT8 || m->kind == INT4)
+        for (; row + ROWS <= end; row += ROWS, out += ROWS) {
+            int64_t at = row * cols;
+            if (m->kind == INT8) {
+                dot_int8_rows((const uint8_t *)m->weight + at, cols, v, out);
+                for (int r = 0; r < ROWS; r++) out[r] *= ((const float *)m->scale)[row + r];
+            } else
+                dot_int4_rows((const uint8_t *)m->weight + at / 2, (const uint16_t *)m->scale + at / GROUP, cols, v,
+                              out);
+            if (m->bias)
+                for (int r = 0; r < ROWS; r++) out[r] += m->bias[row + r];
+        }
+#endif
+    for (; row < end; row++) *out++ = row_of(m, row, v);
 }

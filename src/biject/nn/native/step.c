@@ -95,15 +95,24 @@ static void take(const Step *s, Scratch *own, const Matrix *m, const float *x) {
     }
 }
 
-/* out (B, rows) = or += this thread's rows of the product with the vectors taken. */
-static void multiply(const Step *s, const Scratch *own, const Matrix *m, float *out, int add, int t, int threads) {
+enum { SET, ADD, TIMES };
+enum { STRETCH = 64 };
+
+/* This thread's rows of the product with the vectors taken: put into, added to or multiplied with out (B, rows).
+ * All vectors of a batch read a stretch of the matrix while it is in the cache. */
+static void multiply(const Step *s, const Scratch *own, const Matrix *m, float *out, int how, int t, int threads) {
     int64_t begin, end;
+    float found[STRETCH];
     share(m->rows, t, threads, &begin, &end);
-    for (int64_t row = begin; row < end; row++)
+    for (int64_t row = begin; row < end; row += STRETCH) {
+        int64_t count = end - row < STRETCH ? end - row : STRETCH;
         for (int b = 0; b < s->batch; b++) {
-            float *place = out + (int64_t)b * m->rows + row, found = row_of(m, row, &own->vectors[b]);
-            *place = add ? *place + found : found;
+            float *place = out + (int64_t)b * m->rows + row;
+            rows_of(m, row, row + count, &own->vectors[b], how == SET ? place : found);
+            for (int64_t i = 0; how == ADD && i < count; i++) place[i] += found[i];
+            for (int64_t i = 0; how == TIMES && i < count; i++) place[i] *= found[i];
         }
+    }
 }
 
 static void place_head(const Norm *norm, const float *cos, const float *sin, float *x, int width) {
@@ -176,34 +185,30 @@ static void all_layers(Step *s, Scratch *own, int t, int threads) {
         const Layer *l = s->layers + index;
         for (int b = 0; b < s->batch; b++) normalise(&l->attn_norm, s->x + b * size, own->h + b * size, size);
         take(s, own, &l->q, own->h);
-        multiply(s, own, &l->q, s->q, 0, t, threads);
-        multiply(s, own, &l->k, s->k, 0, t, threads);
-        multiply(s, own, &l->v, s->v, 0, t, threads);
+        multiply(s, own, &l->q, s->q, SET, t, threads);
+        multiply(s, own, &l->k, s->k, SET, t, threads);
+        multiply(s, own, &l->v, s->v, SET, t, threads);
         barrier(s, threads);
         attend(s, l, own, t, threads);
         barrier(s, threads);
         take(s, own, &l->o, s->q);
-        multiply(s, own, &l->o, s->x, 1, t, threads);
+        multiply(s, own, &l->o, s->x, ADD, t, threads);
         barrier(s, threads);
         for (int b = 0; b < s->batch; b++) normalise(&l->mlp_norm, s->x + b * size, own->h + b * size, size);
         take(s, own, &l->up, own->h);
         int64_t rows = l->up.rows, begin, end;
         share(rows, t, threads, &begin, &end);
-        multiply(s, own, l->gate.rows ? &l->gate : &l->up, s->inner, 0, t, threads);
-        for (int b = 0; b < s->batch; b++) {
-            float *inner = s->inner + b * rows;
-            activate(l->act, inner + begin, end - begin);
-            if (l->gate.rows)
-                for (int64_t row = begin; row < end; row++) inner[row] *= row_of(&l->up, row, &own->vectors[b]);
-        }
+        multiply(s, own, l->gate.rows ? &l->gate : &l->up, s->inner, SET, t, threads);
+        for (int b = 0; b < s->batch; b++) activate(l->act, s->inner + b * rows + begin, end - begin);
+        if (l->gate.rows) multiply(s, own, &l->up, s->inner, TIMES, t, threads);
         barrier(s, threads);
         take(s, own, &l->down, s->inner);
-        multiply(s, own, &l->down, s->x, 1, t, threads);
+        multiply(s, own, &l->down, s->x, ADD, t, threads);
         barrier(s, threads);
     }
     for (int b = 0; b < s->batch; b++) normalise(&s->final_norm, s->x + b * size, own->h + b * size, size);
     take(s, own, &s->head, own->h);
-    multiply(s, own, &s->head, s->logits, 0, t, threads);
+    multiply(s, own, &s->head, s->logits, SET, t, threads);
 }
 
 /* Memory of one thread: for each text of the batch a vector in all forms, a row, and scores. */
@@ -223,7 +228,7 @@ static void *scratch(const Step *s, Scratch *own) {
         v->half = CUT(uint16_t, each * 2);
         v->codes = CUT(int8_t, each);
         v->scale = CUT(float, blocks * LANES * 4);
-        v->total = CUT(int32_t, blocks * LANES * 4);
+        v->start = CUT(int32_t, blocks * LANES * 4);
     }
     return memory;
 }
@@ -254,7 +259,7 @@ int32_t biject_product(const Matrix *m, const float *x, float *y) {
     void *memory = scratch(&s, &own);
     if (!memory) return 1;
     take(&s, &own, m, x);
-    multiply(&s, &own, m, y, 0, 0, 1);
+    multiply(&s, &own, m, y, SET, 0, 1);
     free(memory);
     return 0;
 }
