@@ -13,7 +13,7 @@ from biject.nn.probe import addresses_matter
 
 _ROOM = 2
 """A buffer with a window holds this many windows, so that it is seldom moved."""
-_EVEN_BYTES = 16
+EVEN_BYTES = 16
 """Heads of such widths begin at addresses that are alike in a buffer and in HF's tensors."""
 
 
@@ -88,7 +88,7 @@ class _Buffer:
     def __init__(self, both: Tensor, window: int | None) -> None:
         self.both, self.begin, self.end = both, 0, 0
         self.keep = None if window is None else window - 1
-        uneven = both.shape[-1] * both.element_size() % _EVEN_BYTES != 0
+        uneven = both.shape[-1] * both.element_size() % EVEN_BYTES != 0
         self.copies = uneven and both.device.type == "cpu" and addresses_matter()
 
     def update(self, k_BGLE: Tensor, v_BGLE: Tensor) -> tuple[Tensor, Tensor]:

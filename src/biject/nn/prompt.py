@@ -14,7 +14,7 @@ from torch import Tensor
 from biject.config.layers import MaskKind
 from biject.nn.exact import attention_holds, min_rows
 from biject.nn.kernels import Numerics, whole_grid
-from biject.nn.kv_cache import KVCache
+from biject.nn.kv_cache import EVEN_BYTES, KVCache
 from biject.nn.layout import AttentionBucket, Packed
 from biject.nn.masks import attention_mask
 from biject.nn.packing import ColumnRule, queries_to_16, select, to_device
@@ -87,6 +87,8 @@ def packed_prompt(model: Transformer, real_BL: Tensor, numerics: Numerics) -> Pa
         return None
     exact, num_rows, num_last = numerics == "exact", count, batch
     if exact:
+        if any(spec.head_dim * model.dtype.itemsize % EVEN_BYTES for spec in model.attention_specs):
+            return None  # where a head begins in memory decides its bits
         ops = row_ops(model.row_modules)
         found = [min_rows(ops, n, total, model.dtype) for n in (count, batch)]
         if found[0] is None or found[1] is None or found[0] > WORTH_IT * total:
