@@ -80,7 +80,7 @@ def rope_pairs_interleaved(model: Model, at: Axes) -> None:
         for name in ("q", "k"):
             norm = adapter.module(model, f"layers.{layer}.attn.{name}_norm")
             if norm is not None:
-                after(norm, lambda _, out: out[..., pairs])
+                after(norm, lambda _, x: x.unflatten(-1, (-1, at.head_dim))[..., pairs].reshape(x.shape))
             else:
                 _changed(model, name, layer, lambda x: x[..., pairs])
 

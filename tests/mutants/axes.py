@@ -51,7 +51,8 @@ class Axes:
 
     @property
     def eps(self) -> float:
-        return self.first.mlp_norm.eps
+        norm = self.first.mlp_norm if self.first.mlp_norm.kind != "none" else self.first.mlp_out_norm
+        return norm.eps
 
     @property
     def rms(self) -> bool:
@@ -64,6 +65,22 @@ class Axes:
     @property
     def embedding_norm(self) -> bool:
         return self.config.embedding.norm.kind != "none"
+
+    @property
+    def output_norm(self) -> bool:
+        return self.first.attn_out_norm.kind != "none"
+
+    @property
+    def embedding_scale(self) -> float | None:
+        return self.config.embedding.scale
+
+    @property
+    def score_cap(self) -> float | None:
+        return self.spec.softcap
+
+    @property
+    def logit_cap(self) -> float | None:
+        return getattr(self.config.head, "softcap", None)
 
     @property
     def embedding_zeroed(self) -> bool:

@@ -40,13 +40,30 @@ def with_activation(config: ModelConfig, name: str) -> ModelConfig:
 
 def with_eps(config: ModelConfig, eps: float) -> ModelConfig:
     def layer(one: LayerConfig) -> LayerConfig:
-        return replace(
-            one, attn_norm=replace(one.attn_norm, eps=eps), mlp_norm=replace(one.mlp_norm, eps=eps)
-        )
+        names = ("attn_norm", "attn_out_norm", "mlp_norm", "mlp_out_norm")
+        return replace(one, **{name: replace(getattr(one, name), eps=eps) for name in names})
 
     config = _with_layers(config, layer)
     embedding = replace(config.embedding, norm=replace(config.embedding.norm, eps=eps))
     return replace(config, embedding=embedding, final_norm=replace(config.final_norm, eps=eps))
+
+
+def without_output_norms(config: ModelConfig) -> ModelConfig:
+    none = NormConfig(kind="none")
+    return _with_layers(config, lambda layer: replace(layer, attn_out_norm=none, mlp_out_norm=none))
+
+
+def without_embedding_scale(config: ModelConfig) -> ModelConfig:
+    return replace(config, embedding=replace(config.embedding, scale=None))
+
+
+def without_score_cap(config: ModelConfig) -> ModelConfig:
+    return _with_spec(config, lambda spec: replace(spec, softcap=None))
+
+
+def without_logit_cap(config: ModelConfig) -> ModelConfig:
+    head: Any = config.head
+    return replace(config, head=replace(head, softcap=None))
 
 
 def with_layer_order(config: ModelConfig, order: tuple[int, ...]) -> ModelConfig:

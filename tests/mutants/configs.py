@@ -84,6 +84,30 @@ def window_one_too_wide(config: ModelConfig, at: Axes) -> ModelConfig:
     return changes.with_wider_windows(config, 1)
 
 
+def output_norms_left_out(config: ModelConfig, at: Axes) -> ModelConfig:
+    """What attention and MLP give is not normalised."""
+    require(at.output_norm, "norms stand elsewhere")
+    return changes.without_output_norms(config)
+
+
+def embedding_not_scaled(config: ModelConfig, at: Axes) -> ModelConfig:
+    """Token rows are taken as they are."""
+    require(at.embedding_scale is not None, "token rows are not scaled")
+    return changes.without_embedding_scale(config)
+
+
+def scores_not_capped(config: ModelConfig, at: Axes) -> ModelConfig:
+    """Scores grow without bounds."""
+    require(at.score_cap is not None, "scores are not capped")
+    return changes.without_score_cap(config)
+
+
+def logits_not_capped(config: ModelConfig, at: Axes) -> ModelConfig:
+    """Logits grow without bounds."""
+    require(at.logit_cap is not None, "logits are not capped")
+    return changes.without_logit_cap(config)
+
+
 CONFIGS: tuple[Mutant, ...] = (
     by_config("positions-over-padding", positions_over_padding),
     by_config("embedding-norm-left-out", embedding_norm_left_out),
@@ -96,5 +120,9 @@ CONFIGS: tuple[Mutant, ...] = (
     by_config("convolution-left-out", convolution_left_out),
     by_config("rope-base-changed", rope_base_changed),
     by_config("window-one-too-wide", window_one_too_wide),
+    by_config("output-norms-left-out", output_norms_left_out),
+    by_config("embedding-not-scaled", embedding_not_scaled),
+    by_config("scores-not-capped", scores_not_capped),
+    by_config("logits-not-capped", logits_not_capped),
     by_config("attention-dropout-left-out", attention_dropout_left_out, level="gradients"),
 )

@@ -51,7 +51,8 @@ def _residual(model: Model, name: str, *, pre_norm: bool, times: int) -> None:
 
     normed = pre_norm and adapter.module(model, f"{name}_norm") is not None
     before(part(model, f"{name}_norm" if normed else name), keep)
-    after(part(model, name), added)
+    last = f"{name}_out_norm" if adapter.module(model, f"{name}_out_norm") is not None else name
+    after(part(model, last), added)
 
 
 def norm_plus_one(model: Model, at: Axes) -> None:

@@ -73,6 +73,10 @@ def inapplicable(at: Axes) -> set[str]:
         "key-heads-in-turn": 1 < at.num_key_heads < at.num_heads,
         "rope-pairs-interleaved": at.rope_base,
         "key-norm-left-out": at.qk_norm,
+        "output-norms-left-out": at.output_norm,
+        "embedding-not-scaled": at.embedding_scale is not None,
+        "scores-not-capped": at.score_cap is not None,
+        "logits-not-capped": at.logit_cap is not None,
         "c2p-p2c-swapped": at.relative,
         "distance-sign-flipped": at.relative,
         "buckets-left-out": at.relative,
@@ -102,10 +106,10 @@ def test_mutants_of_deberta_with_all_its_parts(folders) -> None:
 
 def test_each_kind_has_a_place_somewhere(folders) -> None:
     kinds = [mutant.kind for mutant in MUTANTS]
-    assert len(set(kinds)) == len(kinds) >= 38
+    assert len(set(kinds)) == len(kinds) >= 42
     cells = [folders("bert", "seqcls"), folders("roberta", "mlm"), folders("gpt2", "causal")]
     cells += [folders("mistral", "seqcls"), folders("qwen3", "qa"), folders("llama", "tokcls")]
-    cells += [folders("deberta-v2", "mlm", **ALL_PARTS)]
+    cells += [folders("deberta-v2", "mlm", **ALL_PARTS), folders("gemma2", "causal")]
     assert set.intersection(*(inapplicable(axes(Subject(cell).ours)) for cell in cells)) == set()
 
 

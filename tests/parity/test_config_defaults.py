@@ -20,11 +20,13 @@ _ELSEWHERE = {
     "rope_theta": "HF moves it into rope_parameters; compared below",
     "head_dim": "HF fills in hidden_size / num_attention_heads where it is null",
     "pooler_output_size": "HF fills in the hidden size where it is null",
-    "layer_types": "HF derives it from max_window_layers, or from global_attn_every_n_layers",
+    "layer_types": "HF derives it from max_window_layers, or from an interval",
     "no_rope_layers": "HF derives it from no_rope_layer_interval",
     "global_rope_theta": "HF moves it into rope_parameters; compared below",
     "local_rope_theta": "HF moves it into rope_parameters; compared below",
     "global_attn_every_n_layers": "a key of older files; 3 where it is absent",
+    "sliding_window_pattern": "a key of older files; 6 where it is absent",
+    "rope_local_base_freq": "HF moves it into rope_parameters; compared below",
 }
 _QWEN = {"sliding_window": "HF makes it null unless use_sliding_window; so does window_layers"}
 
@@ -67,14 +69,17 @@ def test_default_sizes_of_heads_and_positions_are_hf_s(model_type: str) -> None:
     assert whole == {"partial_rotary_factor": 1.0, **hf.rope_parameters}
     assert spec.num_key_value_heads == hf.num_key_value_heads
     assert spec.head_dim == getattr(hf, "head_dim", hf.hidden_size // hf.num_attention_heads)
-    expected = hf.sliding_window if hasattr(hf, "sliding_window") else None
-    assert {layer.attention.spec.window for layer in layers} == {expected}
+    expected = [getattr(hf, "sliding_window", None)] * len(layers)
+    for i, kind in enumerate(getattr(hf, "layer_types", None) or ()):
+        expected[i] = None if kind == "full_attention" else expected[i]
+    assert [layer.attention.spec.window for layer in layers] == expected
 
 
-def test_modernbert_s_kinds_of_attention_are_hf_s() -> None:
+@pytest.mark.parametrize("model_type", ["modernbert", "gemma3_text"])
+def test_kinds_of_attention_are_hf_s(model_type: str) -> None:
     from transformers import AutoConfig
 
-    hf, known = AutoConfig.for_model("modernbert"), families()["modernbert"]
+    hf, known = AutoConfig.for_model(model_type), families()[model_type]
     for layer, kind in zip(known.build(known.config.read({}), "base").layers, hf.layer_types, strict=True):
         rope, spec = layer.attention.rope, layer.attention.spec
         assert {"rope_type": rope.type, "rope_theta": rope.theta} == hf.rope_parameters[kind]

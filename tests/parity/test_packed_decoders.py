@@ -33,6 +33,10 @@ VARIANTS: list[tuple[str, str, dict[str, Any]]] = [
     ("llama", "base", {"attention_bias": True, "mlp_bias": True, "intermediate_size": 53}),
     ("mistral", "causal", {"sliding_window": 8}),
     ("qwen3", "base", {"head_dim": 24, "use_sliding_window": True, "sliding_window": 5}),
+    ("gemma2", "causal", {"head_dim": 32, "attn_logit_softcapping": None}),
+    ("gemma2", "base", {"head_dim": 16, "attn_logit_softcapping": 50.0, "sliding_window": 30}),
+    ("gemma3_text", "causal", {"head_dim": 32, "sliding_window": 8}),
+    ("olmo2", "base", {"head_dim": 24}),
     ("gpt2", "causal", {"scale_attn_by_inverse_layer_idx": True, "n_inner": 37}),
     ("gpt2", "base", {"activation_function": "silu", "n_inner": 100}),
 ]

@@ -140,6 +140,9 @@ TWINS = {
     "qwen3": ("model.embed_tokens.weight", "lm_head.weight"),
     "smollm3": ("model.embed_tokens.weight", "lm_head.weight"),
     "phi3": ("model.embed_tokens.weight", "lm_head.weight"),
+    "gemma2": ("model.embed_tokens.weight", "lm_head.weight"),
+    "gemma3_text": ("model.embed_tokens.weight", "lm_head.weight"),
+    "olmo2": ("model.embed_tokens.weight", "lm_head.weight"),
 }
 
 

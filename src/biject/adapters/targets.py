@@ -18,6 +18,7 @@ HEADS = {"seqcls": ("classifier", "score"), "tokcls": ("classifier", "score"), "
 _DEFAULTS = {
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ("query", "value")),
     **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3"), ("q_proj", "v_proj")),
+    **dict.fromkeys(("gemma2", "gemma3_text", "olmo2"), ("q_proj", "v_proj")),
     **dict.fromkeys(("vit", "deit", "dinov2", "dinov2_with_registers"), ("q_proj", "v_proj")),
     "albert": ("query", "value"),
     "deberta-v2": ("query_proj", "value_proj"),
@@ -27,7 +28,7 @@ _DEFAULTS = {
     "phi3": ("qkv_proj",),
 }
 """PEFT's choice by `model_type` (utils/constants.py), and its kin's where it has none (ALBERT, CamemBERT,
-DistilBERT, SmolLM3, Phi-3, models of pictures)."""
+DistilBERT, SmolLM3, Phi-3, OLMo 2, models of pictures)."""
 
 
 @dataclass(frozen=True, kw_only=True)

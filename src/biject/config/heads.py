@@ -189,6 +189,8 @@ class VocabHeadConfig(HeadConfig):
     causal: bool = False
     """Each token predicts the next one."""
     float32_loss: bool = False
+    softcap: float | None = None
+    """Logits are kept within ± this, by a tanh (Gemma 2)."""
 
     @property
     def reads(self) -> Rows:

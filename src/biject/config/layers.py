@@ -18,6 +18,9 @@ class NormConfig:
     eps: float = 0.0
     bias: bool = True
     """`layer`: a bias is added."""
+    weight: Literal["own", "float32", "from-one"] = "own"
+    """`rms`: the weight multiplies after the cast to the dtype, or in float32 before it; `from-one`: in
+    float32, and one is added to it (Gemma)."""
 
 
 class MaskKind(NamedTuple):
@@ -48,6 +51,15 @@ class AttentionSpec:
     """The dtype of a softmax that is written out: the scores' own, or float32."""
     upcast: bool = False
     """Scores are always written out and computed in float32, scaled inside the product."""
+    written_out: bool = False
+    """Scores, softmax and the product with the values are always computed one by one, as by HF's `eager`."""
+    softcap: float | None = None
+    """Scores that are written out are kept within ± this, by a tanh, before they are masked (Gemma 2)."""
+
+    @property
+    def by_steps(self) -> bool:
+        """Whether scores are written out whoever asks."""
+        return self.upcast or self.written_out
 
     @property
     def mask_kind(self) -> MaskKind:
@@ -91,7 +103,9 @@ class AttentionConfig:
     transposed: bool = False
     """Matrices are stored (in, out)."""
     qk_norm: NormConfig | None = None
-    """Queries and keys are normalised over the width of a head."""
+    """Queries and keys are normalised before they are rotated."""
+    qk_norm_over: Literal["head", "all heads"] = "head"
+    """Each head on its own, or all that a projection gives (OLMo 2)."""
     rope: RopeConfig | None = None
     relative: RelativeConfig | None = None
 
@@ -137,6 +151,10 @@ class LayerConfig:
     mlp_norm: NormConfig
     placement: Literal["pre", "post"]
     """Norms stand before attention and MLP, or after each one's residual."""
+    attn_out_norm: NormConfig = NormConfig(kind="none")
+    """Over what attention gives, before it is added to the residual (`pre` only)."""
+    mlp_out_norm: NormConfig = NormConfig(kind="none")
+    """The same of the MLP."""
     attn_dropout: float = 0.0
     mlp_dropout: float = 0.0
     mlp_chunk_size: int = 0

@@ -71,6 +71,8 @@ class EmbeddingConfig:
     norm: NormConfig = NormConfig(kind="none")  # noqa: RUF009
     """Over the sum."""
     dropout: float = 0.0
+    scale: float | None = None
+    """Token rows are multiplied by it, rounded to their dtype before (Gemma)."""
     projection: Literal["none", "before-norm", "after-norm"] = "none"
     """Whether a linear of `size` to the hidden size follows, and where."""
     projection_bias: bool = True

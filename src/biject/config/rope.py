@@ -43,6 +43,8 @@ class RopeConfig:
     """`longrope`: HF's generation computes a text anew where it outgrows the original length (Phi-3)."""
     float32: bool = False
     """Queries and keys are rotated in float32 and cast back, each twice on the way in (ModernBERT)."""
+    float32_angles: bool = False
+    """Cosines and sines stay float32, whatever dtype is computed in (OLMo 2)."""
 
     def __hash__(self) -> int:
         return self._hash

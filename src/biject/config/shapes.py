@@ -60,6 +60,8 @@ def _patches(config: PatchConfig, width: int) -> Shapes:
 def _layer(config: LayerConfig) -> Parts:
     yield "attn_norm", norm(config.attn_norm, config.hidden_size)
     yield "mlp_norm", norm(config.mlp_norm, config.hidden_size)
+    yield "attn_out_norm", norm(config.attn_out_norm, config.hidden_size)
+    yield "mlp_out_norm", norm(config.mlp_out_norm, config.hidden_size)
     if config.scale:
         yield "attn_scale", iter([("weight", (config.hidden_size,))])
         yield "mlp_scale", iter([("weight", (config.hidden_size,))])
@@ -82,8 +84,9 @@ def _attention(config: AttentionConfig) -> Parts:
         yield name, linear(width, outputs, bias=config.qkv_bias, transposed=config.transposed)
     yield "o_proj", linear(wide, width, bias=config.out_bias, transposed=config.transposed)
     if config.qk_norm is not None:
-        yield "q_norm", norm(config.qk_norm, spec.head_dim)
-        yield "k_norm", norm(config.qk_norm, spec.head_dim)
+        each = config.qk_norm_over == "head"
+        yield "q_norm", norm(config.qk_norm, spec.head_dim if each else wide)
+        yield "k_norm", norm(config.qk_norm, spec.head_dim if each else narrow)
     relative = config.relative
     if relative is not None and relative.enabled and not relative.share_keys:
         if relative.content_to_position:

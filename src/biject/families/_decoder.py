@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from biject.config.checks import activation, anything, boolean, integer, number, probability
 from biject.config.common import causal_rows
 from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, MLPConfig, NormConfig
@@ -89,7 +91,7 @@ def build(
     out_bias: bool = False,
     mlp_bias: bool = False,
     qk_norm: bool = False,
-    windows: tuple[int | None, ...] | None = None,
+    windows: Sequence[int | None] | None = None,
 ) -> ModelConfig:
     """The modules' config."""
     count, width = v["num_hidden_layers"], v["head_dim"] or v["hidden_size"] // v["num_attention_heads"]

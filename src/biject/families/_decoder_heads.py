@@ -101,7 +101,10 @@ def head_config(v: Values, name: str, *, float32_tokens: bool = True) -> HeadCon
         case "qa":
             return SpanHeadConfig(num_labels=2)
         case "causal":
-            return VocabHeadConfig(num_labels=v["vocab_size"], out_bias=False, causal=True, float32_loss=True)
+            return VocabHeadConfig(
+                num_labels=v["vocab_size"], out_bias=False, causal=True, float32_loss=True,
+                softcap=v.get("final_softcap"),
+            )  # fmt: skip
     return BaseHeadConfig()
 
 

@@ -12,6 +12,7 @@ from biject.identify import architecture_of
 from biject.newfamily.fields import find_fields
 from biject.newfamily.parts import Module, Parts, Shape, take_apart
 from biject.newfamily.roles import Roles, Sizes, find_roles
+from biject.verify.hf import backend_of
 
 HEADS: Mapping[str, str] = {
     "ForMaskedLM": "mlm",
@@ -39,6 +40,8 @@ class Facts:
     sizes: Sizes
     parts: Parts
     roles: Roles
+    backend: str = "sdpa"
+    """HF's attention: `eager` where its class has no other."""
     notes: list[str] = field(default_factory=list)
     """What is left to decide, for the draft's docstring."""
 
@@ -89,6 +92,7 @@ def find_facts(source: Source) -> Facts:
         sizes=sizes,
         parts=parts,
         roles=find_roles(parts, sizes),
+        backend=backend_of(architecture),
     )
     facts.notes.extend(_gaps(facts))
     return facts

@@ -27,6 +27,11 @@ _MEANINGS: Mapping[str, tuple[str, ...]] = {
     "attention_dropout": ("attn_dropout", "attn_pdrop", "attention_dropout_prob"),
     "residual_dropout": ("resid_pdrop", "resid_dropout"),
     "embedding_dropout": ("embd_pdrop", "embd_dropout", "embed_dropout"),
+    "attn_softcap": ("attn_logit_softcapping", "attention_logit_softcapping"),
+    "final_softcap": ("final_logit_softcapping", "logits_soft_cap"),
+    "query_pre_attn_scalar": ("query_pre_attn_scalar",),
+    "sliding_window": ("sliding_window",),
+    "layer_types": ("layer_types",),
 }
 """Words for what every family has, beside the names in the tables of known ones."""
 

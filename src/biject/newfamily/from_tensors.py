@@ -136,7 +136,7 @@ def _family(facts: Facts, rows: list[str]) -> str:
         f"prefix={json.dumps(prefix)},{told}",
         f"config=ConfigTable(\n{block(rows)}\n),",
         "build=build,",
-        'attention="sdpa",  # TODO: the backend of HF to follow: `eager` where it has no other',
+        f'attention="{facts.backend}",',
         "# TODO: the other heads",
         f"heads={{\n{block(heads)}\n}},",
         *(

@@ -123,18 +123,26 @@ def _score(role: str, module: Module) -> int:
 
 
 def _layer_norms(modules: Sequence[Module], sizes: Sizes) -> dict[str, Module]:
-    """The norms of a layer: before or after attention and MLP, and those of queries and keys."""
+    """The norms of a layer: before or after attention and MLP, over what both give, and those of queries and
+    keys.
+    """
     found: dict[str, Module] = {}
+    widths = {(sizes.head_dim,), (sizes.queries,), (sizes.keys,)}
     sides: dict[str, list[Module]] = {"attn_norm": [], "mlp_norm": [], "": []}
     for module in modules:
         own = set(words(module.path.rsplit(".", 1)[-1]))
         if own & {"q", "k"}:
-            if module.weight == (sizes.head_dim,):
+            if module.weight in widths:
                 found[f"attn.{'q' if 'q' in own else 'k'}_norm"] = module
         elif module.weight == (sizes.hidden,):
             sides[_side(module.path)].append(module)
     after = [m for m in sides["attn_norm"] if "post" in words(m.path)]
-    if len(sides["attn_norm"]) > len(after):  # an input norm beside it: then it stands before the MLP
+    behind = [m for m in sides["mlp_norm"] if "post" in words(m.path)]
+    if after and behind:  # each over what it stands behind
+        found |= {"attn_out_norm": after[0], "mlp_out_norm": behind[0]}
+        sides["attn_norm"] = [m for m in sides["attn_norm"] if m not in after]
+        sides["mlp_norm"] = [m for m in sides["mlp_norm"] if m not in behind]
+    elif len(sides["attn_norm"]) > len(after):  # an input norm beside it: then it stands before the MLP
         sides["attn_norm"] = [m for m in sides["attn_norm"] if m not in after]
         sides["mlp_norm"] += after
     for role in ("attn_norm", "mlp_norm"):

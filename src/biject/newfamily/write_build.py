@@ -32,6 +32,7 @@ def _norm(facts: Facts) -> str:
     given = [f'kind="{"rms" if rms else "layer"}"', f"eps={facts.value('norm_eps') or '1e-5'}"]
     given += [] if rms or bias == "True" else [f"bias={bias}"]
     told = [] if bias == "True" else ["# TODO: without a bias, `rms` and `layer` cannot be told by shape"]
+    told += ["# TODO: is the weight applied in float32, is one added to it (`weight`)?"] if rms else []
     return function(
         "norm_config(v: Values) -> NormConfig", "Every norm.", [*told, f"return {call('NormConfig', given)}"]
     )
@@ -46,7 +47,9 @@ def _attention(facts: Facts) -> list[str]:
     out += [] if inside == "True" else [f"qkv_bias={inside}"]
     out += [] if outside == "True" else [f"out_bias={outside}"]
     out += ["transposed=True"] if facts.roles.transposed else []
-    out += ["qk_norm=one"] if "attn.q_norm" in layer and "attn.k_norm" in layer else []
+    if "attn.q_norm" in layer and "attn.k_norm" in layer:
+        whole = layer["attn.q_norm"].weight != (facts.sizes.head_dim,)
+        out += ["qk_norm=one", *(['qk_norm_over="all heads"'] if whole else [])]
     rope = {"by layer": "rope_by_type(v, layer_types(v)[i], head_dim=head_dim)"}
     rope["one"] = "rope(v, head_dim=head_dim)"
     out += [f"rope={rope[kind]}" for kind in [rope_kind(facts)] if kind]
@@ -57,9 +60,22 @@ def _spec(facts: Facts) -> list[str]:
     """Arguments of `AttentionSpec`."""
     groups = facts.number("num_key_value_heads") or "heads"
     dropout = facts.number("attention_dropout")
-    out = ["num_heads=heads", f"num_key_value_heads={groups}", "head_dim=head_dim", "scale=head_dim**-0.5"]
+    scaled = facts.number("query_pre_attn_scalar") or "head_dim"
+    out = ["num_heads=heads", f"num_key_value_heads={groups}", "head_dim=head_dim", f"scale={scaled}**-0.5"]
     out += ["causal=True", 'softmax="float32"'] if facts.causal else []
+    out += _window(facts)
+    out += [f"softcap={capped}" for capped in [facts.number("attn_softcap")] if capped]
+    out += ["written_out=True"] if facts.backend == "eager" and facts.causal else []
     return out + ([f"dropout={dropout}"] if dropout else [])
+
+
+def _window(facts: Facts) -> list[str]:
+    """Where config.json names layers with one."""
+    kinds, width = facts.config.get("layer_types"), facts.config.get("sliding_window")
+    if not facts.causal or not isinstance(width, int) or "sliding_attention" not in (kinds or ()):
+        return []
+    listed = "layer_types(v)" if rope_kind(facts) == "by layer" else 'v["layer_types"]'
+    return [f'window=v["sliding_window"] if {listed}[i] == "sliding_attention" else None']
 
 
 def inner_size(facts: Facts) -> str:
@@ -103,6 +119,7 @@ def _layer(facts: Facts) -> str:
         f"mlp={call('MLPConfig', _mlp(facts), indent=14)}",
         f"attn_norm={_norm_of(facts, 'attn_norm')}",
         f"mlp_norm={_norm_of(facts, 'mlp_norm')}",
+        *(f"{role}=one" for role in ("attn_out_norm", "mlp_out_norm") if role in facts.roles.layer),
         f'placement="{"pre" if pre else "post"}"',
         *([f"attn_dropout={dropout}", f"mlp_dropout={dropout}"] if dropout else []),
     ]
@@ -144,6 +161,7 @@ def _build(facts: Facts) -> str:
     ]
     tables = any(f"embed.{name}" in facts.roles.base for name in ("positions", "segments"))
     told = ["# TODO: the order in which tables are added; how positions count"] if tables else []
+    told += ["# TODO: are the token rows multiplied by something (`scale`)?"] if facts.causal else []
     return function(
         "build(v: Values, name: str) -> ModelConfig",
         "The modules' config.",

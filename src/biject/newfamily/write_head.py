@@ -50,6 +50,7 @@ def _head_config(facts: Facts) -> tuple[str, list[str]]:
         bias = facts.bias([owner], "decoder_bias") if owner is not None else "False"
         biased = [] if bias == "True" else [f"out_bias={bias}"]
         loss = ["causal=True", "float32_loss=True"] if facts.head == "causal" else []
+        loss += [f"softcap={capped}" for capped in [facts.number("final_softcap")] if capped]
         return "VocabHeadConfig", ['num_labels=v["vocab_size"]', *dense, *biased, *loss]
     if facts.head == "seqcls" and facts.causal:
         return "LastHeadConfig", [labels, problem]

@@ -12,8 +12,10 @@ COUNT = 'v["num_hidden_layers"]'
 _LAYER_ORDER = (
     "attn_norm",
     *(f"attn.{name}" for name in ("qkv_proj", "q_proj", "k_proj", "v_proj", "o_proj", "q_norm", "k_norm")),
+    "attn_out_norm",
     "mlp_norm",
     *(f"mlp.{name}" for name in ("gate_up_proj", "gate_proj", "up_proj", "down_proj")),
+    "mlp_out_norm",
 )
 
 

@@ -92,12 +92,19 @@ def attend_written_out(
         scores_BHLS = _scores_in_float32(q_BHLE, k_BHSE, spec.scale)
     else:
         scores_BHLS = torch.matmul(q_BHLE, k_BHSE.transpose(2, 3)) * spec.scale
+    if spec.softcap is not None:
+        scores_BHLS = capped(scores_BHLS, spec.softcap)
     if mask is not None:
         zero = torch.zeros((), dtype=q_BHLE.dtype, device=q_BHLE.device)
         scores_BHLS = scores_BHLS + torch.where(mask, zero, torch.finfo(q_BHLE.dtype).min)
     dtype = torch.float32 if spec.softmax == "float32" else None
     weights_BHLS = attention_weights(scores_BHLS, softmax=dtype, dtype=v_BHSE.dtype, dropout=dropout)
     return torch.matmul(weights_BHLS, v_BHSE), weights_BHLS
+
+
+def capped(x: Tensor, limit: float) -> Tensor:
+    """Within ± `limit`, in HF's order (transformers 5.23, modeling_gemma2.py)."""
+    return torch.tanh(x / limit) * limit
 
 
 def attention_weights(

@@ -44,12 +44,14 @@ class Attention(nn.Module):
     relative: RelativeScores | None
     q_norm: nn.Module | None
     k_norm: nn.Module | None
+    norms_whole: bool
 
     def __init__(self, config: AttentionConfig) -> None:
         super().__init__()
         spec, width = config.spec, config.hidden_size
         wide, narrow = spec.num_heads * spec.head_dim, spec.num_key_value_heads * spec.head_dim
-        settle(self, spec=spec, rope=config.rope, widths=(wide, narrow, narrow), **_ABSENT)
+        whole = config.qk_norm_over == "all heads"
+        settle(self, spec=spec, rope=config.rope, widths=(wide, narrow, narrow), norms_whole=whole, **_ABSENT)
         project = partial(make_linear, width, bias=config.qkv_bias, transposed=config.transposed)
         if config.fused:
             self.qkv_proj = project(wide + 2 * narrow)
@@ -59,14 +61,16 @@ class Attention(nn.Module):
             self.relative = RelativeScores(config, config.relative)
         self.o_proj = make_linear(wide, width, bias=config.out_bias, transposed=config.transposed)
         if config.qk_norm is not None:
-            self.q_norm = make_norm(config.qk_norm, spec.head_dim)
-            self.k_norm = make_norm(config.qk_norm, spec.head_dim)
+            self.q_norm = make_norm(config.qk_norm, wide if whole else spec.head_dim)
+            self.k_norm = make_norm(config.qk_norm, narrow if whole else spec.head_dim)
 
     @property
     def operation(self) -> Operation:
         """The row of the kernels' table."""
         if self.relative is not None:
             return "written-out attention"
+        if self.spec.written_out:
+            return "attention by steps"
         return "causal attention" if self.spec.causal else "attention"
 
     @property
@@ -80,6 +84,10 @@ class Attention(nn.Module):
 
     def forward(self, x_TD: Tensor, plan: BatchPlan) -> Tensor:
         q_TD, k_TD, v_TD = self._project(x_TD)
+        if self.norms_whole:
+            assert self.q_norm is not None
+            assert self.k_norm is not None
+            q_TD, k_TD = self.q_norm(q_TD), self.k_norm(k_TD)
         dropout = self.spec.dropout if self.training else 0.0
         positions = _NO_POSITIONS
         if self.relative is not None:
@@ -137,7 +145,7 @@ class Attention(nn.Module):
                 q_BHLE, k_BGSE, v_BGSE,
                 mask=mask, positions=positions, distances=plan.distances, dropout=dropout,
             )  # fmt: skip
-        elif plan.request.attentions or self.spec.upcast:
+        elif plan.request.attentions or self.spec.by_steps:
             context_BHLE, weights = attend_written_out(
                 q_BHLE, k_BGSE, v_BGSE, mask=mask, spec=self.spec, dropout=dropout
             )
@@ -154,7 +162,7 @@ class Attention(nn.Module):
         In HF's order and shapes: the sum that is a norm's gradient depends on them.
         """
         x_BLHE = x_BLD.view(*x_BLD.shape[:-1], -1, self.spec.head_dim)
-        x_BHLE = (x_BLHE if norm is None else norm(x_BLHE)).transpose(1, 2)
+        x_BHLE = (x_BLHE if norm is None or self.norms_whole else norm(x_BLHE)).transpose(1, 2)
         if rope is None:
             return x_BHLE
         assert self.rope is not None
@@ -185,7 +193,7 @@ class Attention(nn.Module):
     def _row_heads(self, x_TD: Tensor, norm: nn.Module | None, plan: BatchPlan) -> Tensor:
         """Heads of rows, normalised and rotated: (T, H·E) → (T, H, E)."""
         x_THE = split_heads(x_TD, x_TD.shape[-1] // self.spec.head_dim)
-        x_THE = x_THE if norm is None else norm(x_THE)
+        x_THE = x_THE if norm is None or self.norms_whole else norm(x_THE)
         if self.rope is None:
             return x_THE
         return rotated(x_THE, *plan.rope[self.rope], float32=self.rope.float32)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from biject.config.layers import AttentionSpec
-from biject.nn.attend import attend, merge_heads, split_heads
+from biject.nn.attend import attend, attend_written_out, merge_heads, split_heads
 from biject.nn.layout import BucketIndex, Packed
 from biject.nn.masks import bucket_mask
 from biject.nn.plan import BatchPlan
@@ -43,6 +43,7 @@ def attend_opaque(
         index.sizes, index.query_rows, index.key_rows, index.real, layout.unsort_index_T,
         spec.causal, spec.window or 0, spec.mask_queries, spec.scale, dropout,
         relative.relative.span if relative else 0, relative.terms if relative else 0,
+        spec.written_out, spec.softmax == "float32", spec.softcap or 0.0,
     )  # fmt: skip
     assert isinstance(context_TD, Tensor)
     return context_TD
@@ -52,10 +53,12 @@ def _context(
     q: Tensor, k: Tensor, v: Tensor, pos_k: Tensor | None, pos_q: Tensor | None, distances: Tensor | None,
     sizes: Tensor, query_rows: Tensor, key_rows: Tensor, real: Tensor, unsort: Tensor,
     causal: bool, window: int, mask_queries: bool, scale: float, dropout: float, span: int, terms: int,
+    written_out: bool, float32: bool, softcap: float,
 ) -> Tensor:  # fmt: skip
     spec = AttentionSpec(
         num_heads=q.shape[1], num_key_value_heads=k.shape[1], head_dim=q.shape[2], scale=scale,
         causal=causal, window=window or None, mask_queries=mask_queries,
+        softmax="float32" if float32 else "own", softcap=softcap or None,
     )  # fmt: skip
     contexts = []
     index = BucketIndex(sizes=sizes, query_rows=query_rows, key_rows=key_rows, real=real)
@@ -71,6 +74,8 @@ def _context(
                 mask=mask, positions=(pos_k, pos_q), distances=distances,
                 span=span, terms=terms, dropout=dropout,
             )  # fmt: skip
+        elif written_out:
+            context, _ = attend_written_out(queries, keys, values, mask=mask, spec=spec, dropout=dropout)
         else:
             context = attend(queries, keys, values, mask=mask, spec=spec, dropout=dropout)
         contexts.append(merge_heads(context).flatten(0, 1))
@@ -80,7 +85,8 @@ def _context(
 _INPUTS = (
     "Tensor q, Tensor k, Tensor v, Tensor? pos_k, Tensor? pos_q, Tensor? distances, Tensor sizes, "
     "Tensor query_rows, Tensor key_rows, Tensor real, Tensor unsort, bool causal, int window, "
-    "bool mask_queries, float scale, float dropout, int span, int terms"
+    "bool mask_queries, float scale, float dropout, int span, int terms, bool written_out, bool float32, "
+    "float softcap"
 )
 _TRAINED = 5
 """The first inputs, which have gradients."""

@@ -49,12 +49,11 @@ class Decoding:
         cache: KVCache | None = None,
         past: int = 0,
     ) -> None:
-        output = model.head.output_matrix
-        assert output is not None
-        self.model, self.output, self.batch, self.past = model, output, batch, past
+        assert model.head.output_matrix is not None
+        self.model, self.batch, self.past = model, batch, past
         self.device, self.real_BS, self.numerics = model.device, real_BS, numerics
         specs = model.attention_specs
-        self.always = any(spec.upcast for spec in specs)
+        self.always = any(spec.by_steps for spec in specs)
         self.kinds = frozenset(spec.mask_kind for spec in specs)
         attentions = model.attentions
         operations = {attention.operation for attention in attentions}
@@ -84,7 +83,7 @@ class Decoding:
         )
         x_TD = self.model.run_layers(self.model.embed_rows(plan), plan)
         self.past += queries
-        logits_B1V: Tensor = self.output(layout.grid(x_TD)[:, -1:])
+        logits_B1V: Tensor = self.model.head.output(layout.grid(x_TD)[:, -1:])
         return logits_B1V[:, -1]
 
     def _prompt(self, prompt: PackedPrompt, ids_BL: Tensor, positions_BL: Tensor) -> Tensor:
@@ -107,7 +106,7 @@ class Decoding:
         # As far apart in memory as the rows of HF's grid: bits of a product can depend on that, too.
         strides = (layout.length * x_TD.shape[1], x_TD.shape[1], 1)
         last_B1D = x_TD.new_empty_strided((layout.batch, 1, x_TD.shape[1]), strides)
-        logits_B1V: Tensor = self.output(last_B1D.copy_(x_TD[: layout.batch, None]))
+        logits_B1V: Tensor = self.model.head.output(last_B1D.copy_(x_TD[: layout.batch, None]))
         return logits_B1V[:, -1]
 
     def _mask(self, kind: MaskKind, queries: int) -> Tensor | None:

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from biject.nn.lora_part import LoraPart
+from biject.nn.modules import scaled_rows
 
 
 def matrix(base: nn.Module) -> Tensor:
@@ -64,4 +65,4 @@ def dora_embedding(part: LoraPart, rows: Tensor, result: Tensor, *, base: nn.Mod
     with torch.no_grad():
         length = lengths(matrix(base), (part.lora_A.t() @ part.lora_B.t()).t(), part.scaling)
     scale = part.lora_magnitude_vector / length
-    return scale * result + scale * (rows @ part.lora_B.t()) * part.scaling
+    return scale * result + scaled_rows(base, scale * (rows @ part.lora_B.t()) * part.scaling)

@@ -9,7 +9,7 @@ from biject.config.model import ModelConfig
 from biject.errors import InputError
 from biject.nn.batch import Batch
 from biject.nn.layout import Layout, Packed
-from biject.nn.modules import Embedding
+from biject.nn.modules import Embedding, ScaledEmbedding
 
 
 class Embeddings(nn.Module):
@@ -28,6 +28,10 @@ class Embeddings(nn.Module):
         self.segments_from_tokens = sizes.segments_from_tokens
         padding_row = config.pad_token_id if sizes.padding_row else None
         self.tokens = Embedding(config.vocab_size, size, padding_idx=padding_row)
+        if sizes.scale is not None:
+            self.tokens = ScaledEmbedding(
+                config.vocab_size, size, padding_idx=padding_row, embed_scale=sizes.scale
+            )
         if "positions" in sizes.order:
             padding = config.pad_token_id if sizes.position_rule == "after-pad" else None
             self.positions = Embedding(sizes.max_position_embeddings, size, padding_idx=padding)

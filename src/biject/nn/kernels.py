@@ -20,7 +20,8 @@ from biject.nn.layout import Layout, Packed
 from biject.nn.packing import ColumnRule
 
 Numerics = Literal["exact", "fast"]
-Operation = Literal["attention", "causal attention", "written-out attention"]
+Operation = Literal["attention", "causal attention", "written-out attention", "attention by steps"]
+"""`written-out`: with relative positions; `by steps`: as HF's `eager` computes it (`attend_written_out`)."""
 RowsAttend = Callable[[Tensor, Tensor, Tensor, Layout, AttentionSpec], Tensor]
 """(queries (T, H, E), keys and values (T, G, E) of all rows, layout, spec) → (T, H·E)."""
 
@@ -125,14 +126,21 @@ def _rows(operation: Operation) -> dict[tuple[Operation, str, Numerics], Kernel]
     }
 
 
-_WRITTEN_OUT: Operation = "written-out attention"
+def _products(operation: Operation) -> dict[tuple[Operation, str, Numerics], Kernel]:
+    """Products that the attention module computes one by one."""
+    return {
+        (operation, "cpu", "exact"): Kernel(operation=operation, keys=keys_or_all, bound=_SAME),
+        (operation, "cpu", "fast"): Kernel(operation=operation, keys=keys_to_16, bound=_ROUNDING),
+        (operation, "cuda", "exact"): Kernel(operation=operation, keys=keys_or_all, bound=_ROUNDING),
+        (operation, "cuda", "fast"): Kernel(operation=operation, keys=keys_to_16, bound=_ROUNDING),
+    }
+
+
 TABLE: dict[tuple[Operation, str, Numerics], Kernel] = {
     **_rows("attention"),
     **_rows("causal attention"),
-    (_WRITTEN_OUT, "cpu", "exact"): Kernel(operation=_WRITTEN_OUT, keys=keys_or_all, bound=_SAME),
-    (_WRITTEN_OUT, "cpu", "fast"): Kernel(operation=_WRITTEN_OUT, keys=keys_to_16, bound=_ROUNDING),
-    (_WRITTEN_OUT, "cuda", "exact"): Kernel(operation=_WRITTEN_OUT, keys=keys_or_all, bound=_ROUNDING),
-    (_WRITTEN_OUT, "cuda", "fast"): Kernel(operation=_WRITTEN_OUT, keys=keys_to_16, bound=_ROUNDING),
+    **_products("written-out attention"),
+    **_products("attention by steps"),
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from biject.config.layers import LayerConfig
+from biject.config.layers import LayerConfig, NormConfig
 from biject.nn.conv import ConvLayer
 from biject.nn.mlp import in_chunks
 from biject.nn.modules import Scale, make_norm, settle
@@ -15,7 +15,7 @@ from biject.nn.rowwise import RowOp
 
 
 class Layer(nn.Module):
-    """Norms stand before attention and MLP, or after each one's residual.
+    """Norms stand before attention and MLP and may stand after them, or after each one's residual.
 
     Shape: (T, D) → (T, D), or the rows that the plan's layout needs.
     Source: transformers 5.23, modeling_bert.py (BertLayer), modeling_llama.py (LlamaDecoderLayer),
@@ -26,6 +26,8 @@ class Layer(nn.Module):
     attn_norm: nn.Module
     mlp: nn.Module
     mlp_norm: nn.Module
+    attn_out_norm: nn.Module | None
+    mlp_out_norm: nn.Module | None
     attn_scale: nn.Module | None
     mlp_scale: nn.Module | None
     conv: ConvLayer | None
@@ -48,6 +50,8 @@ class Layer(nn.Module):
         self._modules.update((name, parts[name]) for name in order)
         self.attn_dropout = nn.Dropout(config.attn_dropout)
         self.mlp_dropout = nn.Dropout(config.mlp_dropout)
+        self.attn_out_norm = _norm_of_output(config.attn_out_norm, config.hidden_size)
+        self.mlp_out_norm = _norm_of_output(config.mlp_out_norm, config.hidden_size)
         self.attn_scale = Scale(config.hidden_size) if config.scale else None
         self.mlp_scale = Scale(config.hidden_size) if config.scale else None
         if config.conv is not None:
@@ -59,7 +63,10 @@ class Layer(nn.Module):
 
     def forward(self, x_TD: Tensor, plan: BatchPlan) -> Tensor:
         if self.pre:
-            attended_TD = self.attn_dropout(self.attn(self.attn_norm(x_TD), plan))
+            attended_TD = self.attn(self.attn_norm(x_TD), plan)
+            if self.attn_out_norm is not None:
+                attended_TD = self.attn_out_norm(attended_TD)
+            attended_TD = self.attn_dropout(attended_TD)
             x_TD = plan.layout.queries(x_TD) + self._scaled(attended_TD, self.attn_scale, plan)
             return x_TD + self._scaled(self._mlp(self.mlp_norm(x_TD)), self.mlp_scale, plan)
         attended_TD = self.attn_dropout(self.attn(x_TD, plan))
@@ -78,9 +85,16 @@ class Layer(nn.Module):
         return drop_path(x_TD, plan.layout, rate=self.dropout_rate)
 
     def _mlp(self, x_TD: Tensor) -> Tensor:
-        out_TD: Tensor = self.mlp_dropout(self.mlp(x_TD))
-        return out_TD
+        out_TD: Tensor = self.mlp(x_TD)
+        if self.mlp_out_norm is not None:
+            out_TD = self.mlp_out_norm(out_TD)
+        dropped_TD: Tensor = self.mlp_dropout(out_TD)
+        return dropped_TD
 
     def _mlp_block(self, x_TD: Tensor) -> Tensor:
         out_TD: Tensor = self.mlp_norm(self._mlp(x_TD) + x_TD)
         return out_TD
+
+
+def _norm_of_output(config: NormConfig, size: int) -> nn.Module | None:
+    return None if config.kind == "none" else make_norm(config, size)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from biject.nn.dora import dora_embedding, dora_linear
 from biject.nn.lora_part import LoraPart
-from biject.nn.modules import TransposedLinear
+from biject.nn.modules import TransposedLinear, scaled_rows
 
 
 class LoraModule(nn.Module):
@@ -50,7 +50,7 @@ class _Table(LoraModule):
         for part in self.parts():
             rows = F.embedding(ids, part.lora_A.t(), padding_idx=padding)
             if part.lora_magnitude_vector is None:
-                result = result + (rows @ part.lora_B.t()) * part.scaling
+                result = result + scaled_rows(self, (rows @ part.lora_B.t()) * part.scaling)
             else:
                 result = dora_embedding(part, rows, result, base=self)
         return result.to(dtype)

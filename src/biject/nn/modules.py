@@ -8,6 +8,7 @@ cannot be computed with.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +107,41 @@ class RMSNorm(nn.Module):
         return (RowOp("norm", "rms", *self.weight.shape),)
 
 
+class WideRMSNorm(RMSNorm):
+    """The same, weighted in float32 before it is cast back.
+
+    Source: transformers 5.23, modeling_olmo2.py (Olmo2RMSNorm).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.to(torch.float32)
+        mean_square = wide.pow(2).mean(-1, keepdim=True)
+        return (self.weight * (wide * torch.rsqrt(mean_square + self.eps))).to(x.dtype)
+
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """The norm."""
+        return (RowOp("norm", "rms", *self.weight.shape),)
+
+
+class FromOneRMSNorm(RMSNorm):
+    """The same, weighted in float32 by one more than the parameter.
+
+    Source: transformers 5.23, modeling_gemma2.py (Gemma2RMSNorm).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        wide = x.float()
+        wide = wide * torch.rsqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps)
+        return (wide * (1.0 + self.weight.float())).type_as(x)
+
+    def row_ops(self) -> tuple[RowOp, ...]:
+        """The norm."""
+        return (RowOp("norm", "rms", *self.weight.shape),)
+
+
+_RMS_NORMS = {"own": RMSNorm, "float32": WideRMSNorm, "from-one": FromOneRMSNorm}
+
+
 class LayerNorm(nn.LayerNorm):
     """`torch.nn.LayerNorm` over the last axis, parameters on the meta device."""
 
@@ -130,6 +166,28 @@ class Embedding(nn.Embedding):
 
     def reset_parameters(self) -> None:
         """Nothing: values come from a file."""
+
+
+class ScaledEmbedding(Embedding):
+    """A table whose rows are multiplied by a number, rounded to their dtype before.
+
+    Source: transformers 5.23, modeling_gemma2.py (Gemma2TextScaledWordEmbedding).
+    """
+
+    def __init__(
+        self, num_embeddings: int, size: int, *, padding_idx: int | None = None, embed_scale: float
+    ) -> None:
+        super().__init__(num_embeddings, size, padding_idx=padding_idx)
+        self.embed_scale = embed_scale
+
+    def forward(self, ids: Tensor) -> Tensor:
+        return scaled_rows(self, super().forward(ids))
+
+
+def scaled_rows(table: nn.Module, x: Tensor) -> Tensor:
+    """Rows times what a table multiplies them by, where it does."""
+    scale: Any = getattr(table, "embed_scale", None)
+    return x if scale is None else x * x.new_full((), scale)
 
 
 class Conv1d(nn.Conv1d):
@@ -182,7 +240,7 @@ def make_norm(config: NormConfig, size: int) -> nn.Module:
     if config.kind == "none":
         return nn.Identity()
     if config.kind == "rms":
-        return RMSNorm(size, eps=config.eps)
+        return _RMS_NORMS[config.weight](size, eps=config.eps)
     return LayerNorm(size, eps=config.eps, bias=config.bias)
 
 

@@ -258,10 +258,14 @@ def _keys(kernels: Mapping[Operation, Kernel]) -> ColumnRule:
 
 def _attention_is_exact(model: PlannedModel, choice: _Choice) -> bool:
     """Whether buckets attend with the bits of the whole grid."""
-    kinds = {(one.operation, one.spec.head_dim, one.spec.window) for one in model.attentions}
+    kinds = {
+        (one.operation, one.spec.head_dim, one.spec.window, one.spec.softcap) for one in model.attentions
+    }
     return all(
-        attention_holds(operation, choice.kernels[operation].keys, head_dim, choice.dtype, window=window)
-        for operation, head_dim, window in sorted(kinds, key=str)
+        attention_holds(
+            operation, choice.kernels[operation].keys, head_dim, choice.dtype, window=window, softcap=softcap
+        )
+        for operation, head_dim, window, softcap in sorted(kinds, key=str)
     )
 
 

@@ -23,7 +23,7 @@ def attention_masks(model: PlannedModel, batch: Batch, request: HeadRequest, lay
     specs, device = model.attention_specs, model.device
     joined = {} if isinstance(layout, Packed) else _joined_texts(model, batch, layout)
     # HF's padded grid has a mask where a causal packed batch could do without.
-    always = isinstance(layout, Packed) or request.attentions or any(spec.upcast for spec in specs)
+    always = isinstance(layout, Packed) or request.attentions or any(spec.by_steps for spec in specs)
     return {
         kind: (joined[kind],)
         if joined.get(kind) is not None

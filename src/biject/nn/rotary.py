@@ -30,6 +30,7 @@ class Rotary:
     def __call__(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         angles = positions[..., None].float() * self._frequencies(positions)
         both = torch.cat((angles, angles), dim=-1)
+        dtype = torch.float32 if self.config.float32_angles else dtype
         return (both.cos() * self.factor).to(dtype), (both.sin() * self.factor).to(dtype)
 
     def _frequencies(self, positions: Tensor) -> Tensor:
@@ -60,7 +61,7 @@ def rotated(x: Tensor, cos: Tensor, sin: Tensor, *, float32: bool = False) -> Te
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     if float32:
         return ((x.float() * cos) + (_crossed(x.float()) * sin)).to(x.dtype)
-    return (x * cos) + (_crossed(x) * sin)
+    return ((x * cos) + (_crossed(x) * sin)).to(x.dtype)  # wider for a moment where the angles are
 
 
 def _crossed(x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from biject.nn.attend import capped
 from biject.nn.modules import AddedBiasLinear, Linear
 
 LOGITS_BUDGET = 2**25
@@ -28,6 +29,7 @@ def vocab_loss(
     *,
     total: int,
     float32: bool = False,
+    softcap: float | None = None,
     fewest: int = 16,
     budget: int = LOGITS_BUDGET,
 ) -> Tensor:
@@ -40,18 +42,19 @@ def vocab_loss(
         places_K: each row's place in the grid of `total` rows; the sum runs in the grid's order.
         total: rows of HF's grid.
         float32: the loss is that of the logits in float32, whatever their dtype.
+        softcap: logits are kept within ± this.
         fewest: rows that a product needs for HF's bits.
         budget: logits to hold at a time.
     """
     size = max(budget // decoder.weight.shape[0], fewest)
     if x_KD.shape[0] <= size:
-        rows_K = _row_losses(log_softmax(decoder(x_KD), float32=float32), labels_K)
+        rows_K = _row_losses(log_softmax(logits_of(decoder, x_KD, softcap), float32=float32), labels_K)
         return _grid_mean(rows_K, labels_K, places_K, total)
     trained: tuple[Tensor, ...] = (x_KD, *decoder.parameters())
     if not torch.is_grad_enabled():  # a Function's inputs would say that gradients are needed all the same
         trained = tuple(part.detach() for part in trained)
     out: Tensor = _Chunked.apply(  # type: ignore[no-untyped-call]
-        decoder, labels_K, places_K, total, size, float32, *trained
+        decoder, labels_K, places_K, total, size, float32, softcap, *trained
     )
     return out
 
@@ -64,6 +67,7 @@ def vocab_scores(
     *,
     total: int,
     float32: bool = False,
+    softcap: float | None = None,
     fewest: int = 16,
     budget: int = LOGITS_BUDGET,
 ) -> tuple[Tensor, Tensor]:
@@ -71,10 +75,16 @@ def vocab_scores(
     size = max(budget // decoder.weight.shape[0], fewest)
     rows, best = [], []
     for at in cuts(x_KD.shape[0], size):
-        logits_CV = decoder(x_KD[at])
+        logits_CV = logits_of(decoder, x_KD[at], softcap)
         best.append(logits_CV.argmax(-1))
         rows.append(_row_losses(log_softmax(logits_CV, float32=float32), labels_K[at]))
     return _grid_mean(torch.cat(rows), labels_K, places_K, total), torch.cat(best)
+
+
+def logits_of(decoder: nn.Linear, x_KD: Tensor, softcap: float | None) -> Tensor:
+    """Of rows, kept within ± `softcap`."""
+    logits_KV: Tensor = decoder(x_KD)
+    return logits_KV if softcap is None else capped(logits_KV, softcap)
 
 
 def log_softmax(logits: Tensor, *, float32: bool) -> Tensor:
@@ -110,6 +120,7 @@ class _Chunked(torch.autograd.Function):
         total: int,
         size: int,
         float32: bool,
+        softcap: float | None,
         x_KD: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
@@ -118,11 +129,12 @@ class _Chunked(torch.autograd.Function):
         grads = [torch.zeros_like(t) if need else None for t, need in zip(trained, needed, strict=True)]
         real_K = labels_K != _IGNORED
         scale = 1.0 / max(1, int(real_K.sum()))
-        add = _add_gradients if type(decoder) in (Linear, AddedBiasLinear) else _add_any_gradients
+        plain = softcap is None and type(decoder) in (Linear, AddedBiasLinear)
+        add = _add_gradients if plain else _add_any_gradients
         rows = []
         for at in cuts(x_KD.shape[0], size):
-            chunk = _Chunk(decoder, x_KD[at], labels_K[at], scale, float32)
-            rows.append(add(grads, at, chunk) if any(needed) else chunk.losses(decoder(chunk.x_CD)))
+            chunk = _Chunk(decoder, x_KD[at], labels_K[at], scale, float32, softcap)
+            rows.append(add(grads, at, chunk) if any(needed) else chunk.losses())
         ctx.grads = grads
         return _grid_mean(torch.cat(rows), labels_K, places_K, total)
 
@@ -134,7 +146,7 @@ class _Chunked(torch.autograd.Function):
                 "handed over. Call the model again, or use layout='padded'."
             )
         grads, ctx.grads = ctx.grads, None
-        return (*(None,) * 6, *(None if g is None else g.mul_(grad.to(g.dtype)) for g in grads))
+        return (*(None,) * 7, *(None if g is None else g.mul_(grad.to(g.dtype)) for g in grads))
 
 
 class _Chunk(NamedTuple):
@@ -146,8 +158,10 @@ class _Chunk(NamedTuple):
     scale: float
     """One over the number of labelled rows."""
     float32: bool
+    softcap: float | None
 
-    def losses(self, logits_CV: Tensor) -> Tensor:
+    def losses(self) -> Tensor:
+        logits_CV = logits_of(self.decoder, self.x_CD, self.softcap)
         return _row_losses(log_softmax(logits_CV, float32=self.float32), self.labels_C)
 
 
@@ -189,7 +203,7 @@ def _add_any_gradients(grads: list[Tensor | None], at: slice, chunk: _Chunk) -> 
     parameters = tuple(chunk.decoder.parameters())
     x_CD = chunk.x_CD.detach().requires_grad_(grads[0] is not None)
     with torch.enable_grad():
-        losses_C = chunk.losses(chunk.decoder(x_CD))
+        losses_C = chunk._replace(x_CD=x_CD).losses()
         real_C = chunk.labels_C != _IGNORED
         loss = (losses_C * real_C.to(losses_C.dtype)).sum() * chunk.scale
     needed = [index for index, grad in enumerate(grads) if grad is not None]

@@ -137,6 +137,8 @@ def _layer(
     pre = layer.placement == "pre"
     yield _norm(layer.attn_norm, rows if pre else needed, width, trained=how.trained(f"{name}.attn_norm"))
     yield _norm(layer.mlp_norm, needed, width, trained=how.trained(f"{name}.mlp_norm"))
+    yield _norm(layer.attn_out_norm, needed, width, trained=how.trained(f"{name}.attn_out_norm"))
+    yield _norm(layer.mlp_out_norm, needed, width, trained=how.trained(f"{name}.mlp_out_norm"))
     yield needed * width * how.noise * sum(p > 0 for p in (layer.attn_dropout, layer.mlp_dropout))
     if type(layer.attention) is AttentionConfig:
         yield from _attention(f"{name}.attn", layer.attention, config, rows, needed, columns, how)
@@ -176,7 +178,7 @@ def _attention(
         yield (queries * wide + keys * narrow) * 4 * (2 if how.trained(f"{name}.q_norm") else 1)
     if attention.relative is not None:
         yield from _relative(attention, config, len(columns), keys, how)
-    written = attention.relative is not None or spec.upcast
+    written = attention.relative is not None or spec.by_steps
     if not written and spec.dropout > 0 and not how.fused:  # torch's unfused kernel, which casts to float32
         written, item = True, 4
     yield (queries + 2 * keys) * wide * item

@@ -135,6 +135,16 @@ def _model_class(name: str, source: Source) -> Any:
     return found
 
 
+def backend_of(class_name: str) -> str:
+    """HF's attention of a class: `eager` where it has no other, else `sdpa` (of an unknown class, too)."""
+    with quiet():
+        import transformers
+
+        found = getattr(transformers, class_name, None)
+    has = getattr(found, "_supports_sdpa", found is None)
+    return "sdpa" if has else "eager"
+
+
 @contextlib.contextmanager
 def eager(loaded: HFModel) -> Iterator[None]:
     """Let a loaded model compute its attention written out for a while, which shows the maps."""

@@ -176,6 +176,79 @@ def _phi3() -> list[Variant]:
     )
 
 
+def _gemma2() -> list[Variant]:
+    kinds = ["full_attention", "sliding_attention"]
+    uncapped = {"attn_logit_softcapping": None, "final_logit_softcapping": None}
+    heads = ("base", "causal", "seqcls", "tokcls")
+    return variants_of(
+        "gemma2",
+        ("uncapped", heads, uncapped),
+        ("capped-scores", _LM, {"final_logit_softcapping": None}),
+        ("published-caps", _LM, {"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0}),
+        ("windows-by-type", _BOTH, {"layer_types": kinds}),
+        ("windows-nowhere", _LM, {"layer_types": ["full_attention"] * 2}),
+        ("three-layers", _LM, {"num_hidden_layers": 3, "sliding_window": 13}),
+        ("window-1", _LM, {"sliding_window": 1}),
+        ("scalar", _BOTH, {"query_pre_attn_scalar": 144}),
+        ("untied", _LM, {"tie_word_embeddings": False}),
+        ("attention-bias", _BOTH, {"attention_bias": True}),
+        ("old-theta", _LM, {"rope_theta": 500.0}),
+        ("rope-linear", _LM, _rope("linear", factor=4.0)),
+        ("silu", _LM, {"hidden_activation": "silu", "hidden_act": "gelu"}),
+        ("no-groups", _LM, {"num_key_value_heads": 4}),
+        ("width-36", _LM, {"hidden_size": 36}),
+        ("eps", ("base",), {"rms_norm_eps": 1e-3}),
+        ("pad-5", ("seqcls",), {"pad_token_id": 5}),
+    )
+
+
+def _gemma3() -> list[Variant]:
+    """Positions of each kind of attention, in both of HF's spellings."""
+    full, near = {"rope_type": "default", "rope_theta": 5e5}, {"rope_type": "default", "rope_theta": 700.0}
+    both = {"full_attention": full, "sliding_attention": near}
+    linear = {"rope_type": "linear", "factor": 8.0}
+    heads = ("base", "causal", "seqcls")
+    return variants_of(
+        "gemma3_text",
+        ("old-thetas", heads, {"rope_theta": 3000.0, "rope_local_base_freq": 70.0}),
+        ("old-scaling", _BOTH, {"rope_theta": 3000.0, "rope_scaling": linear}),
+        ("thetas-by-type", _BOTH, {"rope_parameters": both}),
+        ("scaling-by-type", _LM, {"rope_parameters": {**both, "full_attention": {**full, **linear}}}),
+        ("pattern", _BOTH, {"layer_types": None, "sliding_window_pattern": 2}),
+        ("pattern-unsaid", _LM, {"layer_types": None, "num_hidden_layers": 7}),
+        ("capped", heads, {"attn_logit_softcapping": 2.0, "final_logit_softcapping": 1.5}),
+        ("capped-logits", _LM, {"final_logit_softcapping": 30.0}),
+        ("window-1", _LM, {"sliding_window": 1}),
+        ("window-13", _LM, {"sliding_window": 13}),
+        ("scalar", _BOTH, {"query_pre_attn_scalar": 168}),
+        ("untied", _LM, {"tie_word_embeddings": False}),
+        ("attention-bias", _BOTH, {"attention_bias": True}),
+        ("one-group", _LM, {"num_key_value_heads": 1}),
+        ("no-groups", _LM, {"num_key_value_heads": 4}),
+        ("eps", ("base",), {"rms_norm_eps": 1e-3}),
+        ("pad-5", ("seqcls",), {"pad_token_id": 5}),
+    )
+
+
+def _olmo2() -> list[Variant]:
+    heads = ("base", "causal", "seqcls")
+    return variants_of(
+        "olmo2",
+        ("attention-bias", heads, {"attention_bias": True}),
+        ("no-groups", _BOTH, {"num_key_value_heads": None}),
+        ("one-group", _LM, {"num_key_value_heads": 1}),
+        ("head-dim-16", _BOTH, {"head_dim": 16}),
+        ("tied", _LM, {"tie_word_embeddings": True}),
+        ("old-theta", _LM, {"rope_theta": 500000.0}),
+        ("yarn", _LM, _rope("yarn", **_YARN)),
+        ("dynamic", _LM, _rope("dynamic", factor=2.0)),
+        ("gelu", _LM, {"hidden_act": "gelu"}),
+        ("eps", ("base",), {"rms_norm_eps": 1e-3}),
+        ("pad-5", ("seqcls",), {"pad_token_id": 5}),
+    )
+
+
 def decoder_variants() -> list[Variant]:
     """All of them."""
-    return [*_ropes(), *_common(), *_llama(), *_windows(), *_smollm3(), *_phi3(), *_gpt2()]
+    llamas = [*_ropes(), *_common(), *_llama(), *_windows(), *_smollm3(), *_phi3()]
+    return [*llamas, *_gemma2(), *_gemma3(), *_olmo2(), *_gpt2()]

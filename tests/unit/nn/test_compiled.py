@@ -28,6 +28,8 @@ FAMILIES = {
     "llama": {**SIZES, "num_key_value_heads": 2},
     "qwen3": {**SIZES, "num_key_value_heads": 2},
     "mistral": {**SIZES, "sliding_window": 9},
+    "gemma2": {**SIZES, "num_key_value_heads": 2, "head_dim": 16, "sliding_window": 9},
+    "olmo2": {**SIZES, "num_key_value_heads": 2},
     "gpt2": {"n_embd": 64, "n_positions": 128},
 }
 BATCHES = 50

@@ -44,6 +44,17 @@ def test_equals_torch(budget: int, bias: bool) -> None:
         assert torch.allclose(mine, other, atol=5e-6)
 
 
+@pytest.mark.parametrize("budget", [16 * VOCAB, 2**25])
+def test_capped_logits(budget: int) -> None:
+    x, decoder, labels = parts()
+    logits = torch.tanh(decoder(x) / 2.0) * 2.0
+    expected = torch.log_softmax(logits, -1).gather(-1, labels.unsqueeze(-1)).squeeze(-1)
+    found = vocab_log_probs(x, decoder, labels, softcap=2.0, budget=budget)
+    assert torch.allclose(found, expected, atol=2e-6)
+    for mine, other in zip(gradients(found, x, decoder), gradients(expected, x, decoder), strict=True):
+        assert torch.allclose(mine, other, atol=5e-6)
+
+
 def test_logits_are_never_held_together() -> None:
     x, decoder, labels = parts()
     sizes: list[int] = []

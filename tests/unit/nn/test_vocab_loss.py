@@ -37,7 +37,9 @@ def case(*, kind: type[Linear] = Linear, dtype: torch.dtype = torch.float32) -> 
     return x, decoder, labels.masked_fill(torch.rand(TOTAL, generator=draw) < 0.6, -100)
 
 
-def few(x: Tensor, decoder: Linear, labels: Tensor, budget: int, fill: int = 3) -> Tensor:
+def few(
+    x: Tensor, decoder: Linear, labels: Tensor, budget: int, fill: int = 3, softcap: float | None = None
+) -> Tensor:
     """The loss from the labelled rows and some that fill up."""
     places = (labels != -100).nonzero().squeeze(-1)
     more = places.new_zeros(fill)
@@ -47,6 +49,7 @@ def few(x: Tensor, decoder: Linear, labels: Tensor, budget: int, fill: int = 3) 
         torch.cat([labels[places], more - 100]),
         torch.cat([places, more]),
         total=TOTAL,
+        softcap=softcap,
         fewest=16,
         budget=budget,
     )
@@ -66,6 +69,19 @@ def test_loss_and_gradients(budget: int, kind: type[Linear]) -> None:
     assert torch.equal(found, expected)
     for mine, other in zip(torch.autograd.grad(found, leaves(x, decoder)), wanted, strict=True):
         torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", [Linear, LowRank])
+@pytest.mark.parametrize("budget", [2**25, 16 * VOCAB], ids=["at once", "in chunks"])
+def test_capped_logits(budget: int, kind: type[Linear]) -> None:
+    x, decoder, labels = case(kind=kind)
+    expected = F.cross_entropy(torch.tanh(decoder(x) / 1.5) * 1.5, labels)
+    wanted = torch.autograd.grad(expected, leaves(x, decoder))
+    found = few(x, decoder, labels, budget, softcap=1.5)
+    assert torch.equal(found, expected)
+    for mine, other in zip(torch.autograd.grad(found, leaves(x, decoder)), wanted, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-5, atol=1e-7)
+    assert not torch.equal(found, few(x, decoder, labels, budget))  # the cap does something
 
 
 @pytest.mark.parametrize("budget", [2**25, 16 * VOCAB])

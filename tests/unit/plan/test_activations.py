@@ -26,6 +26,8 @@ HEAD = {
     "deberta-v2": "qa",
     "gpt2": "causal",
     "qwen3": "causal",
+    "gemma2": "causal",
+    "olmo2": "causal",
     "modernbert": "mlm",
 }
 _SIZES = {

@@ -50,6 +50,12 @@ class Head(nn.Module):
             raise InputError("`logits_at` is for heads over a vocabulary; this one gives all its logits.")
         return HeadRows()
 
+    def output(self, x: Tensor) -> Tensor:
+        """Logits of rows, where there is an output matrix: (…, D) → (…, V)."""
+        assert self.output_matrix is not None
+        logits: Tensor = self.output_matrix(x)
+        return logits
+
     def row_kernels(self) -> frozenset[RowOp] | None:
         """What packed rows go through here; None if that is not known.
 

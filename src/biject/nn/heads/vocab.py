@@ -11,6 +11,7 @@ from torch import Tensor
 from biject.config.heads import VocabHeadConfig
 from biject.config.model import ModelConfig
 from biject.errors import InputError
+from biject.nn.attend import capped
 from biject.nn.batch import Batch, HeadRequest, HeadRows
 from biject.nn.heads.base import IGNORED, Dense, Head
 from biject.nn.loss import check_classes, next_labels, row_loss
@@ -31,7 +32,7 @@ class VocabHead(Dense, Head):
 
     def __init__(self, config: ModelConfig, head: VocabHeadConfig) -> None:
         super().__init__(config, head)
-        self.causal, self.float32 = head.causal, head.float32_loss
+        self.causal, self.float32, self.softcap = head.causal, head.float32_loss, head.softcap
         size = self.add_dense(config.hidden_size, head.dense)
         kind = AddedBiasLinear if head.bias_added else Linear
         self.decoder = kind(size, config.vocab_size, bias=head.out_bias)
@@ -40,6 +41,11 @@ class VocabHead(Dense, Head):
     def output_matrix(self) -> Linear:  # type: ignore[override]
         """The linear over the vocabulary."""
         return self.decoder
+
+    def output(self, x: Tensor) -> Tensor:
+        """Logits of the output's inputs."""
+        logits: Tensor = self.decoder(x)
+        return logits if self.softcap is None else capped(logits, self.softcap)
 
     def rows(self, batch: Batch, request: HeadRequest, *, packed: bool) -> HeadRows:
         requested, targets = request.logits_at, self._targets(request)
@@ -61,14 +67,17 @@ class VocabHead(Dense, Head):
         return HeadRows(some=packed or request.log_probs, read_BL=targets != IGNORED)
 
     def row_kernels(self) -> frozenset[RowOp] | None:
-        return self.dense_ops(self.decoder)
+        ops = self.dense_ops(self.decoder)
+        if ops is None or self.softcap is None:
+            return ops
+        return ops | {RowOp("activation", "tanh", self.decoder.weight.shape[0])}
 
     def forward(self, x_TD: Tensor, plan: BatchPlan) -> ModelOutput:
         if plan.request.log_probs:
             return ModelOutput(log_probs=self._log_probs(x_TD, plan))
         if plan.grid_index_K is not None:
             return self._some(x_TD, plan, plan.grid_index_K)
-        logits_BLV = plan.layout.grid(self.decoder(self.features(x_TD)))
+        logits_BLV = plan.layout.grid(self.output(self.features(x_TD)))
         targets = self._targets(plan.request)
         loss = None if targets is None else row_loss(logits_BLV, targets, float32=self.float32)
         return ModelOutput(loss=loss, logits=logits_BLV)
@@ -85,11 +94,12 @@ class VocabHead(Dense, Head):
             return self._some_of_all(x_TD, plan, targets, index_K)
         x_KD = self.features(plan.head_rows(x_TD))
         if targets is None:
-            return ModelOutput(logits=self.decoder(x_KD)[: index_K.shape[0]])
+            return ModelOutput(logits=self.output(x_KD)[: index_K.shape[0]])
         fill = index_K.new_full((x_KD.shape[0] - index_K.shape[0],), 0)
         labels_K = check_classes(targets.reshape(-1), self.decoder.weight.shape[0]).index_select(0, index_K)
         labels_K, places_K = torch.cat([labels_K, fill + IGNORED]), torch.cat([index_K, fill])
-        sizes: dict[str, Any] = {"total": plan.total, "fewest": fewest, "float32": self.float32}
+        how: dict[str, Any] = {"float32": self.float32, "softcap": self.softcap}
+        sizes: dict[str, Any] = {"total": plan.total, "fewest": fewest, **how}
         if torch.is_grad_enabled():
             return ModelOutput(loss=vocab_loss(x_KD, self.decoder, labels_K, places_K, **sizes))
         loss, best_K = vocab_scores(x_KD, self.decoder, labels_K, places_K, **sizes)
@@ -101,15 +111,16 @@ class VocabHead(Dense, Head):
         targets, index_K = self._targets(plan.request), plan.grid_index_K
         assert targets is not None
         assert index_K is not None
+        how: dict[str, Any] = {"float32": self.float32, "softcap": self.softcap}
         labels_G, fewest = check_classes(targets.reshape(-1), self.decoder.weight.shape[0]), plan.min_rows(1)
         if fewest is None or plan.min_rows(index_K.shape[0]) is None:
             x_GD = self.features(plan.layout.grid(x_TD).view(plan.total, -1))
-            found_G = vocab_log_probs(x_GD, self.decoder, labels_G, float32=self.float32, fewest=plan.total)
+            found_G = vocab_log_probs(x_GD, self.decoder, labels_G, fewest=plan.total, **how)
             found_K = found_G.index_select(0, index_K)
         else:
             x_KD, labels_K = self.features(plan.head_rows(x_TD)), labels_G.index_select(0, index_K)
             labels_K = F.pad(labels_K, (0, x_KD.shape[0] - labels_K.shape[0]))
-            found_K = vocab_log_probs(x_KD, self.decoder, labels_K, float32=self.float32, fewest=fewest)
+            found_K = vocab_log_probs(x_KD, self.decoder, labels_K, fewest=fewest, **how)
             found_K = found_K[: index_K.shape[0]]
         grid_G = found_K.new_zeros(plan.total).index_put((index_K,), found_K)
         return grid_G.view(targets.shape)[:, :-1]
@@ -118,7 +129,7 @@ class VocabHead(Dense, Head):
         self, x_TD: Tensor, plan: BatchPlan, targets: Tensor | None, index_K: Tensor
     ) -> ModelOutput:
         """The same from all of the grid's rows, where a row has HF's bits in its own place only."""
-        logits_GV = self.decoder(self.features(plan.layout.grid(x_TD).view(plan.total, -1)))
+        logits_GV = self.output(self.features(plan.layout.grid(x_TD).view(plan.total, -1)))
         if targets is None:
             return ModelOutput(logits=logits_GV.index_select(0, index_K))
         loss = row_loss(logits_GV, targets, float32=self.float32)

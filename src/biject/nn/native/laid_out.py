@@ -80,12 +80,15 @@ class _Maker:
     def model(self, model: Transformer) -> LaidOut:
         config, sizes = model.config, model.config.embedding
         plain = sizes.projection == "none" and not sizes.zero_padding and "segments" not in sizes.order
+        plain = plain and sizes.scale is None
         if not plain or type(model.embed_norm) is not nn.Identity:
-            raise Unfit("its embeddings are normalised, projected or have segments")
+            raise Unfit("its embeddings are normalised, scaled, projected or have segments")
         if config.layer_order != tuple(range(len(model.layers))):
             raise Unfit("its layers run in another order than they are stored in")
         ropes = tuple(dict.fromkeys(one.rope for one in model.attentions if one.rope is not None))
         layers = tuple(self.layer(layer, ropes) for layer in model.layers)
+        if getattr(config.head, "softcap", None) is not None:
+            raise Unfit("its logits are capped")
         head = self.matrix(cast(nn.Module, model.head.output_matrix), head=True)
         widths = (
             config.hidden_size,
@@ -108,6 +111,8 @@ class _Maker:
         known = type(layer) is Layer and type(layer.attn) is Attention and type(layer.mlp) is MLP
         if not (known and isinstance(layer, Layer) and layer.pre and layer.conv is None):
             raise Unfit("its layers are not made of norm, attention, norm and MLP of our own")
+        if layer.attn_out_norm is not None or layer.mlp_out_norm is not None:
+            raise Unfit("what attention and MLP give is normalised")
         attention, mlp = cast(Attention, layer.attn), cast(MLP, layer.mlp)
         if attention.rope is not None and attention.rope.head_dim != attention.spec.head_dim:
             raise Unfit("its heads are rotated in part")
@@ -116,6 +121,8 @@ class _Maker:
             raise Unfit(f"its MLP has a fused gate or the activation {mlp.config.act}")
         if attention.relative is not None or spec.mask_queries or not spec.causal:
             raise Unfit("its attention is not causal or has relative scores")
+        if spec.softcap is not None or attention.norms_whole:
+            raise Unfit("its scores are capped, or all heads of queries are normalised as one")
         q, k, v = self.projections(attention)
         parts = LayerParts(
             attn_norm=self.norm(layer.attn_norm),

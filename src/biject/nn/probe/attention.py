@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from biject.config.layers import MaskKind
+from biject.config.layers import AttentionSpec, MaskKind
+from biject.nn.attend import attend_written_out
 from biject.nn.masks import attention_mask
 from biject.nn.probe import store
 from biject.nn.relative import attend_relative
@@ -40,14 +41,17 @@ def attention_holds(
     dtype: torch.dtype,
     *,
     window: int | None = None,
+    softcap: float | None = None,
 ) -> bool:
     """Whether the kernel for `operation` with key counts by `keys` has equal bits in every trial."""
     question = f"{operation} {keys.__name__} {head_dim} {str(dtype).removeprefix('torch.')}"
     question += "" if window is None else f" window {window}"
+    question += "" if softcap is None else f" softcap {softcap}"
     known = store.recall(question)
     if known is None:
-        attend = written_out if operation == "written-out attention" else fused
-        kind = MaskKind(causal=operation == "causal attention", window=window, mask_queries=False)
+        attends = {"written-out attention": written_out, "attention by steps": by_steps(softcap)}
+        attend, plain = attends.get(operation, fused), ("attention", "written-out attention")
+        kind = MaskKind(causal=operation not in plain, window=window, mask_queries=False)
         with store.plainly():
             known = all(_trials(attend, keys, head_dim, dtype, kind))
         store.remember(question, known)
@@ -65,6 +69,20 @@ def written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         q, k, v, mask=mask, positions=(None, None), distances=None, span=0, terms=1, dropout=0.0
     )
     return context
+
+
+def by_steps(softcap: float | None) -> Attend:
+    """Products, caps, added masks and a softmax in float32, as HF's `eager` has them."""
+
+    def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        width = q.shape[-1]
+        spec = AttentionSpec(
+            num_heads=_HEADS, num_key_value_heads=_HEADS, head_dim=width, scale=width**-0.5,
+            softmax="float32", softcap=softcap,
+        )  # fmt: skip
+        return attend_written_out(q, k, v, mask=mask, spec=spec, dropout=0.0)[0]
+
+    return attend
 
 
 def _trials(

@@ -26,6 +26,8 @@ _ACTIVATIONS = frozenset(
     {"gelu", "silu", "relu", "tanh", "sigmoid", "erf", "mish", "hardswish", "leaky_relu", "hardtanh", "elu"}
 )
 """Names in aten under which activations compute, or a step of them."""
+_OF_SCORES = 4
+"""Axes of scores, (B, H, L, S): what bounds them belongs to attention, whose own probe has it."""
 
 
 def declared(subject: Subject) -> list[Check]:
@@ -72,7 +74,7 @@ class _RecordRows(TorchDispatchMode):
             self.found.add(("norm", "layer", args[1][-1], 0))
         elif name == "mean" and self._over_rows(args[0]):
             self.found.add(("norm", "rms", args[0].shape[-1], 0))
-        elif name in _ACTIVATIONS and self._over_rows(args[0]):
+        elif name in _ACTIVATIONS and args[0].dim() < _OF_SCORES and self._over_rows(args[0]):
             self.found.add(("activation", "", args[0].shape[-1], 0))
 
     def _over_rows(self, x: Tensor) -> bool:
@@ -160,8 +162,10 @@ def _wrong(attention: Any, found: list[AttentionCall]) -> list[str]:
         return [f"{len(found)} kernels run for one attention"]
     (call,) = found
     if call.scores is not None:
-        fits = attention.operation == "written-out attention" or spec.upcast
-        return [] if fits else [f"{attention.operation!r} is declared, and the scores are written out"]
+        fits = attention.operation in ("written-out attention", "attention by steps") or spec.upcast
+        if not fits:
+            return [f"{attention.operation!r} is declared, and the scores are written out"]
+        return _wrong_window(spec, call) if attention.operation == "attention by steps" else []
     wrong = []
     operation = "causal attention" if call.causal else "attention"
     if attention.operation != operation:
@@ -169,8 +173,12 @@ def _wrong(attention: Any, found: list[AttentionCall]) -> list[str]:
     assert call.q is not None
     if call.q.shape[-1] != spec.head_dim:
         wrong.append(f"heads of width {spec.head_dim} are declared, and {call.q.shape[-1]} run")
+    return wrong + _wrong_window(spec, call)
+
+
+def _wrong_window(spec: Any, call: AttentionCall) -> list[str]:
     queries = call.visible.shape[-2]
     reach = queries - 1 if spec.window is None else min(spec.window - int(spec.causal), queries - 1)
     if call.reach != reach:
-        wrong.append(f"a window of {spec.window} is declared, and tokens see {call.reach} away")
-    return wrong
+        return [f"a window of {spec.window} is declared, and tokens see {call.reach} away"]
+    return []

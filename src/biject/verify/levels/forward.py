@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import torch
+
 from biject.verify.compare import first_difference, hf_names, pairs_from_names, with_place
 from biject.verify.hf import HFModel, eager
 from biject.verify.inputs import WITHOUT_LOSS, Case, training_case
@@ -23,23 +25,23 @@ def forward(subject: Subject) -> list[Check]:
     for case in cases:
         checks += compare(subject, theirs, case, output_hidden_states=True)
     with eager(theirs):  # sdpa gives HF no attention maps
-        named = _attention_case(subject, theirs)
+        padded = next(case for case in cases if case.name == "right-padded")
+        named = without_nan(subject, theirs, Case(name="attentions", inputs=padded.inputs))
         checks += compare(subject, theirs, named, output_hidden_states=True, output_attentions=True)
     return checks + packed_forward(subject, theirs) + declared(subject)
 
 
-def _attention_case(subject: Subject, theirs: HFModel) -> Case:
-    """A padded batch; one without padding where HF's own written-out attention makes NaN of padding.
+def without_nan(subject: Subject, theirs: HFModel, case: Case) -> Case:
+    """The case, or the same without padding where HF's own written-out attention makes NaN of padding.
 
-    In float64 its sum of two masks of a window overflows, and rows that may see nothing are NaN.
+    In float64 what hides a key is infinite to a softmax in float32, and so is a sum of two masks of a window:
+    rows that may see nothing are NaN.
     """
-    named = {case.name: case for case in subject.cases}
-    padded = named["right-padded"]
-    outputs = run(theirs.model, inputs_for(theirs.model, padded), output_hidden_states=True)
+    outputs = run(theirs.model, inputs_for(theirs.model, case), output_hidden_states=True)
     if not any(bool(tensor.isnan().any()) for tensors in outputs.values() for tensor in tensors):
-        return Case(name="attentions", inputs=padded.inputs)
-    full = named["all-ones"].inputs
-    return Case(name="attentions, without padding, which HF makes NaN", inputs=full)
+        return case
+    full = {"attention_mask": torch.ones_like(case.inputs["attention_mask"])}
+    return Case(name=f"{case.name}, without padding, which HF makes NaN", inputs={**case.inputs, **full})
 
 
 def compare(subject: Subject, theirs: HFModel, case: Case, **flags: bool) -> list[Check]:

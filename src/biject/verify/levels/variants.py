@@ -19,7 +19,7 @@ import torch
 from biject.checkpoint.source import CONFIG
 from biject.verify.hf import HFModel
 from biject.verify.inputs import WITHOUT_LOSS, Case, Inputs, training_case
-from biject.verify.levels.forward import compare
+from biject.verify.levels.forward import compare, without_nan
 from biject.verify.levels.gradients import backward, compare_gradients
 from biject.verify.report import Check
 from biject.verify.subject import Subject, inputs_for
@@ -96,10 +96,12 @@ def in_dtype(subject: Subject, dtype: torch.dtype) -> list[Check]:
     name = str(dtype).removeprefix("torch.")
     labelled = training_case(other.config, other.head).inputs
     padded = next(case for case in other.cases if case.name == "right-padded")
-    checks = compare(other, theirs, Case(name=f"{padded.name}, {name}", inputs=padded.inputs))
+    plain = without_nan(other, theirs, Case(name=f"{padded.name}, {name}", inputs=padded.inputs))
+    checks = compare(other, theirs, plain)
+    trained = without_nan(other, theirs, Case(name=f"labels, {name}", inputs=labelled))
     if other.head not in WITHOUT_LOSS:
-        checks += compare(other, theirs, Case(name=f"labels, {name}", inputs=labelled))
-    return [*checks, _gradients(other, theirs, labelled, name)]
+        checks += compare(other, theirs, trained)
+    return [*checks, _gradients(other, theirs, trained.inputs, name)]
 
 
 def _gradients(subject: Subject, theirs: HFModel, labelled: Inputs, name: str) -> Check:
