@@ -96,6 +96,9 @@ def _operation(name: str) -> Callable[[Model, Any], None]:
         (("gpt2", "causal"), "attention"),
         (("llama", "tokcls"), "attention"),
         (("deberta-v2", "qa"), "attention"),
+        (("llama", "tokcls"), "attention by steps"),
+        (("gemma2", "causal"), "causal attention"),
+        (("gemma2", "causal"), "written-out attention"),
     ],
     ids=str,
 )
@@ -108,7 +111,9 @@ def test_the_planner_is_told_another_operation(subjects, monkeypatch, cell, oper
 
 
 @pytest.mark.attack("mistakes in a family's code")
-@pytest.mark.parametrize("cell", [("modernbert", "mlm"), ("mistral", "causal")], ids="-".join)
+@pytest.mark.parametrize(
+    "cell", [("modernbert", "mlm"), ("mistral", "causal"), ("gemma2", "causal")], ids="-".join
+)
 def test_a_window_that_is_not_the_one_that_runs(tmp_path: Path, cell, monkeypatch) -> None:
     """The plan's masks come from somewhere else than the spec that the planner asks about."""
     from dataclasses import replace

@@ -69,7 +69,7 @@ FAMILY = Family(
         "head_dim": 12,
         "query_pre_attn_scalar": 10,
         "sliding_window": 7,
-        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "sliding_window_pattern": 2,
         "tie_word_embeddings": True,
     },
     base={

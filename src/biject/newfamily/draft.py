@@ -50,14 +50,15 @@ def module_name(source: Source) -> str:
 
 
 ENOUGH = 0.95
-"""A relative that names a smaller share of the tensors helps less than the names and shapes themselves."""
+"""A relative that names a smaller share of the tensors helps less than the names and shapes themselves; so
+does one whose layers have more than the file's."""
 
 
 def first_draft(source: Source) -> tuple[str, str]:
     """The text of a family file, and what it was drafted from: the nearest relative, or the tensors alone."""
     relative = nearest_relative(source)
     near = f"{relative.family.model_type} ({relative.share:.0%} of the tensors' names)"
-    if relative.share < ENOUGH:
+    if relative.share < ENOUGH or relative.lacking:
         try:
             return draft_from_tensors(source), f"the tensors' names and shapes (nearest relative: {near})"
         except ConfigError as error:

@@ -23,6 +23,8 @@ class Relative:
     """Tensors of the file that the family names."""
     unnamed: tuple[str, ...]
     """Tensors of the file that it does not name."""
+    lacking: tuple[str, ...]
+    """Parameters of its layers that the file has not, by our names."""
     unknown_keys: tuple[str, ...]
     """Config keys that its table does not know."""
 
@@ -33,8 +35,8 @@ class Relative:
 
 
 def nearest_relative(source: Source) -> Relative:
-    """The family that names most of the file's tensors, under the prefix that fits best; of a family and its
-    cousins, the one that the others are named after.
+    """The family that names most of the file's tensors and needs fewest that are not there, under the prefix
+    that fits best; of a family and its cousins, the one that the others are named after.
     """
     found = [
         _fit(known, prefix, source)
@@ -45,7 +47,7 @@ def nearest_relative(source: Source) -> Relative:
     return max(found, key=lambda relative: _rank(relative, source.config))
 
 
-def _rank(relative: Relative, config: Mapping[str, Any]) -> tuple[float, int, bool, bool]:
+def _rank(relative: Relative, config: Mapping[str, Any]) -> tuple[float, int, int, bool, bool]:
     """Names first; then how many keys, sizes aside, have the family's default (`pad_token_id` separates
     RoBERTa from BERT).
     """
@@ -53,7 +55,7 @@ def _rank(relative: Relative, config: Mapping[str, Any]) -> tuple[float, int, bo
     defaults = sum(key.name in config and config[key.name] == key.default for key in keys)
     original = relative.family.prefix == relative.family.model_type
     own_prefix = relative.prefix == str(config.get("model_type")).replace("-", "_")
-    return relative.share, defaults, original, own_prefix
+    return relative.share, -len(relative.lacking), defaults, original, own_prefix
 
 
 def _prefixes(known: Family, source: Source) -> list[str]:
@@ -73,6 +75,12 @@ def _fit(known: Family, prefix: str, source: Source) -> Relative:
         for spec in specs
         if spec.base or not spelling.old_norms or spec.old
     }
+    lacking = [
+        spec.memory
+        for spec in specs
+        if spec.memory.startswith("layers.") and not spec.optional
+        if source.tensors.keys().isdisjoint(spelling.name(spec) for spelling in spellings(prefix))
+    ]
     named |= {spec.alias for spec in specs if spec.alias}
     named |= {name for one in known.passthrough for name in (one, f"{prefix}.{one}")}
     return Relative(
@@ -80,6 +88,7 @@ def _fit(known: Family, prefix: str, source: Source) -> Relative:
         prefix=prefix,
         matched=tuple(name for name in source.tensors if name in named),
         unnamed=tuple(name for name in source.tensors if name not in named),
+        lacking=tuple(dict.fromkeys(lacking)),
         unknown_keys=known.config.unknown(source.config),
     )
 

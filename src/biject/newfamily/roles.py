@@ -93,7 +93,9 @@ def _matrices(modules: Sequence[Module], sizes: Sizes) -> tuple[dict[str, Module
         "mlp.down_proj": (hidden, inner),
         "attn.o_proj": (hidden, sizes.queries),
     }
-    turned = any(m.weight[::-1] == shapes["attn.qkv_proj"] for m in modules)
+    turned = any(
+        m.weight[::-1] == shapes["attn.qkv_proj"] and _score("attn.qkv_proj", m) > 0 for m in modules
+    )
     if turned:
         shapes = {role: shape[::-1] for role, shape in shapes.items()}
     pairs = [

@@ -60,8 +60,14 @@ def _spec(facts: Facts) -> list[str]:
     """Arguments of `AttentionSpec`."""
     groups = facts.number("num_key_value_heads") or "heads"
     dropout = facts.number("attention_dropout")
-    scaled = facts.number("query_pre_attn_scalar") or "head_dim"
-    out = ["num_heads=heads", f"num_key_value_heads={groups}", "head_dim=head_dim", f"scale={scaled}**-0.5"]
+    scalar = facts.number("query_pre_attn_scalar")
+    scaled = f"{scalar} " if scalar else "head_dim"
+    out = [
+        "num_heads=heads",
+        f"num_key_value_heads={groups}",
+        "head_dim=head_dim",
+        f"scale={scaled}**{' ' if scalar else ''}-0.5",
+    ]
     out += ["causal=True", 'softmax="float32"'] if facts.causal else []
     out += _window(facts)
     out += [f"softcap={capped}" for capped in [facts.number("attn_softcap")] if capped]

@@ -184,7 +184,9 @@ def _attention(
     yield (queries + 2 * keys) * wide * item
     if written:
         noise = 1 if how.fused else item
-        yield pairs * (item + (item + noise if spec.dropout > 0 else 0))
+        softmax = 4 if spec.written_out and spec.softmax == "float32" else item
+        yield pairs * (softmax + (item + noise if spec.dropout > 0 else item if softmax != item else 0))
+        yield pairs * item if spec.softcap is not None else 0
     else:
         yield queries * wide * item + queries * spec.num_heads * 4
     yield how.inputs((f"{name}.o_proj",), needed, wide, cast=False)
@@ -210,5 +212,6 @@ def _head(config: ModelConfig, rows: int, how: Kept) -> int:
             if leaf == "weight" and len(shape) == 2:
                 total += rows * shape[1] * how.item * 2
     if config.head.reads == "labelled":
-        total += min(rows * config.vocab_size, LOGITS_BUDGET) * 4
+        capped = getattr(config.head, "softcap", None) is not None
+        total += min(rows * config.vocab_size, LOGITS_BUDGET) * (4 + (how.item if capped else 0))
     return total

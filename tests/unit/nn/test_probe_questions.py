@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -141,6 +142,21 @@ def test_rules_of_the_table_are_asked_of_the_machine() -> None:
     """What this machine says is a truth value; one thread and AVX-512 hold both rules (docs/packing.md)."""
     assert isinstance(attention_holds("attention", keys_by_block, 16, FP32), bool)
     assert isinstance(attention_holds("written-out attention", keys_or_all, 16, FP32), bool)
+    assert isinstance(attention_holds("attention by steps", keys_or_all, 16, FP32, softcap=50.0), bool)
+
+
+def test_caps_are_part_of_the_question(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cap whose bits depend on the number of keys is found where scores are capped, and only there."""
+
+    def by_steps(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor, spec: Any, dropout: float) -> Any:
+        scores = q.double() @ k.double().transpose(2, 3)
+        if spec.softcap is not None:
+            scores = scores * (1 + 1e-3 * (k.shape[2] > 100))
+        return (scores.masked_fill(~mask, -torch.inf).softmax(-1) @ v.double()).float(), None
+
+    monkeypatch.setattr(attention_questions, "attend_written_out", by_steps)
+    assert attention_holds("attention by steps", keys_or_all, 4, FP32) is True
+    assert attention_holds("attention by steps", keys_or_all, 4, FP32, softcap=2.0) is False
 
 
 def test_answers_are_kept_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:

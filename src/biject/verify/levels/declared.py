@@ -162,10 +162,10 @@ def _wrong(attention: Any, found: list[AttentionCall]) -> list[str]:
         return [f"{len(found)} kernels run for one attention"]
     (call,) = found
     if call.scores is not None:
-        fits = attention.operation in ("written-out attention", "attention by steps") or spec.upcast
-        if not fits:
+        operation = "attention by steps" if spec.written_out else "written-out attention"
+        if attention.operation != operation and not spec.upcast:
             return [f"{attention.operation!r} is declared, and the scores are written out"]
-        return _wrong_window(spec, call) if attention.operation == "attention by steps" else []
+        return _wrong_window(spec, call) if spec.written_out else []
     wrong = []
     operation = "causal attention" if call.causal else "attention"
     if attention.operation != operation:
