@@ -166,7 +166,7 @@ class Attention(nn.Module):
         if rope is None:
             return x_BHLE
         assert self.rope is not None
-        return rotated(x_BHLE, *rope, float32=self.rope.float32)
+        return rotated(x_BHLE, *rope, float32=self.rope.float32, narrow=self.rope.float32_angles)
 
     def _by_rows(
         self,
@@ -196,4 +196,5 @@ class Attention(nn.Module):
         x_THE = x_THE if norm is None or self.norms_whole else norm(x_THE)
         if self.rope is None:
             return x_THE
-        return rotated(x_THE, *plan.rope[self.rope], float32=self.rope.float32)
+        rope = plan.rope[self.rope]
+        return rotated(x_THE, *rope, float32=self.rope.float32, narrow=self.rope.float32_angles)

@@ -48,20 +48,24 @@ class Rotary:
         return self.frequencies
 
 
-def rotated(x: Tensor, cos: Tensor, sin: Tensor, *, float32: bool = False) -> Tensor:
+def rotated(x: Tensor, cos: Tensor, sin: Tensor, *, float32: bool = False, narrow: bool = False) -> Tensor:
     """Each pair (i, i + E / 2) of every head rotated by its token's angle.
 
     Heads come before tokens, (B, H, L, E) with angles (B, L, E), or after them, (T, H, E) with (T, E). In
     HF's order, which is also the order in which autograd adds up the two gradients; `float32` casts `x`
-    twice, as HF does (modeling_modernbert.py), so that its gradient is the sum of two that were cast.
+    twice, as HF does (modeling_modernbert.py), so that its gradient is the sum of two that were cast;
+    `narrow` casts back what wider angles gave (modeling_olmo2.py).
     """
     width = cos.shape[-1]
     if width < x.shape[-1]:  # the rest of each head stays as it is (modeling_phi3.py)
-        return torch.cat((rotated(x[..., :width], cos, sin, float32=float32), x[..., width:]), dim=-1)
+        return torch.cat(
+            (rotated(x[..., :width], cos, sin, float32=float32, narrow=narrow), x[..., width:]), dim=-1
+        )
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     if float32:
         return ((x.float() * cos) + (_crossed(x.float()) * sin)).to(x.dtype)
-    return ((x * cos) + (_crossed(x) * sin)).to(x.dtype)  # wider for a moment where the angles are
+    turned = (x * cos) + (_crossed(x) * sin)
+    return turned.to(x.dtype) if narrow else turned
 
 
 def _crossed(x: Tensor) -> Tensor:
