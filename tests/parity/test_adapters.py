@@ -145,7 +145,7 @@ def _compare_packed(ours: PretrainedModel, theirs: Any, case: Any) -> None:
         assert torch.equal(a, b), (case.name, key)
 
 
-@pytest.mark.parametrize("model_type", ["bert", "gpt2", "llama", "modernbert"])
+@pytest.mark.parametrize("model_type", ["bert", "gpt2", "llama", "modernbert", "gemma2"])
 def test_embeddings_and_the_linear_over_the_vocabulary(
     model_type: str, reference: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -162,6 +162,7 @@ def test_embeddings_and_the_linear_over_the_vocabulary(
         "gpt2": "wte",
         "llama": "embed_tokens",
         "modernbert": "tok_embeddings",
+        "gemma2": "embed_tokens",
     }
     output = "decoder" if head == "mlm" else "lm_head"
     for dora in (False, True):
