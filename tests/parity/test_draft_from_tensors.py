@@ -120,7 +120,7 @@ def test_the_draft_is_concrete_and_formatted(tmp_path: Path) -> None:
     [
         ("starcoder2", "AutoModelForCausalLM", GROUPED, "todo", "windows"),
         ("phi3", "AutoModelForCausalLM", GROUPED, "variants", "gradients"),
-        ("olmo2", "AutoModelForCausalLM", GROUPED, "forward", "embed.tokens"),
+        ("olmo2", "AutoModelForCausalLM", GROUPED, "variants", "layers.0.attn.q_norm"),
         ("gpt_neox", "AutoModelForCausalLM", {}, "forward", "layers.0.attn.qkv_proj"),
         ("gemma2", "AutoModelForCausalLM", {**GROUPED, "head_dim": 8}, "forward", "embed.tokens"),
         ("megatron-bert", "AutoModelForMaskedLM", {}, "forward", "the kernel"),
