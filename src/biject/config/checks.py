@@ -44,6 +44,11 @@ def number(minimum: float | None = None, maximum: float | None = None, *, none: 
     return check
 
 
+def limit(value: Any) -> str | None:
+    """A number that is divided by, or null."""
+    return number(0.0, none=True)(value) or ("a number above 0, or null" if value == 0 else None)
+
+
 def boolean(value: Any) -> str | None:
     """True or false."""
     return None if isinstance(value, bool) else "true or false"

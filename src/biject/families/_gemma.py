@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from biject.config.checks import activation, anything, boolean, integer, number, probability
+from biject.config.checks import activation, anything, boolean, integer, limit, number, probability
 from biject.config.common import causal_rows
 from biject.config.layers import LayerConfig, NormConfig
 from biject.config.model import ModelConfig
@@ -20,11 +20,6 @@ from biject.families._decoder_heads import DROPOUTS, Values
 from biject.weights.rules import ParamSpecs, embed, join, layers, linear, rms
 
 KINDS = ("sliding_attention", "full_attention")
-
-
-def _limit(value: Any) -> str | None:
-    """A number that is divided by, or null."""
-    return number(0.0, none=True)(value) or ("a number above 0, or null" if value == 0 else None)
 
 
 def gemma_rows(
@@ -50,8 +45,8 @@ def gemma_rows(
         Key("query_pre_attn_scalar", "query_pre_attn_scalar", integer(1), 256),
         Key("sliding_window", "sliding_window", integer(1), 4096),
         Key("layer_types", "layer_types", anything, None),
-        Key("attn_logit_softcapping", "attn_softcap", _limit, attn_softcap),
-        Key("final_logit_softcapping", "final_softcap", _limit, final_softcap),
+        Key("attn_logit_softcapping", "attn_softcap", limit, attn_softcap),
+        Key("final_logit_softcapping", "final_softcap", limit, final_softcap),
         Const(
             "use_bidirectional_attention", (False, None), "this family is computed with causal attention only"
         ),

@@ -12,7 +12,7 @@ WIDTH = 110
 
 _EXPORTS: Mapping[str, str] = {
     "dataclasses": "replace",
-    "biject.config.checks": "activation anything boolean choice flag integer number probability text",
+    "biject.config.checks": "activation anything boolean choice flag integer limit number probability text",
     "biject.config.common": "COMMON causal_rows num_labels",
     "biject.config.heads": (
         "BaseHeadConfig DenseConfig HeadConfig LastHeadConfig PooledHeadConfig SpanHeadConfig "
