@@ -112,10 +112,11 @@ def _needs_grid(model: Transformer) -> bool:
 
 def _queries_hold(model: Transformer) -> bool:
     """Whether fewer queries have the bits of the whole grid's."""
-    kinds = {(one.operation, one.spec.head_dim, one.spec.window) for one in model.attentions}
+    specs = {(one.operation, one.spec) for one in model.attentions}
+    kinds = {(operation, spec.head_dim, spec.window, spec.softcap) for operation, spec in specs}
     return all(
-        attention_holds(operation, whole_grid, head_dim, model.dtype, window=window)
-        for operation, head_dim, window in sorted(kinds, key=str)
+        attention_holds(operation, whole_grid, head_dim, model.dtype, window=window, softcap=softcap)
+        for operation, head_dim, window, softcap in sorted(kinds, key=str)
     )
 
 
