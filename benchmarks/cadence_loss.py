@@ -3,7 +3,8 @@
 `python benchmarks/cadence_loss.py [--size tiny|minilm] [--rows 8000] [--epochs 2] [--seeds 3] [--sides …]`;
 needs the movie snippets and a model (`make demo` fetches them). A side is a mode, and settings of `[sync]`
 after it: `cadence,outer="nesterov",outer_lr=1.0`. Dropout off; one process with batches of 32, two with
-16 each. A seed decides the new head and the order of the rows: one process's own spread over seeds is noise.
+16 each. Rows that are not trained on are held out. A seed decides the new head and the order of the rows:
+one process's own spread over seeds is noise.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 BATCH, HELD_OUT = 32, 1000
+"""Rows of a step, and the fewest that are held out."""
 MODELS = {"tiny": ("bert-tiny-mlm", 3e-4), "minilm": ("all-MiniLM-L6-v2", 1e-4)}
 """Folders of `.cache/real`, and learning rates."""
 
@@ -45,7 +47,7 @@ def worker(mode: str, size: str, rows: int, epochs: int, seed: int, out: Path) -
     name, rate = MODELS[size]
     data = samples()
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist()
-    held, trained = order[:HELD_OUT], order[HELD_OUT : HELD_OUT + rows]
+    held, trained = order[:HELD_OUT] + order[HELD_OUT + rows :], order[HELD_OUT : HELD_OUT + rows]
     with listening(Quiet()):
         torch.manual_seed(seed)
         model = load(MINILM.with_name(name), head="seqcls", new_head={"labels": LABELS})
@@ -96,7 +98,7 @@ def main() -> None:
     if given.worker:
         worker(given.worker, given.size, *given.numbers, given.out)
         return
-    print(f"{given.size}, {given.rows} rows, {given.epochs} epochs; loss on {HELD_OUT} held-out rows")
+    print(f"{given.size}, {given.rows} rows, {given.epochs} epochs; loss on the rows that are left")
     modes = ("one", *given.sides)
     losses: dict[str, list[float]] = {mode: [] for mode in modes}
     for seed in range(given.first_seed, given.first_seed + given.seeds):

@@ -17,7 +17,7 @@ import threading
 import time
 from pathlib import Path
 
-HIDDEN, INTERMEDIATE, VOCABULARY = 1024, 2816, 8192
+VOCABULARY = 8192
 
 
 def anonymous() -> int:
@@ -47,15 +47,18 @@ class Peak:
         self.value = max(self.value, anonymous())
 
 
-def worker(folder: Path) -> None:
+def worker(folder: Path, *, keep_freed: bool) -> None:
     """One rank."""
     import torch
 
     torch.set_num_threads(1)
+    from biject.distributed import sharding
     from biject.distributed.sharding import shard
     from biject.pretrained import load
     from biject.train import ranks
 
+    if keep_freed:
+        sharding._give_freed_memory_back = lambda: None
     ranks.start()
     before = anonymous()
     with Peak() as loading:
@@ -86,18 +89,21 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--gigabytes", type=float, default=2.0)
+    parser.add_argument("--hidden", type=int, default=1024, help="width of a layer")
+    parser.add_argument("--keep-freed", action="store_true", help="leave glibc's heaps alone, to compare")
     parser.add_argument("--worker", type=Path)
     given = parser.parse_args()
     if given.worker:
-        worker(given.worker)
+        worker(given.worker, keep_freed=given.keep_freed)
         return
     from biject.verify.reference import make_reference
 
-    layer = 4 * HIDDEN * HIDDEN + 3 * HIDDEN * INTERMEDIATE
-    layers = max(1, round((given.gigabytes * 1e9 / 4 - 2 * VOCABULARY * HIDDEN) / layer))
+    hidden, intermediate = given.hidden, given.hidden * 11 // 4
+    layer = 4 * hidden * hidden + 3 * hidden * intermediate
+    layers = max(1, round((given.gigabytes * 1e9 / 4 - 2 * VOCABULARY * hidden) / layer))
     sizes = {
-        "hidden_size": HIDDEN, "intermediate_size": INTERMEDIATE, "num_hidden_layers": layers,
-        "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": HIDDEN // 16,
+        "hidden_size": hidden, "intermediate_size": intermediate, "num_hidden_layers": layers,
+        "num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": hidden // 16,
         "vocab_size": VOCABULARY, "tie_word_embeddings": False, "attention_dropout": 0.0,
     }  # fmt: skip
     started = time.monotonic()
@@ -105,6 +111,7 @@ def main() -> None:
         folder = make_reference("llama", "causal", Path(place) / "model", overrides=sizes)
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node", str(given.ranks), __file__, "--worker", str(folder)]
+        command += ["--keep-freed"] if given.keep_freed else []
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
         subprocess.run(command, env=environment, check=True)
     print(f"{layers} layers, {time.monotonic() - started:.0f} s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -57,11 +58,26 @@ Whole = Callable[[Tensor], Tensor]
 """Makes a tensor whole that is spread over ranks."""
 
 
-def on_first_rank(model: Model, values: Mapping[str, Tensor], action: Callable[[Whole | None], T]) -> T:
+@dataclass(frozen=True, kw_only=True)
+class Staged:
+    """Copies of a model's tensors, to be written while the model changes.
+
+    Attributes:
+        values: by memory name, as `bound_parameters` gives them.
+        group: the processes that they are spread over, apart from those that train; None for none.
+    """
+
+    values: Mapping[str, Tensor]
+    group: Any = None
+
+
+def on_first_rank(
+    model: Model, values: Mapping[str, Tensor], action: Callable[[Whole | None], T], *, group: Any = None
+) -> T:
     """`action(whole)`, of a sharded model on the first rank alone; all get its result, or fail if it fails.
 
     What the action makes whole, the others send at that moment: no rank holds more than one tensor beside
-    its part. `whole` is None where nothing is spread.
+    its part. `whole` is None where nothing is spread. The exchanges are `group`'s, or the run's.
 
     Raises:
         CheckpointError: what went wrong there.
@@ -78,7 +94,7 @@ def on_first_rank(model: Model, values: Mapping[str, Tensor], action: Callable[[
         number = numbers.get(id(tensor))
         if number is None:
             return tensor
-        dist.broadcast_object_list([number])
+        dist.broadcast_object_list([number], group=group)
         return full_tensor(spread[number])
 
     found: list[T | BijectError | None] = [None]
@@ -88,13 +104,13 @@ def on_first_rank(model: Model, values: Mapping[str, Tensor], action: Callable[[
         except BijectError as error:
             found = [error]
         finally:
-            dist.broadcast_object_list([None])
+            dist.broadcast_object_list([None], group=group)
     while dist.get_rank() != 0:
-        dist.broadcast_object_list(wanted)
+        dist.broadcast_object_list(wanted, group=group)
         if wanted[0] is None:
             break
         full_tensor(spread[wanted[0]])
-    dist.broadcast_object_list(found)
+    dist.broadcast_object_list(found, group=group)
     if isinstance(found[0], BijectError):
         raise found[0]
     return found[0]  # type: ignore[return-value]

@@ -17,12 +17,13 @@ import torch
 
 from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
 from biject.checkpoint.cast import Casting
+from biject.checkpoint.content import Content
 from biject.checkpoint.embedder import embedder_files
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG
 from biject.checkpoint.writer import Seal, write_folder
 from biject.model import Model
-from biject.parameters import Whole, adapter_files, bound_parameters, on_first_rank
+from biject.parameters import Staged, Whole, adapter_files, bound_parameters, on_first_rank
 from biject.quantize import refuse_saving
 from biject.record import RECORD, Record
 
@@ -60,10 +61,11 @@ def save_model(
     dtype: torch.dtype | None = None,
     max_shard_bytes: int | None = None,
     force: bool = False,
-    extra: Mapping[str, bytes | Path] | None = None,
+    extra: Mapping[str, Content] | None = None,
     without: Collection[str] = (),
     seal: Seal | None = None,
     released: bool = False,
+    staged: Staged | None = None,
 ) -> Saved:
     """Write a model as a complete Hugging Face folder, atomically.
 
@@ -77,6 +79,7 @@ def save_model(
         without: assets of the source that are not copied.
         seal: a last file of the digests of all others; see `write_folder`.
         released: nobody else has the model: what is read of mapped files is given back tensor by tensor.
+        staged: copies of the weights, which are written in the place of the model's own.
 
     Raises:
         CheckpointError: the folder cannot be written; everything is as it was.
@@ -86,13 +89,16 @@ def save_model(
     Of a model that is spread over ranks all have to call this; the first one writes.
     """
     refuse_saving(model)
-    values = {name: value.detach() for name, value in bound_parameters(model).items()}
+    if staged is None:
+        staged = Staged(values={name: value.detach() for name, value in bound_parameters(model).items()})
+    values = staged.values
     return on_first_rank(
         model,
         values,
         lambda whole: _write(
             model, values, whole, out, dtype, max_shard_bytes, force, extra or {}, without, seal, released
         ),
+        group=staged.group,
     )
 
 
@@ -104,7 +110,7 @@ def _write(
     dtype: torch.dtype | None,
     max_shard_bytes: int | None,
     force: bool,
-    extra: Mapping[str, bytes | Path],
+    extra: Mapping[str, Content],
     without: Collection[str],
     seal: Seal | None,
     released: bool,
@@ -113,7 +119,7 @@ def _write(
     tensors, changes = _tensors(model, values, reader, dtype, whole, released)
     changed_weights = _weights_changed(model, reader, tensors)
     config, config_changes = _config_bytes(model, tensors.described)
-    files: dict[str, bytes | Path] = {"config.json": config}
+    files: dict[str, Content] = {"config.json": config}
     kept, left_out = _assets(model, changed_weights)
     kept = [name for name in kept if name not in without and (seal is None or name != seal[0])]
     files.update({name: model.source.folder / name for name in kept})
@@ -319,7 +325,7 @@ def _record(
     reader: Reader,
     tensors: Mapping[str, torch.Tensor],
     config: bytes,
-    files: Mapping[str, bytes | Path],
+    files: Mapping[str, Content],
 ) -> Record:
     """Every difference from the source that the written folder has."""
     source, plan = model.source, model.provenance.plan
@@ -336,7 +342,7 @@ def _record(
     changes = {name: "left out" for name in gone if name != RECORD}
     for name, content in files.items():
         known = (source.folder / name).is_file()
-        if isinstance(content, bytes) and name not in (CONFIG, RECORD):
+        if not isinstance(content, Path) and name not in (CONFIG, RECORD):
             if not known:
                 changes[name] = "added"
             elif content != (source.folder / name).read_bytes():

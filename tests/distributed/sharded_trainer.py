@@ -1,6 +1,7 @@
 """Trains each source, sharded over several ranks: `torchrun sharded_trainer.py SOURCES OUT STEPS [START]`.
 
-START: a folder of an earlier call whose checkpoints are gone on from.
+START: a folder of an earlier call whose checkpoints are gone on from; or `later`, for checkpoints that are
+written while training goes on.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def collate(samples: list[dict[str, Any]]) -> dict[str, Tensor]:
     return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": made}
 
 
-def train(source: Path, out: Path, steps: int, start: Path | None) -> dict[str, Any]:
+def train(source: Path, out: Path, steps: int, start: Path | None, later: bool = False) -> dict[str, Any]:
     model = load(source)
     if source.name.endswith("-lora"):
         torch.manual_seed(0)
@@ -65,8 +66,9 @@ def train(source: Path, out: Path, steps: int, start: Path | None) -> dict[str, 
     if start is not None:  # a run that goes on keeps its settings and its steps
         size = json.loads((start / "rank-0.json").read_text())["batch_size"]
     config = TrainConfig(
-        batch_size=size, lr=1e-3, max_steps=steps, checkpoint_every=10, keep=9, schedule="constant"
-    )
+        batch_size=size, lr=1e-3, max_steps=steps, checkpoint_every=10, keep=9, schedule="constant",
+        checkpoint_async=later,
+    )  # fmt: skip
     data = Texts(str(model.head_name))
     first = start / "checkpoints" / "step-000010" if start is not None else False
     result = Trainer(model, config=config, collate=collate).fit(
@@ -85,8 +87,9 @@ def main() -> None:
     ranks.start()
     folder, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     for source in sorted(folder.iterdir()):
-        start = Path(sys.argv[4]) / source.name if len(sys.argv) > 4 else None
-        found = train(source, out / source.name, steps, start)
+        later = sys.argv[4:] == ["later"]
+        start = Path(sys.argv[4]) / source.name if len(sys.argv) > 4 and not later else None
+        found = train(source, out / source.name, steps, start, later)
         (out / source.name / f"rank-{ranks.rank()}.json").write_text(json.dumps(found))
     ranks.wait()
 

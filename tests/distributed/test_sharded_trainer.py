@@ -90,6 +90,28 @@ def test_one_process_goes_on_with_what_two_wrote(name: str, quick: Path) -> None
     assert len(found["losses"]) == 10
 
 
+def test_checkpoints_written_meanwhile_are_the_same(quick: Path) -> None:
+    sharded(2, quick / "source", quick / "later", 20, "later")
+    for name in QUICK:
+        one, other = (quick / key / name for key in ("two", "later"))
+        losses = [json.loads((place / "rank-0.json").read_text())["losses"] for place in (one, other)]
+        assert losses[0] == losses[1]
+        for step in ("step-000010", "step-000020"):
+            places = [place / "checkpoints" / step for place in (one, other)]
+            names = [sorted(str(path.relative_to(at)) for path in at.rglob("*")) for at in places]
+            assert names[0] == names[1]
+            own = [file for file in names[0] if file.startswith("optimizer/")]
+            assert own
+            for file in own:  # DCP's header lists them in any order
+                held = [load_file(at / file) for at in places]
+                assert held[0].keys() == held[1].keys()
+                assert all(torch.equal(held[0][key], held[1][key]) for key in held[0])
+            for file in {file for file in names[0] if (places[0] / file).is_file()} - {
+                *own, "trainer_state.json", "checkpoint.json",  # say how it was written, and its digest
+            }:  # fmt: skip
+                assert (places[0] / file).read_bytes() == (places[1] / file).read_bytes(), file
+
+
 def test_checkpoints_have_no_pickle(quick: Path) -> None:
     folder = quick / "two" / "bert-seqcls" / "checkpoints" / "step-000010"
     parts = sorted(path.name for path in (folder / "optimizer").iterdir())

@@ -16,6 +16,7 @@ from torch import Tensor
 from biject.adapters.keys import tensors_of
 from biject.adapters.state import Adapter, adapters_of
 from biject.checkpoint.adapter import CONFIG, HELD, PREFIX, RECORD, WEIGHTS, Stored, read_adapter
+from biject.checkpoint.content import Content
 from biject.checkpoint.fingerprint import weights_fingerprint
 from biject.checkpoint.writer import Seal, Written, write_files
 from biject.config.adapter import TASK_TYPES, LoraConfig
@@ -86,13 +87,18 @@ def adapter_files(model: Model, adapter: Adapter, *, base: str | None = None) ->
     }
 
 
+def active_files(model: Model) -> dict[str, bytes]:
+    """The active adapter's files by name, as they are now; of a spread model all have to call this."""
+    return adapter_files(model, _one(model, None))
+
+
 def save_adapter(
     model: Model,
     folder: str | Path,
     *,
     name: str | None = None,
     force: bool = False,
-    extra: Mapping[str, bytes | Path] | None = None,
+    extra: Mapping[str, Content] | None = None,
     seal: Seal | None = None,
 ) -> Written:
     """Write an adapter as PEFT does: its parameters, the trained head, and nothing of the base.

@@ -13,6 +13,7 @@ import torch
 
 from biject.checkpoint.bytes import CODES, tensor_bytes
 from biject.checkpoint.cast import described, used
+from biject.checkpoint.content import CHUNK_BYTES, Content, Packed
 from biject.checkpoint.header import read_header
 from biject.checkpoint.layout import Layout, PlannedFile, plan_layout
 from biject.checkpoint.source import Source
@@ -21,7 +22,6 @@ from biject.checkpoint.strict_json import regular_file_bytes, shown
 from biject.errors import CheckpointError
 from biject.events import progress
 
-CHUNK_BYTES = 4 << 20
 Seal = tuple[str, Callable[[Mapping[str, str]], bytes]]
 """A file that is written last, of the digests of the others."""
 
@@ -39,7 +39,7 @@ def write_folder(
     *,
     tensors: Mapping[str, torch.Tensor],
     like: Source | None,
-    files: Mapping[str, bytes | Path],
+    files: Mapping[str, Content],
     metadata: Mapping[str, str] | None = None,
     max_shard_bytes: int | None = None,
     force: bool = False,
@@ -56,7 +56,7 @@ def write_folder(
         out: The folder to make; missing parents are made too.
         tensors: By name on disk, or a `Casting` of them. Tied ones are written once per name.
         like: The folder that this one descends from.
-        files: All other files by relative name: their bytes, or a path to copy from.
+        files: All other files by relative name: their bytes, a path to copy from, or tensors.
         metadata: Of the safetensors headers; by default `like`'s, or ``{"format": "pt"}``.
         max_shard_bytes: Ask for a new layout in shards of this size.
         force: Replace a checkpoint folder that is at `out` already.
@@ -99,7 +99,7 @@ def write_folder(
 
 
 def write_files(
-    out: Path, files: Mapping[str, bytes | Path], *, force: bool = False, seal: Seal | None = None
+    out: Path, files: Mapping[str, Content], *, force: bool = False, seal: Seal | None = None
 ) -> Written:
     """Write a folder that has no model's weights, whole or not at all; see `write_folder`.
 
@@ -132,7 +132,7 @@ def _are_apart(out: Path, source: Path) -> bool:
     )
 
 
-def _check_names(files: Mapping[str, bytes | Path], layout: Layout) -> None:
+def _check_names(files: Mapping[str, Content], layout: Layout) -> None:
     taken = {planned.file for planned in layout.weights} | {layout.index_file}
     for name in files:
         path = PurePosixPath(name)
@@ -167,7 +167,7 @@ def _write_weights(path: Path, planned: PlannedFile, tensors: Mapping[str, torch
         _finish(stream)
 
 
-def _write_file(path: Path, content: bytes | Path) -> str:
+def _write_file(path: Path, content: Content) -> str:
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256()
     with path.open("xb") as stream:
@@ -178,9 +178,12 @@ def _write_file(path: Path, content: bytes | Path) -> str:
     return digest.hexdigest()
 
 
-def _chunks(content: bytes | Path) -> Iterator[bytes]:
+def _chunks(content: Content) -> Iterator[bytes | memoryview]:
     if isinstance(content, bytes):
         yield content
+        return
+    if isinstance(content, Packed):
+        yield from content.chunks()
         return
     regular_file_bytes(content, what=content.name)
     with content.open("rb") as stream:

@@ -120,9 +120,16 @@ def _devices(devices: Any) -> list[str]:
         free = "" if one.free_bytes is None else f", {format_bytes(one.free_bytes)} free"
         rate = "does not fit" if one.step_seconds is None else f"{one.tokens_per_second:,.0f} tokens/s"
         lines.append(f"DEVICE {one.name} ({one.what}{free}): {rate}")
-    sharing = devices.sharing
+    sharing, helper = devices.sharing, devices.helper
+    if helper is not None:
+        verdict = "pays" if helper.pays else "does not pay"
+        lines.append(
+            f"CPU beside the GPU {verdict}: a step of {1000 * helper.step_seconds:.0f} ms, of which "
+            f"{1000 * helper.exchange_seconds:.0f} ms exchange, in place of "
+            f"{1000 * helper.without_seconds:.0f} ms"
+        )
     if sharing is None:
-        return [*lines, "SHARES none: there are no two devices of a kind that can train this"]
+        return [*lines, "SHARES none: there are no two devices that should train this together"]
     parts = ", ".join(
         f"{name} {part:.0%}" for name, part in zip(sharing.devices, sharing.shares, strict=True)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from biject.errors import ConfigError
+from biject.config.settings import refuse
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,8 +31,7 @@ class AugmentConfig:
             faults.append(f"`augment.ratio` should be 0.01 ≤ a ≤ b ≤ 100, found {list(self.ratio)}")
         if not 0 <= self.flip <= 1:
             faults.append(f"`augment.flip` should be between 0 and 1, found {self.flip}")
-        if faults:
-            raise ConfigError("The recipe cannot be used: " + "; ".join(faults) + ".")
+        refuse(faults)
 
     @property
     def changes(self) -> bool:

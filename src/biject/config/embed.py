@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from biject.config.settings import not_positive, refuse
 from biject.config.tasks import EMBEDDINGS
-from biject.errors import ConfigError
 
 EmbeddingLossName = Literal[
     "auto",
@@ -59,11 +59,7 @@ class EmbedConfig:
 
     def __post_init__(self) -> None:
         """Raise `ConfigError` for values that cannot be used, all in one message."""
-        faults = [
-            f"`embed.{name}` should be positive, found {getattr(self, name)}"
-            for name in ("scale", "margin", "mini_batch_size")
-            if not getattr(self, name) > 0
-        ]
+        faults = not_positive(self, ("scale", "margin", "mini_batch_size"), of="embed")
         if any(dim < 1 for dim in self.matryoshka_dims):
             faults.append(f"`embed.matryoshka_dims` should be at least 1, found {list(self.matryoshka_dims)}")
         if self.matryoshka_weights and len(self.matryoshka_weights) != len(self.matryoshka_dims):
@@ -73,8 +69,7 @@ class EmbedConfig:
             )
         if self.symmetric and self.loss not in ("auto", *_RANKING):
             faults.append(f"`embed.symmetric` is for {' and '.join(_RANKING)}, found {self.loss}")
-        if faults:
-            raise ConfigError("The recipe cannot be used: " + "; ".join(faults) + ".")
+        refuse(faults)
 
 
 _RANKING = ("MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss")

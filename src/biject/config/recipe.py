@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
 from biject.config.adapter import USUAL, LoraConfig
 from biject.config.augment import PLAIN, AugmentConfig
 from biject.config.embed import USUAL_EMBED, EmbedConfig, embed_faults
 from biject.config.model import ProblemType
 from biject.config.preference import USUAL_PREFERENCE, PreferenceConfig, faults_of
+from biject.config.settings import check_names, not_among, not_positive, refuse
 from biject.config.sync import ALIKE, SyncConfig
 from biject.config.tasks import head_of
-from biject.errors import ConfigError
 
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "f16"]
@@ -80,6 +80,8 @@ class TrainConfig:
         compile: `torch.compile` the model.
         evaluate_every: Optimizer steps between evaluations; 0 for once an epoch.
         checkpoint_every: Optimizer steps between checkpoints; 0 for none but that of the best evaluation.
+        checkpoint_async: Write checkpoints while training goes on; takes the memory of weights and moments
+            once more, on the CPU.
         keep: Checkpoints kept, the latest among them; the best stays as well.
         metric: What decides which evaluation is best; a leading `-` means smaller is better.
         patience: Evaluations without a better one before stopping; 0 for never.
@@ -112,6 +114,7 @@ class TrainConfig:
     compile: bool = False
     evaluate_every: int = 0
     checkpoint_every: int = 0
+    checkpoint_async: bool = False
     keep: int = 2
     metric: str = "-loss"
     patience: int = 0
@@ -128,14 +131,10 @@ class TrainConfig:
             for name, low in at_least.items()
             if getattr(self, name) < low
         ]
-        faults += [
-            f"`{name}` should be positive, found {getattr(self, name)}"
-            for name in ("lr", "eps", "layer_decay", "max_tokens", "max_steps", "clip_norm")
-            if getattr(self, name) is not None and not getattr(self, name) > 0
-        ]
-        known = get_args(OptimizerName)
-        if self.optimizer not in known:
-            faults.append(f"`optimizer` should be one of {', '.join(known)}, found {self.optimizer!r}")
+        positive = ("lr", "eps", "layer_decay", "max_tokens", "max_steps", "clip_norm")
+        faults += not_positive(self, positive)
+        kinds = {"optimizer": OptimizerName, "schedule": Schedule, "precision": Precision}
+        faults += not_among(self, kinds)
         if not 0 <= self.label_smoothing < 1:
             faults.append(f"`label_smoothing` should be at least 0 and below 1, found {self.label_smoothing}")
         given: Any = self.class_weights
@@ -148,14 +147,9 @@ class TrainConfig:
             )
         if not 0 <= self.momentum < 1:
             faults.append(f"`momentum` should be at least 0 and below 1, found {self.momentum}")
-        if self.schedule not in ("linear", "cosine", "constant"):
-            faults.append(f"`schedule` should be linear, cosine or constant, found {self.schedule!r}")
-        if self.precision not in ("fp32", "bf16", "f16"):
-            faults.append(f"`precision` should be fp32, bf16 or f16, found {self.precision!r}")
         if not self.warmup >= 0:
             faults.append(f"`warmup` should not be negative, found {self.warmup}")
-        if faults:
-            raise ConfigError("The recipe cannot be used: " + "; ".join(faults) + ".")
+        refuse(faults)
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
@@ -164,12 +158,7 @@ class TrainConfig:
         Raises:
             ConfigError: a name that is no setting.
         """
-        known = {field.name for field in fields(cls)}
-        strange = sorted(set(values) - known)
-        if strange:
-            raise ConfigError(
-                f"No such settings: {', '.join(strange)}; there are {', '.join(sorted(known))}."
-            )
+        check_names(cls, values)
         return cls(**values)
 
 
@@ -324,8 +313,7 @@ class FinetuneRecipe:
             faults.append("`sync.shard` computes in `sync.shard_dtype`: leave `train.precision` at fp32")
         faults += self._beyond_hf() if self.backend == "hf" else []
         faults += self._for_other_tasks()
-        if faults:
-            raise ConfigError("The recipe cannot be used: " + "; ".join(faults) + ".")
+        refuse(faults)
 
     @property
     def head(self) -> str:

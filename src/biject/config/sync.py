@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, get_args
+from dataclasses import dataclass
+from typing import Any, Literal, Self
 
-from biject.errors import ConfigError
+from biject.config.settings import check_names, not_among, not_positive, refuse
 
 SyncMode = Literal["step", "cadence", "async"]
-Outer = Literal["none", "nesterov"]
+Outer = Literal["matched", "none", "nesterov"]
 ShardType = Literal["float32", "bfloat16"]
 
 
@@ -24,15 +24,18 @@ class SyncConfig:
             the bit, or relative shares of the ranks, e.g. `[2.0, 1.0]`.
         anchor: Steps of the slowest rank between meetings, at first (`cadence`, `async`).
         min_anchor: The fewest.
-        max_anchor: The most.
+        max_anchor: The most; left out, a fiftieth of the run's steps, between `anchor` and 200: ranks that
+            meet seldom learn less.
         overhead_target: What meetings may cost, relative to the work between them.
         max_batch_diff: By how many steps a rank's count may change at a meeting; left out, any number.
         divergence_threshold: Distance of a rank's weights from the mean, relative to it, above which three
             rises in a row halve the anchor.
         speed_hint: Relative speeds of the ranks, until they are measured, e.g. `[2.3, 1.0]`.
         average_moments: Average the optimizer's moments, too; left out, every rank keeps its own.
-        outer: What is done with the average: `none` takes it, `nesterov` steps towards it with momentum.
-        outer_lr: Rate of that step.
+        outer: What is done with the average: `matched` goes as far beyond it as one process with the batches
+            of all ranks would have gone (of Adam and the like, whose steps are shorter of smaller batches);
+            `none` takes it, `nesterov` steps towards it with momentum.
+        outer_lr: Rate of the step of `nesterov`.
         outer_momentum: Its momentum.
         overshoot: Steps that a rank may be ahead of an averaging that is not done (`async`).
         timeout: Seconds until ranks that wait for another one give up.
@@ -45,7 +48,7 @@ class SyncConfig:
     shares: Literal["measured", "equal"] | tuple[float, ...] = "measured"
     anchor: int = 10
     min_anchor: int = 1
-    max_anchor: int = 200
+    max_anchor: int | None = None
     overhead_target: float = 0.10
     max_batch_diff: int | None = None
     divergence_threshold: float = 0.05
@@ -65,11 +68,8 @@ class SyncConfig:
         for name in ("shares", "speed_hint"):
             if isinstance(getattr(self, name), list):
                 object.__setattr__(self, name, tuple(getattr(self, name)))
-        faults = [
-            f"`sync.{name}` should be one of {', '.join(get_args(kind))}, found {getattr(self, name)!r}"
-            for name, kind in (("mode", SyncMode), ("outer", Outer), ("shard_dtype", ShardType))
-            if getattr(self, name) not in get_args(kind)
-        ]
+        kinds = {"mode": SyncMode, "outer": Outer, "shard_dtype": ShardType}
+        faults = not_among(self, kinds, of="sync")
         if self.shares not in ("measured", "equal") and not _positive(self.shares):
             faults.append(
                 f"`sync.shares` should be measured, equal, or a number above 0 for each rank, found "
@@ -79,7 +79,7 @@ class SyncConfig:
             faults.append(
                 f"`sync.speed_hint` should be a number above 0 for each rank, found {self.speed_hint!r}"
             )
-        if not 1 <= self.min_anchor <= self.anchor <= self.max_anchor:
+        if not 1 <= self.min_anchor <= self.anchor <= (self.max_anchor or self.anchor):
             faults.append(
                 "`sync.anchor` should be between min_anchor (at least 1) and max_anchor, found "
                 f"{self.min_anchor}, {self.anchor}, {self.max_anchor}"
@@ -96,13 +96,9 @@ class SyncConfig:
             faults.append(f"`sync.shard` is for `mode` step, found {self.mode}")
         if not self.shard and (self.offload or self.shard_dtype != "float32"):
             faults.append("`sync.offload` and `sync.shard_dtype` are for `sync.shard`, which is not set")
-        faults += [
-            f"`sync.{name}` should be above 0, found {getattr(self, name)}"
-            for name in ("divergence_threshold", "outer_lr", "overshoot", "timeout")
-            if not 0 < getattr(self, name) < float("inf")
-        ]
-        if faults:
-            raise ConfigError("The recipe cannot be used: " + "; ".join(faults) + ".")
+        positive = ("divergence_threshold", "outer_lr", "overshoot", "timeout")
+        faults += not_positive(self, positive, of="sync", below=float("inf"))
+        refuse(faults)
 
     @classmethod
     def of(cls, values: dict[str, Any]) -> Self:
@@ -111,12 +107,7 @@ class SyncConfig:
         Raises:
             ConfigError: a name that is no setting.
         """
-        known = {field.name for field in fields(cls)}
-        strange = sorted(set(values) - known)
-        if strange:
-            raise ConfigError(
-                f"No such settings of sync: {', '.join(strange)}; there are {', '.join(sorted(known))}."
-            )
+        check_names(cls, values, of="sync")
         return cls(**values)
 
 

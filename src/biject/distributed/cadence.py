@@ -21,6 +21,10 @@ MOVES_AT = 0.1
 """A count stays while its target is no farther from it than this share."""
 OVER_TIME = 0.25
 """So much of a rank's last batch may be after the planned time."""
+LEAST_HANDED_OUT = 4
+"""Batches that a rank has at least until the next meeting where time decides how many it does."""
+MOST = 200
+"""An anchor never grows above it, where no other limit is given."""
 RISES = 3
 """So many rises of the divergence in a row make the guard act."""
 
@@ -53,13 +57,15 @@ class Cadence:
         anchor: batches of the slowest rank between two meetings.
         counts: of every rank.
         speeds: milliseconds a batch of every rank.
-        ceiling: what the guard lets the anchor grow to.
+        most: what the anchor may grow to.
+        ceiling: what the guard lets it grow to.
     """
 
     def __init__(self, count: int, config: SyncConfig) -> None:
         self.config = config
         self.speeds = Speeds(count)
-        self.ceiling = config.max_anchor
+        self.most = config.max_anchor or max(config.anchor, MOST)
+        self.ceiling = self.most
         self.anchor = self._clamp(config.anchor)
         self.counts = self._hinted(count)
         self._calibrated = False
@@ -76,7 +82,7 @@ class Cadence:
         return [max(1, round(self.anchor * speed / min(hint))) for speed in hint]
 
     def _clamp(self, anchor: float) -> int:
-        return int(max(1, min(anchor, self.config.max_anchor, self.ceiling)))
+        return int(max(1, min(anchor, self.most, self.ceiling)))
 
     def report(
         self,
@@ -127,7 +133,7 @@ class Cadence:
             self._rises = 0
             return True
         if not above:
-            self.ceiling = min(self.config.max_anchor, self.ceiling + 1)
+            self.ceiling = min(self.most, self.ceiling + 1)
         return False
 
     def _move(self) -> None:
@@ -159,10 +165,12 @@ class Cadence:
         return done >= 1 and wall_ms + (1 - OVER_TIME) * float(ms[rank]) > self.anchor * float(ms.max())
 
     def allowance(self) -> list[int]:
-        """Batches to hand out until the next meeting: more than the counts where time decides."""
+        """Batches to hand out until the next meeting: more than the counts where time decides, as a rank may
+        have become faster; what it does not get to goes back.
+        """
         if not self._calibrated:
             return list(self.counts)
-        return [count + count // 4 + 1 for count in self.counts]
+        return [max(LEAST_HANDED_OUT, count + count // 4 + 1) for count in self.counts]
 
     def state(self) -> dict[str, Any]:
         """What a resumed run goes on with, as plain data."""

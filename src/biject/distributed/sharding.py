@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import ctypes
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import (
     CPUOffloadPolicy,
     FSDPModule,
@@ -95,6 +96,36 @@ def put(target: Tensor, whole: Tensor) -> None:
         target.to_local().copy_(part.to_local())
     else:
         target.copy_(whole)
+
+
+def mesh_of(group: Any) -> Any:
+    """Another group of the same ranks, on CPUs, as what copies of spread tensors are spread over."""
+    return DeviceMesh.from_group(group, "cpu")
+
+
+def copied(mesh: Any) -> Callable[[Tensor], Tensor]:
+    """Copies tensors to the CPU; each tensor once, so that tied ones stay tied.
+
+    Args:
+        mesh: what copies of this rank's parts are spread over; None where nothing is spread.
+    """
+    known: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def copy(tensor: Tensor) -> Tensor:
+        if id(tensor) not in known:
+            known[id(tensor)] = tensor, _copy(tensor, mesh)
+        return known[id(tensor)][1]
+
+    return copy
+
+
+def _copy(tensor: Tensor, mesh: Any) -> Tensor:
+    if not isinstance(tensor, DTensor):
+        return tensor.detach().to("cpu", copy=True)
+    part = tensor.to_local().detach().to("cpu", copy=True)
+    return DTensor.from_local(
+        part, mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+    )
 
 
 def empty_like_saved(

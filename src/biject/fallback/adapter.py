@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from biject.checkpoint.adapter import CONFIG, RECORD, WEIGHTS, Stored, read_adapter
+from biject.checkpoint.content import Content
 from biject.checkpoint.fingerprint import weights_fingerprint
 from biject.checkpoint.writer import Seal, Written, write_files
 from biject.config.adapter import ALL_LINEAR, TASK_TYPES, LoraConfig
@@ -62,7 +63,7 @@ def save_adapter(
     folder: Path,
     *,
     force: bool = False,
-    extra: Mapping[str, bytes | Path] | None = None,
+    extra: Mapping[str, Content] | None = None,
     seal: Seal | None = None,
 ) -> Written:
     """Write the adapter: settings and tensors are the bytes that PEFT writes, beside Biject's record.
@@ -87,7 +88,7 @@ def save_adapter(
         "quantization": None,
         "tensors_sha256": hashlib.sha256(made[WEIGHTS]).hexdigest(),
     }
-    files: dict[str, bytes | Path] = {
+    files: dict[str, Content] = {
         **made,
         RECORD: (json.dumps({"adapter": record}, indent=2, ensure_ascii=False) + "\n").encode(),
         **(extra or {}),

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from biject.checkpoint.content import Content
 from biject.checkpoint.sizes import parse_bytes
 from biject.checkpoint.writer import Seal
 from biject.errors import ConfigError
@@ -46,7 +47,7 @@ class FallbackModel(FallbackBody):
         save_fallback(self, Path(folder), max_shard_bytes=size, force=force)
 
     def write_checkpoint(
-        self, folder: Path, state: Mapping[str, bytes | Path], *, without: Collection[str], seal: Seal | None
+        self, folder: Path, state: Mapping[str, Content], *, without: Collection[str], seal: Seal | None
     ) -> None:
         """Write a training run's checkpoint: a model's folder, or with an adapter PEFT's."""
         from biject.fallback.saving import write_checkpoint

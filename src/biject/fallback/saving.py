@@ -16,6 +16,7 @@ import torch
 
 from biject.checkpoint.bytes import CODES, DTYPES
 from biject.checkpoint.cast import Casting
+from biject.checkpoint.content import Content
 from biject.checkpoint.exchange import sibling
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import CONFIG, Source, open_source
@@ -42,7 +43,7 @@ def save_fallback(
     dtype: torch.dtype | None = None,
     max_shard_bytes: int | None = None,
     force: bool = False,
-    extra: Mapping[str, bytes | Path] | None = None,
+    extra: Mapping[str, Content] | None = None,
     without: Collection[str] = (),
     seal: Seal | None = None,
 ) -> Saved:
@@ -63,7 +64,7 @@ def save_fallback(
         tensors = Casting((name, reader.tensor(name), _target(made, name, dtype)) for name in made.tensors)
         config, keys, lines = _config_bytes(model, tensors.described)
         kept, left = _assets(source, without, seal)
-        files: dict[str, bytes | Path] = {CONFIG: config}
+        files: dict[str, Content] = {CONFIG: config}
         files |= {name: source.folder / name for name in kept}
         files |= extra or {}
         record = _record(model, tensors.described, keys, left, files)
@@ -140,7 +141,7 @@ def _record(
     tensors: Mapping[str, torch.Tensor],
     keys: Mapping[str, Any],
     left: Collection[str],
-    files: Mapping[str, bytes | Path],
+    files: Mapping[str, Content],
 ) -> Record:
     """Every difference from the source that the written folder has."""
     source = model.source
@@ -149,7 +150,7 @@ def _record(
     target = next(iter(changed)) if len(changed) == 1 else None
     changes = dict.fromkeys(left, "left out")
     for name, content in files.items():
-        if isinstance(content, bytes) and name != CONFIG:
+        if not isinstance(content, Path) and name != CONFIG:
             changes[name] = "changed" if (source.folder / name).is_file() else "added"
     own = model.identity.head == model.identity.file_head and not model.fresh
     return Record(
@@ -165,7 +166,7 @@ def _record(
 def write_checkpoint(
     model: FallbackBody,
     folder: Path,
-    state: Mapping[str, bytes | Path],
+    state: Mapping[str, Content],
     *,
     without: Collection[str],
     seal: Seal | None,

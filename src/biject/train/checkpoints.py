@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from biject.adapters.file import refill, save_adapter
+from biject.adapters.file import active_files, refill, save_adapter
+from biject.checkpoint.content import Content
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.source import open_source
-from biject.checkpoint.writer import Seal, write_folder
+from biject.checkpoint.writer import Seal, write_files, write_folder
 from biject.distributed.sharding import put
 from biject.errors import CheckpointError
 from biject.model import Model
-from biject.parameters import bound_parameters, read_adapters
+from biject.parameters import Staged, bound_parameters, read_adapters
 from biject.save import save_model
+from biject.train import ranks
 from biject.train.state import JSON_FILE
 
 
@@ -28,7 +30,7 @@ class OwnCheckpoints(Protocol):
     """A module that writes and reads its checkpoints itself, as one of `backend="hf"` does."""
 
     def write_checkpoint(
-        self, folder: Path, state: Mapping[str, bytes | Path], *, without: Collection[str], seal: Seal | None
+        self, folder: Path, state: Mapping[str, Content], *, without: Collection[str], seal: Seal | None
     ) -> None: ...
 
     def read_checkpoint(self, folder: Path) -> None: ...
@@ -60,32 +62,54 @@ def latest(folder: Path) -> Path | None:
     return found[-1][1] if found else None
 
 
-def write(
+Write = Callable[[Path, Mapping[str, Content], Seal | None], object]
+"""Writes a checkpoint: its folder, further files, and the last one (see `write_folder`)."""
+
+
+def writer(
     model: nn.Module,
-    folder: Path,
-    state_files: Mapping[str, bytes | Path],
     *,
     without: Collection[str] = (),
-    seal: Seal | None = None,
-) -> None:
-    """Write one checkpoint: a Hugging Face folder for our models, of one with an adapter PEFT's, which has
-    nothing of the base; as a module writes its own; else the state dict as safetensors.
+    copy: Callable[[Tensor], Tensor] | None = None,
+    mesh: Any = None,
+) -> Write:
+    """What writes a checkpoint: a Hugging Face folder for our models, of one with an adapter PEFT's, which
+    has nothing of the base; as a module writes its own; else the state dict as safetensors.
 
-    Of a Hugging Face folder's assets, those of `without` are not copied. `seal` is the last file: see
-    `write_folder`.
+    Args:
+        model: whose weights.
+        without: assets of a Hugging Face folder that are not copied.
+        copy: copies the weights now; without, they are those of when it writes.
+        mesh: what copies are spread over.
     """
-    if isinstance(model, Model) and model.adapters is not None:
-        save_adapter(model, folder, force=True, extra=state_files, seal=seal)
-        return
-    if isinstance(model, Model):
-        save_model(model, folder, force=True, extra=state_files, without=without, seal=seal)
-        return
     if isinstance(model, OwnCheckpoints):
-        model.write_checkpoint(folder, state_files, without=without, seal=seal)
-        return
-    tensors = {name: tensor.detach() for name, tensor in model.state_dict().items()}
-    files = {"config.json": b"{}\n", **state_files}
-    write_folder(folder, tensors=tensors, like=None, files=files, force=True, seal=seal)
+        return lambda folder, more, seal: model.write_checkpoint(folder, more, without=without, seal=seal)
+    if isinstance(model, Model) and model.adapters is not None:
+        if copy is None:
+            return lambda folder, more, seal: save_adapter(model, folder, force=True, extra=more, seal=seal)
+        own = active_files(model)
+        return lambda folder, more, seal: (
+            write_files(folder, {**own, **more}, force=True, seal=seal) if ranks.rank() == 0 else None
+        )
+    if isinstance(model, Model):
+        staged = None
+        if copy is not None:
+            values = {name: copy(value) for name, value in bound_parameters(model).items()}
+            staged = Staged(values=values, group=None if mesh is None else mesh.get_group())
+        return lambda folder, more, seal: save_model(
+            model, folder, force=True, extra=more, without=without, seal=seal, staged=staged
+        )
+    held = model.state_dict()
+    tensors = {name: tensor.detach() if copy is None else copy(tensor) for name, tensor in held.items()}
+    files = {"config.json": b"{}\n"}
+    return lambda folder, more, seal: write_folder(
+        folder, tensors=tensors, like=None, files={**files, **more}, force=True, seal=seal
+    )
+
+
+def write(model: nn.Module, folder: Path, more: Mapping[str, Content]) -> None:
+    """Write a model's weights of now as a checkpoint, with further files; see `writer`."""
+    writer(model)(folder, more, None)
 
 
 def read(model: nn.Module, folder: Path) -> None:
@@ -106,7 +130,7 @@ def read(model: nn.Module, folder: Path) -> None:
         plan = model.provenance.plan
         names = {b.memory: b.disk[0] for b in (*plan.bindings, *plan.initialized)}
         found = bound_parameters(model)
-        targets: dict[str, torch.Tensor] = {name: found[name] for name in names}
+        targets: dict[str, Tensor] = {name: found[name] for name in names}
         read_adapters(model, folder)
     else:
         targets = dict(model.state_dict())

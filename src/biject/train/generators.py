@@ -19,6 +19,8 @@ from biject.errors import CheckpointError
 from biject.train import ranks
 
 _PREFIX = "generator"
+_CUDA_STATE = 16
+"""Bytes of a GPU generator's state: its seed and where it is."""
 
 
 def seed_all(seed: int) -> None:
@@ -84,12 +86,15 @@ def _own_states() -> dict[str, Tensor]:
     }
     if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
         found["cuda"] = torch.cuda.get_rng_state()
+    elif ranks.mixed():  # all ranks have to gather as much; those on CPUs have no use for it
+        found["cuda"] = torch.zeros(_CUDA_STATE, dtype=torch.uint8)
     return found
 
 
 def _restore(states: Mapping[str, Tensor]) -> None:
     torch.set_rng_state(states["cpu"])
-    if "cuda" in states and torch.cuda.is_available():
+    on_gpu = torch.cuda.is_available() and (not ranks.mixed() or torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+    if "cuda" in states and on_gpu:
         torch.cuda.set_rng_state(states["cuda"])
     python = states["python"].numpy().tobytes()
     *words, has_cached = np.frombuffer(python[:-8], dtype=np.int64).tolist()

@@ -55,6 +55,7 @@ class Meeting:
         done: What every rank had done.
         divergence: The largest distance of a rank's weights from the mean, relative to it.
         guarded: The guard shrank the anchor.
+        stretch: How many times as far as the mean of the ranks' ways the weights went (`outer`).
     """
 
     anchor: int
@@ -62,6 +63,7 @@ class Meeting:
     done: tuple[int, ...]
     divergence: float
     guarded: bool
+    stretch: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

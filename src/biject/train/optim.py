@@ -110,6 +110,17 @@ _OPTIMIZERS: dict[str, tuple[str, tuple[str, ...]]] = {
 _EXTRA = {"adamw": {"fused": True}, "adamw_torch_fused": {"fused": True}}
 
 
+def first_moment(optimizer: Optimizer) -> float | None:
+    """How much of the mean gradient an optimizer keeps at each step, where its steps do not grow with the
+    gradient, as Adam's and Lion's; None where they do, as SGD's.
+    """
+    group = optimizer.param_groups[0]
+    if "betas" in group:
+        return float(group["betas"][0])
+    divides = isinstance(optimizer, torch.optim.RMSprop | torch.optim.Adagrad | torch.optim.Adafactor)
+    return float(group.get("momentum", 0.0)) if divides else None
+
+
 def make_schedule(optimizer: Optimizer, config: TrainConfig, total_steps: int) -> LambdaLR:
     """Linear warm-up, then linear or cosine decay to 0 at `total_steps`, or constant."""
     warmup = config.warmup if config.warmup >= 1 else math.ceil(config.warmup * total_steps)

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import atexit
 import os
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -25,22 +27,76 @@ START_SECONDS = 300.0
 
 
 def start(*, timeout: float = 1800.0) -> None:
-    """Join the group that torchrun announces, if it does: NCCL on GPUs, Gloo on CPUs.
+    """Join the group that torchrun announces, if it does: NCCL on GPUs, Gloo on CPUs, and where processes of
+    both kinds work together Gloo for all, which sends what GPUs have through the CPU.
 
     Args:
         timeout: seconds until a rank that waits for another one gives up.
     """
     if "RANK" in os.environ and "WORLD_SIZE" in os.environ and not dist.is_initialized():
-        backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
         patience = timedelta(seconds=max(timeout, START_SECONDS))
         store, own, size = next(rendezvous("env://", timeout=patience))
         # torchrun keeps its store over restarts: addresses of an attempt that failed must not be met again
         attempt = f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
         store = dist.distributed_c10d.PrefixStore(attempt, store)
+        backend = _backend(store, size)
         dist.init_process_group(backend, store=store, rank=own, world_size=size, timeout=patience)
         dist.distributed_c10d._set_pg_timeout(timedelta(seconds=timeout))
         let_go_at_exit()
         atexit.register(_stop)
+
+
+def accelerators() -> list[torch.device]:
+    """The GPUs that this machine's processes may have, one each."""
+    return [torch.device("cuda", number) for number in range(torch.cuda.device_count())]
+
+
+def _backend(store: Any, size: int) -> str:
+    """What tensors travel over: decided by all processes together, from how many have a GPU."""
+    with_one = len(accelerators()) > _local_rank()
+    store.add("with-gpu", int(with_one))
+    if store.add("said", 1) == size:  # the last one knows of all
+        store.set("gpus", str(store.add("with-gpu", 0)))
+    found = int(store.get("gpus"))
+    if found == 0:
+        return "gloo"
+    return "cpu:gloo,cuda:nccl" if found == size else MIXED
+
+
+MIXED = "cpu:gloo,cuda:gloo"
+
+
+def mixed() -> bool:
+    """Whether some processes have a GPU and others the CPU."""
+    return dist.is_initialized() and dist.get_backend_config() == MIXED
+
+
+def _local_rank() -> int:
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+_own = threading.local()
+"""The group whose exchanges those of this thread are, where it has one."""
+
+
+def another_group() -> Any:
+    """The same processes as a group of their own, over Gloo; all call this at the same time."""
+    return dist.new_group(backend="gloo")
+
+
+def own_group() -> Any:
+    """The group of this thread; None for the run's."""
+    return getattr(_own, "group", None)
+
+
+@contextmanager
+def within(group: Any) -> Iterator[None]:
+    """Inside the block this thread's exchanges are a group's; None for the run's."""
+    _own.group = group
+    try:
+        yield
+    finally:
+        _own.group = None
 
 
 def restarted() -> bool:
@@ -64,12 +120,14 @@ def count() -> int:
 
 
 def own_device(device: torch.device) -> torch.device:
-    """Where this rank computes: of several GPUs the one with its local number."""
+    """Where this rank computes: on the GPU with its local number; where there are fewer, on the CPU."""
     if count() == 1 or device.type != "cuda":
         return device
-    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
-    torch.cuda.set_device(own)
-    return own
+    found = accelerators()
+    if _local_rank() >= len(found):
+        return torch.device("cpu")
+    torch.cuda.set_device(found[_local_rank()])
+    return found[_local_rank()]
 
 
 def totals(*values: float) -> list[float]:
@@ -77,7 +135,7 @@ def totals(*values: float) -> list[float]:
     if count() == 1:
         return list(values)
     tensor = torch.tensor(values, dtype=torch.float64)
-    dist.all_reduce(tensor)
+    dist.all_reduce(tensor, group=own_group())
     return [float(value) for value in tensor]
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 from torch import Tensor
@@ -17,7 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from biject.config.sync import SyncConfig
 from biject.distributed.averaging import Averager, Pending
-from biject.distributed.cadence import Cadence
+from biject.distributed.cadence import MOST, Cadence
 from biject.distributed.handout import Pool
 from biject.distributed.speeds import apportion
 from biject.errors import ConfigError
@@ -26,6 +27,7 @@ from biject.train import ranks
 from biject.train.batches import Sampler
 from biject.train.loop import Engine, Meeting, StepResult
 from biject.train.meter import by_rank, rows
+from biject.train.optim import first_moment
 from biject.train.state import TrainState
 
 
@@ -74,6 +76,19 @@ class Window(Sequence[list[Any]]):
         return self._make(self.numbers[index])
 
 
+MEETINGS = 50
+"""A run has so many meetings at least, unless `anchor` has it otherwise: of 7 in 500 steps a tiny BERT's loss
+ended 2.4 % above one process's in the mean of three seeds.
+"""
+
+
+def _limited(config: SyncConfig, steps: int) -> SyncConfig:
+    """With a largest anchor that suits a run of so many steps, where none is given."""
+    if config.max_anchor is not None:
+        return config
+    return replace(config, max_anchor=max(config.anchor, min(MOST, steps // MEETINGS)))
+
+
 class Rounds:
     """Hands out rounds, steps through them, and meets.
 
@@ -95,7 +110,7 @@ class Rounds:
         self.session, self.config, self.sampler = session, config, session.sampler
         self.asynchronous = config.mode == "async"
         try:
-            self.cadence = Cadence(ranks.count(), config)
+            self.cadence = Cadence(ranks.count(), _limited(config, session.total_steps))
         except ValueError as error:
             raise ConfigError(f"{error}.") from error
         self.engine: Engine = session.engine
@@ -105,6 +120,7 @@ class Rounds:
             [p for group in session.optimizer.param_groups for p in group["params"] if p.requires_grad],
             self._others,
             config,
+            first_moment(session.optimizer),
         )
         self._pending: Pending | None = None
         self._ahead = 0
@@ -168,7 +184,9 @@ class Rounds:
         numbers = [*rows(float(done), work), *rows(tokens, work), lost, items, tokens, *self._told()]
         started = time.perf_counter()
         waits = not self.asynchronous or not self.cadence.speeds.known
-        self._pending = self.averager.launch(tokens or items, [*numbers, self.engine.wish()], keep=not waits)
+        self._pending = self.averager.launch(
+            tokens or items, [*numbers, self.engine.wish()], steps=done, keep=not waits
+        )
         self._ahead = 0
         self._round = window, rate, norm
         if waits or self._last is None:
@@ -228,6 +246,7 @@ class Rounds:
                 done=tuple(self._done),
                 divergence=divergence,
                 guarded=decision.guarded,
+                stretch=round(self.averager.stretch, 4),
             ),
         )
 

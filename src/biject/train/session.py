@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,6 @@ from biject.config.sync import SyncConfig
 from biject.distributed.sharding import is_sharded
 from biject.distributed.shares import Shares
 from biject.errors import CheckpointError, ConfigError, InputError
-from biject.model import Model
 from biject.quantize import refuse_training
 from biject.train import checkpoints, depends, generators, ranks, sharded
 from biject.train.batches import Collate, Sampler, to_device
@@ -27,14 +26,15 @@ from biject.train.loop import Engine, Step, StepResult, Weigh
 from biject.train.meter import Meter
 from biject.train.optim import freeze, make_optimizer, make_schedule
 from biject.train.rounds import Rounds, Window
-from biject.train.state import SavedState, TrainState, moments, pack, read_state, restore
+from biject.train.saving import Saver
+from biject.train.state import SavedState, TrainState, read_state, restore
 
 AUTOCAST = {"fp32": None, "bf16": torch.bfloat16, "f16": torch.float16}
 """What each precision computes in."""
 
 _MAY_DIFFER = {
     "evaluate_every", "checkpoint_every", "keep", "metric", "patience", "deterministic",
-    "gradient_checkpointing", "load_best", "epochs", "max_steps",
+    "gradient_checkpointing", "load_best", "epochs", "max_steps", "checkpoint_async",
 }  # fmt: skip
 """Settings that a resumed run may change: no weight depends on them, or (the last two) only later ones."""
 
@@ -59,6 +59,7 @@ class Session:
         engine: the arithmetic of a step.
         total_steps: optimizer steps of the whole run.
         epoch_ended: whether the last step was an epoch's last.
+        saver: writes checkpoints.
     """
 
     def __init__(
@@ -109,6 +110,7 @@ class Session:
         )
         alone = self.sync.mode == "step" or ranks.count() == 1
         self.rounds = None if alone else Rounds(self)
+        self.saver = Saver(self)
 
     def _start(self) -> None:
         """Ranks, seeds and frozen parameters, before anything is drawn or counted."""
@@ -188,62 +190,19 @@ class Session:
             ranks.broadcast(b for b in self.moving_buffers() if not b.is_floating_point())
 
     def checkpoint(self, folder: Path) -> Path:
-        """Write the run's state under `folder`; rank 0 writes, all wait.
+        """Write the run's state under `folder`; rank 0 writes, all wait; see `Saver.save`.
+
+        With `checkpoint_async` the folder is there after `saver.finish()`, or once the next one is written.
 
         Raises:
             CheckpointError: the disk refuses; earlier checkpoints are as they were.
         """
-        self.settle()
-        path = folder / checkpoints.folder_name(self.state.step)
-        drawn = generators.collect() | self._own_moments()
-        self.state.sync = self._sync_state()
+        return self.saver.save(folder)
 
-        def write(spread: Mapping[str, bytes | Path]) -> None:
-            said = depends.manifest(self.state.step, self._depends())
-            checkpoints.write(
-                self.model,
-                path,
-                {**self._state_files(drawn), **spread},
-                without=self.without,
-                seal=(depends.MANIFEST, lambda files: depends.to_bytes(said, files)),
-            )
-            keep = self.config.keep if self.config.checkpoint_every else 1
-            if ranks.rank() == 0:
-                checkpoints.prune(folder, keep=keep, best=self.state.best_step)
-
-        if self.sharded and not isinstance(self.model, Model):
-            raise ConfigError("Checkpoints of sharded models are written of Biject's own models alone.")
-        if self.sharded:
-            with sharded.written(moments(self.optimizer), path) as spread:
-                write(spread)  # by all: each gives its part
-        else:
-            ranks.on_first(lambda: write({}))
-        return path
-
-    def _sync_state(self) -> dict[str, Any]:
+    def sync_state(self) -> dict[str, Any]:
         """How the ranks share the work, for a resumed run."""
         rounds = {} if self.rounds is None else self.rounds.state()
         return {"mode": self.sync.mode, "ranks": self.step_ranks, "shares": self.shares.state(), **rounds}
-
-    def _own_moments(self) -> dict[str, Tensor]:
-        """The optimizer's tensors of ranks that step by themselves, and of their outer step; in rank 0."""
-        if self.rounds is None:
-            return {}
-        found = {f"outer.{i}": v.cpu() for i, v in enumerate(self.rounds.averager.velocity)}
-        for rank, own in enumerate(ranks.collect(moments(self.optimizer))):
-            found |= {f"rank-{rank}.{name}": tensor for name, tensor in own.items() if rank}
-        return found
-
-    def _state_files(self, drawn: dict[str, Tensor]) -> dict[str, bytes]:
-        return pack(
-            self.state,
-            self.optimizer,
-            self.schedule,
-            self.scaler,
-            asdict(self.config),
-            drawn,
-            with_moments=not self.sharded,
-        )
 
     def resume(self, folder: Path) -> None:
         """Go on from a checkpoint.
@@ -326,9 +285,9 @@ class Session:
     def _check_depends(self, before: dict[str, str], folder: Path) -> None:
         source = depends.source_of(self.model)
         place = None if source is None else source.folder
-        depends.check_depends(before, self._depends() if before else {}, folder, source=place)
+        depends.check_depends(before, self.depends() if before else {}, folder, source=place)
 
-    def _depends(self) -> dict[str, str]:
+    def depends(self) -> dict[str, str]:
         """Digests of all that the run is made from, taken once."""
         if self._digests is None:
             data = {depends.TRAINING: self.dataset, depends.EVALUATION: self.eval_dataset}

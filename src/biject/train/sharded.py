@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 import torch.distributed.checkpoint as _dcp
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from biject.checkpoint.content import Content
 from biject.distributed.sharding import empty_like_saved
 from biject.errors import CheckpointError
 from biject.train import ranks
@@ -55,7 +57,7 @@ def padded(shares: list[list[list[int]]]) -> tuple[list[list[list[int]]], list[l
 
 
 @contextmanager
-def written(tensors: Mapping[str, Tensor], folder: Path) -> Iterator[dict[str, bytes | Path]]:
+def written(tensors: Mapping[str, Tensor], folder: Path) -> Iterator[dict[str, Content]]:
     """Write tensors that are spread over ranks beside `folder`, for as long as the block copies the files.
 
     Raises:
@@ -66,7 +68,7 @@ def written(tensors: Mapping[str, Tensor], folder: Path) -> Iterator[dict[str, b
         ranks.on_first(lambda: _clear(place))
         writer = dcp.HuggingFaceStorageWriter(str(place), save_distributed=True)
         with _quiet():
-            dcp.save(dict(tensors), storage_writer=writer)
+            dcp.save(dict(tensors), storage_writer=writer, process_group=ranks.own_group())
         yield {f"{FOLDER}/{path.name}": path for path in sorted(place.iterdir())}
     except (OSError, dcp.api.CheckpointException) as error:
         raise CheckpointError(f"{place} could not be written: {error}.") from error
@@ -104,6 +106,9 @@ def read(folder: Path, optimizer: Optimizer) -> dict[str, Tensor]:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
+    if dist.is_initialized():  # nothing to warn of; filters are of all threads
+        yield
+        return
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield

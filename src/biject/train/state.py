@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import load
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from biject.checkpoint.content import Content, Packed
 from biject.distributed.sharding import like
 from biject.errors import CheckpointError, shown
 from biject.train import ranks
@@ -69,16 +70,18 @@ def pack(
     config: Mapping[str, Any],
     drawn: Mapping[str, Tensor],
     *,
+    copied: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     with_moments: bool = True,
-) -> dict[str, bytes]:
+) -> dict[str, Content]:
     """The two files of a checkpoint beside the model's: numbers as JSON, tensors as safetensors.
+
+    The numbers are those of now; tensors are looked at when the file is written, unless `copied` copies them.
 
     Raises:
         CheckpointError: an optimizer or a schedule that keeps objects which only pickle could write.
     """
     saved = optimizer.state_dict()
-    kept = moments(optimizer) if with_moments else {}
-    tensors = {name: tensor.cpu().contiguous() for name, tensor in kept.items()}
+    tensors = moments(optimizer) if with_moments else {}
     plain: dict[str, dict[str, Any]] = {}
     for index, values in saved["state"].items():
         for name, value in _flat(values).items():
@@ -99,7 +102,7 @@ def pack(
     }
     return {
         JSON_FILE: (json.dumps(text, indent=1) + "\n").encode("utf-8"),
-        TENSOR_FILE: save({**tensors, **drawn}, metadata={"format": "pt"}),
+        TENSOR_FILE: Packed({name: copied(tensor) for name, tensor in {**tensors, **drawn}.items()}),
     }
 
 

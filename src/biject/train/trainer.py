@@ -249,7 +249,9 @@ class Trainer:
             shown = shown_progress(self.progress and ranks.rank() == 0)
             with noticed(), shown, self.stopping.heeded():
                 self._started(session)
-                self._run(session, eval_dataset, folder, result, best)
+                with session.saver.finished():
+                    self._run(session, eval_dataset, folder, result, best)
+                self._tell_written(session)
             state = session.state
             result.steps, result.history = state.step, state.history
             result.best_value, result.best_step = state.best_value, state.best_step
@@ -275,6 +277,7 @@ class Trainer:
     ) -> None:
         state, config = session.state, session.config
         session.engine.wish = lambda: float(self.stopping.reason is not None)
+        session.saver.on_problem = lambda: self.stopping.request("a checkpoint that could not be written")
         started, tokens = time.monotonic(), 0.0
         for window in session.windows():
             before = state.step
@@ -303,12 +306,17 @@ class Trainer:
                 and not state.stopped_early
             )
             if folder is not None and (regular or improved or stop):
-                self.callbacks.call("on_checkpoint", state.step, session.checkpoint(folder))
+                session.checkpoint(folder)
             elif improved and config.load_best:
                 best.keep()
+            self._tell_written(session)
             result.interrupted = stop
             if state.stopped_early or stop:
                 return
+
+    def _tell_written(self, session: Session) -> None:
+        for step, path in session.saver.written():
+            self.callbacks.call("on_checkpoint", step, path)
 
     def _evaluate(self, session: Session, eval_dataset: Sequence[Any]) -> bool:
         """Evaluate, record it, and return whether it is the best so far."""

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from biject.config.sync import SyncConfig
 from biject.distributed.cadence import Cadence
 from biject.distributed.simulate import simulate
+from biject.train.rounds import _limited
 
 times = st.floats(min_value=1e-2, max_value=1e5)
 
@@ -137,6 +138,27 @@ def test_a_rank_stops_by_time_once_speeds_are_known() -> None:
     assert not cadence.enough(rank=0, done=23, wall_ms=150)  # became faster: it goes on
     assert cadence.enough(rank=1, done=3, wall_ms=300)  # became slower: nobody waits for all ten
     assert cadence.allowance() == [29, 13]
+
+
+def test_short_runs_meet_fifty_times_unless_told_otherwise() -> None:
+    limits = [
+        _limited(SyncConfig(**given), steps).max_anchor
+        for given, steps in (
+            ({}, 2000), ({}, 100), ({}, 10**6), ({"anchor": 4}, 500), ({"max_anchor": 150}, 500),
+        )
+    ]  # fmt: skip
+    assert limits == [40, 10, 200, 10, 150]
+    cadence = Cadence(2, _limited(SyncConfig(), 2000))
+    assert cadence.report([100, 100], [10, 10], 1000).anchor == 40
+
+
+def test_a_rank_has_four_batches_at_least_where_time_decides() -> None:
+    """With an anchor of 1 a rank that became three times as fast would else wait for most of the time."""
+    cadence = Cadence(2, SyncConfig(anchor=1))
+    assert cadence.allowance() == [1, 1]  # nothing is known of them: they do as many as was said
+    cadence.report([100, 230], [1, 1], 15)
+    assert cadence.counts == [2, 1]
+    assert cadence.allowance() == [4, 4]
 
 
 def test_what_is_no_measurement_is_refused() -> None:

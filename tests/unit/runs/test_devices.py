@@ -47,6 +47,55 @@ def test_every_device_is_measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found.to_json()["sharing"]["over_fastest"] == pytest.approx(1.5)
 
 
+def test_a_cpu_helps_a_gpu_where_the_exchange_takes_less_than_it_saves() -> None:
+    found = [speed("cpu", 0.4), speed("cuda:0", 0.1)]
+    cheap, dear = (devices.helps(found, exchange_seconds=seconds) for seconds in (0.01, 0.03))
+    assert cheap is not None
+    assert dear is not None
+    assert cheap.step_seconds == pytest.approx(0.08 + 0.01)
+    assert (cheap.pays, dear.pays) == (True, False)
+    assert cheap.without_seconds == 0.1
+    sharing = share(found, exchange_bytes=4, with_cpu=True)
+    assert sharing is not None
+    assert sharing.devices == ("cuda:0", "cpu")  # the processes' order: GPUs first
+    assert sharing.shares == pytest.approx((0.8, 0.2))
+    assert share(found, exchange_bytes=4) is None
+    assert devices.helps([speed("cpu", 0.4), speed("cuda:0", None)], exchange_seconds=0) is None
+    assert devices.helps([speed("cpu", 0.4)], exchange_seconds=0) is None
+
+
+@pytest.mark.parametrize(("cpu", "pays"), [(0.2, True), (5000.0, False)])
+def test_the_probe_decides_by_what_it_measured(
+    cpu: float, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second CPU in the place of a GPU: the exchange is timed for real, speeds are given."""
+
+    class Fake:
+        """Is a CPU, and says that it is a GPU."""
+
+        def __str__(self) -> str:
+            return "cuda:0"
+
+    monkeypatch.setattr(devices, "inventory", lambda: [torch.device("cpu"), Fake()])
+    monkeypatch.setattr(devices, "available_bytes", lambda device: None)
+    monkeypatch.setattr(devices, "_what", str)
+    timed: list[int] = []
+
+    def seconds(given: list[object], size: int) -> float:
+        timed.append(size)
+        return plain([torch.device("cpu")], size)
+
+    plain = devices.exchange_seconds
+    monkeypatch.setattr(devices, "exchange_seconds", seconds)
+    times = {"cpu": cpu, "cuda:0": 0.5}
+    found = measure_devices(lambda device: times[str(device)], tokens=10, exchange_bytes=1 << 20)
+    assert timed == [1 << 20]
+    assert found.helper is not None
+    assert 0 < found.helper.exchange_seconds < 0.2
+    assert found.helper.pays is pays
+    assert (found.sharing is not None) is pays
+
+
 def test_the_inventory_begins_with_the_cpu() -> None:
     assert devices.inventory()[0] == torch.device("cpu")
     assert len(devices.inventory()) == 1 + torch.cuda.device_count()

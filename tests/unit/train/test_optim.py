@@ -102,7 +102,7 @@ def test_freezing_by_name_and_layer(make: Callable[[], nn.Module], data: Any, st
     [
         ({"lr": 0.0}, "`lr`"),
         ({"batch_size": 0, "epochs": 0}, "`batch_size` should be at least 1, found 0; `epochs`"),
-        ({"schedule": "square"}, "linear, cosine or constant"),
+        ({"schedule": "square"}, "one of linear, cosine, constant"),
         ({"learning_rate": 1.0}, "No such settings: learning_rate"),
     ],
 )
