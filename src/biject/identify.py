@@ -11,7 +11,7 @@ from typing import Any
 from biject.config.limits import check_sizes
 from biject.config.model import ModelConfig
 from biject.config.stored_codes import StoredCodes, stored_codes
-from biject.errors import ConfigError
+from biject.errors import ConfigError, shown
 from biject.events import notice
 from biject.families import ALL_HEADS, Family, family
 from biject.weights.plan import Plan, Same, find_spelling, make_plan
@@ -78,12 +78,10 @@ def identify(
     layers, steps = known.depth(read)
     check_sizes(read, layers=layers, steps=steps, num_tensors=len(names), num_elements=num_elements)
     architecture = architecture_of(config)
-    file_head = _file_head(known, read, architecture, names)
+    file_head = _file_head(known, known.resolved(read, names), architecture, names)
     chosen = file_head if head == "auto" else head
     hf_head = known.require_head(chosen)
-    values: Mapping[str, Any] = read
-    if known.resolve is not None:
-        values = known.resolve(read, frozenset(names), chosen, legacy)
+    values = known.resolved(read, names, chosen, legacy)
     built = known.build(values, chosen)
     plan = make_plan(
         hf_head.specs(values),
@@ -109,6 +107,28 @@ def identify(
         plan=plan,
         codes=codes,
     )
+
+
+def with_family(config: Mapping[str, Any], family: str | None, *, where: str) -> Mapping[str, Any]:
+    """config.json with the family that the caller names, where it names none.
+
+    Args:
+        config: config.json.
+        family: a `model_type`, or None.
+        where: folder, for messages.
+
+    Raises:
+        ConfigError: config.json names another one.
+    """
+    own = config.get("model_type")
+    if family is None or own == family:
+        return config
+    if own is not None:
+        raise ConfigError(
+            f"{where}: config.json: `model_type` is {shown(own)}, but family={family!r} was given, which is "
+            "for folders without one. Leave it out, or correct the file."
+        )
+    return {**config, "model_type": family}
 
 
 def architecture_of(config: Mapping[str, Any]) -> str | None:

@@ -18,8 +18,9 @@ from biject.config.common import stale_labels
 from biject.config.shapes import parameter_shapes
 from biject.config.stored_codes import StoredCodes
 from biject.errors import BijectError
-from biject.families import Family, family
-from biject.identify import Identity, architecture_of, identify
+from biject.families import Family
+from biject.families import family as family_of
+from biject.identify import Identity, architecture_of, identify, with_family
 from biject.tokenization.fit import check_fits, oddities
 from biject.tokenization.tokenizer import load_tokenizer
 from biject.weights.plan import Plan
@@ -91,22 +92,27 @@ class Inspection:
         return {**asdict(self), "usable": self.usable}
 
 
-def inspect_folder(path: str | Path) -> Inspection:
+def inspect_folder(path: str | Path, *, family: str | None = None) -> Inspection:
     """Describe a checkpoint folder.
+
+    Args:
+        path: the folder.
+        family: the `model_type` of a folder whose config.json names none.
 
     Raises:
         CheckpointError: it is no checkpoint folder, or its files are damaged.
+        ConfigError: config.json names another family than the one given.
     """
     source = open_source(Path(path))
-    config = source.config
+    config = with_family(source.config, family, where=str(source.folder))
     known: Family | None = None
     head: str | None = None
     plan: Plan | None = None
     codes: StoredCodes | None = None
     problems: list[str] = []
     try:
-        known = family(config.get("model_type"))
-        identity = identify_source(source)
+        known = family_of(config.get("model_type"))
+        identity = identify_source(source, config)
         head, plan, codes = identity.head, identity.plan, identity.codes
         problems += _size_problems(source, identity)
     except BijectError as error:
@@ -141,14 +147,18 @@ def inspect_folder(path: str | Path) -> Inspection:
     )
 
 
-def identify_source(source: Source) -> Identity:
+def identify_source(source: Source, config: Mapping[str, Any] | None = None) -> Identity:
     """Which family, head and sizes a folder has; no weight is read but stored twins.
+
+    Args:
+        source: the folder.
+        config: another config than the folder's own.
 
     Raises:
         ConfigError, WeightsError: the config or the tensors cannot be used; the message gives the reason.
     """
     return identify(
-        source.config,
+        source.config if config is None else config,
         source.tensors,
         same=lambda one, other: _same(source, one, other),
         num_elements=sum(info.numel for info in source.tensors.values()),

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from biject.checkpoint.source import Source
 from biject.config.heads import HeadConfig
+from biject.config.layers import ExpertsConfig
 from biject.config.loaded import LoadedConfig
 from biject.config.quantization import Quantization
 from biject.errors import InputError, WeightsError
@@ -19,6 +20,7 @@ from biject.families import Family
 from biject.identify import Identity
 from biject.nn.addresses import copied
 from biject.nn.batch import Batch, HeadRequest
+from biject.nn.experts import Experts
 from biject.nn.output import ModelOutput
 from biject.nn.patches import PatchEmbeddings
 from biject.nn.quantised import QuantisedLinear
@@ -94,6 +96,7 @@ class Model(Transformer):
         pixel_values: Tensor | None = None,
         interpolate_pos_encoding: bool | None = None,
         output_log_probs: bool = False,
+        output_router_logits: bool | None = None,
     ) -> ModelOutput:
         """Compute every output of the head, and the loss where labels are given.
 
@@ -120,6 +123,8 @@ class Model(Transformer):
             interpolate_pos_encoding: positions for pictures of another size than the model's.
             output_log_probs: of a causal language model, each label's log-probability in place of the loss,
                 `log_probs` (B, L - 1); all logits are never held.
+            output_router_logits: of a model with experts, also return what its routers gave; the loss of a
+                language model then has its share of `aux_loss`. By default as config.json says.
 
         Raises:
             InputError: arguments contradict each other or the model's tables.
@@ -144,9 +149,22 @@ class Model(Transformer):
             if output_hidden_states is None
             else output_hidden_states,
             attentions=config.output_attentions if output_attentions is None else output_attentions,
+            router_logits=self._reports_routers(output_router_logits),
         )
         output = super().forward(batch, request)
         return output if return_dict is not False else output.to_tuple()  # type: ignore[return-value]
+
+    def _reports_routers(self, requested: bool | None) -> bool:
+        """Whether a call gives the logits of routers: as config.json says, where nothing is requested.
+
+        Raises:
+            InputError: they are requested, and there are none.
+        """
+        config = self.config
+        if requested and not any(isinstance(layer.mlp, ExpertsConfig) for layer in config.layers):
+            raise InputError("`output_router_logits` is for models with experts, and this one has none.")
+        wanted = config.output_router_logits if requested is None else requested
+        return wanted and config.head.routers != "unseen"
 
     def batch_of(
         self,
@@ -188,6 +206,9 @@ class Model(Transformer):
                 mapped = parameter.device.type == "cpu" and not hasattr(parameter, "full_tensor")
                 if parameter.requires_grad and mapped:  # shards are copies, which FSDP2 keeps hold of
                     parameter.data = copied(parameter.data)
+            for module in self.modules():
+                if isinstance(module, Experts) and not hasattr(module.router.weight, "full_tensor"):
+                    module.join()
         super().train(mode)
         return self
 

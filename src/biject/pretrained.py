@@ -19,13 +19,12 @@ from biject.checkpoint.bytes import tensor_bytes
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.sizes import parse_bytes
 from biject.checkpoint.source import Source, open_source
-from biject.checkpoint.strict_json import shown
 from biject.config.common import stale_labels
 from biject.config.heads import ProblemType
 from biject.config.quantization import agreed, requested
 from biject.errors import ConfigError, WeightsError
 from biject.events import notice
-from biject.identify import Identity, NewHead, identify, with_labels
+from biject.identify import Identity, NewHead, identify, with_family, with_labels
 from biject.model import Vocabulary
 from biject.nn.kernels import Numerics
 from biject.nn.planner import LayoutName
@@ -220,7 +219,7 @@ def load(
     folder, stored = with_adapter(path, adapter, revision=revision, token=token)
     source = open_source(folder)
     reader = Reader(source)
-    config = _with_family(source, family)
+    config = with_family(source.config, family, where=str(source.folder))
     if stored is not None:
         asked = new_head is not None or labels is not None
         head, new_head = head_for(stored, config, source.tensors, head, new_head, asked=asked)
@@ -245,19 +244,6 @@ def load(
     if stored is not None:
         load_adapter(model, stored)
     return model.eval()
-
-
-def _with_family(source: Source, family: str | None) -> Mapping[str, Any]:
-    """config.json with the family that the caller names, where it names none."""
-    own = source.config.get("model_type")
-    if family is None or own == family:
-        return source.config
-    if own is not None:
-        raise ConfigError(
-            f"{source.folder / 'config.json'}: `model_type` is {shown(own)}, but family={family!r} was "
-            "given, which is for folders without one. Leave it out, or correct the file."
-        )
-    return {**source.config, "model_type": family}
 
 
 def _identified(

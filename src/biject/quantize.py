@@ -15,7 +15,9 @@ from biject.checkpoint.reader import Reader
 from biject.config.quantization import DTYPES, Quantization, is_skipped
 from biject.config.stored_codes import StoredCodes
 from biject.errors import ConfigError, WeightsError
+from biject.events import notice
 from biject.model import Model
+from biject.nn.experts import Experts
 from biject.nn.modules import AddedBiasLinear, Linear, TransposedLinear
 from biject.nn.quantised import FourBitLinear, QuantisedLinear, bitsandbytes, quantised_linear
 
@@ -60,6 +62,7 @@ def replace_linears(
     Raises:
         ConfigError: an entry of `skip_modules` fits no linear, or nothing is left to quantise.
     """
+    _name_experts(model)
     kept = set(_left_by_default(model) if codes is None else _in_full(model, codes))
     if settings.skip_modules is not None:
         kept = set(_never(model))
@@ -109,6 +112,23 @@ def restore_linears(model: Model, names: Iterable[str]) -> None:
         new.weight = nn.Parameter(tensor.to(device=old.weight.device, dtype=model.dtype, copy=True))
         new._parameters["bias"] = old.bias
         model.set_submodule(name, new.train(old.training).requires_grad_(), strict=True)
+
+
+def _name_experts(model: Model) -> None:
+    """Say that experts keep their numbers, as in transformers 5, whose experts are no linears either."""
+    kept = sum(
+        parameter.numel()
+        for module in model.modules()
+        if isinstance(module, Experts)
+        for parameter in module.parameters()
+    )
+    if kept:
+        share = kept / model.num_parameters()
+        notice(
+            "experts-not-quantised",
+            f"The experts' matrices, {share:.0%} of the parameters, are not quantised: transformers leaves "
+            "them as they are, too.",
+        )
 
 
 def quantised_linears(model: nn.Module) -> Iterator[tuple[str, QuantisedLinear]]:

@@ -147,3 +147,26 @@ def test_devices_of_this_machine(run, base, write_data, tmp_path, monkeypatch) -
     assert "tokens/s" in second
     assert shares.startswith("SHARES by speed: cpu ")
     assert "times equal shares" in shares
+
+
+def test_pictures_are_planned_by_their_patches(run, write_data, tmp_path) -> None:
+    """Steps and rows are those of the run; a picture of twice the side has four times the patches."""
+    data = write_data(tmp_path, "imgcls", count=24)
+    found = []
+    for size in (32, 64):
+        model = make_reference("vit", "base", tmp_path / f"vit-{size}", overrides={"image_size": size})
+        outcome = run("plan", "--model", model, "--data", data, "--task", "imgcls", "--json", *FLAGS)
+        assert outcome.code == 0, outcome.err
+        found.append(json.loads(outcome.out))
+    for one in found:
+        assert list(one) == KEYS
+        assert one["padded_over_real"] == 1.0
+        assert one["truncated_rows"] == 0
+        assert one["seconds"] > 0
+        assert one["fits"] is True
+    recipe = make_recipe(
+        {"model": str(tmp_path / "vit-32"), "data": str(data), "task": "imgcls",
+         "train": {"batch_size": 8, "epochs": 2}}
+    )  # fmt: skip
+    train = prepare(recipe).samples.train
+    assert found[0]["steps"] == 2 * len(Sampler(num_samples=len(train), batch_size=8).steps(0))

@@ -16,6 +16,7 @@ from tests.fallback.test_runs import run
 import biject
 from biject.cli.main import main
 from biject.config.recipe import FinetuneRecipe
+from biject.config.sync import SyncConfig
 from biject.errors import BijectWarning, ConfigError, InputError, WeightsError
 from biject.runs.fallback import check_fallback
 from biject.runs.plan import plan_recipe
@@ -158,11 +159,11 @@ def test_arguments_of_our_own_classes_are_refused(name: str, checkpoint: Any) ->
         biject.AutoModel.from_pretrained(checkpoint("mpnet"), backend="keras")
 
 
-def test_several_processes_are_refused(checkpoint: Any, monkeypatch: Any) -> None:
-    monkeypatch.setattr("biject.runs.fallback.ranks.count", lambda: 2)
-    recipe = FinetuneRecipe(model=str(checkpoint("mpnet")), data="rows.csv", task="seqcls", backend="hf")
-    with pytest.raises(ConfigError, match="trains in one process, and there are 2"):
-        check_fallback(recipe)
+@pytest.mark.parametrize("sync", [SyncConfig(shard=True), SyncConfig(mode="cadence")])
+def test_a_model_is_not_spread_and_steps_are_taken_together(sync: SyncConfig) -> None:
+    """Under torchrun each process has the whole model (`tests/distributed/test_fallback.py`)."""
+    with pytest.raises(ConfigError, match="is not for `backend` hf"):
+        FinetuneRecipe(model="mpnet", data="rows.csv", task="seqcls", backend="hf", sync=sync)
 
 
 @pytest.mark.parametrize("task", ["embed", "rerank", "dpo", "reward"])

@@ -4,6 +4,7 @@ mistakes.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -102,14 +103,44 @@ def compare_gradients(ours: Model, theirs: nn.Module, case: Case, *, train: bool
     hf = dict(theirs.named_parameters(remove_duplicate=False))
     prefix = ours.family.prefix_of(ours.head_name)
     for binding in ours.provenance.plan.bindings:
-        name = _hf_names(binding.disk[0], hf, prefix, ours.family.in_memory)
-        a, b = ours.get_parameter(binding.memory).grad, _gradient(hf, name)
+        a, b = ours.get_parameter(binding.memory).grad, _hf_gradient(binding.disk[0], hf, prefix, ours)
         if (a is None) != (b is None) or (a is not None and b is not None and not equal(a, b)):
             found.append(
                 f"gradient of {binding.memory} "
                 + (_distance(a, b) if a is not None and b is not None else "is missing")
             )
     return found
+
+
+def hf_tensor(disk: str, hf: Any, ours: Model) -> Tensor:
+    """HF's values of a tensor of the file."""
+    stacked = expert_slice(disk, hf)
+    if stacked is not None:
+        name, where = stacked
+        return hf[name][where].detach()
+    prefix = ours.family.prefix_of(ours.head_name)
+    return hf[hf_name(disk, hf, prefix, ours.family.in_memory)].detach()
+
+
+def _hf_gradient(disk: str, hf: Any, prefix: str, ours: Model) -> Tensor | None:
+    stacked = expert_slice(disk, hf)
+    if stacked is not None:
+        name, where = stacked
+        return None if hf[name].grad is None else hf[name].grad[where]
+    return _gradient(hf, _hf_names(disk, hf, prefix, ours.family.in_memory))
+
+
+def expert_slice(disk: str, hf: Any) -> tuple[str, Any] | None:
+    """Where HF has an expert's matrix in memory: the gates stand over the ways up in one tensor."""
+    found = re.fullmatch(r"(.*mlp\.experts)\.(\d+)\.(gate|up|down)_proj\.weight", disk)
+    if found is None:
+        return None
+    stem, expert, kind = found[1], int(found[2]), found[3]
+    name = f"{stem}.{'down' if kind == 'down' else 'gate_up'}_proj"
+    name = next(one for one in hf if one.endswith(name.removeprefix("model.")))
+    half = hf[name].shape[1] // 2
+    rows = {"gate": slice(None, half), "up": slice(half, None), "down": slice(None)}[kind]
+    return name, (expert, rows)
 
 
 def _hf_names(disk: str, hf: Any, prefix: str, renamed: tuple[tuple[str, str], ...]) -> list[str]:

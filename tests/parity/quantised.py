@@ -11,7 +11,7 @@ from torch import nn
 from biject.families import family
 from biject.model import Model
 from biject.pretrained import load
-from parity.harness import hf_name
+from parity.harness import expert_slice, hf_name
 
 METHODS = [("nf4", True), ("nf4", False), ("fp4", True), ("fp4", False), ("int8", None)]
 
@@ -63,10 +63,11 @@ def quantised_pair(
 
 
 def hf_names(ours: Model, theirs: nn.Module) -> dict[str, str]:
-    """HF's name in memory of each of our parameters."""
+    """HF's name in memory of each of our parameters, but for matrices that it stacks."""
     names = dict(theirs.named_parameters(remove_duplicate=False))
     prefix = ours.family.prefix_of(ours.head_name)
     return {
         b.memory: hf_name(b.disk[0], names, prefix, ours.family.in_memory)
         for b in ours.provenance.plan.bindings
+        if expert_slice(b.disk[0], names) is None
     }

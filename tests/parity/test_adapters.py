@@ -45,9 +45,9 @@ def one_thread() -> Iterator[None]:
 
 
 def settings(ours: PretrainedModel, mode: str) -> LoraConfig:
-    """`all-linear` is for heads that PEFT does not refuse it for; patterns name real modules."""
+    """`all-linear` is for heads that PEFT does not refuse it for, not for experts; patterns name modules."""
     values = dict(MODES[mode])
-    if mode == "plain" and ours.head_name in ("tokcls", "qa"):
+    if mode == "plain" and (ours.head_name in ("tokcls", "qa") or ours.family.slices):
         values = {}
     if mode == "patterns":
         from biject.adapters.names import module_names

@@ -66,6 +66,10 @@ def test_other_dtypes(model_type: str, head: str, dtype: torch.dtype, reference:
     """bf16, f16 and f64 follow HF's order of operations, and are bit-equal, too."""
     folder = reference(model_type, head, dtype=dtype)
     ours, theirs = pair(folder)
+    if dtype is torch.float64 and ours.family.slices:  # torch's `grouped_mm`, and so HF, takes no float64
+        with pytest.raises(RuntimeError, match="Expected mat_a to be Float32"):
+            theirs(torch.tensor([[5, 6]]))
+        return
     for case in probe_cases(config_of(folder), max_length=40):
         inputs = {k: v.to(dtype) if v.is_floating_point() else v for k, v in case.inputs.items()}
         assert compare_forward(ours, theirs, Case(name=case.name, inputs=inputs)) == [], case.name

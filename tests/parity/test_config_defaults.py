@@ -24,6 +24,8 @@ _ELSEWHERE = {
     "no_rope_layers": "HF derives it from no_rope_layer_interval",
     "global_rope_theta": "HF moves it into rope_parameters; compared below",
     "local_rope_theta": "HF moves it into rope_parameters; compared below",
+    "num_experts": "128 where num_local_experts, transformers 5's name for it, is absent as well",
+    "num_local_experts": "the same the other way round",
     "global_attn_every_n_layers": "a key of older files; 3 where it is absent",
     "sliding_window_pattern": "a key of older files; 6 where it is absent",
     "rope_local_base_freq": "HF moves it into rope_parameters; compared below",

@@ -43,6 +43,9 @@ def test_the_same_linears_are_quantised(model_type: str, head: str, reference: R
     linears = {name for name, m in theirs.named_modules() if isinstance(m, bitsandbytes.nn.Linear4bit)}
     assert mine == linears
     for name, parameter in ours.named_parameters():
+        if ".experts." in name:
+            assert parameter.is_floating_point(), name
+            continue
         other = theirs.get_parameter(names[name])
         assert (parameter.dtype, parameter.shape) == (other.dtype, other.shape), name
     unused = sum(p.numel() for name, p in theirs.named_parameters() if name.endswith("mask_token"))

@@ -17,7 +17,7 @@ from biject.pretrained import load
 from biject.train.optim import no_decay_names
 from biject.train.trainer import Trainer
 from biject.verify.inputs import training_case
-from parity.harness import hf_name, pair
+from parity.harness import hf_tensor, pair
 
 Make = Callable[..., Path]
 CELLS = [
@@ -71,8 +71,8 @@ def test_weights_equal_a_plain_loop_over_hf(model_type: str, head: str, referenc
     assert found.losses == expected
     hf = dict(theirs.named_parameters(remove_duplicate=False))
     for binding in ours.provenance.plan.bindings:
-        name = hf_name(binding.disk[0], hf, ours.family.prefix_of(head), ours.family.in_memory)
-        assert torch.equal(ours.get_parameter(binding.memory), hf[name]), binding.memory
+        expected = hf_tensor(binding.disk[0], hf, ours)
+        assert torch.equal(ours.get_parameter(binding.memory), expected), binding.memory
 
 
 def gradients(model: Model, batches: list[dict[str, Tensor]]) -> Tensor:

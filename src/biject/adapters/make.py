@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from biject.adapters.names import module_names, parameter_names
+from biject.adapters.names import expert_names, module_names, parameter_names
 from biject.adapters.state import Adapter, AdapterSet, activate, declare, own_copies
 from biject.adapters.targets import (
     HEADS,
@@ -83,6 +83,7 @@ def candidates(model: Model, hf: dict[str, str]) -> Candidates:
         tables=tuple(name for name, module in modules.items() if isinstance(module, nn.Embedding)),
         others=tuple(name for name, module in modules.items() if not can_adapt(module)),
         output=next((name for name, module in modules.items() if module is output), None),
+        experts=expert_names(model),
     )
 
 

@@ -17,7 +17,7 @@ HEADS = {"seqcls": ("classifier", "score"), "tokcls": ("classifier", "score"), "
 """Modules that PEFT trains whole by the task, by the end of their names."""
 _DEFAULTS = {
     **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), ("query", "value")),
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "smollm3"), ("q_proj", "v_proj")),
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3", "qwen3_moe", "smollm3"), ("q_proj", "v_proj")),
     **dict.fromkeys(("gemma2", "gemma3_text", "olmo2"), ("q_proj", "v_proj")),
     **dict.fromkeys(("vit", "deit", "dinov2", "dinov2_with_registers"), ("q_proj", "v_proj")),
     "albert": ("query", "value"),
@@ -28,7 +28,7 @@ _DEFAULTS = {
     "phi3": ("qkv_proj",),
 }
 """PEFT's choice by `model_type` (utils/constants.py), and its kin's where it has none (ALBERT, CamemBERT,
-DistilBERT, SmolLM3, Phi-3, OLMo 2, models of pictures)."""
+DistilBERT, Qwen3-MoE, SmolLM3, Phi-3, OLMo 2, models of pictures)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +46,8 @@ class Candidates:
     tables: tuple[str, ...]
     others: tuple[str, ...]
     output: str | None
+    experts: tuple[str, ...] = ()
+    """Matrices of experts, which PEFT adapts as parameters and not as modules."""
 
 
 def targets(
@@ -60,7 +62,7 @@ def targets(
         saved: Modules that are trained whole; they and what is in them are never adapted.
 
     Raises:
-        ConfigError: Nothing fits, or something that is neither a linear nor a table does.
+        ConfigError: Nothing fits, or something that is neither a linear nor a table does, or experts do.
     """
     wanted = config.target_modules
     if wanted is None:
@@ -76,6 +78,7 @@ def targets(
     else:
         found = [name for name in every if _fits(name, wanted) and _in_layers(name, config, wanted)]
     found = [name for name in found if not _inside(name, saved) and not _excluded(name, config)]
+    _refuse_experts(wanted, found, candidates)
     wrong = [name for name in found if name in candidates.others]
     if wrong:
         raise ConfigError(
@@ -84,6 +87,25 @@ def targets(
     if not found:
         raise ConfigError(_nothing(wanted, config, every, saved))
     return found
+
+
+def _refuse_experts(wanted: str | tuple[str, ...], found: Collection[str], candidates: Candidates) -> None:
+    """Raise for what PEFT takes as `target_parameters` of experts: `all-linear`, and every target that is
+    called like one of their matrices, in a layer without experts, too.
+
+    Source: PEFT 0.21, utils/transformers_weight_conversion.py (_convert_peft_config_moe).
+    """
+    every = isinstance(wanted, str) and wanted.lower() == ALL_LINEAR
+    leaves = {_leaf(one) for one in candidates.experts}
+    named = [one for one in candidates.experts if every or _fits(one, wanted)]
+    named += [one for one in found if _leaf(one) in leaves]
+    if named:
+        others = list(dict.fromkeys(_leaf(one) for one in candidates.linear if one != candidates.output))
+        raise ConfigError(
+            f"`target_modules` {shown(wanted if isinstance(wanted, str) else ', '.join(wanted))} takes "
+            f"{shown(named[0])}, and adapters beside experts are not computed (PEFT has parameters there). "
+            f"Name others: {', '.join(one for one in others if one not in leaves)}."
+        )
 
 
 def saved_modules(
@@ -178,6 +200,10 @@ def _near(name: str, names: Collection[str]) -> str:
     return f"nearest: {found}" if found else f"there are {', '.join(parts[:12])}"
 
 
+def _leaf(name: str) -> str:
+    return name.rpartition(".")[2]
+
+
 def _parts(names: Collection[str]) -> list[str]:
     """Last parts of names, each once."""
-    return list(dict.fromkeys(name.rpartition(".")[2] for name in names))
+    return list(dict.fromkeys(map(_leaf, names)))

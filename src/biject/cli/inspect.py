@@ -11,7 +11,13 @@ from biject.cli.flags import Json
 from biject.cli.inspect_plain import show
 
 
-def inspect(folder: Annotated[Path, Parameter(name="DIR")], /, *, json: Json = False) -> int:
+def inspect(
+    folder: Annotated[Path, Parameter(name="DIR")],
+    /,
+    *,
+    family: Annotated[str | None, Parameter(metavar="NAME")] = None,
+    json: Json = False,
+) -> int:
     """Say what a checkpoint folder is, and what is odd about it.
 
     Reads the headers of the weight files, not the weights. The exit code is 1 where something stands in
@@ -19,5 +25,6 @@ def inspect(folder: Annotated[Path, Parameter(name="DIR")], /, *, json: Json = F
 
     Args:
         folder: A checkpoint folder, or an adapter's.
+        family: The `model_type` of a folder whose config.json names none.
     """
-    return show(folder, json=json)
+    return show(folder, json=json, family=family)

@@ -9,16 +9,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from biject.errors import InputError
 
-def show(folder: Path, *, json: bool) -> int:
+
+def show(folder: Path, *, json: bool, family: str | None = None) -> int:
     """Inspect a folder and print what was found; 1 where something stands in the way of loading it."""
     from biject.checkpoint.adapter import is_adapter
 
     if is_adapter(folder):
+        if family is not None:
+            raise InputError("--family is for a checkpoint: an adapter's family is that of its base.")
         return _show_adapter(folder, json=json)
     from biject.inspection import inspect_folder
 
-    found = inspect_folder(folder)
+    found = inspect_folder(folder, family=family)
     if json:
         from biject.cli.console import print_json
 

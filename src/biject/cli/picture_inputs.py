@@ -11,11 +11,17 @@ from biject.errors import BijectError, InputError
 _TABLES = (".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet")
 
 
-def reads_pictures(model: str) -> bool:
-    """Whether a checkpoint is of a model of pictures; one that cannot be read is for others to refuse."""
+def reads_pictures(model: str, family: str | None = None) -> bool:
+    """Whether a checkpoint is of a model of pictures; one that cannot be read is for others to refuse.
+
+    `family`: what the folder is, where its config.json does not say.
+    """
+    from biject.families import family as family_of
     from biject.runs.prepare import opened
 
     try:
+        if family is not None:
+            return family_of(family).reads_pictures
         return opened(model)[2].config.embedding.patches is not None
     except BijectError:
         return False

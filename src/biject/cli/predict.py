@@ -29,6 +29,7 @@ def predict(
     pooling: Literal["auto", "mean", "cls", "max"] | None = None,
     batch_size: Annotated[int, Parameter(metavar="N")] = 16,
     device: Annotated[str, Parameter(metavar="NAME")] = "cpu",
+    family: Annotated[str | None, Parameter(metavar="NAME")] = None,
     backend: Literal["biject", "hf"] = "biject",
     json: Json = False,
 ) -> int:
@@ -55,6 +56,7 @@ def predict(
         pooling: For `embed`: how rows become a vector; `auto` is the folder's own, else the mean.
         batch_size: Texts that run together.
         device: Where the model runs, e.g. cpu or cuda.
+        family: The `model_type` of a folder whose config.json names none.
         backend: `hf` computes with transformers' own class: any of its architectures.
     """
     from biject.cli.picture_inputs import read_pictures, reads_pictures
@@ -62,7 +64,7 @@ def predict(
     from biject.cli.texts import read_inputs
 
     columns = names(text_column, flag="--text-column")
-    if reads_pictures(model_of(folder)):
+    if reads_pictures(model_of(folder), family):
         if pair is not None:
             raise InputError("--pair has no meaning for pictures.")
         inputs, given_items = read_pictures(texts, file=file, column=columns, delimiter=delimiter)
@@ -84,7 +86,9 @@ def predict(
     from biject.cli.predictions import print_predictions, print_written
     from biject.tasks.pipeline import pipeline
 
-    pipe = pipeline(model_of(folder), task=task, device=device, batch_size=batch_size, backend=backend)
+    pipe = pipeline(
+        model_of(folder), task=task, family=family, device=device, batch_size=batch_size, backend=backend
+    )
     _check(given, pipe.takes, pipe.name)
     layout = check_results(out, pipe.name, inputs, top_k=top_k) if out is not None else ()
     results = pipe(given_items, **given)

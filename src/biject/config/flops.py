@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from biject.config.heads import Rows
-from biject.config.layers import AttentionConfig, LayerConfig, MLPConfig
+from biject.config.layers import AttentionConfig, ExpertsConfig, LayerConfig, MLPConfig
 from biject.config.model import ModelConfig
 
 FIRST_QUERIES = 16
@@ -55,6 +55,8 @@ class Product(NamedTuple):
     rows: int
     inputs: int
     outputs: int
+    of_data: bool = False
+    """Its rows are the data's, which get no gradient."""
 
     @property
     def flops(self) -> int:
@@ -97,7 +99,7 @@ def training_flops(
         if isinstance(step, Pairs):
             total += step.flops * (3 + again)  # gradients of both factors
             continue
-        total += step.flops * (2 + again + bool(trained(step.name)))
+        total += step.flops * (1 + (not step.of_data) + again + bool(trained(step.name)))
         total += 2 * step.rows * rank(step.name) * (step.inputs + step.outputs) * (3 + again)
     return total
 
@@ -107,10 +109,15 @@ def operations(config: ModelConfig, batch: TextBatch) -> Iterator[Product | Pair
     packed = batch.packed and not whole_grid(config, batch)
     rows = sum(batch.lengths) if packed else batch.cells
     sizes = config.embedding
+    if sizes.patches is not None:
+        (height, width), channels = sizes.patches.patch_size, sizes.patches.num_channels
+        patches = rows - len(batch.lengths) * sizes.patches.before_patches
+        yield Product("embed.patches", patches, channels * height * width, sizes.size, of_data=True)
     if sizes.projection != "none":
         yield Product("embed_proj", rows, sizes.size, config.hidden_size)
     final = len(config.layer_order) - 1
-    last = rows_of(config.head.reads, batch, packed=packed) if packed else rows
+    narrow = packed and not config.output_router_logits
+    last = rows_of(config.head.reads, batch, packed=packed) if narrow else rows
     for step, index in enumerate(config.layer_order):
         layer = config.layers[index]
         needed = last if step == final and layer.conv is None else rows
@@ -162,11 +169,24 @@ def _layer(
                 yield Product(f"{name}.mlp.gate_proj", needed, width, inner)
             yield Product(f"{name}.mlp.up_proj", needed, width, inner)
         yield Product(f"{name}.mlp.down_proj", needed, inner, width)
+    if type(layer.mlp) is ExpertsConfig:
+        yield from _experts(f"{name}.mlp", layer.mlp, needed)
     if layer.conv is not None:
         width = config.hidden_size
         yield Product(
             f"{name}.conv.conv", batch.cells, width // layer.conv.groups * layer.conv.kernel_size, width
         )
+
+
+def _experts(name: str, mlp: ExpertsConfig, rows: int) -> Iterator[Product]:
+    """The router's product, and of the experts' those for the rows that chose each one."""
+    width, inner = mlp.hidden_size, mlp.intermediate_size
+    chosen = rows * mlp.num_experts_per_tok
+    first = f"{name}.experts" if mlp.stacked else f"{name}.experts.0.gate_proj"
+    last = f"{name}.experts" if mlp.stacked else f"{name}.experts.0.down_proj"
+    yield Product(f"{name}.router", rows, width, mlp.num_experts)
+    yield Product(first, chosen, width, 2 * inner)
+    yield Product(last, chosen, inner, width)
 
 
 def _attention(

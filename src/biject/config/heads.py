@@ -9,6 +9,7 @@ from biject.config.layers import NormConfig
 from biject.config.sizes import Parts, linear, norm
 
 ProblemType = Literal["regression", "single_label_classification", "multi_label_classification"]
+Routers = Literal["unseen", "reported", "balanced"]
 Rows = Literal["all", "first", "labelled", "texts", "grid"]
 """Rows of a batch: its tokens', each text's first, those with a label, one a text, HF's grid with padding."""
 
@@ -21,6 +22,8 @@ class HeadConfig:
     """What its products run over."""
     loss_reads_padding: ClassVar[bool] = False
     """Its loss needs the whole grid of rows."""
+    routers: ClassVar[Routers] = "unseen"
+    """What is done with the logits of experts' routers: also given, and also part of the loss."""
 
     num_labels: int = 0
     """Outputs; 0 for the base model."""
@@ -68,6 +71,7 @@ class BaseHeadConfig(HeadConfig):
     """No head: hidden states, and the first row's where the model has a pooler."""
 
     computes: ClassVar[Rows] = "texts"
+    routers: ClassVar[Routers] = "reported"
     pooler: bool = False
     """An activated linear over the first row, as part of the transformer (BERT)."""
     pooler_size: int | None = None
@@ -182,6 +186,7 @@ class VocabHeadConfig(HeadConfig):
     """A language model's output over the vocabulary."""
 
     computes: ClassVar[Rows] = "labelled"
+    routers: ClassVar[Routers] = "balanced"
     dense: DenseConfig | None = None
     out_bias: bool = True
     bias_added: bool = False

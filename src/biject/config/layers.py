@@ -127,6 +127,22 @@ class MLPConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ExpertsConfig:
+    """A mixture of experts: gated MLPs, of which a router chooses a few for each row."""
+
+    hidden_size: int
+    intermediate_size: int
+    """Of one expert."""
+    act: str
+    num_experts: int
+    num_experts_per_tok: int
+    norm_topk_prob: bool
+    """The chosen experts' weights add up to 1."""
+    stacked: bool = False
+    """The file holds all experts' matrices in one tensor, `gate_up_proj` and `down_proj`; else three each."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ConvConfig:
     """A convolution over a layer's input, added to its output (DeBERTa-v2 xlarge, first layer)."""
 

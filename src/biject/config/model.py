@@ -111,4 +111,8 @@ class ModelConfig:
     initializer_range: float = 0.02
     output_hidden_states: bool = False
     output_attentions: bool = False
+    output_router_logits: bool = False
+    """Routers' logits are reported, and a language model's loss has the balance of experts in it."""
+    router_aux_loss_coef: float = 0.0
+    """The weight of that part."""
     head: HeadConfig = BaseHeadConfig()  # noqa: RUF009

@@ -5,7 +5,7 @@ The modules of `nn/` are built from the same configs; a test compares both for e
 
 from __future__ import annotations
 
-from biject.config.layers import AttentionConfig, ConvConfig, LayerConfig, MLPConfig
+from biject.config.layers import AttentionConfig, ConvConfig, ExpertsConfig, LayerConfig, MLPConfig
 from biject.config.model import ModelConfig, PatchConfig
 from biject.config.sizes import Parts, Shape, Shapes, linear, norm
 
@@ -71,6 +71,9 @@ def _layer(config: LayerConfig) -> Parts:
     if type(config.mlp) is MLPConfig:
         for name, parts in _mlp(config.mlp):
             yield f"mlp.{name}", parts
+    if type(config.mlp) is ExpertsConfig:
+        for name, parts in _experts(config.mlp):
+            yield f"mlp.{name}", parts
     if config.conv is not None:
         yield "conv.conv", _convolution(config.conv, config.hidden_size)
         yield "conv.norm", norm(config.conv.norm, config.hidden_size)
@@ -103,6 +106,22 @@ def _mlp(config: MLPConfig) -> Parts:
     for name, outputs in ways.items():
         yield name, linear(width, outputs, bias=config.bias, transposed=config.transposed)
     yield "down_proj", linear(inner, width, bias=config.bias, transposed=config.transposed)
+
+
+def _experts(config: ExpertsConfig) -> Parts:
+    width, inner, count = config.hidden_size, config.intermediate_size, config.num_experts
+    yield "router", linear(width, count, bias=False)
+    if config.stacked:
+        shapes = {"gate_up_proj": (count, 2 * inner, width), "down_proj": (count, width, inner)}
+        yield "experts", iter(shapes.items())
+        return
+    for index in range(count):
+        for name, inputs, outputs in (
+            ("gate_proj", width, inner),
+            ("up_proj", width, inner),
+            ("down_proj", inner, width),
+        ):
+            yield f"experts.{index}.{name}", linear(inputs, outputs, bias=False)
 
 
 def _convolution(config: ConvConfig, width: int) -> Shapes:

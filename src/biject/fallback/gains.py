@@ -52,7 +52,7 @@ def gains(model: FallbackBody) -> tuple[Gain, ...]:
             False,
             f"{' and '.join(LEVELS)} alone (of an adapter's folder: {ADAPTER_LEVEL})",
         ),
-        Gain("processes, shards, quantised bases, plan", False, "refused"),
+        Gain("shards, quantised bases, plan", False, "refused"),
         _other_commands(model),
         Gain("Trainer, resume, report, metrics, whole export", True, "as with Biject's own classes"),
         Gain("LoRA", True, "PEFT's"),

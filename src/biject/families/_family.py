@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -43,6 +43,19 @@ class Init(NamedTuple):
 
     std: float
     cutoff: float | None = None
+
+
+class Slice(NamedTuple):
+    """A tensor of a file that is a slice of a larger one in transformers' memory."""
+
+    disk: str
+    """A part of its name; `*` is its number in the larger one."""
+    memory: str
+    """What stands for that part in the larger one's name."""
+    part: int = 0
+    """Which part of the rows under that number it is,"""
+    parts: int = 1
+    """and of how many."""
 
 
 def _init(values: Mapping[str, Any], memory: str) -> Init:
@@ -88,6 +101,8 @@ class Family:
     in_memory: tuple[tuple[str, str], ...] = ()
     """Parts of names on disk that transformers calls otherwise in memory, and how; all apply, in this order.
     A `+` joins the names of the parts into which it cuts a tensor's rows."""
+    slices: tuple[Slice, ...] = ()
+    """Tensors that transformers stacks in memory, and how."""
     tiny: Mapping[str, Any] = field(default_factory=dict)
     """config.json of a tiny model, for tests and `verify-matrix --weights tiny`."""
     base: Mapping[str, Any] = field(default_factory=dict)
@@ -115,7 +130,15 @@ class Family:
         return self.prefix if own is None else own
 
     def name_in_memory(self, disk: str) -> str:
-        """What transformers calls a file's tensor in memory; `a.weight+b.weight` where it is two there."""
+        """What transformers calls a file's tensor in memory; `a.weight+b.weight` where it is two there, and
+        `a[3:0/2]` where it is the first half of a tensor's fourth matrix.
+        """
+        for one in self.slices:
+            before, after = one.disk.split("*")
+            start, found, rest = disk.partition(before)
+            number = rest.removesuffix(after)
+            if found and rest.endswith(after) and number.isdecimal():
+                return f"{start}{one.memory}[{number}:{one.part}/{one.parts}]"
         leaf = disk.rpartition(".")[2]
         for old, new in self.in_memory:
             if old in disk:
@@ -142,6 +165,16 @@ class Family:
         if name not in self.heads:
             raise ConfigError(f"`{self.model_type}` has no head `{name}`; it has {', '.join(self.heads)}.")
         return self.heads[name]
+
+    def resolved(
+        self,
+        values: Mapping[str, Any],
+        names: Iterable[str],
+        head: str = "base",
+        legacy: bool | None = None,
+    ) -> Mapping[str, Any]:
+        """The config's values with what the names in the file decide; see `resolve`."""
+        return values if self.resolve is None else self.resolve(values, frozenset(names), head, legacy)
 
     def all_specs(self, values: Mapping[str, Any]) -> ParamSpecs:
         """ParamSpecs of every head, to tell a known tensor from a stranger."""

@@ -99,10 +99,8 @@ def _slots(known: Family, config: Mapping[str, Any]) -> ParamSpecs:
     fallback = {**known.tiny, **({layers: config[layers]} if layers in config else {})}
     for candidate in (config, fallback, known.tiny):
         try:
-            values: Mapping[str, Any] = known.config.read(candidate)
+            values = known.config.read(candidate)
         except BijectError:
             continue
-        if known.resolve is not None:
-            values = known.resolve(values, frozenset(), "base", None)
-        return known.all_specs(values)
+        return known.all_specs(known.resolved(values, ()))
     return ()

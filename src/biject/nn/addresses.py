@@ -21,6 +21,11 @@ def copied(tensor: Tensor) -> Tensor:
     distance = tensor.data_ptr() % ALIGNED_BYTES
     if tensor.device.type != "cpu" or distance == 0 or not addresses_matter():
         return tensor.clone()
+    return placed(tensor, distance)
+
+
+def placed(tensor: Tensor, distance: int) -> Tensor:
+    """A copy that begins so many bytes behind an aligned address, where its numbers can."""
     size = tensor.element_size()
     if distance % size or not tensor.is_contiguous():
         return tensor.clone()

@@ -83,11 +83,17 @@ class HeadRequest:
     """Each label's log-probability, in place of a loss."""
     hidden_states: bool = False
     attentions: bool = False
+    router_logits: bool = False
+    """Of each layer with experts; a language model's loss then has their balance in it."""
 
     @property
     def trace_names(self) -> tuple[str, ...]:
         """What has to be recorded while the layers run."""
-        traced = (("hidden", self.hidden_states), ("attentions", self.attentions))
+        traced = (
+            ("hidden", self.hidden_states),
+            ("attentions", self.attentions),
+            ("router_logits", self.router_logits),
+        )
         return tuple(name for name, on in traced if on)
 
 

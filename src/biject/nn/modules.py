@@ -84,6 +84,15 @@ class TransposedLinear(nn.Module):
         return (RowOp("linear", "transposed", *self.weight.shape),)
 
 
+class Matrices(nn.Module):
+    """Matrices that another module multiplies with, by name; parameters on the meta device."""
+
+    weight: nn.Parameter
+
+    def __init__(self, **shapes: tuple[int, ...]) -> None:
+        _start(self, shapes)
+
+
 class RMSNorm(nn.Module):
     """Divides by the root mean square over the last axis, computed in float32 (Zhang and Sennrich 2019,
     arXiv:1910.07467); the weight starts on the meta device.

@@ -18,13 +18,15 @@ class ModelOutput:
 
     Shapes: `loss` (); `logits` (B, N), (B, L, N) or (B, L, V); `start_logits`, `end_logits` (B, L);
     `last_hidden_state` (B, L, D); `pooler_output` (B, D); `hidden_states` one (B, L, D) for the
-    first layer's input and one after every step; `attentions` one (B, H, L, L) a step; `predictions` (B, L)
+    first layer's input and one after every step; `attentions` one (B, H, L, L) a step; `router_logits` one
+    (B × L, E) for every layer with experts, `aux_loss` () their balance; `predictions` (B, L)
     where a vocabulary head computed labelled rows only, without gradients: the likeliest ids there, -100
     elsewhere; `log_probs` (B, L - 1) of labels, each at the place before its own, 0 where there is none;
     `cls_logits`, `distillation_logits` (B, N) of DeiT's two heads, whose mean `logits` is.
     """
 
     loss: Tensor | None = None
+    aux_loss: Tensor | None = None
     logits: Tensor | None = None
     start_logits: Tensor | None = None
     end_logits: Tensor | None = None
@@ -32,6 +34,7 @@ class ModelOutput:
     pooler_output: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    router_logits: tuple[Tensor, ...] | None = None
     predictions: Tensor | None = None
     log_probs: Tensor | None = None
     cls_logits: Tensor | None = None
@@ -47,6 +50,9 @@ class ModelOutput:
             self,
             hidden_states=tuple(map(grid, traces["hidden"])) if request.hidden_states else None,
             attentions=traces["attentions"] if request.attentions else None,
+            router_logits=tuple(grid(one).flatten(0, 1) for one in traces["router_logits"])
+            if request.router_logits
+            else None,
         )
 
     def keys(self) -> tuple[str, ...]:

@@ -14,13 +14,18 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from biject.config.layers import AttentionConfig, MLPConfig
+from biject.config.layers import AttentionConfig, ExpertsConfig, MLPConfig
 from biject.errors import ConfigError
 from biject.nn.attention import Attention
+from biject.nn.experts import Experts
 from biject.nn.mlp import MLP
 
 Module = TypeVar("Module", bound=type[nn.Module])
-_MODULES: dict[type, type[nn.Module]] = {AttentionConfig: Attention, MLPConfig: MLP}
+_MODULES: dict[type, type[nn.Module]] = {
+    AttentionConfig: Attention,
+    MLPConfig: MLP,
+    ExpertsConfig: Experts,
+}
 
 
 def builds(config_type: type) -> Callable[[Module], Module]:

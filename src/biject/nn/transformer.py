@@ -13,6 +13,7 @@ from biject.config.layers import AttentionSpec
 from biject.config.model import ModelConfig
 from biject.config.rope import RopeConfig
 from biject.errors import InputError
+from biject.nn.balance import with_balance
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.embeddings import Embeddings
 from biject.nn.heads import make_head
@@ -68,7 +69,8 @@ class Transformer(nn.Module):
             x_TD = self.embed_rows(plan)
             x_TD = self.run_layers(x_TD, plan)
             output: ModelOutput = self.head(x_TD, plan.last)
-        return output.with_traces(request, traces, plan.layout.grid)
+        output = output.with_traces(request, traces, plan.layout.grid)
+        return with_balance(output, self.config, batch.attention_mask)
 
     def embed_rows(self, plan: BatchPlan) -> Tensor:
         """The rows that go into the first layer: tables, norm, dropout, projection."""

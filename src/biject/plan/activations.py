@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from biject.config.flops import Product, TextBatch, attention_columns, operations, rows_of, whole_grid
-from biject.config.layers import AttentionConfig, LayerConfig, MLPConfig, NormConfig
+from biject.config.layers import AttentionConfig, ExpertsConfig, LayerConfig, MLPConfig, NormConfig
 from biject.config.model import ModelConfig
 
 LOGITS_BUDGET = 2**25
@@ -110,11 +110,22 @@ def cast_bytes(config: ModelConfig, batch: TextBatch) -> int:
 
 def _embedding(config: ModelConfig, rows: int, how: Kept) -> int:
     sizes, hidden = config.embedding, config.hidden_size
+    if sizes.patches is not None:
+        return _patches(config, rows, how)
     if not how.trained("embed.tokens"):
         return 0
     width = hidden if sizes.projection == "before-norm" else sizes.size
     total = _norm(sizes.norm, rows, width, trained=True) + (rows * width * 4 if sizes.dropout else 0)
     return total + (rows * sizes.size * 4 if sizes.projection != "none" else 0)
+
+
+def _patches(config: ModelConfig, rows: int, how: Kept) -> int:
+    """The pictures, in half precision once more, and dropout's noise; the learned rows are a few more."""
+    sizes = config.embedding
+    assert sizes.patches is not None
+    (height, width), channels = sizes.patches.patch_size, sizes.patches.num_channels
+    total = rows * channels * height * width * how.item if how.trained("embed.patches") else 0
+    return total + (rows * sizes.size * how.noise if sizes.dropout else 0)
 
 
 def _norm(config: NormConfig, rows: int, width: int, *, trained: bool) -> int:
@@ -140,21 +151,48 @@ def _layer(
     yield _norm(layer.attn_out_norm, needed, width, trained=how.trained(f"{name}.attn_out_norm"))
     yield _norm(layer.mlp_out_norm, needed, width, trained=how.trained(f"{name}.mlp_out_norm"))
     yield needed * width * how.noise * sum(p > 0 for p in (layer.attn_dropout, layer.mlp_dropout))
+    if layer.scale:
+        scales = (f"{name}.attn_scale", f"{name}.mlp_scale")
+        yield needed * width * how.item * sum(map(how.trained, scales))
+    if layer.drop_path:
+        yield needed * width * how.item * 2
     if type(layer.attention) is AttentionConfig:
         yield from _attention(f"{name}.attn", layer.attention, config, rows, needed, columns, how)
     if type(layer.mlp) is MLPConfig:
         yield _mlp(f"{name}.mlp", layer.mlp, needed, how)
+    if type(layer.mlp) is ExpertsConfig:
+        yield from _experts(f"{name}.mlp", layer.mlp, needed, how)
     if layer.conv is not None:
         yield rows * width * 4 * 5
 
 
 def _mlp(name: str, mlp: MLPConfig, rows: int, how: Kept) -> int:
-    ways = {"none": ("up_proj",), "separate": ("gate_proj", "up_proj"), "fused": ("gate_up_proj",)}[mlp.gate]
+    one = ("gate_up_proj",)
+    every = {"none": ("up_proj",), "separate": ("gate_proj", "up_proj"), "fused": one, "stacked": one}
+    ways = every[mlp.gate]
     total = how.inputs(tuple(f"{name}.{way}" for way in ways), rows, mlp.hidden_size, cast=True)
     inner = rows * mlp.intermediate_size * how.item
     total += inner * _KEPT.get(mlp.act, 1) + (2 * inner if mlp.gate != "none" else 0)
     total += rows * mlp.intermediate_size * how.noise if mlp.dropout else 0
     return total + how.inputs((f"{name}.down_proj",), rows, mlp.intermediate_size, cast=False)
+
+
+def _experts(name: str, mlp: ExpertsConfig, rows: int, how: Kept) -> Iterator[int]:
+    """Of the router its input and chances, and of each choice weight, sum and numbers; then of every
+    expert's rows what an MLP keeps, and its output, which is weighted.
+    """
+    chosen = rows * mlp.num_experts_per_tok
+    first, last = (
+        (f"{name}.experts", f"{name}.experts")
+        if mlp.stacked
+        else (f"{name}.experts.0.gate_proj", f"{name}.experts.0.down_proj")
+    )
+    yield how.inputs((f"{name}.router",), rows, mlp.hidden_size, cast=True)
+    yield rows * (mlp.num_experts + 1) * 4 + chosen * (2 * 4 + 3 * 8)
+    yield how.inputs((first,), chosen, mlp.hidden_size, cast=True)
+    yield chosen * mlp.intermediate_size * how.item * (_KEPT.get(mlp.act, 1) + 2)
+    yield how.inputs((last,), chosen, mlp.intermediate_size, cast=False)
+    yield chosen * mlp.hidden_size * how.item
 
 
 def _attention(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from biject.config.flops import TextBatch
+from biject.config.layers import ExpertsConfig, MLPConfig
 from biject.config.model import ModelConfig
 from biject.config.recipe import OptimizerName
 from biject.config.shapes import parameter_shapes
@@ -150,7 +151,7 @@ def parameters_of(config: ModelConfig, kept: Kept) -> list[Held]:
         if config.tied_output and name == "head.decoder.weight":
             continue
         matrix = leaf == "weight" and len(shape) == 2
-        codes = matrix and name.startswith("layers.") and module.endswith("proj")
+        codes = matrix and name.startswith("layers.") and module.endswith("proj") and ".experts." not in name
         found.append(Held(shape, trained=kept.trained(module), quantized=codes))
         rank = kept.rank(module) if matrix else 0
         if rank:
@@ -177,12 +178,17 @@ def _optimizer(trained: Iterable[tuple[int, ...]], numbers: int, setup: Setup) -
     return (_STATES[setup.optimizer] + momentum) * numbers
 
 
+def _widest(mlp: MLPConfig | ExpertsConfig) -> int:
+    """Numbers of a row inside; of experts, of all that it goes through."""
+    if isinstance(mlp, MLPConfig):
+        return mlp.intermediate_size
+    return mlp.num_experts_per_tok * max(2 * mlp.intermediate_size, mlp.hidden_size)
+
+
 def _workspace(config: ModelConfig, batch: TextBatch, parameters: Sequence[Held], setup: Setup) -> int:
     """Gradients of the widest activation on both sides of it; a matrix out of its codes."""
     rows = sum(batch.lengths) if batch.packed else batch.cells
-    widest = max(
-        (layer.mlp.intermediate_size for layer in config.layers if hasattr(layer.mlp, "act")), default=0
-    )
+    widest = max((_widest(layer.mlp) for layer in config.layers if hasattr(layer.mlp, "act")), default=0)
     total = 2 * rows * max(widest, config.hidden_size) * FLOAT
     if config.head.reads == "labelled" and batch.labelled is not None:
         total = max(total, 2 * min(batch.labelled * config.vocab_size, 2**25) * FLOAT)

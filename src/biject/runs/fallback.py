@@ -17,7 +17,6 @@ from biject.fallback.loading import load_fallback
 from biject.fallback.model import FallbackModel
 from biject.fallback.slow import SlowTokenizer
 from biject.tokenization.tokenizer import Tokenizer
-from biject.train import ranks
 
 TASKS = ("seqcls", "tokcls", "qa", "mlm", "causal", "imgcls")
 
@@ -26,7 +25,7 @@ def check_fallback(recipe: FinetuneRecipe) -> None:
     """Refuse what such a run cannot do, before anything is read.
 
     Raises:
-        ConfigError: Another task, or several processes.
+        ConfigError: Another task.
         MissingExtraError: transformers, or for an adapter PEFT, is not installed.
     """
     transformers()
@@ -35,11 +34,6 @@ def check_fallback(recipe: FinetuneRecipe) -> None:
     if recipe.task not in TASKS:
         raise ConfigError(
             f"`task` is {recipe.task}, which is not for `backend` hf; there are {', '.join(TASKS)}."
-        )
-    if ranks.count() > 1:
-        raise ConfigError(
-            f"`backend` hf trains in one process, and there are {ranks.count()}: start it without torchrun, "
-            "or take Biject's own classes."
         )
 
 

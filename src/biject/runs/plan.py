@@ -17,7 +17,6 @@ from biject.data.columns import ColumnsDataset
 from biject.data.pairs import PairDataset, single_texts
 from biject.data.rerank import without_truth
 from biject.environment import prepare as prepare_environment
-from biject.errors import InputError
 from biject.model import Model
 from biject.nn.planner import draws_random_numbers
 from biject.plan.activations import Kept, activation_bytes
@@ -28,6 +27,7 @@ from biject.runs.cell import cell_of, device_name
 from biject.runs.devices import Devices, measure_devices
 from biject.runs.machine import available_bytes, resident_bytes
 from biject.runs.outline import Outline
+from biject.runs.picture_rows import picture_rows
 from biject.runs.prepare import Material, read_material
 from biject.runs.probe import Adapted, StepTime, measure
 from biject.runs.samples import Part
@@ -104,8 +104,6 @@ def plan_recipe(
     Raises:
         BijectError: The recipe cannot be read at all: no such folder, data that cannot be used.
     """
-    if recipe.task == "imgcls":
-        raise InputError("plan: memory and time of models of pictures are not computed; finetune takes them.")
     if recipe.backend != "biject":
         return Planned(plan=Plan(allowed=False, reasons=(_OTHER_BACKEND,)))
     prepare_environment()
@@ -167,6 +165,7 @@ class _Epochs:
     def __init__(self, recipe: FinetuneRecipe, material: Material, *, multiple: int) -> None:
         self.recipe, self.material = recipe, material
         train, self.train_config = material.samples.train, recipe.train
+        self.rows = picture_rows(recipe, material) if recipe.task == "imgcls" else None
         self.train = train
         self.sampler = Sampler(
             num_samples=len(train),
@@ -174,7 +173,7 @@ class _Epochs:
             accumulate=recipe.train.accumulate,
             num_ranks=ranks.count(),
             seed=recipe.train.seed,
-            lengths=[sum(self.texts(i)) for i in range(len(train))],
+            lengths=[1 if self.rows else sum(self.texts(i)) for i in range(len(train))],
             max_tokens=recipe.train.max_tokens,
         )
         self.share = self._labelled_share()
@@ -182,7 +181,9 @@ class _Epochs:
         self.batches = list(self._batches(0))
 
     def texts(self, index: int) -> list[int]:
-        """Tokens of a sample's texts: one, or the documents of a block."""
+        """Tokens of a sample's texts: one, or the documents of a block; rows of a picture."""
+        if self.rows is not None:
+            return [self.rows]
         data: Any = self.train
         if isinstance(data, Part):
             data, index = data.whole, data.indices[index]
@@ -237,7 +238,8 @@ class _Epochs:
     def _batch(self, samples: Sequence[int]) -> TextBatch:
         lengths = tuple(length for sample in samples for length in self.texts(sample))
         labelled = None if self.share is None else max(1, round(self.share * sum(lengths)))
-        return TextBatch(lengths=lengths, labelled=labelled, multiple=self.multiple)
+        packed = self.rows is None
+        return TextBatch(lengths=lengths, labelled=labelled, multiple=self.multiple, packed=packed)
 
     def _labelled_share(self) -> float | None:
         """Of the tokens of a language model's data, from some of them."""

@@ -21,6 +21,7 @@ from biject.nn.batch import Batch, HeadRequest
 from biject.nn.kernels import Numerics
 from biject.nn.lora import adapt, sizes
 from biject.nn.lora_part import LoraPart
+from biject.nn.patches import PatchEmbeddings
 from biject.nn.quantised import quantised_linear
 from biject.nn.transformer import Transformer
 from biject.train.loop import autocast
@@ -131,6 +132,9 @@ class _Part:
         moved = {name: value.to(device) for name, value in inputs.items()}
         given: dict[str, Any] = {name: moved[name] for name in _IDS if name in moved}
         self.batch = Batch(**given)
+        pictures = moved.pop("pixel_values", None)
+        if isinstance(self.model.embed, PatchEmbeddings):
+            self.batch = self.model.embed.with_pictures(self.batch, pictures, interpolate=False)
         rest: dict[str, Any] = {name: value for name, value in moved.items() if name not in _IDS}
         self.request, self.train, self.device = HeadRequest(**rest), train, device
         self.optimizer = make_optimizer(self.model, replace(train, layer_decay=1.0))

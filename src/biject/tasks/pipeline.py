@@ -54,6 +54,7 @@ def pipeline(
     tokenizer: Tokenizer | None = None,
     task: str = "auto",
     revision: str | None = None,
+    family: str | None = None,
     dtype: str | torch.dtype = "auto",
     device: str | torch.device = "cpu",
     batch_size: int = BATCH_SIZE,
@@ -69,6 +70,7 @@ def pipeline(
         task: `fill-mask`, `classify`, `tag`, `answer`, `embed` or `classify-pictures`, or as transformers
             calls them; `auto` is what the head is for.
         revision: branch, tag or commit of a repository.
+        family: the `model_type` of a folder whose config.json names none.
         dtype: `auto` keeps the file's; else a torch dtype or its name.
         device: where the model runs.
         batch_size: how many texts (or windows of texts) run together.
@@ -83,6 +85,11 @@ def pipeline(
     task = _HF_NAMES.get(task, task)
     if task != "auto" and task not in TASKS:
         raise InputError(f"`task` is auto or one of {', '.join((*TASKS, *_HF_NAMES))}; found {task!r}.")
+    if family is not None and (backend == "hf" or isinstance(model, FallbackModel | PretrainedModel)):
+        raise ConfigError(
+            "`family` is for a folder that Biject's own classes load: leave it out with a loaded model or "
+            "backend='hf'."
+        )
     if isinstance(model, FallbackModel):
         return _of_fallback(model, tokenizer, batch_size)
     if isinstance(model, PretrainedModel):
@@ -100,7 +107,7 @@ def pipeline(
     if backend == "hf":
         fallback = load_fallback(folder, head=wanted, dtype=dtype, device=place)
         return _of_fallback(fallback, tokenizer, batch_size)
-    loaded = load(folder, head=wanted, dtype=dtype, device=place)
+    loaded = load(folder, head=wanted, dtype=dtype, device=place, family=family)
     if _reads_pictures(loaded) or task == ClassifyPictures.name:
         return _of_pictures(loaded, folder, batch_size=batch_size)
     if head not in ("auto", "base", loaded.provenance.file_head):
@@ -161,7 +168,7 @@ def _of_pictures(model: Model, folder: Path, *, batch_size: int) -> ClassifyPict
         )
     pillow()
     own = folder if (folder / PREPROCESSOR).is_file() else model.source.folder
-    steps = read_preprocessing(own, model.source.config.get("model_type"))
+    steps = read_preprocessing(own, model.source.config.get("model_type") or model.family.model_type)
     return ClassifyPictures(model, ImageProcessor(steps), batch_size=batch_size)
 
 

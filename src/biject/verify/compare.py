@@ -50,9 +50,14 @@ def hf_parameter(
 ) -> str | None:
     """HF's name in memory for a tensor of a file: old norm spellings, and the base prefix there or not.
 
-    `a+b` where HF keeps its rows in two parameters; `hf_value` puts them together.
+    `a+b` where HF keeps its rows in two parameters, `a[3:0/2]` where they are some of a stack's; `hf_value`
+    gives them as they are in the file.
     """
-    disk = in_memory(disk)
+    stored, disk = disk, in_memory(disk)
+    if "[" in disk:  # transformers 4 stacks nothing
+        stack, _, place = disk.partition("[")
+        found = hf_parameter(stack, parameters, prefix)
+        return hf_parameter(stored, parameters, prefix) if found is None else f"{found}[{place}"
     if "+" in disk:
         parts = [hf_parameter(one, parameters, prefix) for one in disk.split("+")]
         return None if None in parts else "+".join(map(str, parts))
@@ -64,8 +69,18 @@ def hf_parameter(
     return None
 
 
+def hf_parts(name: str) -> list[str]:
+    """The parameters of HF's that a name of `hf_names` speaks of: mostly one."""
+    return name.partition("[")[0].split("+")
+
+
 def hf_value(values: Mapping[str, Tensor | None], name: str) -> Tensor | None:
     """A parameter's value or gradient by its name in `hf_names`; None where there is none."""
+    if "[" in name:
+        stack, _, place = name.removesuffix("]").partition("[")
+        number, part, count = (int(one) for one in place.replace("/", ":").split(":"))
+        whole = values[stack]
+        return None if whole is None else whole[number].chunk(count)[part]
     parts = [values[one] for one in name.split("+")]
     found = [part for part in parts if part is not None]
     return None if len(found) < len(parts) else found[0] if len(found) == 1 else torch.cat(found)

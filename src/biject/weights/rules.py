@@ -66,14 +66,14 @@ def rms(memory: str, disk: str) -> ParamSpecs:
     return (ParamSpec(memory=f"{memory}.weight", disk=f"{disk}.weight"),)
 
 
-def layers(disks: Sequence[str], *rules: ParamSpecs) -> ParamSpecs:
-    """The same rules for every layer: `layers.{i}.` in memory, `disks[i].` on disk."""
+def layers(disks: Sequence[str], *rules: ParamSpecs, first: int = 0) -> ParamSpecs:
+    """The same rules for every layer: `layers.{i}.` in memory from `first` on, `disks[i].` on disk."""
     inner = join(*rules)
     return tuple(
         ParamSpec(
             f"layers.{i}.{spec.memory}", f"{disk}.{spec.disk}", spec.old and f"{disk}.{spec.old}", *spec[3:]
         )
-        for i, disk in enumerate(disks)
+        for i, disk in enumerate(disks, first)
         for spec in inner
     )
 

@@ -110,7 +110,7 @@ class _Maker:
     def layer(self, layer: nn.Module, ropes: tuple[RopeConfig, ...]) -> LayerParts:
         known = type(layer) is Layer and type(layer.attn) is Attention and type(layer.mlp) is MLP
         if not (known and isinstance(layer, Layer) and layer.pre and layer.conv is None):
-            raise Unfit("its layers are not made of norm, attention, norm and MLP of our own")
+            raise Unfit("its layers are not norm, attention, norm and MLP of our own (experts are none)")
         if layer.attn_out_norm is not None or layer.mlp_out_norm is not None:
             raise Unfit("what attention and MLP give is normalised")
         attention, mlp = cast(Attention, layer.attn), cast(MLP, layer.mlp)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from biject.verify.compare import hf_names, hf_value
+from biject.verify.compare import hf_names, hf_parts, hf_value
 from biject.verify.hf import HFModel
 from biject.verify.inputs import training_case
 from biject.verify.levels.packed import in_layout, real_only
@@ -128,7 +128,7 @@ def compare_gradients(
         if not names:
             wrong.append(f"{memory} (HF has none)")
             continue
-        seen.update(id(parameters[one]) for one in names[0].split("+"))
+        seen.update(id(parameters[one]) for one in hf_parts(names[0]))
         count += 1
         difference = _difference(ours.get(memory), hf_value(other, names[0]))
         if difference is not None:

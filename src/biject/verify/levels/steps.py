@@ -13,7 +13,7 @@ from biject.nn.addresses import align
 from biject.pretrained import load
 from biject.train.generators import kept
 from biject.train.trainer import Trainer
-from biject.verify.compare import hf_names, hf_value
+from biject.verify.compare import hf_names, hf_parts, hf_value
 from biject.verify.hf import load_hf
 from biject.verify.inputs import WITHOUT_LOSS, training_case
 from biject.verify.levels.gradients import loss_of
@@ -116,7 +116,7 @@ def _pair(subject: Subject) -> tuple[Model, nn.Module, tuple[str, ...]]:
 
 def _value(model: nn.Module, name: str) -> Tensor:
     """A parameter's values, or those of several that are one tensor of the file."""
-    found = hf_value({one: model.get_parameter(one).detach() for one in name.split("+")}, name)
+    found = hf_value({one: model.get_parameter(one).detach() for one in hf_parts(name)}, name)
     assert found is not None
     return found
 
@@ -137,7 +137,7 @@ def _paired_names(ours: Model, theirs: nn.Module) -> dict[str, str]:
     first = {id(parameter): name for name, parameter in theirs.named_parameters()}
     found = hf_names(ours, theirs)
     return {
-        name: "+".join(first[id(parameters[one])] for one in found[name][0].split("+"))
+        name: _first_names(found[name][0], first, parameters)
         for name, _ in ours.named_parameters()
         if found.get(name)
     }
@@ -169,3 +169,9 @@ def _compare_weights(
     detail = agreement(wrong) if moved else "no step changed any of them"
     name = f"weights ({len(names)} parameters, {moved} moved)"
     return Check(name=name, passed=not wrong and moved > 0, detail=detail, case=case, max_abs_diff=worst)
+
+
+def _first_names(name: str, first: Mapping[int, str], parameters: Mapping[str, nn.Parameter]) -> str:
+    """A name of `hf_names` with tied parameters under the first of theirs."""
+    place = name.partition("[")[1:]
+    return "+".join(first[id(parameters[one])] for one in hf_parts(name)) + "".join(place)

@@ -44,7 +44,8 @@ def _expected(facts: Facts) -> set[str]:
     if facts.family is None:
         return set()
     try:
-        specs = facts.family.all_specs(facts.family.config.read(facts.config))
+        values = facts.family.config.read(facts.config)
+        specs = facts.family.all_specs(facts.family.resolved(values, facts.source.tensors))
     except Exception:  # a broken config is another rule's finding
         return set()
     return {spelling.name(spec) for spelling in spellings(*facts.family.prefixes) for spec in specs}
