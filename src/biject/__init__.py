@@ -46,7 +46,9 @@ if TYPE_CHECKING:
     from biject.tasks.encoder import EmbeddingModel
     from biject.tasks.metrics import metrics_for
     from biject.tasks.pipeline import pipeline
+    from biject.tasks.precision import quantize_embeddings
     from biject.tasks.reranker import Reranker
+    from biject.tasks.similarity import semantic_search
     from biject.tokenization.tokenizer import Tokenizer
     from biject.train.callbacks import Callback
     from biject.train.trainer import Trainer
@@ -90,6 +92,8 @@ __all__ = [
     "load",
     "metrics_for",
     "pipeline",
+    "quantize_embeddings",
+    "semantic_search",
     "verify_export",
     "verify_trained",
 ]
@@ -120,6 +124,8 @@ _HOME = {
     "ModelOutput": "biject.nn.output",
     "PretrainedModel": "biject.pretrained",
     "Reranker": "biject.tasks.reranker",
+    "quantize_embeddings": "biject.tasks.precision",
+    "semantic_search": "biject.tasks.similarity",
     "Tokenizer": "biject.tokenization.tokenizer",
     "Traces": "biject.nn.traces",
     "TrainConfig": "biject.config.recipe",

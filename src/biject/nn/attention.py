@@ -96,7 +96,8 @@ class Attention(nn.Module):
             positions = self.relative.positions(plan.relative_table, self.q_proj, self.k_proj)
         kernel = plan.kernels[self.operation]
         opaque = isinstance(plan.layout, Packed) and torch.compiler.is_compiling()
-        if opaque or (kernel.attend_rows is not None and kernel.takes_rows(plan.layout, q_TD, dropout)):
+        weighed = plan.request.attentions or self.relative is not None  # somebody asks for the weights
+        if opaque or (not weighed and kernel.takes_rows(plan.layout, q_TD, self.spec, dropout)):
             context_TD = self._by_rows(q_TD, k_TD, v_TD, plan, positions, opaque=opaque, dropout=dropout)
         else:
             layout, masks = plan.layout, plan.masks[self.spec.mask_kind]

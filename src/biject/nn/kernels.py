@@ -17,6 +17,7 @@ from torch import Tensor
 from biject.config.layers import AttentionSpec
 from biject.nn.attend import attend, attend_math
 from biject.nn.layout import Layout, Packed
+from biject.nn.native import rows as native
 from biject.nn.packing import ColumnRule
 
 Numerics = Literal["exact", "fast"]
@@ -24,6 +25,8 @@ Operation = Literal["attention", "causal attention", "written-out attention", "a
 """`written-out`: with relative positions; `by steps`: as HF's `eager` computes it (`attend_written_out`)."""
 RowsAttend = Callable[[Tensor, Tensor, Tensor, Layout, AttentionSpec], Tensor]
 """(queries (T, H, E), keys and values (T, G, E) of all rows, layout, spec) → (T, H·E)."""
+RowsFit = Callable[[Layout, Tensor, AttentionSpec, float], bool]
+"""(layout, queries (T, D), spec, dropout) → whether all rows can be taken at once."""
 
 BLOCK = 512
 """Keys that torch's CPU kernel takes at a time."""
@@ -74,16 +77,21 @@ class Kernel:
     attend: BucketAttend = attend
     attend_rows: RowsAttend | None = None
     """All texts in one call, without buckets, where `takes_rows` says so."""
+    rows_fit: RowsFit | None = None
 
-    def takes_rows(self, layout: Layout, q_TD: Tensor, dropout: float) -> bool:
-        """Whether `attend_rows` can compute this: FlashAttention knows half precision and no dropout here."""
-        return (
-            self.attend_rows is not None
-            and isinstance(layout, Packed)
-            and layout.cu_seqlens is not None
-            and dropout == 0
-            and q_TD.dtype in (torch.float16, torch.bfloat16)
-        )
+    def takes_rows(self, layout: Layout, q_TD: Tensor, spec: AttentionSpec, dropout: float) -> bool:
+        """Whether there is an `attend_rows`, and it can compute this."""
+        return self.rows_fit is not None and self.rows_fit(layout, q_TD, spec, dropout)
+
+
+def _varlen_fits(layout: Layout, q_TD: Tensor, spec: AttentionSpec, dropout: float) -> bool:
+    """FlashAttention knows half precision and no dropout here."""
+    return (
+        isinstance(layout, Packed)
+        and layout.cu_seqlens is not None
+        and dropout == 0
+        and q_TD.dtype in (torch.float16, torch.bfloat16)
+    )
 
 
 def varlen(q_THE: Tensor, k_TGE: Tensor, v_TGE: Tensor, layout: Layout, spec: AttentionSpec) -> Tensor:
@@ -116,12 +124,22 @@ def _rows(operation: Operation) -> dict[tuple[Operation, str, Numerics], Kernel]
     """Torch's fused attention on every device."""
     return {
         (operation, "cpu", "exact"): Kernel(operation=operation, keys=keys_by_block, bound=_SAME),
-        (operation, "cpu", "fast"): Kernel(operation=operation, keys=keys_to_16, bound=_ROUNDING),
+        (operation, "cpu", "fast"): Kernel(
+            operation=operation,
+            keys=keys_to_16,
+            bound=_ROUNDING,
+            attend_rows=native.attend_rows,
+            rows_fit=native.fits,
+        ),
         (operation, "cuda", "exact"): Kernel(
             operation=operation, keys=keys_or_all, bound=_ROUNDING, attend=attend_math
         ),
         (operation, "cuda", "fast"): Kernel(
-            operation=operation, keys=keys_to_16, bound=_ROUNDING, attend_rows=varlen
+            operation=operation,
+            keys=keys_to_16,
+            bound=_ROUNDING,
+            attend_rows=varlen,
+            rows_fit=_varlen_fits,
         ),
     }
 

@@ -140,7 +140,8 @@ class Planner:
             return padded
         kept, total = spans(mask_BL), size * length
         count = sum(kept)
-        if count > WORTH_IT * total:
+        all_at_once = numerics == "fast" and device.type == "cpu"  # no buckets: packing costs nothing
+        if count > (1.0 if all_at_once else WORTH_IT) * total:
             return padded
         if bits:
             return self._exact(model, mask_BL, kept, padded, all_rows=all_rows)

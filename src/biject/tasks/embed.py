@@ -83,11 +83,7 @@ class Embed(Task):
             modes: Of pooling.
             stages: What comes behind it; see `biject.tasks.pooling.behind`.
         """
-        sentence = self.sentence
-        texts = [prompt + text for text in texts] if prompt else texts
-        skip = self._skipped(prompt)
-        if sentence is not None and sentence.lower_case:
-            texts = [text.lower() for text in texts]
+        texts, skip = self._behind(prompt, texts), self._skipped(prompt)
         parts: list[Tensor] = []
         places: list[int] = []
         for batch, out in self.outputs(self.encode(texts)) if texts else ():
@@ -103,6 +99,24 @@ class Embed(Task):
         vectors = torch.empty_like(found)
         vectors[places] = found
         return vectors.clone()  # of a tensor of inference mode one that may be trained with
+
+    def token_rows(self, texts: Sequence[str], prompt: str) -> list[Tensor]:
+        """The model's rows of each text, the prompt's too: (tokens, D) each, on the CPU."""
+        texts = self._behind(prompt, texts)
+        rows: list[Tensor] = [torch.empty(0)] * len(texts)
+        for batch, out in self.outputs(self.encode(texts)) if texts else ():
+            assert out.last_hidden_state is not None
+            for place, length, hidden_LD in zip(
+                batch.rows, batch.lengths, out.last_hidden_state, strict=True
+            ):
+                rows[place] = hidden_LD[:length].float().cpu().clone()
+        return rows
+
+    def _behind(self, prompt: str, texts: Sequence[str]) -> Sequence[str]:
+        """What is given to the tokenizer."""
+        texts = [prompt + text for text in texts] if prompt else texts
+        lower = self.sentence is not None and self.sentence.lower_case
+        return [text.lower() for text in texts] if lower else texts
 
     def dimension(self, modes: Sequence[Mode]) -> int:
         """Values of a vector."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -83,7 +84,7 @@ class InformationRetrievalEvaluator:
         asked = {name: text for name, text in self.queries.items() if self.relevant_docs.get(name)}
         if not asked or not self.corpus:
             raise InputError("`relevant_docs` names no document of any query.")
-        how = {"batch_size": self.batch_size, "convert_to_tensor": True}
+        how: dict[str, Any] = {"batch_size": self.batch_size, "convert_to_tensor": True}
         queries = dict(zip(asked, model.encode_query(list(asked.values()), **how), strict=True))
         corpus = dict(zip(self.corpus, model.encode_document(list(self.corpus.values()), **how), strict=True))
         found = retrieve(queries, corpus, self.relevant_docs, self.depths)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
@@ -18,7 +18,7 @@ from biject.nn.kernels import Numerics
 from biject.pretrained import PretrainedModel, load
 from biject.save import save_model
 from biject.tasks.classify import Classify
-from biject.tasks.common import usable_device
+from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.inputs import as_pairs, require
 from biject.tasks.sentence import MODEL
 from biject.tasks.sentence_files import reranker_files
@@ -67,8 +67,11 @@ class Reranker:
         dtype: str | torch.dtype = "auto",
         device: str | torch.device = "cpu",
         numerics: Numerics | None = None,
+        max_length: int | None = None,
     ) -> Self:
         """Load a CrossEncoder's folder, or a sequence classifier, from disk or the Hub.
+
+        `max_length` is how many tokens of a pair are read, the model's own number where left out.
 
         Raises:
             BijectError: What cannot be used, where, and what to do.
@@ -78,28 +81,43 @@ class Reranker:
         model = load(folder, head="seqcls", dtype=dtype, device=place, numerics=numerics)
         tokenizer = load_tokenizer(folder, model.hf_config)
         check_fits(tokenizer, {"vocab_size": model.config.vocab_size})
-        return cls(model, tokenizer, activation=_stored_activation(folder, model.hf_config))
+        made = cls(model, tokenizer, activation=_stored_activation(folder, model.hf_config))
+        if max_length is not None:
+            made.max_length = max_length
+        return made
 
     def predict(
         self,
-        inputs: Sequence[Any],
+        inputs: Sequence[Any] | None = None,
         batch_size: int = 32,
         *,
+        show_progress_bar: bool | None = None,
+        activation_fn: Callable[[Tensor], Tensor] | None = None,
         apply_softmax: bool = False,
+        convert_to_numpy: bool = True,
         convert_to_tensor: bool = False,
-    ) -> Array | Tensor:
+        sentences: Sequence[Any] | None = None,
+    ) -> Array | Tensor | list[Tensor]:
         """Scores of pairs: (N,) of one output, (N, outputs) of several.
 
         Args:
             inputs: Pairs as tuples or lists of two texts; or one such pair.
             batch_size: Pairs in a call of the model.
+            show_progress_bar: Taken for compatibility: progress is reported as `biject.events` says.
+            activation_fn: Put on the outputs instead of the folder's.
             apply_softmax: Over several outputs.
+            convert_to_numpy: Give an array; else a list of tensors.
             convert_to_tensor: Give a tensor.
+            sentences: An older name of `inputs`.
 
         Raises:
             InputError: An input is no pair.
         """
+        del show_progress_bar
+        inputs = sentences if inputs is None else inputs
         require(batch_size >= 1, f"`batch_size` must be at least 1; found {batch_size}.")
+        require(inputs is not None, "`predict` needs pairs of texts.")
+        assert inputs is not None
         one = len(inputs) == 2 and isinstance(inputs[0], str)
         pairs = [tuple(inputs)] if one else [tuple(pair) for pair in inputs]
         first, second = as_pairs(pairs, "predict", ("query", "document"), needed=True)
@@ -109,14 +127,16 @@ class Reranker:
         for batch, out in self.task.outputs(encoded) if pairs else ():
             assert out.logits is not None
             found[list(batch.rows)] = out.logits.float().cpu()
-        found = _ACTIVATIONS[self.activation]()(found)
+        found = (activation_fn or _ACTIVATIONS[self.activation]())(found)
         if self.num_labels == 1:
             found = found.squeeze(-1)
         elif apply_softmax:
             found = found.softmax(1)
         found = found[0] if one else found
+        if convert_to_tensor:
+            return found.to(self.model.device)
         array: Array = found.numpy()
-        return found.to(self.model.device) if convert_to_tensor else array
+        return array if convert_to_numpy else list(found) if not one else found
 
     def rank(
         self,
@@ -126,6 +146,8 @@ class Reranker:
         *,
         return_documents: bool = False,
         batch_size: int = 32,
+        show_progress_bar: bool | None = None,
+        activation_fn: Callable[[Tensor], Tensor] | None = None,
     ) -> list[dict[str, Any]]:
         """Documents by their scores for a query, best first: `corpus_id`, `score`, and `text`.
 
@@ -133,11 +155,27 @@ class Reranker:
             InputError: The model has several outputs.
         """
         require(self.num_labels == 1, f"`rank` needs a model of one output; this has {self.num_labels}.")
-        scores = self.predict([(query, text) for text in documents], batch_size)
+        del show_progress_bar
+        pairs = [(query, text) for text in documents]
+        scores = self.predict(pairs, batch_size, activation_fn=activation_fn)
         found: list[dict[str, Any]] = [{"corpus_id": i, "score": float(s)} for i, s in enumerate(scores)]
         if return_documents:
             found = [{**one, "text": text} for one, text in zip(found, documents, strict=True)]
         return sorted(found, key=lambda one: -one["score"])[:top_k]
+
+    @property
+    def max_length(self) -> int | None:
+        """Tokens of a pair; what is longer is cut."""
+        return self.task.max_tokens
+
+    @max_length.setter
+    def max_length(self, tokens: int) -> None:
+        most = max_tokens(self.model.config, self.tokenizer)
+        require(
+            1 <= tokens <= (most or tokens),
+            f"`max_length` should be from 1 to {most or 'any number'}; found {tokens!r}.",
+        )
+        self.task.max_tokens = tokens
 
     def save_pretrained(self, folder: str | Path, *, force: bool = False) -> None:
         """Write a folder that CrossEncoder and `from_pretrained` open.

@@ -18,6 +18,7 @@ from biject.checkpoint.strict_json import parse_object, read_small_file
 from biject.errors import ConfigError, InputError
 from biject.tasks.dense import DenseConfig, read_dense_config
 from biject.tasks.pooling import Mode, behind, pool
+from biject.tasks.similarity import Similarity
 
 MODEL = "config_sentence_transformers.json"
 TRANSFORMER_FILES = (
@@ -40,7 +41,6 @@ MODE_KEYS: dict[str, Mode] = {
 }
 """In the order in which several are joined."""
 Stage = Literal["normalize"] | DenseConfig
-Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 
 
 @dataclass(frozen=True, kw_only=True)

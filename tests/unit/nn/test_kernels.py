@@ -145,14 +145,14 @@ def test_what_varlen_cannot_do_is_done_in_buckets() -> None:
     flash: Kernel = TABLE["attention", "cuda", "fast"]
     layout, mask = packed([20, 3, 17, 9])
     q = rows(layout)[0]
-    assert flash.takes_rows(layout, q, 0.0)
-    assert not flash.takes_rows(layout, q, 0.5)
-    assert not flash.takes_rows(layout, q.float(), 0.0)
-    assert not flash.takes_rows(packed([20, 3, 17, 9], fill=64)[0], q, 0.0)
+    assert flash.takes_rows(layout, q, SPECS["all"], 0.0)
+    assert not flash.takes_rows(layout, q, SPECS["all"], 0.5)
+    assert not flash.takes_rows(layout, q.float(), SPECS["all"], 0.0)
+    assert not flash.takes_rows(packed([20, 3, 17, 9], fill=64)[0], q, SPECS["all"], 0.0)
     mask[0, 4] = False
-    assert not flash.takes_rows(pack(mask, spans(mask), keys_to_16), q, 0.0)
-    assert not flash.takes_rows(Padded(batch=4, length=20, mask_BL=mask), q, 0.0)
-    assert not TABLE["attention", "cpu", "fast"].takes_rows(layout, q, 0.0)
+    assert not flash.takes_rows(pack(mask, spans(mask), keys_to_16), q, SPECS["all"], 0.0)
+    assert not flash.takes_rows(Padded(batch=4, length=20, mask_BL=mask), q, SPECS["all"], 0.0)
+    assert not TABLE["attention", "cpu", "exact"].takes_rows(layout, q, SPECS["all"], 0.0)
 
 
 def test_the_unfused_kernel_agrees() -> None:

@@ -1,9 +1,9 @@
-"""The structures of step.c, field by field."""
+"""The structures of step.c and rows.c, field by field."""
 
 from __future__ import annotations
 
 import ctypes
-from ctypes import POINTER, c_float, c_int32, c_void_p
+from ctypes import POINTER, c_float, c_int32, c_int64, c_void_p
 
 
 class Matrix(ctypes.Structure):
@@ -50,3 +50,29 @@ class Step(ctypes.Structure):
 
 MIRRORED = (Matrix, Norm, LayerParts, Step)
 """In the order of `biject_sizes`."""
+
+
+class Attend(ctypes.Structure):
+    """Attention over packed rows."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("q", "k", "v", "out", "ends")),
+        *((name, c_int64) for name in ("q_stride", "k_stride", "v_stride", "out_stride")),
+        *((name, c_int32) for name in ("texts", "heads", "groups", "width", "window", "half", "longest")),
+        ("threads", c_int32),
+        ("scale", c_float),
+    ]
+
+
+class Rows(ctypes.Structure):
+    """A product of rows with a matrix of 8-bit codes."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "y", "codes", "scale", "bias", "total")),
+        ("rows", c_int64),
+        *((name, c_int32) for name in ("inputs", "outputs", "gelu", "threads")),
+    ]
+
+
+ROWS_MIRRORED = (Attend, Rows)
+"""In the order of `biject_rows_sizes`."""
