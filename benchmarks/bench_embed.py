@@ -1,8 +1,8 @@
 """`encode` beside sentence-transformers: MiniLM on texts of mixed lengths, one thread, one process, in turns.
 
-`python benchmarks/bench_embed.py [--texts 192] [--pairs 5] [--sides exact,fast,bf16]` needs MiniLM and the
-movie snippets (`make demo` fetches both). sentence-transformers runs in its default order (longest first by
-letters) with its default batch of 32. Each side encodes all texts once before it is timed.
+`python benchmarks/bench_embed.py [--texts 192] [--pairs 5] [--sides exact,fast,bf16,int8]` needs MiniLM and
+the movie snippets (`make demo` fetches both). sentence-transformers runs in its default order (longest first
+by letters) with its default batch of 32. Each side encodes all texts once before it is timed.
 """
 
 from __future__ import annotations
@@ -62,6 +62,8 @@ def compare(name: str, ours: EmbeddingModel, theirs: Any, texts: list[str], pair
     sides = {"ours": ours.encode, "theirs": theirs.encode}
     first = {side: encode(texts) for side, encode in sides.items()}
     apart = float(np.abs(first["ours"] - first["theirs"]).max())
+    lengths = np.linalg.norm(first["ours"], axis=1) * np.linalg.norm(first["theirs"], axis=1)
+    cosines = (first["ours"] * first["theirs"]).sum(1) / lengths
     seconds: dict[str, list[float]] = {side: [] for side in sides}
     for turn in range(pairs):
         for side in sides if turn % 2 == 0 else reversed(sides):
@@ -70,7 +72,11 @@ def compare(name: str, ours: EmbeddingModel, theirs: Any, texts: list[str], pair
     best = {side: len(texts) / min(values) for side, values in seconds.items()}
     speeds = f"{best['ours']:6.1f} texts/s beside {best['theirs']:6.1f}"
     spread = f"{statistics.median(ratios):.2f}x ({ratios[0]:.2f} to {ratios[-1]:.2f}, {pairs} pairs)"
-    print(f"{name:<32} {speeds}: {spread}, vectors {apart:.1e} apart", flush=True)
+    print(
+        f"{name:<32} {speeds}: {spread}, vectors {apart:.1e} apart, "
+        f"cosines from {cosines.min():.5f}, mean {cosines.mean():.5f}",
+        flush=True,
+    )
 
 
 def main() -> None:
@@ -78,7 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--texts", type=int, default=192)
     parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--sides", default="exact,fast,bf16")
+    parser.add_argument("--sides", default="exact,fast,bf16,int8")
     given = parser.parse_args()
     from sentence_transformers import SentenceTransformer
 
@@ -94,6 +100,9 @@ def main() -> None:
             half = SentenceTransformer(str(MINILM), device="cpu", model_kwargs={"dtype": torch.bfloat16})
             compare("bfloat16, beside its bfloat16", ours, half, texts, given.pairs)
             compare("bfloat16, beside its float32", ours, theirs, texts, given.pairs)
+        elif side == "int8":
+            ours = EmbeddingModel.from_pretrained(MINILM, quantization="int8")
+            compare("int8, beside its float32", ours, theirs, texts, given.pairs)
         else:
             ours = EmbeddingModel.from_pretrained(MINILM, numerics=side)
             compare(f"float32, numerics={side}", ours, theirs, texts, given.pairs)

@@ -16,13 +16,20 @@ def reads_pictures(model: str, family: str | None = None) -> bool:
 
     `family`: what the folder is, where its config.json does not say.
     """
+    from biject.checkpoint.adapter import base_folder, is_adapter, read_adapter
+    from biject.checkpoint.hub import resolve_folder
+    from biject.checkpoint.strict_json import parse_object, read_small_file
     from biject.families import family as family_of
-    from biject.runs.prepare import opened
 
     try:
         if family is not None:
             return family_of(family).reads_pictures
-        return opened(model)[2].config.embedding.patches is not None
+        folder = resolve_folder(model)
+        if is_adapter(folder):
+            folder = base_folder(read_adapter(folder))
+        path = folder / "config.json"
+        config = parse_object(read_small_file(path, what=path.name), where=str(path))
+        return family_of(config.get("model_type")).reads_pictures
     except BijectError:
         return False
 

@@ -140,8 +140,8 @@ class Planner:
             return padded
         kept, total = spans(mask_BL), size * length
         count = sum(kept)
-        all_at_once = numerics == "fast" and device.type == "cpu"  # no buckets: packing costs nothing
-        if count > (1.0 if all_at_once else WORTH_IT) * total:
+        rows_at_once = numerics == "fast" and device.type == "cpu" and torch.is_inference_mode_enabled()
+        if count > (1.0 if rows_at_once else WORTH_IT) * total:  # without buckets packing costs nothing
             return padded
         if bits:
             return self._exact(model, mask_BL, kept, padded, all_rows=all_rows)

@@ -20,7 +20,9 @@ _DTYPES = (torch.float32, torch.bfloat16)
 
 
 def fits(layout: Layout, q_TD: Tensor, spec: AttentionSpec, dropout: float) -> bool:
-    """Whether `attend_rows` can compute this: no gradients, no mask but the texts' ends.
+    """Whether `attend_rows` can compute this: inference mode, no mask but the texts' ends.
+
+    Where gradients could be asked for, and under a compiler, torch's kernels compute all of it.
 
     Args:
         layout: Whole texts.
@@ -29,15 +31,15 @@ def fits(layout: Layout, q_TD: Tensor, spec: AttentionSpec, dropout: float) -> b
         dropout: None.
     """
     return (
-        dropout == 0
+        not torch.compiler.is_compiling()
+        and dropout == 0
         and not spec.causal
         and not spec.upcast
         and spec.head_dim % _LANES == 0
         and q_TD.dtype in _DTYPES
         and q_TD.device.type == "cpu"
         and _ends(layout) is not None
-        and not (torch.is_grad_enabled() and q_TD.requires_grad)
-        and not torch.compiler.is_compiling()
+        and torch.is_inference_mode_enabled()
         and rows_library() is not None
     )
 
