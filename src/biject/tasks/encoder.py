@@ -245,7 +245,7 @@ class EmbeddingModel(Settings):
         if self.model.quantization is not None:  # its codes are not saved: what they were made of is opened
             options |= {"quantization": "int8", "max_seq_length": self.sentence.max_tokens}
             write = partial(Path.symlink_to, target=self.folder, target_is_directory=True)
-        return EncodingPool(write, devices, options=options)
+        return EncodingPool(type(self), write, devices, options=options)
 
     @staticmethod
     def stop_multi_process_pool(pool: EncodingPool) -> None:

@@ -11,6 +11,7 @@ import os
 import queue
 import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,8 @@ _POLL_SECONDS = 1.0
 class _Opening:
     """How a worker opens the model."""
 
+    kind: Any
+    """Its class, with `from_pretrained` and `encode`."""
     path: str
     device: str
     threads: int
@@ -40,14 +43,16 @@ class EncodingPool:
     """Processes that wait for texts.
 
     Args:
+        kind: The model's class, with `from_pretrained` and `encode`.
         write: Puts the model into a folder that does not exist yet.
         devices: One process each.
         options: Of `EmbeddingModel.from_pretrained`, beside the folder and the device.
     """
 
-    def __init__(self, write: Any, devices: Sequence[str], *, options: Mapping[str, Any]) -> None:
+    def __init__(self, kind: Any, write: Any, devices: Sequence[str], *, options: Mapping[str, Any]) -> None:
         require(bool(devices), "A pool needs at least one device, e.g. ['cpu', 'cpu'].")
         self._folder = Path(tempfile.mkdtemp(prefix="biject-pool-"))
+        weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # a pool that nobody stops
         try:
             write(self._folder / "model")
             context = torch.multiprocessing.get_context("spawn")
@@ -57,8 +62,12 @@ class EncodingPool:
             self.processes = []
             for device in devices:
                 opening = _Opening(
-                    path=str(self._folder / "model"), device=device, threads=threads, options=dict(options),
-                )  # fmt: skip
+                    kind=kind,
+                    path=str(self._folder / "model"),
+                    device=device,
+                    threads=threads,
+                    options=dict(options),
+                )
                 one = context.Process(target=_work, args=(opening, self._inputs, self._outputs), daemon=True)
                 one.start()
                 self.processes.append(one)
@@ -126,15 +135,13 @@ class EncodingPool:
 
 def _work(opening: _Opening, inputs: Any, outputs: Any) -> None:
     """A process: open the model, then answer until it is ended."""
-    from biject.tasks.encoder import EmbeddingModel
-
     torch.set_num_threads(opening.threads)
-    model: EmbeddingModel | None = None
+    model = None
     while True:
         place, texts, how = inputs.get()
         try:
             if model is None:
-                model = EmbeddingModel.from_pretrained(opening.path, device=opening.device, **opening.options)
+                model = opening.kind.from_pretrained(opening.path, device=opening.device, **opening.options)
             outputs.put((place, model.encode(texts, **how), ""))
         except BijectError as error:
             outputs.put((place, None, str(error)))

@@ -220,7 +220,7 @@ def test_several_processes(wrapped: Wrap) -> None:
     with pytest.raises(BijectError, match="was stopped"):
         ours.encode(texts, pool=pool)
     with pytest.raises(BijectError, match="at least one device"):
-        EncodingPool(ours.save_pretrained, [], options={})
+        EncodingPool(EmbeddingModel, ours.save_pretrained, [], options={})
 
 
 def test_8_bits(wrapped: Wrap, tmp_path: Path) -> None:
