@@ -65,7 +65,7 @@ def semantic_search(
     query_chunk_size: int = 100,
     corpus_chunk_size: int = 500_000,
     top_k: int = 10,
-    score_function: Score = cos_sim,
+    score_function: Score | None = None,
 ) -> list[list[dict[str, int | float]]]:
     """For each query its nearest vectors of a corpus, best first: `corpus_id` and `score`.
 
@@ -89,7 +89,7 @@ def semantic_search(
     for queries in torch.split(queries_QD, query_chunk_size) if len(queries_QD) else ():
         best_QK, place_QK = queries.new_empty(len(queries), 0), torch.empty(len(queries), 0, dtype=torch.long)
         for start in range(0, len(corpus_ND), corpus_chunk_size):
-            scores = score_function(queries, corpus_ND[start : start + corpus_chunk_size])
+            scores = (score_function or cos_sim)(queries, corpus_ND[start : start + corpus_chunk_size])
             top = scores.topk(min(top_k, scores.shape[1]), dim=1)
             both = torch.cat([best_QK, top.values], 1)
             places = torch.cat([place_QK, top.indices.cpu() + start], 1)
