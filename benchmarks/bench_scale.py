@@ -124,7 +124,7 @@ def work(side: str, what: str, folder: Path, out: Path) -> dict[str, float]:
     model = load(folder, **given) if what == "save" else None
     with Watched() as watched:
         if what == "export" and side == "biject":
-            biject.export_checkpoint(folder, out)
+            biject.export_checkpoint(folder, out=out)
         elif what == "save":
             model.save_pretrained(out)
         else:

@@ -102,19 +102,25 @@ static float dot_bfloat16(const uint16_t *w, int64_t cols, const Vector *v) {
 /* ROWS rows at once, side by side in memory: what is read of the vector serves all of them. */
 enum { ROWS = 4 };
 
+/* How far ahead to fetch, line by line as they lie: a group of rows that comes 4 KB later or more. */
+static inline int64_t ahead_of(int64_t row_bytes) {
+    return (2 * AHEAD / (ROWS * row_bytes) + 1) * ROWS * row_bytes;
+}
+
 static inline void sums_of(const __m512 *sums, float *out) {
     for (int r = 0; r < ROWS; r++) out[r] = _mm512_reduce_add_ps(sums[r]);
 }
 
 static inline void dot_int8_rows(const uint8_t *w, int64_t cols, const Vector *v, float *out) {
     __m512 sums[ROWS] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
+    int64_t ahead = ahead_of(cols);
     for (int64_t block = 0; block < cols / BLOCK; block++) {
         __m512i start = _mm512_loadu_si512(v->start + block * LANES);
         __m512i x = _mm512_loadu_si512(v->codes + block * BLOCK);
         __m512 scale = _mm512_loadu_ps(v->scale + block * LANES);
         for (int r = 0; r < ROWS; r++) {
             const uint8_t *at = w + r * cols + block * BLOCK;
-            _mm_prefetch((const char *)at + AHEAD, _MM_HINT_T0);
+            _mm_prefetch((const char *)w + ahead + (block * ROWS + r) * BLOCK, _MM_HINT_T0);
             __m512 found = _mm512_cvtepi32_ps(_mm512_dpbusd_epi32(start, _mm512_loadu_si512(at), x));
             sums[r] = _mm512_fmadd_ps(found, scale, sums[r]);
         }
@@ -128,7 +134,7 @@ static inline void dot_int4_rows(const uint8_t *codes, const uint16_t *scale, in
     const __m256i half = _mm256_set1_epi8(15);
     const __m512i pair = _mm512_set_epi32(1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0);
     __m512 sums[ROWS] = {_mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps(), _mm512_setzero_ps()};
-    int64_t blocks = cols / BLOCK, bytes = cols / 2, groups = cols / GROUP;
+    int64_t blocks = cols / BLOCK, bytes = cols / 2, groups = cols / GROUP, ahead = ahead_of(bytes);
     for (int64_t from = 0; from < blocks; from += LANES / 2) {
         int64_t some = blocks - from < LANES / 2 ? blocks - from : LANES / 2;
         __mmask16 there = (__mmask16)((1u << (2 * some)) - 1);
@@ -144,7 +150,7 @@ static inline void dot_int4_rows(const uint8_t *codes, const uint16_t *scale, in
             __m512 at = _mm512_loadu_ps(v->scale + block * LANES);
             for (int r = 0; r < ROWS; r++) {
                 const uint8_t *here = codes + r * bytes + block * (BLOCK / 2);
-                if (block & 1) _mm_prefetch((const char *)here + AHEAD, _MM_HINT_T0);
+                if (r & 1) _mm_prefetch((const char *)codes + ahead + (block * ROWS + r) * (BLOCK / 2), _MM_HINT_T0);
                 __m256i both = _mm256_loadu_si256((const __m256i *)here);
                 __m256i high = _mm256_and_si256(_mm256_srli_epi16(both, 4), half);
                 __m512i w = _mm512_inserti64x4(_mm512_castsi256_si512(_mm256_and_si256(both, half)), high, 1);
