@@ -101,9 +101,8 @@ def compare_gradients(ours: Model, theirs: nn.Module, case: Case, *, train: bool
         model.eval()
     found = [] if equal(losses[0], losses[1]) else [f"loss {_distance(losses[0], losses[1])}"]
     hf = dict(theirs.named_parameters(remove_duplicate=False))
-    prefix = ours.family.prefix_of(ours.head_name)
     for binding in ours.provenance.plan.bindings:
-        a, b = ours.get_parameter(binding.memory).grad, _hf_gradient(binding.disk[0], hf, prefix, ours)
+        a, b = ours.get_parameter(binding.memory).grad, hf_gradient(binding.disk[0], hf, ours)
         if (a is None) != (b is None) or (a is not None and b is not None and not equal(a, b)):
             found.append(
                 f"gradient of {binding.memory} "
@@ -122,11 +121,13 @@ def hf_tensor(disk: str, hf: Any, ours: Model) -> Tensor:
     return hf[hf_name(disk, hf, prefix, ours.family.in_memory)].detach()
 
 
-def _hf_gradient(disk: str, hf: Any, prefix: str, ours: Model) -> Tensor | None:
+def hf_gradient(disk: str, hf: Any, ours: Model) -> Tensor | None:
+    """HF's gradient of a tensor of the file."""
     stacked = expert_slice(disk, hf)
     if stacked is not None:
         name, where = stacked
         return None if hf[name].grad is None else hf[name].grad[where]
+    prefix = ours.family.prefix_of(ours.head_name)
     return _gradient(hf, _hf_names(disk, hf, prefix, ours.family.in_memory))
 
 

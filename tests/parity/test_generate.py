@@ -166,6 +166,7 @@ CACHED = [
     and "causal" in v.heads
     and v.name != "window-1"
     and (v.model_type, v.name) not in RENEWED
+    and not v.overrides.get("output_router_logits")  # HF's balance takes no mask that is longer than the step
 ]
 
 
