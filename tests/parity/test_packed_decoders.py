@@ -93,7 +93,8 @@ def test_documents_do_not_leak(model_type: str, reference: Reference) -> None:
         for text, count in enumerate(counts[1:], 1):
             assert torch.equal(before[text], after[text])
             alone = theirs(input_ids=batch["input_ids"][text : text + 1, :count]).logits[0]
-            assert torch.allclose(before[text, :count], alone, rtol=0, atol=1e-5)  # HF's own batch differs so
+            bound = 1e-6 * max(10.0, float(alone.abs().max()))  # HF's own batch differs so
+            assert torch.allclose(before[text, :count], alone, rtol=0, atol=bound)
 
 
 @pytest.mark.parametrize("model_type", DECODERS)

@@ -23,7 +23,7 @@ KINDS = ("sliding_attention", "full_attention")
 
 
 def gemma_rows(
-    *, vocab_size: int, max_position_embeddings: int, attn_softcap: float | None, final_softcap: float | None
+    *, vocab_size: int, max_position_embeddings: int, final_softcap: float | None
 ) -> tuple[Row, ...]:
     """Config keys; the arguments are HF's defaults."""
     return (
@@ -45,7 +45,6 @@ def gemma_rows(
         Key("query_pre_attn_scalar", "query_pre_attn_scalar", integer(1), 256),
         Key("sliding_window", "sliding_window", integer(1), 4096),
         Key("layer_types", "layer_types", anything, None),
-        Key("attn_logit_softcapping", "attn_softcap", limit, attn_softcap),
         Key("final_logit_softcapping", "final_softcap", limit, final_softcap),
         Const(
             "use_bidirectional_attention", (False, None), "this family is computed with causal attention only"
@@ -108,7 +107,7 @@ def build(
     )
     changes: dict[str, Any] = {
         "scale": v["query_pre_attn_scalar"] ** -0.5,
-        "softcap": v["attn_softcap"],
+        "softcap": v.get("attn_softcap"),
         "written_out": written_out,
     }
 

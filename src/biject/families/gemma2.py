@@ -4,8 +4,9 @@ Source: transformers 5.23, models/gemma2/modeling_gemma2.py.
 
 from __future__ import annotations
 
+from biject.config.checks import limit
 from biject.config.model import ModelConfig
-from biject.config.table import ConfigTable
+from biject.config.table import ConfigTable, Key
 from biject.families import _gemma
 from biject.families._decoder import TINY, Values, buffers, heads
 from biject.families._family import Family
@@ -30,7 +31,8 @@ FAMILY = Family(
     model_type="gemma2",
     prefix="model",
     config=ConfigTable(
-        gemma_rows(vocab_size=256000, max_position_embeddings=8192, attn_softcap=50.0, final_softcap=30.0),
+        gemma_rows(vocab_size=256000, max_position_embeddings=8192, final_softcap=30.0),
+        Key("attn_logit_softcapping", "attn_softcap", limit, 50.0),
         ROPE_ROWS,
     ),
     build=build,

@@ -25,13 +25,10 @@ def backbone(v: Values) -> ParamSpecs:
 
 
 def build(v: Values, name: str) -> ModelConfig:
-    """The modules' config; `rope_scaling` is for layers over all tokens. Capped scores are written out, as
-    HF's `sdpa` refuses them.
-    """
+    """The modules' config; `rope_scaling` is for layers over all tokens."""
     kinds = layer_kinds(v, every=v["sliding_window_pattern"])
     ropes = [_rope_of(v, kind) for kind in kinds]
-    capped = v["attn_softcap"] is not None
-    return _gemma.build(v, name, kinds=kinds, ropes=ropes, qk_norm=True, written_out=capped)
+    return _gemma.build(v, name, kinds=kinds, ropes=ropes, qk_norm=True, written_out=False)
 
 
 def _rope_of(v: Values, kind: str) -> RopeConfig:
@@ -45,7 +42,7 @@ FAMILY = Family(
     model_type="gemma3_text",
     prefix="model",
     config=ConfigTable(
-        gemma_rows(vocab_size=262208, max_position_embeddings=131072, attn_softcap=None, final_softcap=None),
+        gemma_rows(vocab_size=262208, max_position_embeddings=131072, final_softcap=None),
         Key("sliding_window_pattern", "sliding_window_pattern", integer(1), 6),
         Key("rope_parameters", "rope_parameters", anything, None),
         Key("rope_scaling", "rope_scaling", anything, None),
@@ -53,7 +50,7 @@ FAMILY = Family(
         Key("rope_local_base_freq", "local_rope_theta", number(0.0), 10000.0),
         Key("partial_rotary_factor", "partial_rotary_factor", number(0.0, 1.0, none=True), None),
         Key("original_max_position_embeddings", "original_positions", integer(1, none=True), None),
-        Inert(("_sliding_window_pattern",)),
+        Inert(("_sliding_window_pattern", "attn_logit_softcapping")),  # the latter: HF's layers never read it
     ),
     build=build,
     heads={
@@ -62,7 +59,6 @@ FAMILY = Family(
         "causal": _HEADS["causal"],
     },
     buffers=buffers,
-    eager_when=("attn_logit_softcapping",),
     tiny={
         **TINY,
         "num_hidden_layers": 3,
