@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from biject.config.layers import AttentionConfig, AttentionSpec
 from biject.config.rope import RopeConfig
 from biject.nn.attend import attend_written_out, merge_heads, split_heads
+from biject.nn.attend_dropped import takes_dropped
 from biject.nn.compiled import attend_opaque
 from biject.nn.kernels import Operation
 from biject.nn.layout import AttentionBucket, Packed
@@ -97,7 +98,9 @@ class Attention(nn.Module):
         kernel = plan.kernels[self.operation]
         opaque = isinstance(plan.layout, Packed) and torch.compiler.is_compiling()
         weighed = plan.request.attentions or self.relative is not None  # somebody asks for the weights
-        if opaque or (not weighed and kernel.takes_rows(plan.layout, q_TD, self.spec, dropout)):
+        drops = kernel.attend_dropped is not None and takes_dropped(plan, self.spec, q_TD, dropout)
+        by_rows = drops or kernel.takes_rows(plan.layout, q_TD, self.spec, dropout)
+        if opaque or (not weighed and by_rows):
             context_TD = self._by_rows(q_TD, k_TD, v_TD, plan, positions, opaque=opaque, dropout=dropout)
         else:
             layout, masks = plan.layout, plan.masks[self.spec.mask_kind]
@@ -187,9 +190,12 @@ class Attention(nn.Module):
             return attend_opaque(
                 q_THE, k_TGE, v_TGE, plan, self.spec, self.relative, positions, dropout=dropout
             )
-        attend_rows = plan.kernels[self.operation].attend_rows
-        assert attend_rows is not None
-        return attend_rows(q_THE, k_TGE, v_TGE, plan.layout, self.spec)
+        kernel = plan.kernels[self.operation]
+        if dropout:
+            assert kernel.attend_dropped is not None
+            return kernel.attend_dropped(q_THE, k_TGE, v_TGE, plan, self.spec, dropout)
+        assert kernel.attend_rows is not None
+        return kernel.attend_rows(q_THE, k_TGE, v_TGE, plan.layout, self.spec)
 
     def _row_heads(self, x_TD: Tensor, norm: nn.Module | None, plan: BatchPlan) -> Tensor:
         """Heads of rows, normalised and rotated: (T, H·E) → (T, H, E)."""

@@ -9,16 +9,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from biject.config.layers import AttentionSpec
 from biject.nn.attend import attend, attend_math
+from biject.nn.attend_dropped import attend_dropped
 from biject.nn.layout import Layout, Packed
 from biject.nn.native import rows as native
 from biject.nn.packing import ColumnRule
+
+if TYPE_CHECKING:
+    from biject.nn.plan import BatchPlan
 
 Numerics = Literal["exact", "fast"]
 Operation = Literal["attention", "causal attention", "written-out attention", "attention by steps"]
@@ -27,11 +31,16 @@ RowsAttend = Callable[[Tensor, Tensor, Tensor, Layout, AttentionSpec], Tensor]
 """(queries (T, H, E), keys and values (T, G, E) of all rows, layout, spec) → (T, H·E)."""
 RowsFit = Callable[[Layout, Tensor, AttentionSpec, float], bool]
 """(layout, queries (T, D), spec, dropout) → whether all rows can be taken at once."""
+DroppedAttend = Callable[[Tensor, Tensor, Tensor, "BatchPlan", AttentionSpec, float], Tensor]
+"""The same with dropout: (…, plan, spec, dropout) → (T, H·E)."""
 
 BLOCK = 512
 """Keys that torch's CPU kernel takes at a time."""
 SHORT = 176
 """Up to so many keys a sum over them has the same bits however many masked ones follow."""
+
+PIECE = 192
+"""Keys of a piece, where sums over more of them are cut: see `first_piece`."""
 
 
 def keys_by_block(tokens: int, length: int) -> int:
@@ -42,6 +51,23 @@ def keys_by_block(tokens: int, length: int) -> int:
 def keys_or_all(tokens: int, length: int) -> int:
     """Key columns for products written out: the sum over a longer text is cut where HF's is."""
     return min(length, _up(tokens, 16) if tokens <= SHORT else length)
+
+
+def first_piece(length: int) -> int:
+    """Keys that MKL's sums over `length` keys begin with, as seen on an AMD EPYC (docs/packing.md): all up to
+    `PIECE`, then half of them, from twice as many on `PIECE`. A shorter text's sum never leaves that piece.
+    """
+    return length if length <= PIECE else min(PIECE, length // 2)
+
+
+def keys_by_piece(tokens: int, length: int) -> int:
+    """As `keys_by_block`, where sums are cut into smaller pieces."""
+    return min(length, _up(tokens, 16) if tokens <= first_piece(length) else _up(tokens, BLOCK))
+
+
+def keys_by_piece_or_all(tokens: int, length: int) -> int:
+    """As `keys_or_all`, where sums are cut into smaller pieces."""
+    return min(length, _up(tokens, 16) if tokens <= first_piece(length) else length)
 
 
 def whole_grid(tokens: int, length: int) -> int:
@@ -72,12 +98,16 @@ class Kernel:
 
     operation: Operation
     keys: ColumnRule
+    other_keys: tuple[ColumnRule, ...] = ()
+    """Which leave out less, for machines where the probe finds other bits with `keys`."""
     bound: str
     """What is known of its difference from HF's bits."""
     attend: BucketAttend = attend
     attend_rows: RowsAttend | None = None
     """All texts in one call, without buckets, where `takes_rows` says so."""
     rows_fit: RowsFit | None = None
+    attend_dropped: DroppedAttend | None = None
+    """With dropout by the plan's own draws, where `takes_dropped` says so."""
 
     def takes_rows(self, layout: Layout, q_TD: Tensor, spec: AttentionSpec, dropout: float) -> bool:
         """Whether there is an `attend_rows`, and it can compute this."""
@@ -123,13 +153,16 @@ _ROUNDING = "the rounding of the dtype: sums run in another order"
 def _rows(operation: Operation) -> dict[tuple[Operation, str, Numerics], Kernel]:
     """Torch's fused attention on every device."""
     return {
-        (operation, "cpu", "exact"): Kernel(operation=operation, keys=keys_by_block, bound=_SAME),
+        (operation, "cpu", "exact"): Kernel(
+            operation=operation, keys=keys_by_block, other_keys=(keys_by_piece,), bound=_SAME
+        ),
         (operation, "cpu", "fast"): Kernel(
             operation=operation,
             keys=keys_to_16,
             bound=_ROUNDING,
             attend_rows=native.attend_rows,
             rows_fit=native.fits,
+            attend_dropped=attend_dropped,
         ),
         (operation, "cuda", "exact"): Kernel(
             operation=operation, keys=keys_or_all, bound=_ROUNDING, attend=attend_math
@@ -147,7 +180,9 @@ def _rows(operation: Operation) -> dict[tuple[Operation, str, Numerics], Kernel]
 def _products(operation: Operation) -> dict[tuple[Operation, str, Numerics], Kernel]:
     """Products that the attention module computes one by one."""
     return {
-        (operation, "cpu", "exact"): Kernel(operation=operation, keys=keys_or_all, bound=_SAME),
+        (operation, "cpu", "exact"): Kernel(
+            operation=operation, keys=keys_or_all, other_keys=(keys_by_piece_or_all,), bound=_SAME
+        ),
         (operation, "cpu", "fast"): Kernel(operation=operation, keys=keys_to_16, bound=_ROUNDING),
         (operation, "cuda", "exact"): Kernel(operation=operation, keys=keys_or_all, bound=_ROUNDING),
         (operation, "cuda", "fast"): Kernel(operation=operation, keys=keys_to_16, bound=_ROUNDING),

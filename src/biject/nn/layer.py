@@ -6,6 +6,7 @@ from torch import Tensor, nn
 
 from biject.config.layers import LayerConfig, NormConfig
 from biject.nn.conv import ConvLayer
+from biject.nn.draws import dropped
 from biject.nn.mlp import in_chunks
 from biject.nn.modules import Scale, make_norm, settle
 from biject.nn.patches import drop_path
@@ -62,16 +63,24 @@ class Layer(nn.Module):
         return ()
 
     def forward(self, x_TD: Tensor, plan: BatchPlan) -> Tensor:
+        own = plan.own_draws
         if self.pre:
             attended_TD = self.attn(self.attn_norm(x_TD), plan)
             if self.attn_out_norm is not None:
                 attended_TD = self.attn_out_norm(attended_TD)
-            attended_TD = self.attn_dropout(attended_TD)
+            attended_TD = dropped(attended_TD, self.attn_dropout, own_draws=own)
             x_TD = plan.layout.queries(x_TD) + self._scaled(attended_TD, self.attn_scale, plan)
-            return x_TD + self._scaled(self._mlp(self.mlp_norm(x_TD)), self.mlp_scale, plan)
-        attended_TD = self.attn_dropout(self.attn(x_TD, plan))
-        input_TD, x_TD = x_TD, self.attn_norm(attended_TD + plan.layout.queries(x_TD))
-        if self.chunk_norm:
+            mixed_TD = self.mlp(self.mlp_norm(x_TD))
+            if self.mlp_out_norm is not None:
+                mixed_TD = self.mlp_out_norm(mixed_TD)
+            mixed_TD = dropped(mixed_TD, self.mlp_dropout, own_draws=own)
+            return x_TD + self._scaled(mixed_TD, self.mlp_scale, plan)
+        attended_TD = self.attn(x_TD, plan)
+        sum_TD = dropped(attended_TD, self.attn_dropout, own_draws=own, residual_TD=plan.layout.queries(x_TD))
+        input_TD, x_TD = x_TD, self.attn_norm(sum_TD)
+        if not self.chunk_size:
+            x_TD = self.mlp_norm(dropped(self.mlp(x_TD), self.mlp_dropout, own_draws=own, residual_TD=x_TD))
+        elif self.chunk_norm:
             x_TD = in_chunks(self._mlp_block, x_TD, plan.layout, self.chunk_size)
         else:
             x_TD = self.mlp_norm(in_chunks(self._mlp, x_TD, plan.layout, self.chunk_size) + x_TD)
@@ -85,11 +94,9 @@ class Layer(nn.Module):
         return drop_path(x_TD, plan.layout, rate=self.dropout_rate)
 
     def _mlp(self, x_TD: Tensor) -> Tensor:
-        out_TD: Tensor = self.mlp(x_TD)
-        if self.mlp_out_norm is not None:
-            out_TD = self.mlp_out_norm(out_TD)
-        dropped_TD: Tensor = self.mlp_dropout(out_TD)
-        return dropped_TD
+        """Of layers whose norms stand behind."""
+        out_TD: Tensor = self.mlp_dropout(self.mlp(x_TD))
+        return out_TD
 
     def _mlp_block(self, x_TD: Tensor) -> Tensor:
         out_TD: Tensor = self.mlp_norm(self._mlp(x_TD) + x_TD)

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from biject.config.layers import NormConfig
+from biject.nn import lookup
 from biject.nn.rowwise import Form, RowOp
 
 
@@ -168,13 +169,27 @@ class LayerNorm(nn.LayerNorm):
 
 
 class Embedding(nn.Embedding):
-    """`torch.nn.Embedding`, the table on the meta device."""
+    """`torch.nn.Embedding`, the table on the meta device.
+
+    Attributes:
+        keeps_gradient: The memory of its gradient is used again (`nn/lookup.py`).
+    """
+
+    keeps_gradient: bool = True
 
     def __init__(self, num_embeddings: int, size: int, *, padding_idx: int | None = None) -> None:
         super().__init__(num_embeddings, size, padding_idx=padding_idx, device="meta")
 
     def reset_parameters(self) -> None:
         """Nothing: values come from a file."""
+
+    def forward(self, ids: Tensor) -> Tensor:
+        if not self.keeps_gradient or torch.compiler.is_compiling():
+            return super().forward(ids)
+        if self.training and lookup.takes(self.weight):
+            return lookup.rows_of(self, ids)
+        lookup.forget(self)
+        return super().forward(ids)
 
 
 class ScaledEmbedding(Embedding):

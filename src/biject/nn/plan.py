@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import torch
@@ -114,6 +115,8 @@ class BatchPlan:
     """Rows were left out, and bits are kept all the same."""
     keep_bits: bool = False
     """Bits are to be kept, whatever the layout."""
+    own_draws: bool = False
+    """Random numbers are drawn as is cheapest: nobody asks for those of HF's run."""
     head_ops: frozenset[RowOp] | None = None
     """What the head's rows go through; None if that is not known."""
     dtype: torch.dtype = torch.float32
@@ -125,6 +128,11 @@ class BatchPlan:
     row_index_K: Tensor | None = None  # noqa: N815
     """The same among the rows of the layout before narrowing."""
     final: BatchPlan | None = None
+
+    @cached_property
+    def prepared(self) -> dict[Any, Any]:
+        """What kernels work out for the first layer and look up in the others."""
+        return {}
 
     @property
     def last(self) -> BatchPlan:

@@ -45,6 +45,8 @@ class _Choice:
     layer_ops: Ops = None
     few_queries: bool = True
     """Whether attention may leave out queries."""
+    own_draws: bool = False
+    """Random numbers of dropout need not be HF's."""
 
 
 class _Facts:
@@ -108,6 +110,7 @@ class Planner:
             total=layout.batch * layout.length,
             exact=choice.keep_bits and isinstance(layout, Packed),
             keep_bits=choice.keep_bits,
+            own_draws=choice.own_draws,
             head_ops=head_ops,
             dtype=choice.dtype,
             grid_index_K=None if grid_index_K is None else grid_index_K.to(device),
@@ -136,17 +139,25 @@ class Planner:
             keep_bits=bits,
             dtype=_compute_dtype(model),
         )
-        if self.layout == "padded" or mask_BL is None or whole or _needs_grid(model):
+        if self.layout == "padded" or whole or _needs_grid(model):
+            return padded
+        own_draws = draws and device.type == "cpu"
+        if mask_BL is None and own_draws:
+            mask_BL = torch.ones(size, length, dtype=torch.bool)
+        if mask_BL is None:
             return padded
         kept, total = spans(mask_BL), size * length
         count = sum(kept)
         rows_at_once = numerics == "fast" and device.type == "cpu" and torch.is_inference_mode_enabled()
-        if count > (1.0 if rows_at_once else WORTH_IT) * total:  # without buckets packing costs nothing
+        if (
+            count > (1.0 if rows_at_once else WORTH_IT) * total and not own_draws
+        ):  # without buckets packing costs nothing
             return padded
         if bits:
             return self._exact(model, mask_BL, kept, padded, all_rows=all_rows)
         kernels = _kernels(model, device, "fast" if device.type == "cpu" else numerics)
-        return replace(padded, layout=pack(mask_BL, kept, _keys(kernels)), kernels=kernels)
+        layout = pack(mask_BL, kept, _keys(kernels))
+        return replace(padded, layout=layout, kernels=kernels, own_draws=own_draws)
 
     def _exact(
         self, model: PlannedModel, mask_BL: Tensor, kept: list[int], padded: _Choice, *, all_rows: bool
@@ -160,8 +171,9 @@ class Planner:
             if padded.dtype is torch.float32:  # in less, nobody compares bits
                 self._report(sum(kept), total)
             return padded
-        if _attention_is_exact(model, padded):
-            layout = pack(mask_BL, kept, _keys(padded.kernels), num_rows=rows)
+        exact = _exact_kernels(model, padded)
+        if exact is not None:
+            layout = pack(mask_BL, kept, _keys(exact), num_rows=rows)
             return replace(padded, layout=layout, layer_ops=ops)
         layout = pack(mask_BL, kept, whole_grid, queries=whole_grid, num_rows=rows)
         return replace(padded, layout=layout, layer_ops=ops, few_queries=False)
@@ -257,17 +269,26 @@ def _keys(kernels: Mapping[Operation, Kernel]) -> ColumnRule:
     return lambda tokens, length: max(rule(tokens, length) for rule in rules)
 
 
-def _attention_is_exact(model: PlannedModel, choice: _Choice) -> bool:
-    """Whether buckets attend with the bits of the whole grid."""
+def _exact_kernels(model: PlannedModel, choice: _Choice) -> Mapping[Operation, Kernel] | None:
+    """The kernels with the first of their key rules by which buckets attend with the bits of the whole grid;
+    None where one has no such rule.
+    """
     kinds = {
         (one.operation, one.spec.head_dim, one.spec.window, one.spec.softcap) for one in model.attentions
     }
-    return all(
-        attention_holds(
-            operation, choice.kernels[operation].keys, head_dim, choice.dtype, window=window, softcap=softcap
-        )
-        for operation, head_dim, window, softcap in sorted(kinds, key=str)
-    )
+    found = {}
+    for operation, row in choice.kernels.items():
+        mine = sorted((kind for kind in kinds if kind[0] == operation), key=str)
+        for keys in (row.keys, *row.other_keys):
+            if all(
+                attention_holds(operation, keys, head_dim, choice.dtype, window=window, softcap=softcap)
+                for _, head_dim, window, softcap in mine
+            ):
+                found[operation] = replace(row, keys=keys)
+                break
+        else:
+            return None
+    return found
 
 
 def draws_random_numbers(model: PlannedModel) -> bool:

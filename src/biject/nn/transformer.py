@@ -15,6 +15,7 @@ from biject.config.rope import RopeConfig
 from biject.errors import InputError
 from biject.nn.balance import with_balance
 from biject.nn.batch import Batch, HeadRequest
+from biject.nn.draws import dropped
 from biject.nn.embeddings import Embeddings
 from biject.nn.heads import make_head
 from biject.nn.layer import Layer
@@ -82,7 +83,7 @@ class Transformer(nn.Module):
         mask_T1 = layout.row_mask() if sizes.zero_padding else None
         if mask_T1 is not None:
             x_TD = x_TD * mask_T1.to(x_TD.dtype)
-        x_TD = self.embed_dropout(x_TD)
+        x_TD = dropped(x_TD, self.embed_dropout, own_draws=plan.own_draws)
         if sizes.projection == "after-norm":
             x_TD = self.embed_proj(x_TD)
         return x_TD
@@ -156,3 +157,4 @@ class Transformer(nn.Module):
         output = self.head.output_matrix
         if output is not None and self.config.tied_output:
             output.weight = self.tokens.weight
+            self.tokens.keeps_gradient = False  # two gradients are added up, in either's memory

@@ -7,7 +7,7 @@ an activation its input, a norm its input, dropout its noise. A test counts what
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from biject.config.flops import Product, TextBatch, attention_columns, operations, rows_of, whole_grid
 from biject.config.layers import AttentionConfig, ExpertsConfig, LayerConfig, MLPConfig, NormConfig
@@ -38,6 +38,7 @@ class Kept:
         half: Products are computed in half precision (autocast); weights are cast for it.
         fused: Attention never writes its weights out, dropout or not: on GPUs.
         recomputed: Layers keep their input alone (gradient checkpointing).
+        own_draws: Dropout draws sixteen bits a number (`nn/draws.py`): of packed batches on the CPU.
     """
 
     trained: Callable[[str], bool] = lambda name: True
@@ -46,6 +47,7 @@ class Kept:
     half: bool = False
     fused: bool = False
     recomputed: bool = False
+    own_draws: bool = False
 
     @property
     def item(self) -> int:
@@ -54,8 +56,13 @@ class Kept:
 
     @property
     def noise(self) -> int:
-        """Bytes of dropout's noise for a number: as wide as it on the CPU, a byte on GPUs."""
+        """Bytes of torch's dropout's noise for a number: as wide as it on the CPU, a byte on GPUs."""
         return 1 if self.fused else self.item
+
+    @property
+    def drawn(self) -> int:
+        """The same of layers' and embeddings' dropout."""
+        return 2 if self.own_draws else self.noise
 
     def inputs(self, names: tuple[str, ...], rows: int, width: int, *, cast: bool) -> int:
         """What the products called `names` keep of their common input.
@@ -77,6 +84,7 @@ def activation_bytes(config: ModelConfig, batch: TextBatch, how: Kept) -> int:
     """Of a whole forward pass."""
     packed = batch.packed and not whole_grid(config, batch)
     rows = sum(batch.lengths) if packed else batch.cells
+    how = replace(how, own_draws=packed and not how.fused)
     total, final = _embedding(config, rows, how), len(config.layer_order) - 1
     layers = []
     for step, index in enumerate(config.layer_order):
@@ -115,7 +123,8 @@ def _embedding(config: ModelConfig, rows: int, how: Kept) -> int:
     if not how.trained("embed.tokens"):
         return 0
     width = hidden if sizes.projection == "before-norm" else sizes.size
-    total = _norm(sizes.norm, rows, width, trained=True) + (rows * width * 4 if sizes.dropout else 0)
+    total = _norm(sizes.norm, rows, width, trained=True)
+    total += rows * width * (2 if how.own_draws else 4) if sizes.dropout else 0
     return total + (rows * sizes.size * 4 if sizes.projection != "none" else 0)
 
 
@@ -150,7 +159,7 @@ def _layer(
     yield _norm(layer.mlp_norm, needed, width, trained=how.trained(f"{name}.mlp_norm"))
     yield _norm(layer.attn_out_norm, needed, width, trained=how.trained(f"{name}.attn_out_norm"))
     yield _norm(layer.mlp_out_norm, needed, width, trained=how.trained(f"{name}.mlp_out_norm"))
-    yield needed * width * how.noise * sum(p > 0 for p in (layer.attn_dropout, layer.mlp_dropout))
+    yield needed * width * how.drawn * sum(p > 0 for p in (layer.attn_dropout, layer.mlp_dropout))
     if layer.scale:
         scales = (f"{name}.attn_scale", f"{name}.mlp_scale")
         yield needed * width * how.item * sum(map(how.trained, scales))
@@ -217,6 +226,11 @@ def _attention(
     if attention.relative is not None:
         yield from _relative(attention, config, len(columns), keys, how)
     written = attention.relative is not None or spec.by_steps
+    own = how.own_draws and not written and spec.dropout > 0
+    if own and spec.num_heads == spec.num_key_value_heads:  # weights in float32 and their bits
+        yield (queries + 2 * keys) * wide * item + pairs * (4 + 2)
+        yield how.inputs((f"{name}.o_proj",), needed, wide, cast=False)
+        return
     if not written and spec.dropout > 0 and not how.fused:  # torch's unfused kernel, which casts to float32
         written, item = True, 4
     yield (queries + 2 * keys) * wide * item

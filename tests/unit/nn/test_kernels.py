@@ -35,6 +35,7 @@ def test_the_table_names_every_operation_and_numerics_on_each_device() -> None:
                 and operation not in ("written-out attention", "attention by steps")
             )
             assert (found.attend_rows is varlen) == flash
+            assert len({rule(700, 700) for rule in (found.keys, *found.other_keys)}) == 1
             assert [found.keys(tokens, 700) >= tokens for tokens in (1, 17, 177, 600, 700)] == [True] * 5
             assert found.keys(700, 700) == 700
 

@@ -6,14 +6,28 @@ import pytest
 import torch
 from torch import Tensor
 
-from biject.nn.kernels import keys_by_block, keys_or_all, keys_to_16, whole_grid
+from biject.nn.kernels import (
+    keys_by_block,
+    keys_by_piece,
+    keys_by_piece_or_all,
+    keys_or_all,
+    keys_to_16,
+    whole_grid,
+)
 from biject.nn.layout import Packed, Padded
 from biject.nn.packing import MIN_QUERIES, ColumnRule, first_only, pack, queries_to_16, select, spans
 
 from .grouping import grouped, spec_of
 
 SPEC = spec_of(2, 8)
-RULES: list[ColumnRule] = [keys_by_block, keys_or_all, keys_to_16, whole_grid]
+RULES: list[ColumnRule] = [
+    keys_by_block,
+    keys_by_piece,
+    keys_by_piece_or_all,
+    keys_or_all,
+    keys_to_16,
+    whole_grid,
+]
 
 
 def mask_of(counts: list[int], columns: int) -> Tensor:
@@ -128,6 +142,14 @@ def test_key_rules() -> None:
     assert [keys_or_all(n, 300) for n in (1, 176, 177)] == [16, 176, 300]
     assert [keys_to_16(n, 300) for n in (1, 177, 299)] == [16, 192, 300]
     assert whole_grid(3, 300) == 300
+
+
+def test_key_rules_where_sums_are_cut_into_pieces() -> None:
+    """All up to 192 keys, then halves of the grid, then pieces of 192."""
+    assert [keys_by_piece(n, 192) for n in (1, 97, 176, 177)] == [16, 112, 176, 192]
+    assert [keys_by_piece(n, 200) for n in (1, 100, 101)] == [16, 112, 200]
+    assert [keys_by_piece(n, 2000) for n in (96, 192, 193, 513)] == [96, 192, 512, 1024]
+    assert [keys_by_piece_or_all(n, 2000) for n in (96, 192, 193, 513)] == [96, 192, 2000, 2000]
 
 
 def test_cu_seqlens_only_where_rows_are_texts_and_nothing_else() -> None:

@@ -13,11 +13,12 @@ import torch
 from biject.model import Model
 from biject.nn import exact, planner
 from biject.nn.batch import Batch, HeadRequest
-from biject.nn.kernels import keys_to_16
+from biject.nn.kernels import keys_by_block, keys_by_piece, keys_to_16
 from biject.nn.layout import Packed, Padded
 from biject.nn.modules import Linear
 from biject.nn.plan import BatchPlan
 from biject.nn.rowwise import RowOp
+from biject.nn.without_dropout import switch_off_dropout
 from biject.pretrained import load
 from biject.verify.reference import make_reference
 
@@ -111,6 +112,37 @@ def test_attention_that_does_not_hold_sees_the_whole_grid(
     assert isinstance(plan.layout, Packed)
     assert [(bucket.queries, bucket.keys) for bucket in plan.layout.buckets] == [(40, 40)]
     assert plan.last is plan
+
+
+def test_the_next_key_rule_is_asked_where_the_first_does_not_hold(
+    model: Callable[..., Model], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[Any] = []
+
+    def holds(operation: str, keys: Any, *_: Any, **__: Any) -> bool:
+        asked.append(keys)
+        return keys is keys_by_piece
+
+    monkeypatch.setattr(planner, "attention_holds", holds)
+    plan = plan_of(model("seqcls"), [40, 3, 17, 9])
+    assert asked == [keys_by_block, keys_by_piece]
+    assert [bucket.keys for bucket in plan.layout.buckets] == [16, 32, 40]
+    assert plan.last is not plan
+
+
+@pytest.mark.parametrize("counts", [None, [40, 40, 40, 39], [40, 3, 17, 9]])
+def test_own_draws_only_in_training_of_packed_batches(
+    counts: list[int] | None, model: Callable[..., Model]
+) -> None:
+    """Full batches, too: packed they need no draws of HF's; in the padded layout they do."""
+    one = model()
+    assert not plan_of(one, counts).own_draws
+    plan = plan_of(one.train(), counts)
+    assert plan.own_draws
+    assert isinstance(plan.layout, Packed)
+    assert not plan_of(model("tokcls", layout="padded", numerics="fast").train(), counts).own_draws
+    switch_off_dropout(one)
+    assert not plan_of(one, counts).own_draws
 
 
 def test_only_pooled_rows_in_the_last_layer(model: Callable[..., Model]) -> None:

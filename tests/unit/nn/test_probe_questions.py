@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from biject.nn.kernels import keys_by_block, keys_or_all
+from biject.nn.kernels import keys_by_block, keys_by_piece, keys_by_piece_or_all, keys_or_all
 from biject.nn.probe import attention as attention_questions
 from biject.nn.probe import attention_holds, rowwise_holds, same_bits_from, store
 from biject.nn.probe import linear as linear_questions
@@ -138,9 +138,31 @@ def test_a_bad_key_rule(monkeypatch: pytest.MonkeyPatch) -> None:
     assert attention_holds("attention", whole, 4, FP32) is True
 
 
+def test_sums_that_are_cut_into_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As MKL cuts them on an AMD EPYC: whole up to 192 keys, halves below 384, then pieces of 192."""
+
+    def pieces(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+        scores = q.double() @ k.double().transpose(-1, -2)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -torch.inf)
+        weights, keys = scores.softmax(-1), k.shape[2]
+        end = keys if keys <= 192 else min(192, -(-keys // 8) * 4)
+        rest = weights[..., end:] @ v[:, :, end:].double()
+        out = (weights[..., :end] @ v[:, :, :end].double() + rest).float()
+        return torch.where(rest == 0, out, wrong(out))
+
+    monkeypatch.setattr(attention_questions, "fused", pieces)
+    monkeypatch.setattr(attention_questions, "written_out", pieces)
+    assert attention_holds("attention", keys_by_block, 4, FP32) is False
+    assert attention_holds("attention", keys_by_piece, 4, FP32) is True
+    assert attention_holds("written-out attention", keys_or_all, 4, FP32) is False
+    assert attention_holds("written-out attention", keys_by_piece_or_all, 4, FP32) is True
+
+
 def test_rules_of_the_table_are_asked_of_the_machine() -> None:
     """What this machine says is a truth value; one thread and AVX-512 hold both rules (docs/packing.md)."""
     assert isinstance(attention_holds("attention", keys_by_block, 16, FP32), bool)
+    assert isinstance(attention_holds("attention", keys_by_piece, 16, FP32), bool)
     assert isinstance(attention_holds("written-out attention", keys_or_all, 16, FP32), bool)
     assert isinstance(attention_holds("attention by steps", keys_or_all, 16, FP32, softcap=50.0), bool)
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-VERSION = 4
+VERSION = 5
 _SWITCHES = (
     "ATEN_CPU_CAPABILITY",
     "DNNL_MAX_CPU_ISA",
