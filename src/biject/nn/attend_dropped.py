@@ -8,23 +8,37 @@ float32, whatever the rows are in.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from biject.config.layers import AttentionSpec
+from biject.config.layers import AttentionSpec, MaskKind
 from biject.nn.draws import draw_bits, keep_factors, takes_bits
 from biject.nn.heads_apart import HeadsApart, Piece, heads_apart
-from biject.nn.layout import Packed
+from biject.nn.layout import Layout, Packed
 from biject.nn.regroup import collect, spread
 
-if TYPE_CHECKING:
-    from biject.nn.plan import BatchPlan
+
+class DrawsPlan(Protocol):
+    """What is looked at of a `BatchPlan`."""
+
+    @property
+    def layout(self) -> Layout: ...
+
+    @property
+    def masks(self) -> Mapping[MaskKind, tuple[Tensor | None, ...]]: ...
+
+    @property
+    def own_draws(self) -> bool: ...
+
+    @property
+    def prepared(self) -> dict[Any, Any]: ...
 
 
-def takes_dropped(plan: BatchPlan, spec: AttentionSpec, q_TD: Tensor, dropout: float) -> bool:
+def takes_dropped(plan: DrawsPlan, spec: AttentionSpec, q_TD: Tensor, dropout: float) -> bool:
     """Whether `attend_dropped` computes this."""
     return (
         plan.own_draws
@@ -37,7 +51,7 @@ def takes_dropped(plan: BatchPlan, spec: AttentionSpec, q_TD: Tensor, dropout: f
 
 
 def attend_dropped(
-    q_THE: Tensor, k_TGE: Tensor, v_TGE: Tensor, plan: BatchPlan, spec: AttentionSpec, dropout: float
+    q_THE: Tensor, k_TGE: Tensor, v_TGE: Tensor, plan: DrawsPlan, spec: AttentionSpec, dropout: float
 ) -> Tensor:
     """Rows' heads → rows, (T, H·E), each weight dropped at the rate of `dropout`."""
     layout = plan.layout

@@ -9,20 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
 
 from biject.config.layers import AttentionSpec
 from biject.nn.attend import attend, attend_math
-from biject.nn.attend_dropped import attend_dropped
+from biject.nn.attend_dropped import DrawsPlan, attend_dropped
 from biject.nn.layout import Layout, Packed
 from biject.nn.native import rows as native
 from biject.nn.packing import ColumnRule
-
-if TYPE_CHECKING:
-    from biject.nn.plan import BatchPlan
 
 Numerics = Literal["exact", "fast"]
 Operation = Literal["attention", "causal attention", "written-out attention", "attention by steps"]
@@ -31,7 +28,7 @@ RowsAttend = Callable[[Tensor, Tensor, Tensor, Layout, AttentionSpec], Tensor]
 """(queries (T, H, E), keys and values (T, G, E) of all rows, layout, spec) → (T, H·E)."""
 RowsFit = Callable[[Layout, Tensor, AttentionSpec, float], bool]
 """(layout, queries (T, D), spec, dropout) → whether all rows can be taken at once."""
-DroppedAttend = Callable[[Tensor, Tensor, Tensor, "BatchPlan", AttentionSpec, float], Tensor]
+DroppedAttend = Callable[[Tensor, Tensor, Tensor, DrawsPlan, AttentionSpec, float], Tensor]
 """The same with dropout: (…, plan, spec, dropout) → (T, H·E)."""
 
 BLOCK = 512
