@@ -110,12 +110,15 @@ def test_the_same_tokens(model_type: str, reference: Make, packed: list[Any]) ->
     assert ours.generate(ids, mask, max_new_tokens=12, eos_token_id=-1).tolist() == hf.tolist()
     fast = ours.generate(ids, mask, max_new_tokens=12, eos_token_id=-1, numerics="fast")
     assert fast.tolist() == hf.tolist()
-    assert len(packed) == 2
-    exact_places, fast_places = (sum(b.batch * b.queries * b.keys for b in p.layout.buckets) for p in packed)
-    assert fast_places < exact_places <= mask.numel() * mask.shape[1]
+    known = min_rows(row_ops(ours.row_modules), int(mask.sum()), mask.numel(), ours.dtype) is not None
+    assert known or model_type == "qwen3_moe"  # rows of experts depend on each other: exactly only the grid
+    assert len(packed) == 1 + known
+    places = [sum(b.batch * b.queries * b.keys for b in p.layout.buckets) for p in packed]
+    assert places[-1] < (places[0] if known else mask.numel() * mask.shape[1])
+    assert places[0] <= mask.numel() * mask.shape[1]
     ours.planner.layout = "padded"
     assert ours.generate(ids, mask, max_new_tokens=12, eos_token_id=-1).tolist() == hf.tolist()
-    assert len(packed) == 2
+    assert len(packed) == 1 + known
 
 
 @pytest.mark.parametrize("numerics", ["exact", "fast"])
