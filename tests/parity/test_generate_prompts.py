@@ -57,10 +57,19 @@ def assert_same_bits(steps: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
     assert [step for step, (a, b) in enumerate(steps) if not torch.equal(a, b)] == []
 
 
+def exactly(model: Model, mask: torch.Tensor) -> bool:
+    """Whether anything but HF's whole grid is exact here."""
+    if any(spec.upcast or spec.head_dim % 4 or spec.softcap is not None for spec in model.attention_specs):
+        return False
+    return min_rows(row_ops(model.row_modules), int(mask.sum()), mask.numel(), model.dtype) is not None
+
+
 MIXED = [
     v
     for v in CACHED
-    if not {"max_position_embeddings", "n_positions", "rope_scaling", "rope_parameters"} & v.overrides.keys()
+    # HF's loss of balance takes no mask of a text that grows; see `test_logits_step_by_step` for the other.
+    if (v.model_type, v.name) not in {("qwen3_moe", "balance"), ("gemma3_text", "capped")}
+    and not {"max_position_embeddings", "n_positions", "rope_scaling", "rope_parameters"} & v.overrides.keys()
 ]
 
 
@@ -69,8 +78,7 @@ def test_logits_of_mixed_lengths(variant: Any, reference: Make, packed: list[Any
     ours = model_of(reference, variant.model_type, **{**variant.overrides, "eos_token_id": None})
     ids, mask = mixed()
     assert_same_bits(logits_of(ours, hf_model(ours.source.folder, ours), ids, mask, 4))
-    grid = any(spec.upcast or spec.head_dim % 4 for spec in ours.attention_specs)
-    grid = grid or min_rows(row_ops(ours.row_modules), int(mask.sum()), mask.numel(), ours.dtype) is None
+    grid = not exactly(ours, mask)
     assert len(packed) == (0 if grid else 1)
     for one in packed:
         assert isinstance(one.layout, Packed)
@@ -110,8 +118,8 @@ def test_the_same_tokens(model_type: str, reference: Make, packed: list[Any]) ->
     assert ours.generate(ids, mask, max_new_tokens=12, eos_token_id=-1).tolist() == hf.tolist()
     fast = ours.generate(ids, mask, max_new_tokens=12, eos_token_id=-1, numerics="fast")
     assert fast.tolist() == hf.tolist()
-    known = min_rows(row_ops(ours.row_modules), int(mask.sum()), mask.numel(), ours.dtype) is not None
-    assert known or model_type == "qwen3_moe"  # rows of experts depend on each other: exactly only the grid
+    known = exactly(ours, mask)
+    assert known or model_type in ("qwen3_moe", "gemma2")  # experts, and capped scores
     assert len(packed) == 1 + known
     places = [sum(b.batch * b.queries * b.keys for b in p.layout.buckets) for p in packed]
     assert places[-1] < (places[0] if known else mask.numel() * mask.shape[1])

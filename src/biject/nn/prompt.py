@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from biject.config.layers import MaskKind
+from biject.config.layers import AttentionSpec, MaskKind
 from biject.nn.exact import attention_holds, min_rows
 from biject.nn.kernels import Numerics, whole_grid
 from biject.nn.kv_cache import EVEN_BYTES, KVCache
@@ -87,8 +87,8 @@ def packed_prompt(model: Transformer, real_BL: Tensor, numerics: Numerics) -> Pa
         return None
     exact, num_rows, num_last = numerics == "exact", count, batch
     if exact:
-        if any(spec.head_dim * model.dtype.itemsize % EVEN_BYTES for spec in model.attention_specs):
-            return None  # where a head begins in memory decides its bits
+        if any(_by_place(spec, model.dtype) for spec in model.attention_specs):
+            return None
         ops = row_ops(model.row_modules)
         found = [min_rows(ops, n, total, model.dtype) for n in (count, batch)]
         if found[0] is None or found[1] is None or found[0] > WORTH_IT * total:
@@ -108,6 +108,11 @@ def _needs_grid(model: Transformer) -> bool:
     return any(layer.chunk_size for layer in model.layers) or any(
         spec.upcast or not spec.causal for spec in model.attention_specs
     )
+
+
+def _by_place(spec: AttentionSpec, dtype: torch.dtype) -> bool:
+    """Whether bits of attention depend on where heads begin in memory, or on the grid that is written out."""
+    return spec.head_dim * dtype.itemsize % EVEN_BYTES != 0 or spec.softcap is not None
 
 
 def _queries_hold(model: Transformer) -> bool:
