@@ -54,7 +54,7 @@ class SyncConfig:
     divergence_threshold: float = 0.05
     speed_hint: tuple[float, ...] | None = None
     average_moments: bool = False
-    outer: Outer = "none"
+    outer: Outer = "matched"
     outer_lr: float = 0.7
     outer_momentum: float = 0.9
     overshoot: int = 10
