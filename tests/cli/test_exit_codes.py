@@ -53,7 +53,7 @@ def test_unusable_input(run, tmp_path) -> None:
 
 
 def test_an_interrupt(run, monkeypatch, tiny) -> None:
-    def interrupted(folder: object) -> None:
+    def interrupted(folder: object, **_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("biject.inspection.inspect_folder", interrupted)
@@ -63,7 +63,7 @@ def test_an_interrupt(run, monkeypatch, tiny) -> None:
 
 
 def test_a_bug_is_not_dressed_up_as_a_users_error(run, monkeypatch, tiny) -> None:
-    def broken(folder: object) -> None:
+    def broken(folder: object, **_: object) -> None:
         raise ZeroDivisionError
 
     monkeypatch.setattr("biject.inspection.inspect_folder", broken)
@@ -72,7 +72,7 @@ def test_a_bug_is_not_dressed_up_as_a_users_error(run, monkeypatch, tiny) -> Non
 
 
 def test_notices_go_to_stderr_once(run, monkeypatch, tiny) -> None:
-    def noticed(folder: object) -> None:
+    def noticed(folder: object, **_: object) -> None:
         notice("odd", "this is odd")
         notice("odd", "this is odd")
         raise CheckpointError("and this is wrong")

@@ -72,7 +72,7 @@ def test_a_merge_that_is_not_the_adapter_fails_the_run(run, base, write_data, tm
     from biject.adapters import merge
 
     honest = merge.merged_weight
-    monkeypatch.setattr(merge, "merged_weight", lambda module, part: honest(module, part) * 1.02)
+    monkeypatch.setattr(merge, "merged_weight", lambda module, part: honest(module, part) * 1.1)
     out = tmp_path / "run"
     outcome = run(*started(base, write_data(tmp_path, "seqcls"), out), "--merge", "--max-steps", 3)
     assert outcome.code == 1, outcome.out + outcome.err

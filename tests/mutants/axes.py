@@ -159,7 +159,7 @@ class Axes:
 
     @property
     def gated(self) -> bool:
-        return bool(self.first.mlp.gate != "none")
+        return getattr(self.first.mlp, "gate", "none") != "none"  # experts have gates of their own
 
     @property
     def stored_in_out(self) -> bool:

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 import torch
+from tests.flops import counter_of_products
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from biject.config.flops import TextBatch, forward_flops, training_flops
 from biject.config.model import ModelConfig
@@ -69,7 +69,7 @@ def inputs(config: ModelConfig, head: str, *, labels: bool) -> tuple[Batch, Head
 
 
 def counted(model: Transformer, batch: Batch, request: HeadRequest, *, backward: bool = False) -> int:
-    counter = FlopCounterMode(display=False)
+    counter = counter_of_products()
     with sdpa_kernel(SDPBackend.MATH), counter:  # it does not know torch's fused kernel on the CPU
         out = model(batch, request)
         if backward:

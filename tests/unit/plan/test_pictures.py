@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.flops import counter_of_products
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
 from biject.config.flops import TextBatch, forward_flops, training_flops
 from biject.config.model import ModelConfig
@@ -39,7 +39,7 @@ def made(name: str, **overrides: object) -> tuple[ModelConfig, Transformer, Batc
     assert isinstance(model.embed, PatchEmbeddings)
     pixels = torch.randn(COUNT, patches.num_channels, *patches.image_size)
     batch = model.embed.with_pictures(Batch(), pixels, interpolate=False)
-    sizes = TextBatch(lengths=(batch.num_rows,) * COUNT, packed=False)
+    sizes = TextBatch(lengths=(batch.num_rows,) * COUNT, packed=True)
     return config, model.train(), batch, sizes
 
 
@@ -47,7 +47,7 @@ def made(name: str, **overrides: object) -> tuple[ModelConfig, Transformer, Batc
 def test_flops_are_those_that_torch_counts(name: str) -> None:
     config, model, batch, sizes = made(name)
     labels = torch.zeros(COUNT, dtype=torch.long)
-    counters = [FlopCounterMode(display=False) for _ in range(2)]
+    counters = [counter_of_products() for _ in range(2)]
     with sdpa_kernel(SDPBackend.MATH):
         with counters[0], torch.no_grad():
             model(batch, HeadRequest())
