@@ -20,7 +20,6 @@ OFF = {
     "bert": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     "deberta-v2": {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0},
     "llama": {"attention_dropout": 0.0},
-    "qwen3_moe": {"attention_dropout": 0.0},
     "modernbert": dict.fromkeys(
         ("attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"), 0.0
     ),
@@ -33,7 +32,6 @@ CELLS = {
     "modernbert-mlm": ("modernbert", "mlm", {}),
     "llama-causal": ("llama", "causal", {"tie_word_embeddings": False}),
     "llama-causal-tied": ("llama", "causal", {"tie_word_embeddings": True}),
-    "experts-causal": ("qwen3_moe", "causal", {}),
 }
 
 

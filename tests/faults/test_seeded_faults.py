@@ -59,6 +59,12 @@ def no_place(subject: Subject) -> set[str]:
     fused = "layers.0.attn.qkv_proj.bias" in disk
     specs = subject.ours.family.heads[subject.head].specs(subject.ours.resolved_config)
     pictures = subject.family.reads_pictures
+    others = [head for name, head in subject.family.heads.items() if name != subject.head]
+    others_own = any(
+        not spec.base and not spec.tied_to and spec.disk not in tensors
+        for head in others
+        for spec in head.specs(subject.ours.resolved_config)
+    )
     return {
         kind
         for kind, applies in {
@@ -73,7 +79,8 @@ def no_place(subject: Subject) -> set[str]:
             "tokenizer-too-large": not pictures,
             "tokenizer-lost": not pictures,
             "tokenizer-changed": not pictures,
-            "wrong-class": not pictures or subject.family.model_type == "deit" or subject.head == "base",
+            "wrong-class": others_own
+            and (not pictures or subject.family.model_type == "deit" or subject.head == "base"),
             "layers-swapped": "layers.1.attn.o_proj.weight" in disk,
             "label-map-lost": subject.head in ("seqcls", "tokcls"),
             "label-map-permuted": subject.head in ("seqcls", "tokcls"),

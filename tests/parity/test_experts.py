@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from biject import LoraConfig
 from biject.errors import BijectError, ConfigError, InputError, WeightsError
+from biject.families import trying
+from biject.families._qwen3_moe import FAMILY
 from biject.nn.grouped import joined
 from biject.pretrained import load
 from biject.verify.inputs import probe_cases, training_case
@@ -20,6 +22,13 @@ from parity.harness import compare_forward, compare_gradients, pair
 
 Make = Callable[..., Path]
 NAME = "qwen3_moe"
+
+
+@pytest.fixture(autouse=True)
+def tried() -> Iterator[None]:
+    """The family is not registered: see docs/experts.md."""
+    with trying(FAMILY):
+        yield
 
 
 def stack(folder: Path) -> Path:

@@ -138,7 +138,6 @@ TWINS = {
     "mistral": ("model.embed_tokens.weight", "lm_head.weight"),
     "qwen2": ("model.embed_tokens.weight", "lm_head.weight"),
     "qwen3": ("model.embed_tokens.weight", "lm_head.weight"),
-    "qwen3_moe": ("model.embed_tokens.weight", "lm_head.weight"),
     "smollm3": ("model.embed_tokens.weight", "lm_head.weight"),
     "phi3": ("model.embed_tokens.weight", "lm_head.weight"),
     "gemma2": ("model.embed_tokens.weight", "lm_head.weight"),

@@ -194,8 +194,6 @@ TINY = {
     "num_key_value_heads": 2,
     "intermediate_size": 64,
     "max_position_embeddings": 64,
-    "pad_token_id": 0,
-    "bos_token_id": 1,
-    "eos_token_id": 2,
+    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
     "attention_dropout": 0.1,
-}
+}  # fmt: skip

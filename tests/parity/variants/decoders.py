@@ -249,32 +249,7 @@ def _olmo2() -> list[Variant]:
     )
 
 
-def _qwen3_moe() -> list[Variant]:
-    return variants_of(
-        "qwen3_moe",
-        ("every-layer", CAUSAL_HEADS, {"mlp_only_layers": None}),
-        ("every-second", _BOTH, {"mlp_only_layers": [], "decoder_sparse_step": 2}),
-        ("no-layer", _LM, {"mlp_only_layers": [0, 1, 2]}),
-        ("no-experts", _LM, {"num_experts": 0}),
-        ("weights-as-they-are", _BOTH, {"norm_topk_prob": False}),
-        ("one-of-them", _LM, {"num_experts_per_tok": 1}),
-        ("all-of-them", _LM, {"num_experts_per_tok": 6}),
-        ("one-expert", _LM, {"num_experts": 1, "num_experts_per_tok": 1}),
-        ("more-than-tokens", _LM, {"num_experts": 130, "num_experts_per_tok": 3}),
-        ("inner-20", _LM, {"moe_intermediate_size": 20, "hidden_act": "gelu"}),
-        ("balance", _BOTH, {"output_router_logits": True, "router_aux_loss_coef": 0.7}),
-        ("balance-not-reported", ("seqcls",), {"output_router_logits": True}),
-        ("window", _BOTH, {"use_sliding_window": True, "sliding_window": 5}),
-        ("window-off", _LM, {"sliding_window": 5}),
-        ("attention-bias", _BOTH, {"attention_bias": True}),
-        ("tied", _LM, {"tie_word_embeddings": True}),
-        ("labels-5", ("seqcls", "tokcls", "qa"), {"num_labels": 5}),
-        ("yarn", _LM, _rope("yarn", **_YARN)),
-        ("pad-5", ("seqcls",), {"pad_token_id": 5}),
-    )
-
-
 def decoder_variants() -> list[Variant]:
     """All of them."""
     llamas = [*_ropes(), *_common(), *_llama(), *_windows(), *_smollm3(), *_phi3()]
-    return [*llamas, *_gemma2(), *_gemma3(), *_olmo2(), *_qwen3_moe(), *_gpt2()]
+    return [*llamas, *_gemma2(), *_gemma3(), *_olmo2(), *_gpt2()]

@@ -85,7 +85,9 @@ def flip_bit(copy: Copy) -> str:
 
 def flip_lowest_bit(copy: Copy) -> str:
     """The last bit of one number of one bias, or of a norm's scale."""
-    name = copy.disk("layers.0.mlp.down_proj.bias", "layers.0.mlp_norm.weight")
+    name = copy.disk(
+        "layers.0.mlp.down_proj.bias", "layers.0.mlp_norm.weight", "layers.0.mlp_out_norm.weight"
+    )
     return _flip(copy, name, copy.tensor(name), bit=0)
 
 

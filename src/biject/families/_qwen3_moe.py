@@ -1,5 +1,7 @@
 """Qwen3-MoE (Yang et al. 2025): Qwen3 with experts in place of the MLP, in all layers or some. Source:
 transformers 5.23, models/qwen3_moe/modeling_qwen3_moe.py, conversion_mapping.py (qwen2_moe).
+
+Not registered (hence the underscore): its training steps are not HF's bits on every run, see docs/experts.md.
 """
 
 from __future__ import annotations
