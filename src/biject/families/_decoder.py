@@ -11,8 +11,8 @@ from biject.config.model import EmbeddingConfig, ModelConfig
 from biject.config.table import Inert, Key, Row
 from biject.errors import ConfigError
 from biject.families._decoder_heads import DROPOUTS, Values, check_pad, decoder, head_config, heads, with_spec
+from biject.families._decoder_names import backbone, buffers
 from biject.families._rope import ROPE_ROWS, rope
-from biject.weights.rules import ParamSpecs, embed, join, layers, linear, rms
 
 WINDOW_ROWS = (
     Key("use_sliding_window", "use_sliding_window", boolean, False),
@@ -53,34 +53,6 @@ def llama_rows(
         Key("token_classification_bias", "token_bias", boolean, True),
         Inert(("pretraining_tp",)),
     )
-
-
-def backbone(v: Values, *, qkv_bias: bool, out_bias: bool, mlp_bias: bool, qk_norm: bool) -> ParamSpecs:
-    """The transformer."""
-    inner = join(
-        rms("attn_norm", "input_layernorm"),
-        linear("attn.q_proj", "self_attn.q_proj", bias=qkv_bias),
-        linear("attn.k_proj", "self_attn.k_proj", bias=qkv_bias),
-        linear("attn.v_proj", "self_attn.v_proj", bias=qkv_bias),
-        linear("attn.o_proj", "self_attn.o_proj", bias=out_bias),
-        rms("attn.q_norm", "self_attn.q_norm") if qk_norm else (),
-        rms("attn.k_norm", "self_attn.k_norm") if qk_norm else (),
-        rms("mlp_norm", "post_attention_layernorm"),
-        linear("mlp.gate_proj", "mlp.gate_proj", bias=mlp_bias),
-        linear("mlp.up_proj", "mlp.up_proj", bias=mlp_bias),
-        linear("mlp.down_proj", "mlp.down_proj", bias=mlp_bias),
-    )
-    return join(
-        embed("embed.tokens", "embed_tokens"),
-        layers([f"layers.{i}" for i in range(v["num_hidden_layers"])], inner),
-        rms("final_norm", "norm"),
-    )
-
-
-def buffers(v: Values) -> tuple[str, ...]:
-    """Frequencies that old files hold in every layer."""
-    names = (f"layers.{i}.self_attn.rotary_emb.inv_freq" for i in range(v["num_hidden_layers"]))
-    return ("rotary_emb.inv_freq", *names)
 
 
 def build(
@@ -194,6 +166,8 @@ TINY = {
     "num_key_value_heads": 2,
     "intermediate_size": 64,
     "max_position_embeddings": 64,
-    "pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
     "attention_dropout": 0.1,
-}  # fmt: skip
+}

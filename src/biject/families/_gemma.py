@@ -17,9 +17,11 @@ from biject.config.table import Const, Inert, Key, Row
 from biject.errors import ConfigError
 from biject.families import _decoder
 from biject.families._decoder_heads import DROPOUTS, Values
-from biject.weights.rules import ParamSpecs, embed, join, layers, linear, rms
+from biject.families._decoder_names import AFTER
+from biject.weights.rules import ParamSpecs
 
 KINDS = ("sliding_attention", "full_attention")
+_NORMS = {**AFTER, "attn_norm": "input_layernorm", "mlp_norm": "pre_feedforward_layernorm"}
 
 
 def gemma_rows(
@@ -56,26 +58,7 @@ def gemma_rows(
 def backbone(v: Values, *, qk_norm: bool) -> ParamSpecs:
     """The transformer."""
     bias = v["attention_bias"]
-    inner = join(
-        rms("attn_norm", "input_layernorm"),
-        linear("attn.q_proj", "self_attn.q_proj", bias=bias),
-        linear("attn.k_proj", "self_attn.k_proj", bias=bias),
-        linear("attn.v_proj", "self_attn.v_proj", bias=bias),
-        linear("attn.o_proj", "self_attn.o_proj", bias=bias),
-        rms("attn.q_norm", "self_attn.q_norm") if qk_norm else (),
-        rms("attn.k_norm", "self_attn.k_norm") if qk_norm else (),
-        rms("attn_out_norm", "post_attention_layernorm"),
-        rms("mlp_norm", "pre_feedforward_layernorm"),
-        linear("mlp.gate_proj", "mlp.gate_proj", bias=False),
-        linear("mlp.up_proj", "mlp.up_proj", bias=False),
-        linear("mlp.down_proj", "mlp.down_proj", bias=False),
-        rms("mlp_out_norm", "post_feedforward_layernorm"),
-    )
-    return join(
-        embed("embed.tokens", "embed_tokens"),
-        layers([f"layers.{i}" for i in range(v["num_hidden_layers"])], inner),
-        rms("final_norm", "norm"),
-    )
+    return _decoder.backbone(v, qkv_bias=bias, out_bias=bias, mlp_bias=False, qk_norm=qk_norm, norms=_NORMS)
 
 
 def build(

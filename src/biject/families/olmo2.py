@@ -12,31 +12,15 @@ from biject.config.model import ModelConfig
 from biject.config.table import ConfigTable, Key
 from biject.families import _decoder
 from biject.families._decoder import TINY, Values, buffers, heads, llama_rows
+from biject.families._decoder_names import AFTER
 from biject.families._family import Family
-from biject.weights.rules import ParamSpecs, embed, join, layers, linear, rms
+from biject.weights.rules import ParamSpecs
 
 
 def backbone(v: Values) -> ParamSpecs:
     """The transformer."""
     bias = v["attention_bias"]
-    inner = join(
-        linear("attn.q_proj", "self_attn.q_proj", bias=bias),
-        linear("attn.k_proj", "self_attn.k_proj", bias=bias),
-        linear("attn.v_proj", "self_attn.v_proj", bias=bias),
-        linear("attn.o_proj", "self_attn.o_proj", bias=bias),
-        rms("attn.q_norm", "self_attn.q_norm"),
-        rms("attn.k_norm", "self_attn.k_norm"),
-        rms("attn_out_norm", "post_attention_layernorm"),
-        linear("mlp.gate_proj", "mlp.gate_proj", bias=False),
-        linear("mlp.up_proj", "mlp.up_proj", bias=False),
-        linear("mlp.down_proj", "mlp.down_proj", bias=False),
-        rms("mlp_out_norm", "post_feedforward_layernorm"),
-    )
-    return join(
-        embed("embed.tokens", "embed_tokens"),
-        layers([f"layers.{i}" for i in range(v["num_hidden_layers"])], inner),
-        rms("final_norm", "norm"),
-    )
+    return _decoder.backbone(v, qkv_bias=bias, out_bias=bias, mlp_bias=False, qk_norm=True, norms=AFTER)
 
 
 def build(v: Values, name: str) -> ModelConfig:
