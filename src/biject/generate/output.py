@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from biject.generate.cache import Cache
 from biject.generate.settings import Settings
+from biject.nn.named import Named
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class GenerateOutput:
+class GenerateOutput(Named):
     """Named and ordered as transformers' `GenerateDecoderOnlyOutput`; read by attribute, name or index."""
 
     sequences: Tensor
@@ -23,21 +23,6 @@ class GenerateOutput:
     """Of each step, (B, V) float32, where `output_logits` was on."""
     past_key_values: Cache
     """Holds every column but the last: give it to the call that goes on from here."""
-
-    def keys(self) -> tuple[str, ...]:
-        """Names of the fields that are there."""
-        return tuple(f.name for f in fields(self) if getattr(self, f.name) is not None)
-
-    def to_tuple(self) -> tuple[Any, ...]:
-        """The values that are there, in order."""
-        return tuple(getattr(self, key) for key in self.keys())
-
-    def __getitem__(self, key: str | int | slice) -> Any:
-        if isinstance(key, str):
-            if key not in self.keys():
-                raise KeyError(key)
-            return getattr(self, key)
-        return self.to_tuple()[key]
 
 
 class Kept:
