@@ -14,8 +14,8 @@ from pathlib import Path
 from biject.nn.native.structures import MIRRORED, ROWS_MIRRORED
 from biject.nn.probe import store
 
-SOURCES = ("step.c", "products.h")
-ROWS = ("rows.c",)
+SOURCES = ("step.c", "products.h", "numbers.h")
+ROWS = ("rows.c", "numbers.h")
 _MATHS = (
     "-fassociative-math",
     "-fno-signed-zeros",

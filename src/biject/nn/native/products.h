@@ -8,13 +8,7 @@
  *             as code 0 to 15 for (code - 8) * scale; groups of 32 weights of a row share a bfloat16 scale.
  * For INT8 and INT4 vectors are rounded to int8, groups of 32 sharing a scale, and sums of a group are exact.
  */
-#include <math.h>
-#include <stdint.h>
-#include <string.h>
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VNNI__)
-#include <immintrin.h>
-#define VNNI 1
-#endif
+#include "numbers.h"
 #if defined(__AVX512BF16__)
 #include <immintrin.h>
 #endif
@@ -22,8 +16,6 @@
 enum { FLOAT32, BFLOAT16, INT8, INT4 };
 enum { GROUP = 32, BLOCK = 64, LANES = 16, AHEAD = 2048 };
 
-typedef float Floats __attribute__((vector_size(64)));
-typedef int32_t Ints __attribute__((vector_size(64)));
 typedef uint16_t Halves __attribute__((vector_size(32)));
 
 typedef struct {
@@ -40,19 +32,6 @@ typedef struct {
     float *scale;   /* lanes 0 to 7: of the first group, 8 to 15: of the second */
     int32_t *start; /* lanes 0 and 8: minus the sum of the group's codes times the code of zero; else 0 */
 } Vector;
-
-static inline float widened(uint16_t bits) {
-    uint32_t wide = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &wide, 4);
-    return value;
-}
-
-static inline uint16_t narrowed(float value) { /* to the nearest bfloat16, ties to even */
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
-}
 
 static inline float sum_of(Floats x) {
     float sum = 0;

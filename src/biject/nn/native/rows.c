@@ -1,28 +1,14 @@
 /* What an encoder spends its time on beside torch's products: attention over packed rows, text by text, and
  * products of rows with a matrix of 8-bit codes.
  *
- * Numbers in between are float32. Rows come as float32 or bfloat16. The structures are mirrored in rows.py.
+ * Numbers in between are float32. Rows come as float32 or bfloat16. The structures are mirrored in structures.py.
  */
-#include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
-#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VNNI__)
-#include <immintrin.h>
-#define VNNI 1
-#endif
+#include "numbers.h"
 
 enum { LANES = 16, TILE = 6, PANEL = 4, CHUNK = 96 };
 #define HIDDEN -1e30f /* a score that nobody looks at */
 
-#define INLINE inline __attribute__((always_inline))
 #define UNROLLED _Pragma("GCC unroll 8") /* sums stay in registers */
-
-typedef float Floats __attribute__((vector_size(64)));
-typedef int32_t Ints __attribute__((vector_size(64)));
 
 static INLINE Floats load(const float *at) {
     Floats x;
@@ -63,19 +49,6 @@ static INLINE Floats gelu(Floats x) {
     Ints negative = z < 0.0f;
     erf = (Floats)((Ints)erf ^ (negative & (Ints)all(-0.0f)));
     return x * 0.5f * (1.0f + erf);
-}
-
-static INLINE float widened(uint16_t bits) {
-    uint32_t wide = (uint32_t)bits << 16;
-    float value;
-    memcpy(&value, &wide, 4);
-    return value;
-}
-
-static INLINE uint16_t narrowed(float value) { /* to the nearest bfloat16, ties to even */
-    uint32_t bits;
-    memcpy(&bits, &value, 4);
-    return (uint16_t)((bits + 0x7fff + ((bits >> 16) & 1)) >> 16);
 }
 
 static INLINE void read_row(const void *rows, int64_t at, int64_t count, int half, float *out) {

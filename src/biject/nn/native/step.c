@@ -6,10 +6,6 @@
  */
 #include "products.h"
 #include <sched.h>
-#include <stdlib.h>
-#ifdef _OPENMP
-#include <omp.h>
-#endif
 
 typedef struct {
     const float *weight, *bias;
