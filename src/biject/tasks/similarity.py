@@ -6,7 +6,7 @@ Source: sentence-transformers 6.2, util/similarity.py and util/retrieval.py (sem
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,22 +23,22 @@ Vectors = Tensor | npt.NDArray[Any] | Sequence[Tensor] | Sequence[npt.NDArray[An
 Score = Callable[[Tensor, Tensor], Tensor]
 
 
+_KINDS: dict[str, tuple[Score, Score]] = {
+    "cosine": (cos_sim, pairwise_cos_sim),
+    "dot": (lambda a, b: a @ b.T, lambda a, b: (a * b).sum(-1)),
+    "euclidean": (lambda a, b: -torch.cdist(a, b, p=2.0), lambda a, b: -(a - b).square().sum(-1).sqrt()),
+    "manhattan": (lambda a, b: -torch.cdist(a, b, p=1.0), lambda a, b: -(a - b).abs().sum(-1)),
+}
+"""Of (A, D) and (B, D) every pair's score, and of two (A, D) each row's with the row in its place."""
+
+
 def similarity(kind: str, first: Vectors, second: Vectors) -> Tensor:
     """All pairs, (A, B): cosines, products, or distances below 0.
 
     Raises:
         ConfigError: There is no such kind.
     """
-    a_AD, b_BD = as_rows(first), as_rows(second)
-    if kind == "cosine":
-        return cos_sim(a_AD, b_BD)
-    if kind == "dot":
-        return a_AD @ b_BD.T
-    if kind == "euclidean":
-        return -torch.cdist(a_AD, b_BD, p=2.0)
-    if kind == "manhattan":
-        return -torch.cdist(a_AD, b_BD, p=1.0)
-    raise _unknown(kind)
+    return _scores(kind)[0](as_rows(first), as_rows(second))
 
 
 def pairwise_similarity(kind: str, first: Vectors, second: Vectors) -> Tensor:
@@ -47,16 +47,7 @@ def pairwise_similarity(kind: str, first: Vectors, second: Vectors) -> Tensor:
     Raises:
         ConfigError: There is no such kind.
     """
-    a_AD, b_AD = as_rows(first), as_rows(second)
-    if kind == "cosine":
-        return pairwise_cos_sim(a_AD, b_AD)
-    if kind == "dot":
-        return (a_AD * b_AD).sum(-1)
-    if kind == "euclidean":
-        return -(a_AD - b_AD).square().sum(-1).sqrt()
-    if kind == "manhattan":
-        return -(a_AD - b_AD).abs().sum(-1)
-    raise _unknown(kind)
+    return _scores(kind)[1](as_rows(first), as_rows(second))
 
 
 def semantic_search(
@@ -115,6 +106,7 @@ def normalized(vectors_ND: Tensor) -> Tensor:
     return F.normalize(vectors_ND, dim=1)
 
 
-def _unknown(kind: str) -> ConfigError:
-    known = ", ".join(get_args(Similarity))
-    return ConfigError(f"The similarity {kind!r} is not computed; there are {known}.")
+def _scores(kind: str) -> tuple[Score, Score]:
+    if kind not in _KINDS:
+        raise ConfigError(f"The similarity {kind!r} is not computed; there are {', '.join(_KINDS)}.")
+    return _KINDS[kind]
