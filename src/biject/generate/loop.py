@@ -6,6 +6,7 @@ Source: transformers 5.23, generation/utils.py (`generate`, `_sample`).
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
@@ -72,23 +73,28 @@ def generate(
         cache = Cache()
     kept = Kept(settings)
     with torch.inference_mode():
-        ids_BS = _continued(model, prompt, settings, stops, generator, streamer, cache, kept)
+        run = _Run(prompt, settings, stops, generator, streamer, kept)
+        ids_BS = _continued(model, run, cache)
     if not settings.return_dict_in_generate:
         return ids_BS.clone()
     assert cache is not None
     return GenerateOutput(sequences=ids_BS.clone(), past_key_values=cache, **kept.found())
 
 
-def _continued(
-    model: Model,
-    prompt: Prompt,
-    settings: Settings,
-    stops: StopStrings | None,
-    generator: torch.Generator | None,
-    streamer: Streamer | None,
-    cache: Cache | None,
-    kept: Kept,
-) -> Tensor:
+@dataclass(frozen=True)
+class _Run:
+    """What one call was asked for."""
+
+    prompt: Prompt
+    settings: Settings
+    stops: StopStrings | None
+    generator: torch.Generator | None
+    streamer: Streamer | None
+    kept: Kept
+
+
+def _continued(model: Model, run: _Run, cache: Cache | None) -> Tensor:
+    prompt, settings, streamer = run.prompt, run.settings, run.streamer
     batch, length = prompt.ids_BL.shape
     ids_BS = prompt.ids_BL.new_empty(batch, settings.max_length)
     ids_BS[:, :length] = prompt.ids_BL
@@ -96,7 +102,7 @@ def _continued(
         streamer.put(prompt.ids_BL.cpu())
     decoding = _decoding(model, prompt, settings, cache)
     try:
-        length = _steps(decoding, ids_BS, prompt, settings, stops, generator, streamer, kept)
+        length = _steps(decoding, ids_BS, run)
     finally:  # an interrupted text is kept as far as it came
         if cache is not None:
             cache.hold(ids_BS[:, : decoding.past], prompt.real_BS)
@@ -105,17 +111,9 @@ def _continued(
     return ids_BS[:, :length]
 
 
-def _steps(
-    decoding: Decoding | NativeDecoding,
-    ids_BS: Tensor,
-    prompt: Prompt,
-    settings: Settings,
-    stops: StopStrings | None,
-    generator: torch.Generator | None,
-    streamer: Streamer | None,
-    kept: Kept,
-) -> int:
+def _steps(decoding: Decoding | NativeDecoding, ids_BS: Tensor, run: _Run) -> int:
     """Fill `ids_BS` column by column; how many there are in the end."""
+    prompt, settings, stops, kept = run.prompt, run.settings, run.stops, run.kept
     batch, length = prompt.ids_BL.shape
     steps = processors(settings, first_B=prompt.first_B)
     ends = torch.tensor(settings.eos_token_ids, device=ids_BS.device, dtype=torch.long)
@@ -131,15 +129,15 @@ def _steps(
         for step in steps:
             scores_BV = step(ids_BS[:, :length], scores_BV)
         kept.scores(scores_BV)
-        next_B = choose(scores_BV, do_sample=settings.do_sample, generator=generator)
+        next_B = choose(scores_BV, do_sample=settings.do_sample, generator=run.generator)
         if plain:
             _refuse_unusable(scores_BV.gather(1, next_B[:, None]))
         if settings.eos_token_ids:
             next_B = next_B * open_B + (settings.pad_token_id or 0) * (1 - open_B)
         ids_BS[:, length] = next_B
         length += 1
-        if streamer is not None:
-            streamer.put(next_B.cpu())
+        if run.streamer is not None:
+            run.streamer.put(next_B.cpu())
         if length == settings.max_length:
             return length
         if settings.eos_token_ids:
