@@ -38,9 +38,10 @@ def test_two_processes_take_the_steps_of_one(folder: Path, tmp_path: Path) -> No
     assert len(one["losses"]) == STEPS
     assert two[0]["weights"] == two[1]["weights"]
     for rank in two:
-        assert rank["losses"] == pytest.approx(one["losses"], rel=1e-5)
+        # Gradients of two halves are added in another order than one batch's (found: 1.3e-7 apart).
+        assert rank["losses"] == pytest.approx(one["losses"], rel=1e-6)
     ours, theirs = torch.tensor(two[0]["weights"]), torch.tensor(one["weights"])
-    assert float((ours - theirs).norm() / theirs.norm()) <= 1e-4
+    assert float((ours - theirs).norm() / theirs.norm()) <= 1e-7  # found: 1e-8
 
 
 @pytest.mark.slow

@@ -105,9 +105,10 @@ def test_packed_rows_balance_over_real_tokens_alone(folder: Path) -> None:
     given = {"input_ids": ids, "attention_mask": mask, "output_router_logits": True}
     with torch.no_grad():
         a, b = ours(**given), theirs(**given)
-    assert a.aux_loss.item() == pytest.approx(b.aux_loss.item(), rel=1e-5)
+    # Fewer rows in a product: the last bits are the machine's (equal on this one).
+    assert a.aux_loss.item() == pytest.approx(b.aux_loss.item(), rel=1e-6)
     real = mask.bool()
-    assert torch.allclose(a.logits[real], b.logits[real], atol=1e-4)
+    assert torch.allclose(a.logits[real], b.logits[real], rtol=0, atol=1e-5)
 
 
 def test_exact_numerics_computes_all_of_hfs_rows(folder: Path) -> None:
