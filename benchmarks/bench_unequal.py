@@ -1,11 +1,14 @@
 """Processes of unequal speed: shares by measured speed, beside DistributedDataParallel with equal ones.
 
-`python benchmarks/bench_unequal.py [--ratios 2,3,8] [--several] [--steps 12] [--batch 32]
-[--repeats 3]`. Every process has one thread; slow ones are stopped and continued from outside (SIGSTOP,
-SIGCONT) in a duty cycle; none knows of it. Speeds of their own are measured twice: each process by itself,
-without communication, all at the same time (`own`), and in the run, as tokens by the time that each worked
-(`in run`), which other programs disturb less. `--several` adds 3 and 4 processes, whose duty cycles add up to
-two cores at most. Every measurement is told as it comes, too.
+`python benchmarks/bench_unequal.py [--ratios 2,3,8] [--several] [--steps 4] [--batch 128] [--turns 7]`.
+Every process has one thread; slow ones are stopped and continued from outside (SIGSTOP, SIGCONT) in a duty
+cycle; none knows of it. Three groups of processes live at the same time and work in turns of some seconds,
+as a machine whose clock moves by 10 % within a minute asks for; those whose turn it is not wait for a line on
+their standard input: `own` (each by itself, no communication, all at the same time until each has done its
+steps), `ours` (one run, shares by speed) and `ddp` (equal shares). A turn of ours and of DDP is compared with
+the mean of the own speeds right before and after it. Beside it stands the share of the speeds in the run:
+tokens by the time that each process worked. `--several` adds 3 and 4 processes, whose duty cycles add up to
+two cores at most.
 """
 
 from __future__ import annotations
@@ -21,18 +24,20 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 PERIOD = 0.02
 SIZES = {"num_hidden_layers": 4, "hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4}
-BATCH = 32
-WARM = {"own": 2, "ours": 10, "ddp": 1}
+WARM = {"own": 1, "ours": 10, "ddp": 1}
 """Steps that are not counted: ours finds the shares in them, which a run does once."""
-OWN_SECONDS, OWN_STEPS = 20.0, 3
-"""How long speeds of their own are measured: so long, and so many steps of the slowest process."""
-DDP_STEPS = 3
+OWN_SECONDS, OWN_STEPS, OWN_BATCH = 6.0, 2, 32
+"""How long a turn of own speeds is at least: so long, and so many steps of the slowest process."""
+DDP_STEPS = 1
 SEVERAL = [(1.0, 0.5, 0.25), (0.8, 0.5, 0.4, 0.2)]
+Duties = tuple[float, ...]
 
 
 def throttle(pid: int, duty: float, until: threading.Event) -> None:
@@ -47,71 +52,85 @@ def throttle(pid: int, duty: float, until: threading.Event) -> None:
         return
 
 
-def measure(
-    mode: str, duties: tuple[float, ...], model: Path, steps: int, batch: int = BATCH
-) -> list[dict[str, Any]]:
-    """What every process found."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
-    children = []
-    for rank in range(len(duties)):
-        group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(duties), "MASTER_PORT": port}
-        environment = {
-            **os.environ,
-            "OMP_NUM_THREADS": "1",
-            "OMP_WAIT_POLICY": "passive",
-            "MASTER_ADDR": "127.0.0.1",
-        }
-        if mode != "own":
-            environment |= {name: str(value) for name, value in group.items()}
-        command = [sys.executable, __file__, "--worker", mode, "--model", str(model), "--steps", str(steps)]
-        command += ["--batch", str(batch)]
-        pipe = subprocess.PIPE
-        children.append(subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True))
-    for child in children:
-        child.stdout.readline()
+class Group:
+    """Processes of one kind, one for each duty cycle, that work when they are told to."""
+
+    def __init__(self, mode: str, duties: Duties, model: Path, batch: int) -> None:
+        with socket.socket() as found:
+            found.bind(("127.0.0.1", 0))
+            port = found.getsockname()[1]
+        quiet = {"OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "MASTER_ADDR": "127.0.0.1"}
+        self.mode, self.children = mode, []
+        for rank in range(len(duties)):
+            group = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": len(duties), "MASTER_PORT": port}
+            environment = os.environ | quiet
+            if mode != "own":
+                environment |= {name: str(value) for name, value in group.items()}
+            command = [sys.executable, __file__, "--worker", mode, "--model", str(model)]
+            pipe = subprocess.PIPE
+            self.children.append(
+                subprocess.Popen(
+                    [*command, "--batch", str(batch)], env=environment, stdin=pipe, stdout=pipe, text=True
+                )
+            )
+
+    def tell(self, line: str) -> None:
+        for child in self.children:
+            child.stdin.write(line + "\n")
+            child.stdin.flush()
+
+    def hear(self) -> list[str]:
+        """One line of every process."""
+        return [child.stdout.readline() for child in self.children]
+
+    def turn(self, steps: int) -> list[dict[str, Any]]:
+        """Let all work, and give what each found; own speeds are measured while every process works."""
+        self.tell(str(steps))
+        if self.mode == "own":
+            self.hear()
+            self.tell("enough")
+        return [json.loads(line) for line in self.hear()]
+
+
+@contextmanager
+def working(duties: Duties, model: Path, batch: int) -> Iterator[dict[str, Group]]:
+    """The three groups, slowed, after their warm-up."""
+    groups = {
+        mode: Group(mode, duties, model, OWN_BATCH if mode == "own" else batch)
+        for mode in ("own", "ours", "ddp")
+    }
     done = threading.Event()
-    threads = [
-        threading.Thread(target=throttle, args=(child.pid, duty, done))
-        for child, duty in zip(children, duties, strict=True)
-        if duty < 1
-    ]
+    threads = []
+    for group in groups.values():
+        group.hear()
+        for child, duty in zip(group.children, duties, strict=True):
+            if duty < 1:
+                threads.append(threading.Thread(target=throttle, args=(child.pid, duty, done)))
     for thread in threads:
         thread.start()
-    for child in children:
-        child.stdin.write("go\n")
-        child.stdin.flush()
-    if mode == "own":
-        for child in children:
-            child.stdout.readline()
-        for child in children:
-            child.stdin.write("enough\n")
-            child.stdin.flush()
-    results = [json.loads(child.stdout.readline()) for child in children]
-    done.set()
-    for thread in threads:
-        thread.join()
-    for child in children:
-        os.kill(child.pid, signal.SIGCONT)
-        child.stdin.close()
-        child.wait()
-    return results
+    try:
+        for mode, group in groups.items():
+            group.turn(WARM[mode])
+        yield groups
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+        for child in (child for group in groups.values() for child in group.children):
+            child.kill()
+            child.wait()
 
 
-def worker(mode: str, model: Path, steps: int, size: int) -> None:
-    """One process: tokens a second after the warm-up; by itself, until all have measured enough."""
+def worker(mode: str, model: Path, size: int) -> None:
+    """One process: as many steps as a line on standard input says, then what they took."""
     import torch
 
     torch.set_num_threads(1)
-    from biject.config.sync import SyncConfig
     from biject.pretrained import load
-    from biject.train import ranks
-    from biject.train.trainer import Trainer
 
     net = load(model)
     draw = torch.Generator().manual_seed(0)
-    lengths = torch.randint(24, 65, (4096,), generator=draw).tolist()
+    lengths = torch.randint(24, 65, (8192,), generator=draw).tolist()
     samples = [torch.randint(5, 90, (length,), generator=draw) for length in lengths]
 
     class Data:
@@ -130,47 +149,29 @@ def worker(mode: str, model: Path, steps: int, size: int) -> None:
         return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
 
     print("ready", flush=True)
-    sys.stdin.readline()
-    if mode == "ddp":
-        rate, waited = ddp(net, Data(), collate, min(steps, DDP_STEPS), size), []
-    else:
-        trainer = Trainer(net, collate=collate, clip_norm=None, sync=SyncConfig(shares="measured"))
-        most = steps if mode == "ours" else 10**6
-        session = trainer.setup(Data(), batch_size=size, max_steps=WARM[mode] + most)
-        rate, waited = stepping(session, mode)
-    shares, in_run = [], 0.0
-    if waited and waited[-1]:
-        shares = [rank.tokens for rank in waited[-1]]
-        for parts in zip(*waited, strict=True):
-            in_run += 1000 * sum(part.tokens for part in parts) / sum(part.work_ms for part in parts)
-    rank = ranks.rank()
-    if ranks.count() > 1:
-        ranks.wait()
-    print(json.dumps({"rate": rate, "rank": rank, "shares": shares, "in_run": in_run}), flush=True)
-    sys.stdin.read()
+    make = ddp if mode == "ddp" else trained
+    steps = make(net, Data(), collate, size)
+    while line := sys.stdin.readline():
+        if mode == "own":
+            alone(steps)
+        else:
+            together(steps, int(line))
 
 
-def stepping(session: Any, mode: str) -> tuple[float, list[Any]]:
-    """Tokens a second, and each rank's part of the steps that were counted."""
-    stopped, said, warm = threading.Event(), False, WARM[mode]
-    if mode == "own":
-        threading.Thread(target=lambda: (sys.stdin.readline(), stopped.set()), daemon=True).start()
-    tokens, waited, started, ended = 0.0, [], 0.0, 0.0
-    for number, window in enumerate(session.windows()):
-        if number == warm:
-            tokens, started, waited = 0.0, time.perf_counter(), []
-        done = session.step(window)
-        if stopped.is_set():  # others did not run all the time
-            break
-        tokens, ended = tokens + done.tokens, time.perf_counter()
-        waited.append(done.by_rank)
-        if mode == "own" and not said and number >= warm:
-            said = number - warm + 1 >= OWN_STEPS and ended - started >= OWN_SECONDS
-            print("enough\n" * said, end="", flush=True)
-    return tokens / (ended - started), waited
+def trained(net: Any, data: Any, collate: Any, size: int) -> Iterator[Any]:
+    """Biject's trainer: a step each time; tokens of all processes, and what each did."""
+    from biject.config.sync import SyncConfig
+    from biject.train.trainer import Trainer
+
+    trainer = Trainer(net, collate=collate, clip_norm=None, sync=SyncConfig(shares="measured"))
+    session = trainer.setup(data, batch_size=size, max_steps=10**6)
+    windows = session.windows()
+    while True:
+        done = session.step(next(windows))
+        yield done.tokens, done.by_rank
 
 
-def ddp(net: Any, data: Any, collate: Any, steps: int, size: int) -> float:
+def ddp(net: Any, data: Any, collate: Any, size: int) -> Iterator[Any]:
     """The same model, optimizer and batches in DistributedDataParallel's loop."""
     import torch
     import torch.distributed as dist
@@ -181,34 +182,65 @@ def ddp(net: Any, data: Any, collate: Any, steps: int, size: int) -> float:
     wrapped = DistributedDataParallel(net.train())
     optimizer = torch.optim.AdamW(net.parameters(), lr=5e-5, fused=True)
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist()
-    tokens, started, total = 0.0, 0.0, torch.zeros(1, dtype=torch.float64)
-    for step in range(WARM["ddp"] + steps):
-        if step == WARM["ddp"]:
-            tokens, started = 0.0, time.perf_counter()
+    step = 0
+    while True:
         at = (step * count + rank) * size % (len(data) - size)
         batch = collate([data[i] for i in order[at : at + size]])
         optimizer.zero_grad(set_to_none=True)
         wrapped(**batch).loss.backward()
         optimizer.step()
-        tokens += float(batch["attention_mask"].sum())
+        total = batch["attention_mask"].sum().double().reshape(1)
+        dist.all_reduce(total)
+        step += 1
+        yield float(total), ()
+
+
+def together(steps: Iterator[Any], count: int) -> None:
+    """So many steps of all processes."""
+    started, parts, tokens = time.perf_counter(), [], 0.0
+    for _ in range(count):
+        done, by_rank = next(steps)
+        tokens += done
+        parts.append(by_rank)
     seconds = time.perf_counter() - started
-    total[0] = tokens
-    dist.all_reduce(total)
-    return float(total) / seconds
+    in_run = sum(
+        1000 * sum(part.tokens for part in own) / sum(part.work_ms for part in own)
+        for own in zip(*parts, strict=True)
+    )
+    shares = [part.tokens for part in parts[-1]]
+    print(json.dumps({"rate": tokens / seconds, "in_run": in_run, "shares": shares}), flush=True)
+
+
+def alone(steps: Iterator[Any]) -> None:
+    """Steps of one process until all others have measured enough, too."""
+    stopped = threading.Event()
+    listener = threading.Thread(target=lambda: (sys.stdin.readline(), stopped.set()), daemon=True)
+    listener.start()
+    started, tokens, ended, count, said = time.perf_counter(), 0.0, 0.0, 0, False
+    while True:
+        done, _ = next(steps)
+        if stopped.is_set() and said:  # others did not work all the time
+            break
+        tokens, ended, count = tokens + done, time.perf_counter(), count + 1
+        if not said and count >= OWN_STEPS and ended - started >= OWN_SECONDS:
+            print("enough", flush=True)
+            said = True
+    listener.join()
+    print(json.dumps({"rate": tokens / (ended - started)}), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--ratios", default="2,3,8")
     parser.add_argument("--several", action="store_true")
-    parser.add_argument("--steps", type=int, default=12)
-    parser.add_argument("--batch", type=int, default=BATCH, help="texts a process and step")
-    parser.add_argument("--repeats", type=int, default=3, help="how often, in turns")
+    parser.add_argument("--steps", type=int, default=4, help="of ours in a turn")
+    parser.add_argument("--batch", type=int, default=128, help="texts a process and step")
+    parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--worker")
     parser.add_argument("--model", type=Path)
     given = parser.parse_args()
     if given.worker:
-        worker(given.worker, given.model, given.steps, given.batch)
+        worker(given.worker, given.model, given.batch)
         return
     from biject.verify.reference import make_reference
 
@@ -219,25 +251,34 @@ def main() -> None:
             f"load {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores, {given.batch} texts a process and step"
         )
         print("duty cycles | own, sum: tokens a second | shares by speed | DDP, equal shares")
-        cases = [(1.0, 1 / float(q)) for q in given.ratios.split(",")] + (SEVERAL if given.several else [])
-        for duties in cases:
-            report(duties, model, given.steps, given.batch, given.repeats)
+        cases = [(1.0, 1 / float(q)) for q in given.ratios.split(",")] if given.ratios else []
+        for duties in cases + (SEVERAL if given.several else []):
+            report(duties, model, given.steps, given.batch, given.turns)
 
 
-def report(duties: tuple[float, ...], model: Path, steps: int, batch: int, repeats: int) -> None:
-    """Measure one set of duty cycles in three ways, in turns, and print a line."""
+def report(duties: Duties, model: Path, steps: int, batch: int, turns: int) -> None:
+    """Measure one set of duty cycles in turns, and print a line."""
     of_own, of_run, of_ddp, rates, shares = [], [], [], [], ""
-    for _ in range(repeats):
-        whole = sum(found["rate"] for found in measure("own", duties, model, steps, batch))
-        ours = measure("ours", duties, model, steps, batch)[0]
-        theirs = measure("ddp", duties, model, steps, batch)[0]["rate"]
-        shares = " : ".join(f"{tokens:.0f}" for tokens in ours["shares"])
-        rates.append((whole, ours["rate"], theirs))
-        of_own.append(ours["rate"] / whole)
-        of_run.append(ours["rate"] / ours["in_run"])
-        of_ddp.append(theirs / whole)
-        each = (whole, ours["rate"], ours["in_run"], theirs)
-        print("  own, ours, in run, DDP:", *(f"{value:.0f}" for value in each), file=sys.stderr, flush=True)
+    with working(duties, model, batch) as groups:
+
+        def own() -> float:
+            return float(sum(found["rate"] for found in groups["own"].turn(0)))
+
+        before = own()
+        for _ in range(turns):
+            ours = groups["ours"].turn(steps)[0]
+            between = own()
+            theirs = groups["ddp"].turn(DDP_STEPS)[0]["rate"]
+            after = own()
+            of_own.append(2 * ours["rate"] / (before + between))
+            of_run.append(ours["rate"] / ours["in_run"])
+            of_ddp.append(2 * theirs / (between + after))
+            rates.append((between, ours["rate"], theirs))
+            shares = " : ".join(f"{tokens:.0f}" for tokens in ours["shares"])
+            each = (before, ours["rate"], ours["in_run"], between, theirs, after)
+            told = " ".join(f"{value:.0f}" for value in each)
+            print("  own, ours, in run, own, DDP, own:", told, file=sys.stderr, flush=True)
+            before = after
     whole, rate, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
     print(
         f"{' '.join(f'{duty:.2f}' for duty in duties):24} {whole:6.0f} | {rate:6.0f} {spread(of_own)} "
@@ -248,8 +289,7 @@ def report(duties: tuple[float, ...], model: Path, steps: int, batch: int, repea
 
 def spread(found: list[float]) -> str:
     """Median, smallest and largest."""
-    middle = f"{statistics.median(found):4.0%}"
-    return middle if len(found) == 1 else f"{middle} ({min(found):.0%}–{max(found):.0%})"
+    return f"{statistics.median(found):4.0%} ({min(found):.0%}–{max(found):.0%})"
 
 
 if __name__ == "__main__":

@@ -37,7 +37,8 @@ def test_the_guard_acts(mode: str, found: dict[float, list[dict[str, Any]]]) -> 
     acted = [number for number, meeting in enumerate(meetings) if meeting["guarded"]]
     assert acted
     before, after = meetings[acted[0] - 1], meetings[acted[0]]
-    assert (before["anchor"], after["anchor"]) == (4, 2)
+    assert before["anchor"] > 1  # how large depends on what meetings cost, which is measured
+    assert after["anchor"] == before["anchor"] // 2
     risen = [meeting["divergence"] for meeting in meetings[acted[0] - 3 : acted[0] + 1]]
     assert risen == sorted(risen)
     assert risen[-1] > 0.05
