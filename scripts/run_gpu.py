@@ -13,8 +13,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
+
+if TYPE_CHECKING:
+    from biject.bench.measure import Limits
 
 LIMIT = 9 * 60
 TESTS = 5 * 60
@@ -59,16 +62,16 @@ def outcomes(report: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def run_cell(cell: str) -> list[dict[str, Any]]:
+def run_cell(cell: str, limits: Limits) -> list[dict[str, Any]]:
     """One group of the benchmark."""
     from biject.bench.decoders import decoder_cells
     from biject.bench.encoders import PEERS, encoder_cells
 
     kind, shape, dtype, *rest = cell.split()
     if kind == "decoder":
-        found = decoder_cells(shape, dtype, forms=("exact",), new=64, repeats=5, device="cuda")
+        found = decoder_cells(shape, dtype, forms=("exact",), new=64, repeats=5, limits=limits)
     else:
-        found = encoder_cells(shape, dtype, rest[0], peers=PEERS[:2], batches=8, repeats=5, device="cuda")
+        found = encoder_cells(shape, dtype, rest[0], peers=PEERS[:2], batches=8, repeats=5, limits=limits)
     return [one.to_json() for one in found]
 
 
@@ -89,17 +92,20 @@ def main() -> int:
 
     found["tests"] = run_tests()
     save()
-    from biject.bench.run import machine
+    from biject.bench.measure import Limits
+    from biject.bench.run import Bench, Plan
 
-    found["machine"] = machine()
+    bench = Bench(Plan())
+    limits = bench.limits.setdefault(torch.get_num_threads(), Limits(bench.device))
     for cell in CELLS:
         if time.monotonic() - started > LIMIT - 45:  # what a group takes at most
             found["not_run"].append(cell)
             continue
         try:
-            found["cells"] += run_cell(cell)
+            found["cells"] += run_cell(cell, limits)
         except Exception as error:  # the others are worth having
             found["not_run"].append(f"{cell}: {type(error).__name__}: {error}")
+        found["machine"] = bench.machine()
         save()
     found["seconds"] = time.monotonic() - started
     save()

@@ -1,9 +1,12 @@
-"""Memory of a sharded model, rank by rank: `python scripts/sharded_memory.py [--ranks 4] [--gigabytes 2]`.
+"""Memory of a sharded model, rank by rank.
+
+`python scripts/sharded_memory.py [--ranks 4] [--gigabytes 2] [--lora 8]`
 
 Makes a random LLaMA in a temporary folder, spreads it over Gloo processes by FSDP2, runs a forward and a
-backward pass over short rows with gradients, and prints every rank's anonymous peak (what it allocated; pages
-of the mapped file are not counted) beside the model's size. A rank needs its part of the weights and of their
-gradients, two gathered layers, and activations.
+backward pass over short rows with gradients and a step of AdamW, and prints every rank's anonymous peak (what
+it allocated; pages of the mapped file are not counted) beside the model's size. A rank needs its part of the
+weights and of the gradients of what is trained, AdamW's two moments of these, two gathered layers, and
+activations.
 """
 
 from __future__ import annotations
@@ -47,11 +50,12 @@ class Peak:
         self.value = max(self.value, anonymous())
 
 
-def worker(folder: Path, *, keep_freed: bool) -> None:
+def worker(folder: Path, *, rank_of_adapter: int, keep_freed: bool) -> None:
     """One rank."""
     import torch
 
     torch.set_num_threads(1)
+    from biject.config.adapter import LoraConfig
     from biject.distributed import sharding
     from biject.distributed.sharding import shard
     from biject.pretrained import load
@@ -63,6 +67,8 @@ def worker(folder: Path, *, keep_freed: bool) -> None:
     before = anonymous()
     with Peak() as loading:
         model = load(folder)
+        if rank_of_adapter:
+            model.add_adapter(LoraConfig(r=rank_of_adapter, target_modules="all-linear"))
         whole = sum(p.numel() * p.element_size() for p in model.parameters())
         shard(model)
     parts = anonymous() - before
@@ -73,15 +79,19 @@ def worker(folder: Path, *, keep_freed: bool) -> None:
     model.train()
     with Peak() as both:
         model(input_ids=ids, labels=ids).loss.backward()
-    numbers = [parts, loading.value - before, forward.value - before, both.value - before]
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
+    with Peak() as step:
+        optimizer.step()
+    peaks = (loading, forward, both, step)
+    numbers = [parts, *(peak.value - before for peak in peaks)]
     found = ranks.everyones([number / whole for number in numbers])
     if ranks.rank() == 0:
         print(f"model {whole / 1e9:.2f} GB in float32, {ranks.count()} ranks; shares of it")
         for rank, shares in enumerate(found):
-            held, loaded, once, step = shares
+            held, loaded, once, gradients, stepped = shares
             print(
                 f"rank {rank}: parts {held:.3f}, peak of loading {loaded:.3f}, of a forward pass {once:.3f}, "
-                f"of forward and backward with gradients {step:.3f}"
+                f"of forward and backward with gradients {gradients:.3f}, of AdamW's step {stepped:.3f}"
             )
 
 
@@ -90,11 +100,12 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=4)
     parser.add_argument("--gigabytes", type=float, default=2.0)
     parser.add_argument("--hidden", type=int, default=1024, help="width of a layer")
+    parser.add_argument("--lora", type=int, default=0, help="train an adapter of this rank, not the model")
     parser.add_argument("--keep-freed", action="store_true", help="leave glibc's heaps alone, to compare")
     parser.add_argument("--worker", type=Path)
     given = parser.parse_args()
     if given.worker:
-        worker(given.worker, keep_freed=given.keep_freed)
+        worker(given.worker, rank_of_adapter=given.lora, keep_freed=given.keep_freed)
         return
     from biject.verify.reference import make_reference
 
@@ -111,6 +122,7 @@ def main() -> None:
         folder = make_reference("llama", "causal", Path(place) / "model", overrides=sizes)
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node", str(given.ranks), __file__, "--worker", str(folder)]
+        command += ["--lora", str(given.lora)]
         command += ["--keep-freed"] if given.keep_freed else []
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
         subprocess.run(command, env=environment, check=True)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from biject.bench.measure import Limits, Measured, Side, in_turns
-from biject.bench.sides import both
+from biject.bench.measure import Limits, Measured, Side, against_last, in_turns
+from biject.bench.sides import models
 from biject.model import Model
 from biject.nn.native.laid_out import laid_out
 
@@ -29,7 +29,7 @@ def decoder_cells(
 ) -> Iterator[Measured]:
     """Tokens after a short prompt in each form, then a long prompt alone."""
     device = str(limits.device)
-    with both(shape, getattr(torch, dtype), device=device) as (ours, theirs):
+    with models(shape, getattr(torch, dtype), device=device) as ((ours,), theirs):
         draw = torch.Generator().manual_seed(0)
         ids = torch.randint(1000, 50000, (1, PROMPT), generator=draw).to(device)
         names: dict[str, Any] = {
@@ -38,21 +38,19 @@ def decoder_cells(
             "threads": torch.get_num_threads(),
             "peer": "generate",
         }
-        for form in forms:
-            limits.look(getattr(torch, dtype))
-            sides = continued(ours, ids, new, **FORMS[form]), continued(theirs, ids, new)
-            found = Measured(name=f"decoding, {form}", seconds=in_turns(*sides, repeats), **names)
+        limits.look(getattr(torch, dtype))
+        sides = [*(continued(ours, ids, new, **FORMS[form]) for form in forms), continued(theirs, ids, new)]
+        for form, pairs in zip(forms, against_last(in_turns(sides, repeats)), strict=True):
+            found = Measured(name=f"decoding, {form}", seconds=pairs, **names)
             read = bytes_read(ours, form)
             if read is not None:
-                later = _seconds_later(ours, ids, new, FORMS[form])
-                found.more["bytes_per_second"] = read / later
+                found.more["bytes_per_second"] = read / _seconds_later(ours, ids, new, FORMS[form])
             yield found
         text = torch.randint(1000, 50000, (1, LONG_PROMPT), generator=draw).to(device)
-        for form in ("exact", "fast") if "fast" in forms else ("exact",):
-            sides = continued(ours, text, 1, **FORMS[form]), continued(theirs, text, 1)
-            yield Measured(
-                name=f"prompt of {LONG_PROMPT}, {form}", seconds=in_turns(*sides, repeats), **names
-            )
+        prompted = [form for form in forms if form in ("exact", "fast")]
+        sides = [*(continued(ours, text, 1, **FORMS[form]) for form in prompted), continued(theirs, text, 1)]
+        for form, pairs in zip(prompted, against_last(in_turns(sides, repeats)), strict=True):
+            yield Measured(name=f"prompt of {LONG_PROMPT}, {form}", seconds=pairs, **names)
 
 
 def continued(model: Any, ids: Tensor, new: int, **arguments: Any) -> Side:
@@ -77,7 +75,7 @@ def bytes_read(model: Model, form: str) -> int | None:
 def _seconds_later(model: Model, ids: Tensor, new: int, arguments: dict[str, Any]) -> float:
     """For a token after the prompt's: what `new` take beyond one."""
     found = []
-    for _ in range(5):
+    for _ in range(3):
         taken = []
         for count in (1, new):
             started = time.perf_counter()

@@ -1,10 +1,10 @@
-"""Two sides in turns: ratios with their spread, real tokens a second, peak memory."""
+"""Sides in turns: ratios with their spread, real tokens a second, peak memory."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ class Measured:
     threads: int
     peer: str
     seconds: tuple[tuple[float, float], ...]
-    """(ours, the peer's) for one real token, of each pair of neighbouring runs."""
+    """(ours, the peer's) for one real token, of each round of all sides."""
     padded_over_real: float | None = None
     peak_bytes: tuple[int | None, int | None] = (None, None)
     more: dict[str, Any] = field(default_factory=dict)
@@ -61,23 +61,30 @@ class Measured:
         }
 
 
-def in_turns(ours: Side, theirs: Side, repeats: int) -> tuple[tuple[float, float], ...]:
-    """Seconds for one real token of both sides, pair by pair; who begins changes from pair to pair.
+def in_turns(sides: Sequence[Side], repeats: int) -> tuple[tuple[float, ...], ...]:
+    """Seconds for one real token of every side, round by round; every other round goes backwards.
 
     One run of each before is not counted.
     """
-    ours(), theirs()
+    for side in sides:
+        side()
     found = []
-    for pair in range(repeats):
-        order = (0, 1) if pair % 2 == 0 else (1, 0)
+    for turn in range(repeats):
+        order = range(len(sides)) if turn % 2 == 0 else reversed(range(len(sides)))
         taken = {}
         for index in order:
             started = time.perf_counter()
-            tokens = (ours, theirs)[index]()
+            tokens = sides[index]()
             _finish()
             taken[index] = (time.perf_counter() - started) / tokens
-        found.append((taken[0], taken[1]))
+        found.append(tuple(taken[index] for index in range(len(sides))))
     return tuple(found)
+
+
+def against_last(seconds: Sequence[Sequence[float]]) -> list[tuple[tuple[float, float], ...]]:
+    """For each side but the last: (its own, the last one's) seconds of every round."""
+    *own, last = zip(*seconds, strict=True)
+    return [tuple(zip(side, last, strict=True)) for side in own]
 
 
 def peak_bytes(side: Side) -> int | None:

@@ -17,11 +17,21 @@ from biject.bench.measure import Limits, Measured
 from biject.bench.sides import SHAPES
 from biject.errors import InputError
 
-ENCODERS, DECODERS = ("minilm", "bert-base", "deberta-v3-base"), ("gpt2", "qwen2-0.5b")
+GIVEN, BEST = PEERS[:1], PEERS[1:2]
+ENCODERS: dict[str, dict[str, tuple[str, ...]]] = {
+    "minilm": {"mixed": GIVEN, "snippets": PEERS[:2], "long-tailed": PEERS[:2], "equal": GIVEN},
+    "bert-base": {"mixed": GIVEN, "snippets": BEST, "equal": GIVEN},
+    "deberta-v3-base": {"mixed": GIVEN, "snippets": BEST, "equal": GIVEN},
+    "modernbert-base": {"mixed": GIVEN},
+}
+"""Lengths of texts that a model is measured with, and beside whom."""
+DECODERS = ("gpt2", "qwen2-0.5b")
 QUICK = ("minilm", "gpt2")
 QUICK_REPEATS, REPEATS = 2, 5
 BATCHES = {"minilm": 4}
-"""Of 16 texts for a measurement; of a larger model's two."""
+"""Of 16 texts for a measurement; of a larger model's one."""
+NEW = 64
+"""Tokens that decoding is measured over."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,31 +88,28 @@ class Bench:
     def _encoders(self, limits: Limits) -> Iterator[Measured]:
         plan = self.plan
         repeats = QUICK_REPEATS if plan.quick else REPEATS
-        for shape in plan.takes(ENCODERS):
-            batches = 2 if plan.quick else BATCHES.get(shape, 2)
+        for shape in plan.takes(tuple(ENCODERS)):
+            batches = 2 if plan.quick else BATCHES.get(shape, 1)
             for dtype in ("float32",) if plan.quick else ("float32", "bfloat16"):
-                peers = PEERS if plan.compiled else PEERS[:2]
-                yield from encoder_cells(
-                    shape, dtype, "snippets", peers=peers, batches=batches, repeats=repeats, limits=limits
-                )
-                if plan.quick:
-                    continue
-                yield from encoder_cells(
-                    shape, dtype, "long-tailed",
-                    peers=peers, batches=max(1, batches // 2), repeats=repeats, limits=limits,
-                )  # fmt: skip
-                yield from encoder_cells(
-                    shape, dtype, "equal", peers=PEERS[:1], batches=1, repeats=repeats, limits=limits
-                )
+                for kind, peers in ENCODERS[shape].items():
+                    if plan.quick and kind != "snippets":
+                        continue
+                    less = {"equal": batches, "long-tailed": 2}.get(kind, 1)
+                    yield from encoder_cells(
+                        shape, dtype, kind,
+                        peers=peers + (PEERS[2:] if plan.compiled else ()),
+                        batches=max(1, batches // less), repeats=repeats, limits=limits,
+                    )  # fmt: skip
 
     def _decoders(self, limits: Limits) -> Iterator[Measured]:
         plan = self.plan
-        forms = tuple(FORMS) if self.device.type == "cpu" else ("exact",)
         for shape in plan.takes(DECODERS):
             for dtype in ("bfloat16",) if plan.quick else ("float32", "bfloat16"):
+                forms = tuple(FORMS) if dtype == "bfloat16" else ("exact", "fast")
                 yield from decoder_cells(
                     shape, dtype,
-                    forms=forms, new=16 if plan.quick else 32,
+                    forms=forms if self.device.type == "cpu" else ("exact",),
+                    new=16 if plan.quick else NEW,
                     repeats=QUICK_REPEATS if plan.quick else REPEATS, limits=limits,
                 )  # fmt: skip
 

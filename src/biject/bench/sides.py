@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 
 from biject.errors import MissingExtraError
 from biject.model import Model
+from biject.nn.kernels import Numerics
 from biject.pretrained import load
 from biject.verify.hf import quiet
 
@@ -27,6 +28,7 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
             "vocab_size": 128100, "type_vocab_size": 0, "max_relative_positions": -1,
         },
     ),
+    "modernbert-base": ("ModernBert", {}),
     "gpt2": ("GPT2", {}),
     "qwen2-0.5b": (
         "Qwen2",
@@ -37,13 +39,15 @@ SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }  # fmt: skip
 """Hugging Face's config class and what its defaults do not say."""
-_HEADS = {"Bert": "ForSequenceClassification", "DebertaV2": "ForSequenceClassification",
-          "GPT2": "LMHeadModel", "Qwen2": "ForCausalLM"}  # fmt: skip
+_HEADS = {"GPT2": "LMHeadModel", "Qwen2": "ForCausalLM"}
+"""Of decoders; of all others sequence classification."""
 
 
 @contextmanager
-def both(shape: str, dtype: torch.dtype, *, device: str = "cpu") -> Iterator[tuple[Model, Any]]:
-    """(ours, theirs), each in memory of its own.
+def models(
+    shape: str, dtype: torch.dtype, *, forms: Sequence[Numerics] = ("exact",), device: str = "cpu"
+) -> Iterator[tuple[list[Model], Any]]:
+    """(ours in every form, theirs), each in memory of its own.
 
     Raises:
         MissingExtraError: transformers is not installed.
@@ -57,11 +61,11 @@ def both(shape: str, dtype: torch.dtype, *, device: str = "cpu") -> Iterator[tup
     kind, values = SHAPES[shape]
     with quiet(), tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
-        peer = getattr(transformers, kind + _HEADS[kind])
+        peer = getattr(transformers, kind + _HEADS.get(kind, "ForSequenceClassification"))
         peer(getattr(transformers, f"{kind}Config")(**values)).to(dtype).save_pretrained(folder)
         theirs = peer.from_pretrained(folder, dtype=dtype, attn_implementation=_attention(kind)).to(device)
-        ours = load(folder, dtype=dtype, device=device)
-        yield ours.eval(), theirs.eval()
+        ours = [load(folder, dtype=dtype, device=device, numerics=form).eval() for form in forms]
+        yield ours, theirs.eval()
         del ours, theirs
     gc.collect()
 

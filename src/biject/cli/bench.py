@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
@@ -23,8 +23,9 @@ def bench(
 ) -> int:
     """Measure Biject beside transformers on this machine, in one process, in turns.
 
-    Encoders (inference, training with AdamW and dropout) beside transformers in the given order and with
-    batches of one length; decoding beside its generate. Ratios are medians with their range.
+    Encoders (inference, training with AdamW and dropout; numerics exact and fast) beside transformers in the
+    given order and with batches of one length; decoding beside its generate. Ratios are medians with their
+    range. What was measured until Ctrl-C is written, too.
 
     Args:
         quick: Two small models and two pairs a cell: about a minute.
@@ -43,18 +44,21 @@ def bench(
     if page is not None:
         between_markers(page, "")  # before minutes are spent
     run = Bench(Plan(quick=quick, threads=threads, compiled=compiled, models=model))
-    measured = []
-    for cell in run.cells():
-        measured.append(cell.to_json())
-        if not json:
-            print_lines([row(measured[-1], run.machine())])
-    found = {"machine": run.machine(), "cells": measured}
-    if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "bench.json").write_text(json_module.dumps(found, indent=1) + "\n", encoding="utf-8")
-        (out / "bench.svg").write_text(picture(measured) + "\n", encoding="utf-8")
-    if table is not None and page is not None:
-        table.write_text(between_markers(page, table_of(found)), encoding="utf-8")
+    measured: list[dict[str, Any]] = []
+    found: dict[str, Any] = {}
+    try:
+        for cell in run.cells():
+            measured.append(cell.to_json())
+            if not json:
+                print_lines([row(measured[-1], run.machine())])
+    finally:  # what was measured until an interruption is worth its minutes
+        found = {"machine": run.machine(), "cells": measured}
+        if out is not None:
+            out.mkdir(parents=True, exist_ok=True)
+            (out / "bench.json").write_text(json_module.dumps(found, indent=1) + "\n", encoding="utf-8")
+            (out / "bench.svg").write_text(picture(measured) + "\n", encoding="utf-8")
+        if table is not None and page is not None and measured:
+            table.write_text(between_markers(page, table_of(found)), encoding="utf-8")
     if json:
         print_json(found)
     return 0

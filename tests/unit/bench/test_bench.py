@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from biject.bench import decoders, encoders, measure, sides
-from biject.bench.measure import Limits, Measured, in_turns
+from biject.bench.measure import Limits, Measured, against_last, in_turns
 from biject.bench.page import BEGIN, END, between_markers, picture, row, table
 from biject.bench.run import Plan
 from biject.bench.texts import POOL, given_order, grouped, lengths, made, padded_over_real
@@ -48,9 +48,12 @@ def test_sides_take_turns_and_a_slower_one_is_seen() -> None:
         time.sleep(0.004 if name == "theirs" else 0.001)
         return tokens
 
-    found = in_turns(lambda: side("ours", 10), lambda: side("theirs", 5), 4)
-    assert calls[2:] == ["ours", "theirs", "theirs", "ours"] * 2
-    assert all(theirs > 2 * ours for ours, theirs in found)
+    ours, fast, theirs = ("ours", 10), ("fast", 10), ("theirs", 5)
+    found = in_turns([lambda of=of: side(*of) for of in (ours, fast, theirs)], 4)
+    assert calls[3:] == ["ours", "fast", "theirs", "theirs", "fast", "ours"] * 2
+    for pairs in against_last(found):
+        assert len(pairs) == 4
+        assert all(theirs > 2 * ours for ours, theirs in pairs)
 
 
 def test_only_what_stands_between_the_markers_changes() -> None:
@@ -74,6 +77,9 @@ def test_texts() -> None:
     for count in (1, 2, 4):
         mine, theirs = (sum(map(sum, cut(pool, count))) for cut in (given_order, grouped))
         assert abs(mine - theirs) < 0.04 * mine
+    uneven = lengths("mixed", POOL, draw)
+    assert uneven[:16] != uneven[16:32]
+    assert padded_over_real(given_order(uneven, 2)) == pytest.approx(3.10, abs=0.01)
     long = lengths("long-tailed", POOL, draw)
     assert max(long) == 512
     assert sorted(long)[POOL // 2] < 80
@@ -102,8 +108,9 @@ def test_training_and_inference_of_a_tiny_model(monkeypatch: pytest.MonkeyPatch)
         "tiny", "float32", "snippets", peers=encoders.PEERS[:2], batches=1, repeats=1, limits=limits
     )
     found = [one.to_json() for one in cells]
-    assert [one["name"] for one in found] == ["inference, snippets", "training, snippets"] * 2
-    assert found[0]["padded_over_real"] > found[2]["padded_over_real"] >= 1
+    works = [f"{work}, snippets, {form}" for work in ("inference", "training") for form in encoders.FORMS]
+    assert [one["name"] for one in found] == works * 2
+    assert found[0]["padded_over_real"] > found[4]["padded_over_real"] >= 1
     assert all(one["flops_per_second"]["ours"] > 0 for one in found)
     assert limits.flops == {"float32": 1e11}
 
