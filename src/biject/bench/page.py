@@ -2,14 +2,53 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from html import escape
+from pathlib import Path
 from typing import Any
 
 from biject.errors import InputError
 
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
+_SAME = ("processor", "cores", "torch", "omp_wait_policy")
+_LIMITS = ("date", "gemm_flops", "bytes_per_second")
 _ROW, _LEFT, _WIDE = 22, 400, 360
+
+
+def read(paths: Sequence[Path]) -> dict[str, Any]:
+    """What several runs wrote as one: all their cells, and the most that the machine was seen to do.
+
+    Raises:
+        InputError: a file is no bench.json, or two are of different machines.
+    """
+    cells: list[Any] = []
+    machines: list[dict[str, Any]] = []
+    for path in paths:
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+            cells += found["cells"]
+            machines.append({key: found["machine"][key] for key in _SAME + _LIMITS} | found["machine"])
+        except OSError as error:
+            raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(
+                f"{path} is not what `biject bench --out DIR` writes as DIR/bench.json ({error!r})."
+            ) from error
+    first = machines[0]
+    for path, other in zip(paths, machines, strict=True):
+        differ = [key for key in _SAME if other[key] != first[key]]
+        if differ:
+            raise InputError(f"{path} is of another machine than {paths[0]}: {', '.join(differ)} differ.")
+    flops: dict[str, dict[str, float]] = {}
+    memory: dict[str, float] = {}
+    for machine in machines:
+        for count, kinds in machine["gemm_flops"].items():
+            known = flops.setdefault(count, {})
+            known |= {kind: max(most, known.get(kind, 0.0)) for kind, most in kinds.items()}
+        for count, most in machine["bytes_per_second"].items():
+            memory[count] = max(most, memory.get(count, 0.0))
+    return {"machine": first | {"gemm_flops": flops, "bytes_per_second": memory}, "cells": cells}
 
 
 def table(found: Mapping[str, Any]) -> str:

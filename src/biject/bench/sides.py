@@ -11,9 +11,8 @@ from typing import Any
 import torch
 
 from biject.errors import MissingExtraError
-from biject.model import Model
 from biject.nn.kernels import Numerics
-from biject.pretrained import load
+from biject.pretrained import PretrainedModel, load
 from biject.verify.hf import quiet
 
 SHAPES: dict[str, tuple[str, dict[str, Any]]] = {
@@ -46,7 +45,7 @@ _HEADS = {"GPT2": "LMHeadModel", "Qwen2": "ForCausalLM"}
 @contextmanager
 def models(
     shape: str, dtype: torch.dtype, *, forms: Sequence[Numerics] = ("exact",), device: str = "cpu"
-) -> Iterator[tuple[list[Model], Any]]:
+) -> Iterator[tuple[list[PretrainedModel], Any]]:
     """(ours in every form, theirs), each in memory of its own.
 
     Raises:

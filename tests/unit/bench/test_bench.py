@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
@@ -10,7 +12,7 @@ import torch
 
 from biject.bench import decoders, encoders, measure, sides
 from biject.bench.measure import Limits, Measured, against_last, in_turns
-from biject.bench.page import BEGIN, END, between_markers, picture, row, table
+from biject.bench.page import BEGIN, END, between_markers, picture, read, row, table
 from biject.bench.run import Plan
 from biject.bench.texts import POOL, given_order, grouped, lengths, made, padded_over_real
 from biject.errors import InputError
@@ -135,3 +137,26 @@ def test_a_model_that_is_not_there() -> None:
         Plan(threads=(0,))
     assert Plan(quick=True).takes(("minilm", "bert-base")) == ["minilm"]
     assert Plan(quick=True, models=("bert-base",)).takes(("minilm", "bert-base")) == ["bert-base"]
+
+
+def test_several_runs_in_one_table(tmp_path: Path) -> None:
+    slow = MACHINE | {
+        "gemm_flops": {"1": {"float32": 9e10}, "2": {"float32": 3e11}},
+        "bytes_per_second": {"1": 3e10},
+    }
+    for name, machine in (("a", MACHINE), ("b", slow), ("c", MACHINE | {"processor": "q"})):
+        (tmp_path / name).write_text(json.dumps({"machine": machine, "cells": [cell()]}))
+    found = read([tmp_path / "a", tmp_path / "b"])
+    assert len(found["cells"]) == 2
+    assert found["machine"]["gemm_flops"] == {
+        "1": {"float32": 1e11, "bfloat16": 4e11},
+        "2": {"float32": 3e11},
+    }
+    assert found["machine"]["bytes_per_second"] == {"1": 3e10}
+    with pytest.raises(InputError, match=r"another machine than .*: processor differ"):
+        read([tmp_path / "a", tmp_path / "c"])
+    (tmp_path / "d").write_text("[]")
+    with pytest.raises(InputError, match="is not what `biject bench --out DIR` writes"):
+        read([tmp_path / "d"])
+    with pytest.raises(InputError, match="cannot be read"):
+        read([tmp_path / "e"])
