@@ -17,8 +17,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import torch
 
-from biject.bench.measure import in_turns
-from biject.bench.sides import both
+from biject.bench.measure import against_last, in_turns
+from biject.bench.sides import models
 from biject.bench.texts import given_order, lengths, padded_over_real
 
 TURNS, SAID, HEARD = 6, 40, 24
@@ -34,7 +34,7 @@ def line(name: str, pairs: tuple[tuple[float, float], ...], more: str = "") -> N
 
 def mixed(shape: str, dtype: str, which: str, pairs: int) -> None:
     """One batch of prompts: tokens are the same, and how much longer transformers takes."""
-    with both(shape, getattr(torch, dtype)) as (ours, theirs):
+    with models(shape, getattr(torch, dtype)) as ((ours,), theirs):
         draw = torch.Generator().manual_seed(0)
         (batch,) = given_order(lengths(which, 16, draw), 1)
         longest = max(batch)
@@ -49,7 +49,8 @@ def mixed(shape: str, dtype: str, which: str, pairs: int) -> None:
         hf = theirs.generate(ids, **few).tolist()
         for name, form in FORMS.items():
             same = ours.generate(ids, **few, **form).tolist() == hf
-            found = in_turns(lambda form=form: run(ours, **form), lambda: run(theirs), pairs)
+            sides = [lambda form=form: run(ours, **form), lambda: run(theirs)]
+            (found,) = against_last(in_turns(sides, pairs))
             more = (
                 f", padded/real {padded_over_real([batch]):.2f}, {'same tokens' if same else 'other tokens'}"
             )
@@ -75,15 +76,15 @@ def turns(shape: str, dtype: str, pairs: int) -> None:
 
     import biject
 
-    with both(shape, getattr(torch, dtype)) as (ours, theirs):
+    with models(shape, getattr(torch, dtype)) as ((ours,), theirs):
         text = torch.randint(1000, 50000, (TURNS, SAID), generator=torch.Generator().manual_seed(1))
         for name, form in FORMS.items():
             for peer, make in (("its cache", transformers.DynamicCache), ("no cache kept", lambda: None)):
-                found = in_turns(
+                sides = [
                     lambda form=form: talk(ours, text, biject.Cache(), **form),
                     lambda make=make: talk(theirs, text, make()),
-                    pairs,
-                )
+                ]
+                (found,) = against_last(in_turns(sides, pairs))
                 line(f"{shape} {dtype} conversation, {name}, transformers with {peer}", found)
 
 

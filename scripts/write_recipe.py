@@ -4,6 +4,7 @@ holds it current.
 
 from __future__ import annotations
 
+import collections.abc
 import dataclasses
 import inspect
 import re
@@ -25,8 +26,8 @@ PAGE = Path(__file__).parents[1] / "docs" / "recipe.md"
 HEAD = """# Recipes
 
 A recipe is a TOML file that `biject finetune --recipe FILE` takes; each run writes its own as `run.toml`.
-Flags go before the file, and `--set KEY=VALUE` sets any key. Written by `make api` from `FinetuneRecipe`,
-`TrainConfig` and `SyncConfig`; do not edit by hand.
+Flags go before the file, and `--set KEY=VALUE` sets any key. Written by `make api` from `FinetuneRecipe`
+and the classes of its tables; do not edit by hand.
 
 ```toml
 model = "bert-base-uncased"
@@ -69,9 +70,8 @@ def table(owner: type, *, prefix: str) -> list[str]:
     for field in dataclasses.fields(owner):
         if field.name in TABLES:
             continue
-        flag = flags().get(
-            "sync" if prefix + field.name == "sync.mode" else field.name, f"`--set {prefix}{field.name}=…`"
-        )
+        named = {"sync.mode": "sync", "sync.shard": "shard"}.get(prefix + field.name, field.name)
+        flag = flags().get(named, f"`--set {prefix}{field.name}=…`")
         cells = (f"`{field.name}`", kind(types[field.name]), default(field), flag, said[field.name])
         rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
     return rows
@@ -87,9 +87,10 @@ def meanings(owner: type) -> dict[str, str]:
 
 def flags() -> dict[str, str]:
     """The flag of `biject finetune` for each key that has one."""
-    own = {"evaluate_every": "eval_every"}
+    own = {"evaluate_every": "eval_every", "r": "rank", "lora_alpha": "alpha", "target_modules": "targets"}
     names = set(inspect.signature(finetune).parameters)
-    keys = {field.name for owner in (FinetuneRecipe, TrainConfig) for field in dataclasses.fields(owner)}
+    owners = (FinetuneRecipe, TrainConfig, LoraConfig)
+    keys = {field.name for owner in owners for field in dataclasses.fields(owner)}
     found = {key: own.get(key, key) for key in keys if own.get(key, key) in names}
     return {key: f"`--{name.replace('_', '-')}`" for key, name in found.items()}
 
@@ -99,7 +100,10 @@ def kind(hint: Any) -> str:
     if typing.get_origin(hint) is typing.Literal:
         return ", ".join(f"`{value}`" for value in typing.get_args(hint))
     if typing.get_origin(hint) is tuple:
-        return "list of numbers" if float in typing.get_args(hint) else "list of strings"
+        of = {float: "numbers", int: "integers"}.get(typing.get_args(hint)[0], "strings")
+        return f"list of {of}"
+    if typing.get_origin(hint) in (dict, collections.abc.Mapping):
+        return f"table of name = {kind(typing.get_args(hint)[1])}"
     arguments = [each for each in typing.get_args(hint) if each is not type(None)]
     if arguments:
         return " or ".join(dict.fromkeys(kind(each) for each in arguments))
@@ -109,6 +113,8 @@ def kind(hint: Any) -> str:
 def default(field: dataclasses.Field[Any]) -> str:
     """As TOML writes it; empty where the key is needed, or left out."""
     value = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        return ""
     if value is dataclasses.MISSING:
         return "needed"
     if value is None or value == ():

@@ -94,11 +94,11 @@ class Bench:
                 for kind, peers in ENCODERS[shape].items():
                     if plan.quick and kind != "snippets":
                         continue
-                    less = {"equal": batches, "long-tailed": 2}.get(kind, 1)
+                    few = kind in ("equal", "long-tailed")
                     yield from encoder_cells(
                         shape, dtype, kind,
                         peers=peers + (PEERS[2:] if plan.compiled else ()),
-                        batches=max(1, batches // less), repeats=repeats, limits=limits,
+                        batches=1 if few else batches, repeats=repeats, limits=limits,
                     )  # fmt: skip
 
     def _decoders(self, limits: Limits) -> Iterator[Measured]:

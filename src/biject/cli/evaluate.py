@@ -41,7 +41,8 @@ def evaluate(
 
     Args:
         folder: A folder of a checkpoint or an adapter, of a run folder, or a repository on the Hub.
-        data: Rows: .csv, .tsv, .jsonl, .json, .txt, .parquet, or a data set on the Hub.
+        data: Rows: .csv, .tsv, .jsonl, .json, .txt, .parquet, .conll (.bio, .iob, .iob2), a folder of
+            pictures, or a data set on the Hub.
         task: Left out, the one that the checkpoint's head is for.
         text_column: Column of the text, or of the prompt; two columns for pairs.
         label_column: Column of the label, or of the response.

@@ -81,7 +81,8 @@ def finetune(
         out: The run's folder; it must not exist yet, but for `--resume`. Only `--preview` does without.
         recipe: A TOML file with any setting; flags go before it.
         model: What to start from: a repository on the Hub, or a local folder.
-        data: Rows: .csv, .tsv, .jsonl, .json, .txt, .parquet, or a data set on the Hub.
+        data: Rows: .csv, .tsv, .jsonl, .json, .txt, .parquet, .conll (.bio, .iob, .iob2), a folder of
+            pictures, or a data set on the Hub.
         eval_data: Rows to evaluate on; left out, a tenth of the data is held out.
         task: The head to train, left out the checkpoint's own; it starts random where that has none.
         text_column: Column of the text, or of the prompt; two columns for pairs.
@@ -102,7 +103,8 @@ def finetune(
         delimiter: Between the columns of a .csv file; left out, what the file plainly has.
         skip_bad_rows: Leave out rows that cannot be used, and say how many.
         tag_scheme: How labels spell entities; left out, as in conlleval.
-        optimizer: adamw, adamw_torch, sgd, adafactor, rmsprop, adagrad, nadam or radam.
+        optimizer: adamw, adamw_torch, adam, sgd, adafactor, rmsprop, adagrad, nadam, radam; in 8 bits or
+            paged: docs/recipe.md.
         sync: How processes under torchrun share the work: one step for all, or averages now and then.
         shard: Spread the model over the processes under torchrun (FSDP2), for one that fits no device.
         method: `full`, or an adapter beside the model: `lora`, `qlora` (base in 4 bits); RUN/adapter has it.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 from cyclopts import Parameter
@@ -12,7 +11,7 @@ from biject.cli.inspect_plain import show
 
 
 def inspect(
-    folder: Annotated[Path, Parameter(name="DIR")],
+    folder: Annotated[str, Parameter(name="DIR")],
     /,
     *,
     family: Annotated[str | None, Parameter(metavar="NAME")] = None,
@@ -24,7 +23,7 @@ def inspect(
     the way of loading it.
 
     Args:
-        folder: A checkpoint folder, or an adapter's.
+        folder: A checkpoint folder, or an adapter's; or a repository on the Hub.
         family: The `model_type` of a folder whose config.json names none.
     """
     return show(folder, json=json, family=family)

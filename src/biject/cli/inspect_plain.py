@@ -12,10 +12,14 @@ from pathlib import Path
 from biject.errors import InputError
 
 
-def show(folder: Path, *, json: bool, family: str | None = None) -> int:
-    """Inspect a folder and print what was found; 1 where something stands in the way of loading it."""
+def show(name: str, *, json: bool, family: str | None = None) -> int:
+    """Inspect a folder, or a repository of the Hub, and print what was found; 1 where something stands in the
+    way of loading it.
+    """
     from biject.checkpoint.adapter import is_adapter
+    from biject.checkpoint.hub import resolve_folder
 
+    folder = resolve_folder(name)
     if is_adapter(folder):
         if family is not None:
             raise InputError("--family is for a checkpoint: an adapter's family is that of its base.")
@@ -49,7 +53,7 @@ def _show_adapter(folder: Path, *, json: bool) -> int:
     return 0 if found.usable else 1
 
 
-def plain_form(arguments: Sequence[str]) -> tuple[Path, bool] | None:
+def plain_form(arguments: Sequence[str]) -> tuple[str, bool] | None:
     """Folder and `--json` of a plain `inspect`, or None where a parser is needed."""
     if len(arguments) not in (2, 3) or arguments[0] != "inspect":
         return None
@@ -59,4 +63,4 @@ def plain_form(arguments: Sequence[str]) -> tuple[Path, bool] | None:
         rest.remove("--json")
     if len(rest) != 1 or not rest[0] or rest[0].startswith("-"):
         return None
-    return Path(rest[0]), json
+    return rest[0], json

@@ -21,7 +21,8 @@ def new_family(
 
     Without an existing FILE a draft is written: the nearest relative under another name, or where none is
     near, a whole file from config.json and the tensors' names and shapes, with a list of what is left to
-    decide. Then the gates run in order (file, config, names, shapes, bytes, reload, forward, gradients, todo)
+    decide. Then the gates run in order (file, config, names, shapes, bytes, reload, forward, gradients,
+    variants, todo)
     and stop at the first that fails, which names the tensor or the operation that is wrong. Edit the file and
     run the same command again.
 

@@ -39,7 +39,8 @@ def plan(
     Args:
         recipe: A TOML file with any setting; flags go before it.
         model: What to start from: a repository on the Hub, or a local folder.
-        data: Rows: .csv, .tsv, .jsonl, .json, .txt, .parquet, or a data set on the Hub.
+        data: Rows: .csv, .tsv, .jsonl, .json, .txt, .parquet, .conll (.bio, .iob, .iob2), a folder of
+            pictures, or a data set on the Hub.
         task: The head to train, left out the checkpoint's own.
         method: Train every parameter, or an adapter; `qlora` beside a quantised base.
         quantization: Of the base's matrices; left out nf4 for `qlora`.

@@ -32,7 +32,7 @@ def verify_matrix(
 
     Args:
         families: Families, as `biject families` lists them; all where left out.
-        heads: Heads out of base, seqcls, tokcls, qa, mlm, causal, rtd; all where left out.
+        heads: Heads out of base, seqcls, tokcls, qa, mlm, imgcls, distilled, rtd, causal; all where left out.
         weights: `tiny` references, the families' published `base` sizes, or public repositories of the `hub`.
         lock: Pins the repositories' revisions at first use; else BIJECT_HUB_LOCK or `biject-hub.lock`.
         keep: Leave the references, exports and reports in this folder.

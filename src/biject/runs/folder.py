@@ -37,7 +37,8 @@ STATE_FILES = (JSON_FILE, TENSOR_FILE, MANIFEST)
 _COMMENT = f"biject {__version__}; again: biject finetune --recipe {RECIPE} --out DIR"
 _MAY_DIFFER = {
     "device", "train.checkpoint_every", "train.keep", "train.evaluate_every", "train.patience",
-    "train.load_best", "train.epochs", "train.max_steps", "sync.timeout", "sync.shares",
+    "train.load_best", "train.epochs", "train.max_steps", "train.metric", "train.deterministic",
+    "train.gradient_checkpointing", "train.checkpoint_async", "sync.timeout", "sync.shares",
     "sync.speed_hint", "sync.shard", "sync.offload"}  # fmt: skip
 
 

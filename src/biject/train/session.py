@@ -36,7 +36,9 @@ _MAY_DIFFER = {
     "evaluate_every", "checkpoint_every", "keep", "metric", "patience", "deterministic",
     "gradient_checkpointing", "load_best", "epochs", "max_steps", "checkpoint_async",
 }  # fmt: skip
-"""Settings that a resumed run may change: no weight depends on them, or (the last two) only later ones."""
+"""Settings that a resumed run may change: no weight depends on them, or only later ones (`epochs` and
+`max_steps`).
+"""
 
 
 class Session:
