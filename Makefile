@@ -53,6 +53,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file scripts/mypy.ini
 	$(BIN)/lint-imports
 
 format: setup

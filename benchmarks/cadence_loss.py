@@ -96,7 +96,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     if given.worker:
-        worker(given.worker, given.size, *given.numbers, given.out)
+        rows, epochs, seed = given.numbers
+        worker(given.worker, given.size, rows, epochs, seed, given.out)
         return
     print(f"{given.size}, {given.rows} rows, {given.epochs} epochs; loss on the rows that are left")
     modes = ("one", *given.sides)
