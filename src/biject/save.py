@@ -20,6 +20,7 @@ from biject.checkpoint.cast import Casting
 from biject.checkpoint.content import Content
 from biject.checkpoint.embedder import embedder_files
 from biject.checkpoint.reader import Reader
+from biject.checkpoint.run_files import run_files
 from biject.checkpoint.source import CONFIG
 from biject.checkpoint.writer import Seal, write_folder
 from biject.model import Model
@@ -28,8 +29,6 @@ from biject.quantize import refuse_saving
 from biject.record import RECORD, Record
 
 _CARD = "README.md"
-_OF_A_RUN = frozenset(("trainer_state.json", "trainer_state.safetensors", "checkpoint.json"))
-"""What our checkpoints have beside the model; they say nothing of a copy of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +240,7 @@ def _weights_changed(model: Model, reader: Reader, tensors: Casting) -> bool:
 def _assets(model: Model, changed_weights: bool) -> tuple[list[str], list[str]]:
     """Other files to copy, and lines for those left out."""
     source = model.source
-    run = _OF_A_RUN if set(source.assets) >= _OF_A_RUN else frozenset()
+    run = run_files(source.assets)
     same = model.provenance.keeps_head or model.head_name == "base"
     embedder = () if same else embedder_files(source)
     kept = [

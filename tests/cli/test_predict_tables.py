@@ -103,6 +103,20 @@ def test_results_in_a_file(run, folder, tmp_path, suffix) -> None:
         assert float(row["predicted_score"]) == pytest.approx(expected["result"][0]["score"], abs=1e-6)
 
 
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_half_of_a_pair_in_another_column(run, folder, tmp_path, suffix) -> None:
+    """A text that was cut inside an emoji is no reason to lose what was computed."""
+    if suffix == ".parquet":
+        pytest.importorskip("pyarrow")
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "ok", "user": "a\\ud83d"}\n')
+    out = tmp_path / f"out{suffix}"
+    outcome = run("predict", folder("seqcls"), "--file", data, "--out", out)
+    assert outcome.code == 0, outcome.err
+    (row,) = read(out)
+    assert row["user"] == ("a\ud83d" if suffix == ".jsonl" else "a\\ud83d")
+
+
 def test_several_results_a_row_are_lists(run, folder, tmp_path) -> None:
     data = write(tmp_path / "data.csv")
     options = ("--file", data, "--top-k", 2)

@@ -35,14 +35,14 @@ with TerminalListener() as listener, listening(listener):
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
-def shown(columns: int, *, stdout: Path | None = None) -> list[str]:
+def shown(columns: int, *, stdout: Path | None = None, script: str = SCRIPT) -> list[str]:
     """The lines that a terminal of so many columns got, without colours and movements."""
     master, slave = pty.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "NO_COLOR")}
     out = slave if stdout is None else stdout.open("wb")
     process = subprocess.Popen(
-        [sys.executable, "-c", SCRIPT], stdin=slave, stdout=out, stderr=slave,
+        [sys.executable, "-c", script], stdin=slave, stdout=out, stderr=slave,
         env={**environment, "TERM": "xterm-256color"},
     )  # fmt: skip
     os.close(slave)
@@ -99,3 +99,9 @@ def test_parts_that_fit() -> None:
 )  # fmt: skip
 def test_words(event: Progress, seconds: float, text: str) -> None:
     assert words(event, seconds=seconds) == text
+
+
+def test_a_name_is_not_taken_for_markup() -> None:
+    """Somebody's index may name a shard so."""
+    lines = shown(80, script=SCRIPT.replace('"training"', '"writing a[/b][red].safetensors"'))
+    assert any("writing a[/b][red].safetensors" in line for line in lines)

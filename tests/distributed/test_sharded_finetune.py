@@ -14,8 +14,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from biject.checkpoint.run_files import STATE_FILES
 from biject.config.recipe_file import make_recipe
 from biject.errors import ConfigError
+from biject.pretrained import load
+from biject.train.state import read_state
 from biject.verify.reference import make_reference
 from distributed.test_sharded import OFF
 
@@ -85,6 +88,10 @@ def test_a_sharded_run_is_exported_and_proved(texts: Path, tmp_path: Path) -> No
         path.suffix == ".safetensors"
         for path in (tmp_path / "two" / "checkpoints" / "step-000004" / "optimizer").iterdir()
     )
+    middle = tmp_path / "two" / "checkpoints" / "step-000004"
+    load(middle).save_pretrained(tmp_path / "copy")  # a copy of the model is no copy of the run
+    assert not {"optimizer", *STATE_FILES} & {path.name for path in (tmp_path / "copy").iterdir()}
+    assert read_state(middle).spread
     again = tmp_path / "again"
     shutil.copytree(tmp_path / "two", again)
     for gone in (again / "model", *(again / "checkpoints").glob("step-00000[5-8]")):
@@ -94,6 +101,7 @@ def test_a_sharded_run_is_exported_and_proved(texts: Path, tmp_path: Path) -> No
     done = biject(1, "--resume", "--out", again)
     assert done.returncode == 0, done.stderr[-3000:] + done.stdout[-3000:]
     assert "RESUME from step 4 of 8" in done.stdout
+    assert not read_state(max((again / "checkpoints").glob("step-*"))).spread  # by one process
     close(again / "model", tmp_path / "one" / "model")
 
 

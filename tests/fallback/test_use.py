@@ -21,6 +21,7 @@ from biject.errors import BijectWarning, ConfigError, InputError, WeightsError
 from biject.runs.fallback import check_fallback
 from biject.runs.plan import plan_recipe
 from biject.train.optim import freeze
+from biject.verify.reference import make_reference
 
 pytestmark = pytest.mark.filterwarnings("ignore::biject.errors.BijectWarning")
 TEXTS = ["the quick good fox", "a lazy model is lost one", "films"]
@@ -48,6 +49,31 @@ def test_a_classifier_predicts_as_transformers_does(
     assert {"loss", "accuracy"} <= metrics.keys()
     assert main(["evaluate", str(model), "--data", str(data), "--task", "seqcls"]) == 2
     assert "--backend hf" in capsys.readouterr().err
+
+
+def test_an_older_embedder_keeps_its_settings(tmp_path: Path) -> None:
+    """Transformer in a folder of its own, first token, lengths of 1: as with the default back end."""
+    folder = tmp_path / "older"
+    make_reference("bert", "base", folder / "0_Transformer")
+    kinds = {"0_Transformer": "Transformer", "1_Pooling": "Pooling", "2_Normalize": "Normalize"}
+    modules = [
+        {"idx": at, "name": str(at), "path": name, "type": f"sentence_transformers.models.{kind}"}
+        for at, (name, kind) in enumerate(kinds.items())
+    ]
+    (folder / "modules.json").write_text(json.dumps(modules))
+    (folder / "1_Pooling").mkdir()
+    pooling = {
+        "word_embedding_dimension": 32,
+        "pooling_mode_cls_token": True,
+        "pooling_mode_mean_tokens": False,
+    }
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    ours = biject.pipeline("embed", model=folder)(TEXTS)
+    found = biject.pipeline(task="embed", model=folder, backend="hf")(TEXTS)
+    torch.testing.assert_close(found, ours, atol=1e-6, rtol=0)  # lengths decide float32's last bits
+    assert found.norm(dim=1).sub(1).abs().max() < 1e-6
+    with pytest.raises(InputError, match="expected `path` or `model`"):
+        biject.pipeline(task="embed")
 
 
 def test_tags_answers_masks_and_vectors(checkpoint: Any, write_data: Any, tmp_path: Path) -> None:

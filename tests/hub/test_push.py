@@ -95,6 +95,27 @@ def test_a_folder_that_fails_is_not_pushed(
     assert not [request for request in hub.requests if request.method in ("POST", "PUT")]
 
 
+def test_a_link_out_of_the_folder_is_not_published(
+    run_folder: Path, hub: HubServer, logged_in: None, tmp_path: Path
+) -> None:
+    import shutil
+
+    from biject.runs.push import push
+
+    folder = tmp_path / "theirs"
+    shutil.copytree(run_folder / "model", folder)
+    (tmp_path / "id_rsa").write_text("secret")
+    (folder / "notes.txt").symlink_to(tmp_path / "id_rsa")
+    with pytest.raises(InputError, match=r"notes.txt' in .* is a link to .*id_rsa', outside"):
+        push(folder, "me/linked", verify=False)
+    assert "me/linked" not in hub.repos
+    (folder / "notes.txt").unlink()
+    (folder / "notes.txt").symlink_to(folder / "config.json")  # inside: its content goes up
+    push(folder, "me/linked", verify=False)
+    repo = hub.repos["me/linked"]
+    assert "notes.txt" in repo.commits[repo.refs["main"]]
+
+
 def test_an_interrupted_push_goes_on(run_folder: Path, hub: HubServer, logged_in: None) -> None:
     from biject.runs.push import push
 

@@ -254,5 +254,7 @@ def test_what_does_not_fit(reference: Make) -> None:
         ours.generate(ids, past_key_values=transformers.DynamicCache(), max_new_tokens=2)
     cache.crop(0)
     assert ours.generate(ids_of(3, 8), past_key_values=cache, max_new_tokens=2).shape == (3, 10)
+    cache.crop(0)
+    assert ours.generate(ids_of(2, 8), past_key_values=cache, max_new_tokens=2).shape == (2, 10)
     with pytest.raises(KeyError):
         ours.generate(ids, max_new_tokens=2, return_dict_in_generate=True)["logits"]

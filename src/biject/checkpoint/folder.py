@@ -151,14 +151,20 @@ def _walk(folder: Path) -> Iterator[str]:
 
 def _notice_outside(folder: Path, path: Path) -> None:
     """A link out of the folder is followed, as the Hub's cache consists of such, but not in silence."""
-    home, target = folder.resolve(), path.resolve()
-    in_cache = home.parent.name == "snapshots" and home.parents[1].name.startswith("models--")
-    if not target.is_relative_to(home.parents[2] if in_cache else home):
+    if leads_outside(folder, path):
         notice(
             "link-outside",
-            f"{shown(path.relative_to(folder).as_posix())} in {folder} is a link to {shown(str(target))}, "
+            f"{shown(path.relative_to(folder).as_posix())} in {folder} is a link to "
+            f"{shown(str(path.resolve()))}, "
             "outside the folder; its target is read and copied.",
         )
+
+
+def leads_outside(folder: Path, path: Path) -> bool:
+    """Whether a file in a folder is a link out of it; one within the Hub's cache stays inside."""
+    home = folder.resolve()
+    in_cache = home.parent.name == "snapshots" and home.parents[1].name.startswith("models--")
+    return not path.resolve().is_relative_to(home.parents[2] if in_cache else home)
 
 
 def _left_out(folder: Path, path: Path, what: str) -> None:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from biject._version import __version__
+from biject.checkpoint.folder import leads_outside
+from biject.checkpoint.run_files import STATE_FILES, run_files
+from biject.checkpoint.strict_json import shown
 from biject.errors import CheckpointError, InputError
-
-_OF_A_RUN = frozenset(("trainer_state.json", "trainer_state.safetensors", "checkpoint.json"))
-"""A checkpoint's state, which is no part of a model."""
 
 
 def upload(
@@ -69,13 +69,25 @@ def upload(
 
 
 def _files(folder: Path) -> list[str]:
-    """Relative names, without hidden files and a run's state."""
+    """Relative names, without hidden files and a run's state.
+
+    Raises:
+        InputError: A file is a link out of the folder: what it leads to is not the folder's to publish.
+    """
     found = []
     for path in folder.rglob("*"):
         parts = path.relative_to(folder).parts
-        if path.is_file() and parts[-1] not in _OF_A_RUN and not any(part[0] == "." for part in parts):
-            found.append("/".join(parts))
-    return found
+        if not path.is_file() or any(part[0] == "." for part in parts):
+            continue
+        if leads_outside(folder, path):
+            raise InputError(
+                f"{shown('/'.join(parts))} in {folder} is a link to {shown(str(path.resolve()))}, outside "
+                "the folder, which a push would publish. Put a copy in its place if that is meant, or remove "
+                "it."
+            )
+        found.append("/".join(parts))
+    of_a_run = run_files(found)
+    return [name for name in found if name not in of_a_run and name.rpartition("/")[2] not in STATE_FILES]
 
 
 def _reason(error: Exception) -> str:

@@ -93,7 +93,7 @@ class TerminalListener:
             self._bars = bars()
             self._bars.start()
         if event.label not in self._tasks:
-            self._tasks[event.label] = self._bars.add_task(event.label, total=event.total, detail="")
+            self._tasks[event.label] = self._bars.add_task(plain(event.label), total=event.total, detail="")
         task = self._tasks[event.label]
         going = event.total is None or event.done < event.total
         self._bars.update(

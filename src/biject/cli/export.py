@@ -55,7 +55,8 @@ def export(
     name: str | Path = hub or ""
     without: tuple[str, ...] = ()
     if checkpoint is not None:
-        from biject.runs.folder import STATE_FILES, checkpoint_of
+        from biject.checkpoint.run_files import STATE_FILES
+        from biject.runs.folder import checkpoint_of
 
         name, without = checkpoint_of(checkpoint), STATE_FILES
     result = export_checkpoint(

@@ -126,7 +126,7 @@ class _Lines:
         self.stream = stream
 
     def write(self, text: str) -> int:
-        return self.stream.write(text.encode())
+        return self.stream.write(_bytes(text))
 
 
 def _cell(value: Any) -> Any:
@@ -138,7 +138,16 @@ def _cell(value: Any) -> Any:
 
 def _write_jsonl(stream: BinaryIO, columns: tuple[str, ...], records: Records) -> None:
     for record in records:
-        stream.write(f"{_json(record)}\n".encode())
+        stream.write(_bytes(f"{_json(record)}\n"))
+
+
+def _bytes(text: str) -> bytes:
+    """UTF-8; half of a surrogate pair, which has no form there, as JSON writes it."""
+    return text.encode(errors="backslashreplace")
+
+
+def _storable(value: Any) -> Any:
+    return _bytes(value).decode() if isinstance(value, str) else value
 
 
 def _json(value: Any) -> str:
@@ -148,7 +157,7 @@ def _json(value: Any) -> str:
 def _write_parquet(stream: BinaryIO, columns: tuple[str, ...], records: Records) -> None:
     arrow, parquet = (pyarrow(name, purpose="Parquet") for name in ("pyarrow", "pyarrow.parquet"))
     try:
-        table = {name: [record.get(name) for record in records] for name in columns}
+        table = {name: [_storable(record.get(name)) for record in records] for name in columns}
         parquet.write_table(arrow.table(table), stream)
     except (arrow.ArrowException, ValueError, TypeError) as error:
         raise InputError(

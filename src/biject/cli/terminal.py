@@ -48,7 +48,7 @@ def bars() -> Progress:
             return Text(fitted(task.fields["detail"], console.width - taken), style="dim", no_wrap=True)
 
     columns = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         *([BarColumn(bar_width=_BAR)] if _has_bar(console.width) else []),
         TextColumn("{task.percentage:>3.0f}%"),
         TimeRemainingColumn(),

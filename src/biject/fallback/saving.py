@@ -19,6 +19,7 @@ from biject.checkpoint.cast import Casting
 from biject.checkpoint.content import Content
 from biject.checkpoint.exchange import sibling
 from biject.checkpoint.reader import Reader
+from biject.checkpoint.run_files import run_files
 from biject.checkpoint.source import CONFIG, Source, open_source
 from biject.checkpoint.staging import os_errors
 from biject.checkpoint.writer import Seal, write_folder
@@ -31,7 +32,6 @@ from biject.record import RECORD, Record
 from biject.save import Saved, dump_like
 
 _CARD = "README.md"
-_OF_A_RUN = frozenset(("trainer_state.json", "trainer_state.safetensors", "checkpoint.json"))
 _KEYS = ("model_type", "id2label", "label2id", "problem_type", "num_labels")
 _ABSENT = object()
 
@@ -130,7 +130,7 @@ def _config_bytes(
 
 def _assets(source: Source, without: Collection[str], seal: Seal | None) -> tuple[list[str], list[str]]:
     """Other files to copy, and those left out: the weights have changed or are laid out anew."""
-    run = _OF_A_RUN if set(source.assets) >= _OF_A_RUN else frozenset()
+    run = run_files(source.assets)
     left = [name for name in source.assets if name in run or name in without or name == _CARD]
     kept = [name for name in source.assets if name not in left and name != RECORD]
     return [name for name in kept if seal is None or name != seal[0]], [*left, *source.other_weights]

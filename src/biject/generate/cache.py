@@ -107,6 +107,8 @@ class Cache:
 
     def _equal_columns(self, prompt: Prompt) -> int:
         ids_BL = prompt.ids_BL
+        if not self.get_seq_length():  # of any number of texts
+            return 0
         most = min(self.get_seq_length(), ids_BL.shape[1] - 1)
         real_BL = (
             ids_BL.new_ones(ids_BL.shape, dtype=torch.bool) if prompt.real_BS is None else prompt.real_BS

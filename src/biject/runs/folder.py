@@ -24,15 +24,10 @@ from biject.config.recipe_file import TABLES, dump_recipe, make_recipe, read_rec
 from biject.errors import CheckpointError, InputError
 from biject.train import ranks
 from biject.train.checkpoints import existing
-from biject.train.depends import MANIFEST
-from biject.train.state import JSON_FILE, TENSOR_FILE
 
 MODEL, CHECKPOINTS = "model", "checkpoints"
 RECIPE, EVENTS, VERIFY, REPORT = "run.toml", "events.jsonl", "verify.json", "report.html"
 INSIGHTS = "insights.json"
-
-STATE_FILES = (JSON_FILE, TENSOR_FILE, MANIFEST)
-"""What a checkpoint has beside the model."""
 
 _COMMENT = f"biject {__version__}; again: biject finetune --recipe {RECIPE} --out DIR"
 _MAY_DIFFER = {

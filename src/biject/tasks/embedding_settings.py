@@ -8,6 +8,7 @@ from typing import Any, Self, get_args
 
 import torch
 
+from biject.nn.native.int8 import held_in_int8
 from biject.pretrained import PretrainedModel
 from biject.tasks.common import max_tokens, usable_device
 from biject.tasks.embed import Embed
@@ -113,7 +114,12 @@ class Settings:
         """Move the model.
 
         Raises:
-            InputError: This machine has no such device.
+            InputError: This machine has no such device; a model of 8-bit codes stays on the CPU.
         """
-        self.model.to(usable_device(device))
+        place = usable_device(device)
+        require(
+            place.type == "cpu" or not held_in_int8(self.model),
+            f"An encoder of 8-bit codes computes on the CPU, not on {place}: load it without quantization.",
+        )
+        self.model.to(place)
         return self

@@ -15,6 +15,7 @@ from torch import Tensor
 from biject.checkpoint.embedder import embedder_files
 from biject.checkpoint.hub import resolve_folder
 from biject.nn.kernels import Numerics
+from biject.nn.native.int8 import held_in_int8
 from biject.pretrained import PretrainedModel, load
 from biject.save import save_model
 from biject.tasks.common import usable_device
@@ -242,9 +243,9 @@ class EmbeddingModel(Settings):
             devices = [f"cuda:{i}" for i in range(gpus)] or ["cpu"] * min(4, os.cpu_count() or 1)
         options: dict[str, Any] = {"dtype": self.model.dtype, "numerics": self.model.planner.numerics}
         write: Callable[[Path], None] = self.save_pretrained
-        if self.model.quantization is not None:  # its codes are not saved: what they were made of is opened
-            options |= {"quantization": "int8", "max_seq_length": self.sentence.max_tokens}
-            write = partial(Path.symlink_to, target=self.folder, target_is_directory=True)
+        if held_in_int8(self.model):  # its codes are not saved: what they were made of is opened
+            options |= {"quantization": "int8", "max_seq_length": self.max_seq_length}
+            write = partial(Path.symlink_to, target=self.folder.resolve(), target_is_directory=True)
         return EncodingPool(type(self), write, devices, options=options)
 
     @staticmethod

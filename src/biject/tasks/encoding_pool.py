@@ -6,11 +6,13 @@ sentence-transformers 6.2, base/model.py (start_multi_process_pool, _multi_proce
 
 from __future__ import annotations
 
+import itertools
 import math
 import os
 import queue
 import shutil
 import tempfile
+import threading
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -52,6 +54,7 @@ class EncodingPool:
     def __init__(self, kind: Any, write: Any, devices: Sequence[str], *, options: Mapping[str, Any]) -> None:
         require(bool(devices), "A pool needs at least one device, e.g. ['cpu', 'cpu'].")
         self._folder = Path(tempfile.mkdtemp(prefix="biject-pool-"))
+        self._turn, self._calls = threading.Lock(), itertools.count()
         weakref.finalize(self, shutil.rmtree, self._folder, ignore_errors=True)  # a pool that nobody stops
         try:
             write(self._folder / "model")
@@ -94,21 +97,24 @@ class EncodingPool:
         wanted = math.ceil(len(texts) / len(self.processes) / _CHUNKS_A_PROCESS)
         size = chunk_size or min(max(1, wanted), _LARGEST_CHUNK)
         chunks = [list(texts[at : at + size]) for at in range(0, len(texts), size)]
-        for place, chunk in enumerate(chunks):
-            self._inputs.put((place, chunk, dict(how)))
         done: dict[int, Any] = {}
         failed = ""
-        while len(done) < len(chunks):
-            place, found, problem = self._next()
-            done[place], failed = found, failed or problem
+        with self._turn:  # threads that share a pool take turns
+            call = next(self._calls)
+            for place, chunk in enumerate(chunks):
+                self._inputs.put(((call, place), chunk, dict(how)))
+            while len(done) < len(chunks):
+                (of, place), found, problem = self._next()
+                if of == call:  # else of a call that was broken off
+                    done[place], failed = found, failed or problem
         if failed:
             raise InputError(f"A process of the pool failed: {failed}")
         return torch.cat([torch.as_tensor(done[place]) for place in range(len(chunks))])
 
-    def _next(self) -> tuple[int, Any, str]:
+    def _next(self) -> tuple[tuple[int, int], Any, str]:
         while True:
             try:
-                found: tuple[int, Any, str] = self._outputs.get(timeout=_POLL_SECONDS)
+                found: tuple[tuple[int, int], Any, str] = self._outputs.get(timeout=_POLL_SECONDS)
                 return found
             except queue.Empty:
                 dead = [one.pid for one in self.processes if not one.is_alive()]

@@ -48,7 +48,7 @@ _HF_NAMES = {
 
 
 def pipeline(
-    path: str | Path,
+    path: str | Path | None = None,
     model: str | Path | PretrainedModel | FallbackModel | None = None,
     *,
     tokenizer: Tokenizer | None = None,
@@ -80,7 +80,9 @@ def pipeline(
         CheckpointError, ConfigError, WeightsError: the model or its tokenizer cannot be used.
         InputError: an argument is out of range.
     """
-    if model is not None:
+    if path is None and model is None:
+        raise InputError("`pipeline` needs a folder, or a repository on the Hub: expected `path` or `model`.")
+    if model is not None and path is not None:
         task = str(path)
     task = _HF_NAMES.get(task, task)
     if task != "auto" and task not in TASKS:
@@ -96,7 +98,9 @@ def pipeline(
         made = model.tokenizer if isinstance(model.tokenizer, Tokenizer) else None
         return _of_model(model, tokenizer or made, task=task, batch_size=batch_size)
     place = usable_device(device)
-    folder = resolve_folder(path if model is None else model, revision=revision)
+    named = path if model is None else model
+    assert named is not None
+    folder = resolve_folder(named, revision=revision)
     sentence = read_sentence(folder) if task in ("auto", "embed") else None
     if sentence is not None:
         folder = folder / sentence.folder
@@ -106,7 +110,7 @@ def pipeline(
         wanted = "auto"
     if backend == "hf":
         fallback = load_fallback(folder, head=wanted, dtype=dtype, device=place)
-        return _of_fallback(fallback, tokenizer, batch_size)
+        return _of_fallback(fallback, tokenizer, batch_size, sentence)
     loaded = load(folder, head=wanted, dtype=dtype, device=place, family=family)
     if _reads_pictures(loaded) or task == ClassifyPictures.name:
         return _of_pictures(loaded, folder, batch_size=batch_size)
@@ -119,7 +123,9 @@ def pipeline(
     return _made(loaded, tokenizer, where=folder, batch_size=batch_size, sentence=sentence)
 
 
-def _of_fallback(loaded: FallbackModel, tokenizer: Tokenizer | None, batch_size: int) -> Task:
+def _of_fallback(
+    loaded: FallbackModel, tokenizer: Tokenizer | None, batch_size: int, sentence: Sentence | None = None
+) -> Task:
     """The task of a model of transformers' own class, which is called as ours are."""
     folder, head = loaded.source.folder, loaded.head_name
     model: Any = loaded.eval()
@@ -128,7 +134,8 @@ def _of_fallback(loaded: FallbackModel, tokenizer: Tokenizer | None, batch_size:
     made = tokenizer or load_fallback_tokenizer(folder, loaded.source.config)
     if loaded.config.vocab_size:  # CANINE has no table of tokens
         check_fits(made, {"vocab_size": loaded.config.vocab_size})
-    sentence = read_sentence(folder) if head == "base" else None
+    if sentence is None and head == "base":
+        sentence = read_sentence(folder)
     return _made(model, made, where=folder, batch_size=batch_size, sentence=sentence)
 
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from biject.adapters.file import active_files, refill, save_adapter
 from biject.checkpoint.content import Content
 from biject.checkpoint.reader import Reader
+from biject.checkpoint.run_files import JSON_FILE
 from biject.checkpoint.source import open_source
 from biject.checkpoint.writer import Seal, write_files, write_folder
 from biject.distributed.sharding import put
@@ -22,7 +23,6 @@ from biject.model import Model
 from biject.parameters import Staged, bound_parameters, read_adapters
 from biject.save import save_model
 from biject.train import ranks
-from biject.train.state import JSON_FILE
 
 
 @runtime_checkable

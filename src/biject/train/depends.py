@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from biject.checkpoint.run_files import MANIFEST
 from biject.checkpoint.source import CONFIG, Source
 from biject.checkpoint.strict_json import parse_object, read_small_file, shown
 from biject.errors import CheckpointError
 from biject.events import notice
 from biject.tokenization.files import ADDED, SERIALIZED, SETTINGS, SPECIAL_MAP, TEMPLATE, VOCABULARIES
 
-MANIFEST = "checkpoint.json"
 VERSION = 1
 TRAINING, EVALUATION = "training data", "evaluation data"
 SOURCE = "source/"

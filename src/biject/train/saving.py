@@ -18,6 +18,7 @@ from typing import Any
 from torch import Tensor
 
 from biject.checkpoint.content import Content
+from biject.checkpoint.run_files import MANIFEST
 from biject.distributed.sharding import copied, mesh_of
 from biject.errors import CheckpointError, ConfigError
 from biject.events import notice, without_progress
@@ -164,7 +165,7 @@ class Saver:
         keep, best = session.config.keep if session.config.checkpoint_every else 1, state.best_step
 
         def write(more: Mapping[str, Content]) -> None:
-            seal = (depends.MANIFEST, lambda digests: depends.to_bytes(said, digests))
+            seal = (MANIFEST, lambda digests: depends.to_bytes(said, digests))
             model(path, {**files, **more}, seal)
             if ranks.rank() == 0:
                 checkpoints.prune(folder, keep=keep, best=best)

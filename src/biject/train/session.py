@@ -236,7 +236,7 @@ class Session:
             self.schedule,
             self.scaler,
             own_moments=self.rounds is not None,
-            spread=sharded.read(folder, self.optimizer),
+            spread=sharded.read(folder, self.optimizer) if saved.spread else {},
         )
         if not generators.restore(saved.tensors, folder=folder):  # a rank that the run did not have before
             generators.seed_all(self.config.seed + 1_000_003 * saved.state.step)

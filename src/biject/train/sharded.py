@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from biject.checkpoint.content import Content
+from biject.checkpoint.run_files import OPTIMIZER_FOLDER
 from biject.distributed.sharding import empty_like_saved
 from biject.errors import CheckpointError
 from biject.train import ranks
 from biject.train.predict import outputs_of
 
 dcp: Any = _dcp
-FOLDER = "optimizer"
+FOLDER = OPTIMIZER_FOLDER
 
 
 @dataclass(frozen=True)

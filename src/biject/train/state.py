@@ -16,13 +16,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from biject.checkpoint.content import Content, Packed
+from biject.checkpoint.run_files import JSON_FILE, TENSOR_FILE
 from biject.distributed.sharding import like
 from biject.errors import CheckpointError, shown
 from biject.train import ranks
 from biject.train.plain import from_plain, to_plain
 
-JSON_FILE = "trainer_state.json"
-TENSOR_FILE = "trainer_state.safetensors"
 VERSION = 1
 
 
@@ -60,6 +59,8 @@ class SavedState:
     num_ranks: int
     sealed: bool
     """The checkpoint has a manifest; an older Biject wrote none."""
+    spread: bool
+    """Moments lie apart, as ranks wrote them; where an older Biject did not say, they are looked for."""
 
 
 def pack(
@@ -96,6 +97,7 @@ def pack(
         "version": VERSION,
         "sealed": True,
         "num_ranks": ranks.count(),
+        "spread": not with_moments,
         "state": asdict(state),
         **{name: to_plain(value, where=name) for name, value in objects.items()},
         "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
@@ -149,6 +151,7 @@ def read_state(folder: Path) -> SavedState:
             tensors=tensors,
             num_ranks=_count(text["num_ranks"]),
             sealed=bool(text.get("sealed", False)),
+            spread=bool(text.get("spread", True)),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / JSON_FILE} is damaged: {error!r}.") from error

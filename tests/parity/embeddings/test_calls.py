@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 
 import biject
 from biject.errors import BijectError, BijectWarning
+from biject.tasks import embedding_settings
 from biject.tasks.encoder import EmbeddingModel
 from biject.tasks.encoding_pool import EncodingPool
 from biject.tasks.precision import quantize_embeddings
@@ -205,6 +208,13 @@ def test_several_processes(wrapped: Wrap) -> None:
         found = ours.encode(texts, prompt_name="query", pool=pool, **how)
         assert np.abs(found - expected).max() <= TOLERANCE
     assert ours.encode_multi_process(texts[:3], pool, precision="ubinary").dtype == np.uint8
+    pool._inputs.put(((-1, 0), texts[:1], {}))  # what a call that was broken off left behind
+    assert np.abs(ours.encode(texts[:2], pool=pool) - ours.encode(texts[:2])).max() <= TOLERANCE
+    with ThreadPoolExecutor(4) as threads:  # as a server's threads do
+        parts = [texts[at : at + 5] for at in range(0, 20, 5)]
+        answers = list(threads.map(lambda part: ours.encode(part, pool=pool, chunk_size=2), parts))
+    for part, answer in zip(parts, answers, strict=True):
+        assert np.abs(answer - ours.encode(part)).max() <= TOLERANCE
     with pytest.raises(BijectError, match=r"of the pool failed: .*unexpected keyword"):
         pool.encode(texts, None, {"speed": 3, "sentences": None})
     assert np.abs(ours.encode(texts[:2], pool=pool) - ours.encode(texts[:2])).max() <= TOLERANCE
@@ -220,7 +230,17 @@ def test_several_processes(wrapped: Wrap) -> None:
         EncodingPool(EmbeddingModel, ours.save_pretrained, [], options={})
 
 
-def test_8_bits(wrapped: Wrap, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_several_processes_in_8_bits(wrapped: Wrap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From a relative folder, with a limit of tokens above the model's own."""
+    theirs = wrapped("bert", normalize=True)
+    monkeypatch.chdir(Path(theirs).parent)
+    ours = EmbeddingModel.from_pretrained(Path(theirs).name, quantization="int8")
+    found = ours.encode(TEXTS, device=["cpu", "cpu"])
+    assert np.abs(found - ours.encode(TEXTS)).max() <= TOLERANCE
+
+
+def test_8_bits(wrapped: Wrap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Near the vectors of float32; nothing is saved or trained of it, and what it has not is refused."""
     theirs = wrapped("bert", normalize=True)
     exact = EmbeddingModel.from_pretrained(theirs)
@@ -236,6 +256,15 @@ def test_8_bits(wrapped: Wrap, tmp_path: Path) -> None:
     for how in ({"dtype": "bfloat16"}, {"numerics": "exact"}, {"device": "meta"}):
         with pytest.raises(BijectError):
             EmbeddingModel.from_pretrained(theirs, quantization="int8", **how)
+    with monkeypatch.context() as patched:  # as where there is a GPU
+        patched.setattr(embedding_settings, "usable_device", torch.device)
+        with pytest.raises(BijectError, match="computes on the CPU, not on cuda"):
+            ours.encode(texts, device="cuda")
+    with torch.inference_mode():
+        half = copy.deepcopy(ours.model).half()  # a habit; what C reads stays as it was made
+        ids = torch.randint(5, 50, (2, 7))
+        apart = half(input_ids=ids).last_hidden_state.float() - ours.model(input_ids=ids).last_hidden_state
+        assert apart.abs().max() < 0.1  # float16's rounding moves inputs by a code, 1/127 of the largest
     with pytest.raises(BijectError, match="'int4'"):
         EmbeddingModel.from_pretrained(theirs, quantization="int4")
 

@@ -12,11 +12,11 @@ import pytest
 import torch
 from torch import nn
 
+from biject.checkpoint.run_files import JSON_FILE, TENSOR_FILE
 from biject.errors import CheckpointError, ConfigError, InputError
 from biject.pretrained import load
 from biject.train import checkpoints
 from biject.train.plain import from_plain, to_plain
-from biject.train.state import JSON_FILE, TENSOR_FILE
 from biject.train.trainer import Trainer
 
 Make = Callable[[], nn.Module]

@@ -13,8 +13,9 @@ import pytest
 import torch
 from torch import nn
 
+from biject.checkpoint.run_files import JSON_FILE, TENSOR_FILE
 from biject.errors import CheckpointError
-from biject.train.state import JSON_FILE, TENSOR_FILE, read_state
+from biject.train.state import read_state
 from biject.train.trainer import Trainer
 
 pytestmark = pytest.mark.attack("checkpoints of a run, damaged")

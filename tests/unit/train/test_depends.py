@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 import biject
+from biject.checkpoint.run_files import JSON_FILE, MANIFEST, TENSOR_FILE
 from biject.errors import BijectError, BijectWarning, CheckpointError
-from biject.train.depends import MANIFEST, data_digest
-from biject.train.state import JSON_FILE, TENSOR_FILE
+from biject.train.depends import data_digest
 from biject.train.trainer import Trainer
 from biject.verify.reference import make_reference
 

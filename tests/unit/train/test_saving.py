@@ -20,10 +20,10 @@ from torch import nn
 
 from biject.checkpoint import writer
 from biject.checkpoint.content import Packed
+from biject.checkpoint.run_files import JSON_FILE, MANIFEST, TENSOR_FILE
 from biject.errors import CheckpointError
 from biject.pretrained import load
 from biject.train import checkpoints, depends
-from biject.train.state import JSON_FILE, TENSOR_FILE
 from biject.train.trainer import Trainer
 
 Make = Callable[[], nn.Module]
@@ -121,7 +121,7 @@ def test_our_models_and_adapters_too(bert: Path, texts: Any, tmp_path: Path) -> 
         )
         names = sorted(path.name for path in one.iterdir())
         assert names == sorted(path.name for path in other.iterdir())
-        for name in set(names) - {JSON_FILE, depends.MANIFEST}:
+        for name in set(names) - {JSON_FILE, MANIFEST}:
             assert (one / name).read_bytes() == (other / name).read_bytes(), name
         assert state_of(one) == state_of(other)
 

@@ -74,16 +74,23 @@ def _opened(names: tuple[str, ...], flags: tuple[str, ...]) -> ctypes.CDLL | Non
     sources = b"".join((here / name).read_bytes() for name in names)
     conditions = {name: value for name, value in store.conditions().items() if name != "threads"}
     key = hashlib.sha256(sources + repr((flags, _TRIES, command, conditions)).encode()).hexdigest()[:24]
-    folder = store.folder() / "native"
     try:
+        folder = store.folder() / "native"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        usable = _only_ours(folder)
-    except OSError:
-        usable = False
-    if not usable:  # nothing is kept where others could put a library of theirs
+        kept = (
+            _loaded(folder / f"{stem}-{key}.so", command, here / names[0], flags)
+            if _only_ours(folder)
+            else None
+        )
+    except (OSError, RuntimeError):  # no home, or nothing can be written there
+        kept = None
+    if kept is not None:
+        return kept
+    try:  # nothing is kept where others could put a library of theirs, or where no code may run
         with tempfile.TemporaryDirectory() as once:
             return _loaded(Path(once) / f"{stem}.so", command, here / names[0], flags)
-    return _loaded(folder / f"{stem}-{key}.so", command, here / names[0], flags)
+    except OSError:
+        return None
 
 
 def _only_ours(folder: Path) -> bool:
@@ -100,9 +107,13 @@ def _loaded(path: Path, command: str, source: Path, flags: tuple[str, ...]) -> c
     try:
         return ctypes.CDLL(str(path))
     except OSError:  # damaged: once more
-        if not _compiled(path, command, source, flags):
-            return None
+        pass
+    if not _compiled(path, command, source, flags):
+        return None
+    try:
         return ctypes.CDLL(str(path))
+    except OSError:  # nothing may run from there
+        return None
 
 
 def _compiled(path: Path, command: str, source: Path, flags: tuple[str, ...]) -> bool:

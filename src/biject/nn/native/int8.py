@@ -7,6 +7,8 @@ Rounding moves what comes out: docs/embeddings.md has by how much.
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +52,16 @@ class Int8Linear(nn.Module):
     def row_ops(self) -> None:
         """Nothing is claimed about bits."""
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Casts of a whole model leave scales and biases what rows.c reads."""
+
+        def kept(tensor: Tensor) -> Tensor:
+            found = fn(tensor)
+            return found if found.dtype == tensor.dtype else tensor.to(found.device)
+
+        super()._apply(kept, recurse)  # type: ignore[no-untyped-call]
+        return self
+
     def forward(self, x_TD: Tensor) -> Tensor:
         return _product(x_TD, self)
 
@@ -83,6 +95,9 @@ class Int8MLP(nn.Module):
 def _product(x_TD: Tensor, first: Int8Linear, second: Int8Linear | None = None) -> Tensor:
     if torch.is_grad_enabled() and x_TD.requires_grad:
         raise InputError("Linears of 8-bit codes have no gradients; load the model without quantization.")
+    for held in (x_TD, first.codes, *(() if second is None else (second.codes,))):
+        if held.device.type != "cpu":
+            raise InputError(f"Linears of 8-bit codes compute on the CPU, found {held.device}.")
     x = x_TD.reshape(-1, first.in_features).float().contiguous()
     y = torch.empty(x.shape[0], (second or first).out_features)
     library = rows_library()
@@ -122,6 +137,11 @@ def to_int8(layers: nn.Module) -> int:
             assert isinstance(module.down_proj, Int8Linear)
             setattr(layers.get_submodule(parent), last, Int8MLP(module.up_proj, module.down_proj))
     return len(found)
+
+
+def held_in_int8(model: nn.Module) -> bool:
+    """Whether linears of a model are codes, which stay on the CPU and are not saved."""
+    return any(isinstance(module, Int8Linear) for module in model.modules())
 
 
 _LINEARS = (Linear, AddedBiasLinear, TransposedLinear)
