@@ -149,7 +149,7 @@ class Cadence:
         moves = abs(targets - counts) > (MOVES_AT * counts if self._calibrated else 0)
         most = self.config.max_batch_diff
         way = targets - counts if most is None else np.clip(targets - counts, -most, most)
-        self.counts = [int(value) for value in np.where(moves, counts + way, counts)]
+        self.counts = np.where(moves, counts + way, counts).tolist()
         self._calibrated = self._calibrated or bool(known.all())
 
     def enough(self, *, rank: int, done: int, wall_ms: float) -> bool:
@@ -170,7 +170,9 @@ class Cadence:
         """
         if not self._calibrated:
             return list(self.counts)
-        return [max(LEAST_HANDED_OUT, count + count // 4 + 1) for count in self.counts]
+        counts = np.asarray(self.counts)
+        more: list[int] = np.maximum(LEAST_HANDED_OUT, counts + counts // 4 + 1).tolist()
+        return more
 
     def state(self) -> dict[str, Any]:
         """What a resumed run goes on with, as plain data."""

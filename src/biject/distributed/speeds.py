@@ -87,7 +87,8 @@ def apportion(total: int, weights: Sequence[float] | Array) -> list[int]:
         found[lacking] = 1
         for _ in lacking:
             found[int(np.argmax(found))] -= 1
-    return [int(value) for value in found]
+    counts: list[int] = found.tolist()
+    return counts
 
 
 def cut(costs: Sequence[float], weights: Sequence[float] | Array) -> list[int]:
