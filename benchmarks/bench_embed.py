@@ -1,8 +1,8 @@
 """`encode` beside sentence-transformers: MiniLM on texts of mixed lengths, one thread, one process, in turns.
 
-`python benchmarks/bench_embed.py [--texts 192] [--pairs 5] [--sides exact,fast,bf16,int8]` needs MiniLM and
-the movie snippets (`make demo` fetches both). sentence-transformers runs in its default order (longest first
-by letters) with its default batch of 32. Each side encodes all texts once before it is timed.
+`python benchmarks/bench_embed.py [--texts 192] [--most 8] [--pairs 5] [--sides exact,fast,bf16,int8]` needs
+MiniLM and the movie snippets (`make demo` fetches both). sentence-transformers runs in its default order (the
+longest first, by letters) with its default batch of 32. Each side encodes all texts once before it is timed.
 """
 
 from __future__ import annotations
@@ -32,12 +32,13 @@ SNIPPETS = ROOT / ".cache" / "real" / "movie-snippets.csv"
 BATCH = 32
 
 
-def mixed(count: int, seed: int = 0) -> list[str]:
-    """One to eight snippets end to end: some 5 to 250 tokens, in no order."""
+def mixed(count: int, most: int, seed: int = 0) -> list[str]:
+    """One to eight snippets end to end, at most so many: some 5 to 250 tokens, in no order."""
     with SNIPPETS.open(encoding="utf-8", newline="") as file:
         snippets = [row["text"] for row in csv.DictReader(file)]
     rng = random.Random(seed)
-    return [" ".join(rng.sample(snippets, rng.choice((1, 1, 1, 2, 2, 3, 5, 8)))) for _ in range(count)]
+    sizes = (min(most, rng.choice((1, 1, 1, 2, 2, 3, 5, 8))) for _ in range(count))
+    return [" ".join(rng.sample(snippets, size)) for size in sizes]
 
 
 def padding(texts: list[str], theirs: Any) -> tuple[float, int]:
@@ -83,6 +84,7 @@ def main() -> None:
     """Print a line a comparison."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--texts", type=int, default=192)
+    parser.add_argument("--most", type=int, default=8, help="snippets in a text; 1 for short texts")
     parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--sides", default="exact,fast,bf16,int8")
     given = parser.parse_args()
@@ -90,7 +92,7 @@ def main() -> None:
 
     warnings.filterwarnings("ignore")  # texts over 256 tokens are cut on both sides
     torch.set_num_threads(1)
-    texts = mixed(given.texts)
+    texts = mixed(given.texts, given.most)
     theirs = SentenceTransformer(str(MINILM), device="cpu")
     ratio, real = padding(texts, theirs)
     print(f"{len(texts)} texts, {real} tokens; sentence-transformers pads to {ratio:.3f} of them", flush=True)

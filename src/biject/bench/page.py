@@ -13,21 +13,23 @@ from biject.errors import InputError
 BEGIN, END = "<!-- bench:begin -->", "<!-- bench:end -->"
 _SAME = ("processor", "cores", "torch", "omp_wait_policy")
 _LIMITS = ("date", "gemm_flops", "bytes_per_second")
+_CELL = ("model", "name", "dtype", "threads", "peer")
 _ROW, _LEFT, _WIDE = 22, 400, 360
 
 
 def read(paths: Sequence[Path]) -> dict[str, Any]:
-    """What several runs wrote as one: all their cells, and the most that the machine was seen to do.
+    """What several runs wrote as one: all their cells, of one that was measured again the last, and the most
+    that the machine was seen to do.
 
     Raises:
         InputError: a file is no bench.json, or two are of different machines.
     """
-    cells: list[Any] = []
+    cells: dict[tuple[Any, ...], Any] = {}
     machines: list[dict[str, Any]] = []
     for path in paths:
         try:
             found = json.loads(path.read_text(encoding="utf-8"))
-            cells += found["cells"]
+            cells |= {tuple(cell[key] for key in _CELL): cell for cell in found["cells"]}
             machines.append({key: found["machine"][key] for key in _SAME + _LIMITS} | found["machine"])
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}.") from error
@@ -48,7 +50,10 @@ def read(paths: Sequence[Path]) -> dict[str, Any]:
             known |= {kind: max(most, known.get(kind, 0.0)) for kind, most in kinds.items()}
         for count, most in machine["bytes_per_second"].items():
             memory[count] = max(most, memory.get(count, 0.0))
-    return {"machine": first | {"gemm_flops": flops, "bytes_per_second": memory}, "cells": cells}
+    return {
+        "machine": first | {"gemm_flops": flops, "bytes_per_second": memory},
+        "cells": list(cells.values()),
+    }
 
 
 def table(found: Mapping[str, Any]) -> str:

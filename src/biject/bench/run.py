@@ -25,6 +25,7 @@ ENCODERS: dict[str, dict[str, tuple[str, ...]]] = {
     "modernbert-base": {"mixed": GIVEN},
 }
 """Lengths of texts that a model is measured with, and beside whom."""
+KINDS = tuple(ENCODERS["minilm"])
 DECODERS = ("gpt2", "qwen2-0.5b")
 QUICK = ("minilm", "gpt2")
 QUICK_REPEATS, REPEATS = 2, 5
@@ -43,20 +44,25 @@ class Plan:
         threads: of torch, one after the other; what it takes by itself where empty.
         compiled: beside Hugging Face under torch.compile, too (compiling takes minutes).
         models: their names; all where empty.
+        lengths: of encoders' texts; all where empty.
 
     Raises:
-        InputError: a model that is not there, or no thread.
+        InputError: a model or lengths that are not there, or no thread.
     """
 
     quick: bool = False
     threads: Sequence[int] = ()
     compiled: bool = False
     models: Sequence[str] = ()
+    lengths: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         unknown = sorted(set(self.models) - set(SHAPES))
         if unknown:
             raise InputError(f"--model is one of {', '.join(SHAPES)}; found {', '.join(unknown)}.")
+        strange = sorted(set(self.lengths) - set(KINDS))
+        if strange:
+            raise InputError(f"--lengths is one of {', '.join(KINDS)}; found {', '.join(strange)}.")
         if any(count < 1 for count in self.threads):
             raise InputError(f"--threads is 1 or more; found {min(self.threads)}.")
 
@@ -92,7 +98,7 @@ class Bench:
             batches = 2 if plan.quick else BATCHES.get(shape, 1)
             for dtype in ("float32",) if plan.quick else ("float32", "bfloat16"):
                 for kind, peers in ENCODERS[shape].items():
-                    if plan.quick and kind != "snippets":
+                    if kind not in (plan.lengths or (("snippets",) if plan.quick else KINDS)):
                         continue
                     few = kind in ("equal", "long-tailed")
                     yield from encoder_cells(

@@ -16,6 +16,7 @@ def bench(
     quick: Switch = False,
     threads: Annotated[tuple[int, ...], Parameter(metavar="N", negative=())] = (),
     model: Annotated[tuple[str, ...], Parameter(metavar="NAME", negative=())] = (),
+    lengths: Annotated[tuple[str, ...], Parameter(metavar="KIND", negative=())] = (),
     compiled: Switch = False,
     earlier: Annotated[tuple[Path, ...], Parameter(name="--from", metavar="FILE", negative=())] = (),
     out: Annotated[Path | None, Parameter(metavar="DIR")] = None,
@@ -32,8 +33,10 @@ def bench(
         quick: Two small models and two pairs a cell: about a minute.
         threads: Of torch; may be given several times; its own choice where left out.
         model: Measure this one only; may be given several times.
+        lengths: Of encoders' texts: mixed, snippets, long-tailed or equal; may be given several times.
         compiled: Beside transformers under torch.compile as well.
-        earlier: Measure nothing and take what an earlier run wrote (bench.json); may be given several times.
+        earlier: Measure nothing, take what an earlier run wrote (bench.json); may be given several times, the
+            last counts for a cell.
         out: A folder for bench.json and bench.svg.
         table: A page that gets the table between its two bench markers.
     """
@@ -60,7 +63,7 @@ def bench(
             print_lines([row(cell, found["machine"]) for cell in found["cells"]])
         write(found)
     else:
-        run = Bench(Plan(quick=quick, threads=threads, compiled=compiled, models=model))
+        run = Bench(Plan(quick=quick, threads=threads, compiled=compiled, models=model, lengths=lengths))
         measured: list[dict[str, Any]] = []
         try:
             for cell in run.cells():

@@ -133,6 +133,8 @@ def test_shares_are_of_the_best_that_was_seen(monkeypatch: pytest.MonkeyPatch) -
 def test_a_model_that_is_not_there() -> None:
     with pytest.raises(InputError, match="one of minilm"):
         Plan(models=("bert-huge",))
+    with pytest.raises(InputError, match=r"--lengths is one of mixed, .*; found long"):
+        Plan(lengths=("long",))
     with pytest.raises(InputError, match="1 or more"):
         Plan(threads=(0,))
     assert Plan(quick=True).takes(("minilm", "bert-base")) == ["minilm"]
@@ -145,9 +147,10 @@ def test_several_runs_in_one_table(tmp_path: Path) -> None:
         "bytes_per_second": {"1": 3e10},
     }
     for name, machine in (("a", MACHINE), ("b", slow), ("c", MACHINE | {"processor": "q"})):
-        (tmp_path / name).write_text(json.dumps({"machine": machine, "cells": [cell()]}))
+        cells = [cell(), cell() | {"model": name}]
+        (tmp_path / name).write_text(json.dumps({"machine": machine, "cells": cells}))
     found = read([tmp_path / "a", tmp_path / "b"])
-    assert len(found["cells"]) == 2
+    assert [one["model"] for one in found["cells"]] == ["gpt2", "a", "b"]  # measured again: once
     assert found["machine"]["gemm_flops"] == {
         "1": {"float32": 1e11, "bfloat16": 4e11},
         "2": {"float32": 3e11},
