@@ -18,7 +18,7 @@ from biject.tasks.sentence import Sentence, vectors
 COLUMNS = "columns"
 """How many columns of texts a batch has: (columns · B) rows, the first column's first."""
 PROMPT = "prompt_tokens"
-"""How many tokens of a row are its prompt's, (columns · B,), where pooling leaves them out."""
+"""How many tokens of a row are its prompt's, (columns · B,); pooling may leave them out."""
 _NOT_INPUTS = frozenset((COLUMNS, PROMPT, "labels"))
 
 

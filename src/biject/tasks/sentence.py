@@ -96,7 +96,16 @@ def vectors(
     dense: nn.ModuleList | None = None,
     skip: Tensor | None = None,
 ) -> Tensor:
-    """One vector a text from a model's rows: pooled, through the linears of `dense`, normalised."""
+    """One vector a text from a model's rows: pooled, through the linears of `dense`, normalised.
+
+    Args:
+        hidden_BLD: The rows.
+        mask_BL: 0 for padding.
+        sentence: What is done with them.
+        dense: The linears of `sentence`.
+        skip: How many first tokens of each text are its prompt's; left out where `include_prompt` is False.
+    """
+    skip = None if sentence.include_prompt else skip
     wide = hidden_BLD if hidden_BLD.dtype.itemsize >= 4 else hidden_BLD.float()
     pooled_BD = pool(wide, mask_BL, sentence.modes, skip_B=skip)
     return behind(pooled_BD, [stage != "normalize" for stage in sentence.stages], dense or ())

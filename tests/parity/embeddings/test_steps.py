@@ -40,14 +40,20 @@ def data(name: str) -> tuple[list[str], list[float] | None]:
     return ["anchor", "positive", "negative", *([] if name == "TripletLoss" else ["n2"])], None
 
 
-def our_gradients(model: EmbeddingModel, loss: Any, name: str) -> tuple[float, dict[str, Tensor]]:
+Prompts = tuple[str, str]
+NONE: Prompts = ("", "")
+
+
+def our_gradients(
+    model: EmbeddingModel, loss: Any, name: str, prompts: Prompts = NONE
+) -> tuple[float, dict[str, Tensor]]:
     """As training computes them, in one call of the model where the loss caches nothing."""
     columns, labels = data(name)
     rows = [{**row, **({} if labels is None else {"score": labels[i]})} for i, row in enumerate(PAIRS)]
     if name.startswith("Batch"):
         rows = [{"text": row["anchor"], "label": str(row["score"])} for row in rows]
         columns = ["text"]
-    built = build_dataset(rows, "embed", model.tokenizer, text_column=columns)
+    built = build_dataset(rows, "embed", model.tokenizer, text_column=columns, prompts=prompts)
     assert isinstance(built.dataset, ColumnsDataset)
     batch = ColumnCollator.of(model.tokenizer)([built.dataset[i] for i in range(len(rows))])
     found = EmbeddingStep(loss, model.sentence)(model.model, batch)
@@ -56,9 +62,14 @@ def our_gradients(model: EmbeddingModel, loss: Any, name: str) -> tuple[float, d
     return float(found.detach()), grads
 
 
-def their_gradients(model: Any, loss: Any, name: str) -> tuple[float, dict[str, Tensor]]:
+def their_gradients(
+    model: Any, loss: Any, name: str, prompts: Prompts = NONE
+) -> tuple[float, dict[str, Tensor]]:
     columns, labels = data(name)
-    features = [model.preprocess([row[column] for row in PAIRS]) for column in columns]
+    features = [
+        model.preprocess([row[column] for row in PAIRS], prompt=prompts[min(place, 1)] or None)
+        for place, column in enumerate(columns)
+    ]
     given = None if labels is None else torch.tensor(labels)
     found = loss(features, given)
     found.backward()
@@ -73,14 +84,15 @@ def compare(
     *,
     tolerance: float = 1e-6,
     double: bool = False,
+    prompts: Prompts = NONE,
 ) -> None:
     """The loss, and every gradient that is not 0, by its place in the file."""
     model, other = EmbeddingModel.from_pretrained(folder), opened(folder)  # both without dropout
     if double:
         model.model.double()
         other.double()
-    loss, mine = our_gradients(model, ours, name)
-    expected, hers = their_gradients(other, theirs(other), name)
+    loss, mine = our_gradients(model, ours, name, prompts)
+    expected, hers = their_gradients(other, theirs(other), name, prompts)
     assert abs(loss - expected) <= tolerance * max(1.0, abs(expected))
     names = {b.memory: b.disk[0] for b in model.model.provenance.plan.bindings}
     compared = 0
@@ -132,6 +144,15 @@ def test_tiny(name: str, double: bool, wrapped: Wrap) -> None:
 def test_matryoshka(name: str, wrapped: Wrap) -> None:
     ours, theirs = pair(name, (32, 8, 16), **({"mini_batch_size": 2} if name.startswith("Cached") else {}))
     compare(wrapped("bert"), ours, theirs, name, double=True, tolerance=1e-12)
+
+
+@pytest.mark.parametrize("include", [True, False])
+@pytest.mark.parametrize("name", ["MultipleNegativesRankingLoss", "CachedMultipleNegativesRankingLoss"])
+def test_prompts(name: str, include: bool, wrapped: Wrap) -> None:
+    """Their tokens count unless the folder says otherwise."""
+    ours, theirs = pair(name, **({"mini_batch_size": 2} if name.startswith("Cached") else {}))
+    folder = wrapped("bert", include_prompt=include)
+    compare(folder, ours, theirs, name, double=True, tolerance=1e-12, prompts=("of the ", "capital "))
 
 
 def test_a_linear_is_trained(wrapped: Wrap) -> None:
