@@ -27,6 +27,9 @@ class Classes:
     ) -> Classes:
         """Look every label up, or find out which there are.
 
+        Numbers whose names the source knows are looked up by these names, in any case of letters; they are
+        ids of `names` only where the two have no name in common.
+
         Raises:
             InputError: A label has the wrong type or is unknown, there is only one, or every row has its own.
         """
@@ -34,12 +37,13 @@ class Classes:
         known = tuple(names) if names is not None else rows.class_names.get(column)
         if known is None:
             known = _discover(rows, column, texts)
-        index = _lookup(known, texts, column, by_id=column in rows.class_names)
+        index = _lookup(rows, column, texts, known)
         ids = []
         for row, cell in enumerate(texts):
             unknown = next((text for text in cell if text not in index), None)
             if unknown is not None:
-                raise rows.fault(row, column, f"unknown label {shown(unknown)}; known are {_some(known)}.")
+                said = _name_of(unknown, rows.class_names.get(column, ()))
+                raise rows.fault(row, column, f"unknown label {shown(said)}; known are {_some(known)}.")
             ids.append([index[text] for text in cell])
         return cls(ids=ids, names=known)
 
@@ -61,19 +65,39 @@ def _discover(rows: Rows, column: str, cells: Sequence[Sequence[str]]) -> tuple[
     return tuple(sorted(found))
 
 
-def _lookup(
-    names: Sequence[str], cells: Sequence[Sequence[str]], column: str, *, by_id: bool
-) -> dict[str, int]:
+def _lookup(rows: Rows, column: str, cells: Sequence[Sequence[str]], names: Sequence[str]) -> dict[str, int]:
     """Ids by the values in the rows: names, or numbers where all rows have numbers and no name is one."""
-    if not by_id:
+    own = rows.class_names.get(column)
+    if own is not None:
+        index = _by_name(own, names)
+        if index:
+            return index
+    else:
         whole = all(WHOLE.fullmatch(text) for cell in cells for text in cell) and any(cells)
-        by_id = whole and not any(WHOLE.fullmatch(name) for name in names)
-        if by_id:
-            meaning = ", ".join(f"{i} = {name}" for i, name in enumerate(names[:5]))
-            notice(
-                "label-ids", f"Numbers in column `{column}` are read as ids of the model's labels: {meaning}."
-            )
-    return {str(i) if by_id else name: i for i, name in enumerate(names)}
+        if not whole or any(WHOLE.fullmatch(name) for name in names):
+            return {name: i for i, name in enumerate(names)}
+    meaning = ", ".join(f"{i} = {name}" for i, name in enumerate(names[:5]))
+    notice("label-ids", f"Numbers in column `{column}` are read as ids of the model's labels: {meaning}.")
+    return {str(i): i for i in range(len(names))}
+
+
+def _by_name(own: Sequence[str], names: Sequence[str]) -> dict[str, int]:
+    """The place in `names` of each number whose name is there; capitals count only where they decide."""
+    exact = {name: i for i, name in enumerate(names)}
+    folded = [name.casefold() for name in names]
+    index = {}
+    for number, name in enumerate(own):
+        fold = name.casefold()
+        if name in exact:
+            index[str(number)] = exact[name]
+        elif folded.count(fold) == 1:
+            index[str(number)] = folded.index(fold)
+    return index
+
+
+def _name_of(text: str, own: Sequence[str]) -> str:
+    """What a number stands for, where the source knows it."""
+    return own[int(text)] if text.isdecimal() and int(text) < len(own) else text
 
 
 def _uniform(rows: Rows, column: str, cells: Sequence[Sequence[object]]) -> list[list[str]]:

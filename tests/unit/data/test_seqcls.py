@@ -92,15 +92,40 @@ def test_given_labels_keep_their_ids(tokenizer: Tokenizer) -> None:
         fails(tokenizer, [{"text": "a", "label": 2}], "unknown label '2'", labels=["a", "b"])
 
 
-def test_class_names_of_the_source(tokenizer: Tokenizer) -> None:
-    class Features(list[dict[str, Any]]):
-        features = {"label": type("ClassLabel", (), {"names": ["neg", "pos"]})()}  # noqa: RUF012
+def named(names: list[str], labels: list[Any]) -> Any:
+    """Rows whose numbers have names, as data sets of the Hub have them."""
 
-    rows = Features({"text": "a", "label": label} for label in (1, 0))
-    built = build_dataset(rows, "seqcls", tokenizer)
+    class Features(list[dict[str, Any]]):
+        features = {"label": type("ClassLabel", (), {"names": names})()}  # noqa: RUF012
+
+    return Features({"text": "a", "label": label} for label in labels)
+
+
+def test_class_names_of_the_source(tokenizer: Tokenizer) -> None:
+    built = build_dataset(named(["neg", "pos"], [1, 0]), "seqcls", tokenizer)
     assert built.labels == ("neg", "pos")
     assert values(built) == [1, 0]
-    fails(tokenizer, Features([{"text": "a", "label": -1}]), "unknown label '-1'")
+    fails(tokenizer, named(["neg", "pos"], [-1]), "unknown label '-1'")
+
+
+def test_class_names_of_the_source_are_matched_by_name(
+    tokenizer: Tokenizer, recwarn: pytest.WarningsRecorder
+) -> None:
+    mnli = named(["entailment", "neutral", "contradiction"], [0, 1, 2])
+    names = ["CONTRADICTION", "NEUTRAL", "ENTAILMENT"]
+    built = build_dataset(mnli, "seqcls", tokenizer, labels=names)
+    assert (built.labels, values(built)) == (tuple(names), [2, 1, 0])
+    exact = build_dataset(named(["a", "A"], [0, 1]), "seqcls", tokenizer, labels=["A", "a"])
+    assert values(exact) == [1, 0]
+    several = named(["b", "a"], [[0], [0, 1]])
+    assert values(build_dataset(several, "seqcls", tokenizer, labels=["a", "b"])) == [[0.0, 1.0], [1.0, 1.0]]
+    fails(tokenizer, mnli, "row 2", "unknown label 'neutral'", labels=["contradiction", "entailment"])
+    assert not recwarn.list
+    with pytest.warns(BijectWarning, match="0 = LABEL_0"):
+        generic = build_dataset(
+            named(["neg", "pos"], [1]), "seqcls", tokenizer, labels=["LABEL_0", "LABEL_1"]
+        )
+    assert values(generic) == [1]
 
 
 @pytest.mark.parametrize(
