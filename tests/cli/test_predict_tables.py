@@ -117,6 +117,30 @@ def test_half_of_a_pair_in_another_column(run, folder, tmp_path, suffix) -> None
     assert row["user"] == ("a\ud83d" if suffix == ".jsonl" else "a\\ud83d")
 
 
+def test_a_column_of_several_kinds_goes_to_parquet_as_json(run, folder, tmp_path) -> None:
+    pytest.importorskip("pyarrow")
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "ok", "id": 1}\n{"text": "no", "id": "a7"}\n')
+    out = tmp_path / "out.parquet"
+    outcome = run("predict", folder("seqcls"), "--file", data, "--out", out)
+    assert outcome.code == 0, outcome.err
+    assert "column `id` has values of several kinds" in outcome.err
+    assert [row["id"] for row in read(out)] == ["1", '"a7"']
+
+
+def test_a_context_beside_a_text_is_no_second_text(run, folder, tmp_path) -> None:
+    """As `finetune` reads such a table: the text alone; `question` and `context` go together."""
+    data = write(tmp_path / "data.csv", [{"text": "the good fox", "context": "paris", "label": "x"}])
+    lines = tmp_path / "data.jsonl"
+    lines.write_text('{"text": "the good fox", "context": "paris"}\n"no"\n')
+    alone = json.loads(run("predict", folder("seqcls"), "the good fox", "--json").out)["results"][0]["result"]
+    for file in (data, lines):
+        found = json.loads(run("predict", folder("seqcls"), "--file", file, "--json").out)["results"][0]
+        assert found["result"][0]["label"] == alone[0]["label"]
+        assert found["result"][0]["score"] == pytest.approx(alone[0]["score"], abs=1e-6)  # beside another
+        assert "text_pair" not in found
+
+
 def test_several_results_a_row_are_lists(run, folder, tmp_path) -> None:
     data = write(tmp_path / "data.csv")
     options = ("--file", data, "--top-k", 2)

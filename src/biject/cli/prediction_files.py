@@ -14,6 +14,7 @@ import numpy as np
 from biject.cli.texts import Inputs
 from biject.data.parquet import pyarrow
 from biject.errors import InputError, shown
+from biject.events import notice
 
 _FLAT = {
     "classify": ("label", "score"),
@@ -157,12 +158,22 @@ def _json(value: Any) -> str:
 def _write_parquet(stream: BinaryIO, columns: tuple[str, ...], records: Records) -> None:
     arrow, parquet = (pyarrow(name, purpose="Parquet") for name in ("pyarrow", "pyarrow.parquet"))
     try:
-        table = {name: [_storable(record.get(name)) for record in records] for name in columns}
+        table = {name: _column(arrow, name, [record.get(name) for record in records]) for name in columns}
         parquet.write_table(arrow.table(table), stream)
     except (arrow.ArrowException, ValueError, TypeError) as error:
         raise InputError(
             f"--out: the table has no form in Parquet, {shown(str(error))}; choose .jsonl."
         ) from error
+
+
+def _column(arrow: Any, name: str, values: list[Any]) -> Any:
+    """As Arrow has it; values of several kinds as JSON, since what was computed is worth keeping."""
+    values = [_storable(value) for value in values]
+    try:
+        return arrow.array(values)
+    except (arrow.ArrowException, ValueError, TypeError, OverflowError):
+        notice("mixed-column", f"--out: column `{name}` has values of several kinds and is written as JSON.")
+        return arrow.array([_storable(_json(value)) for value in values])
 
 
 _WRITERS: dict[str, Callable[[BinaryIO, tuple[str, ...], Records], None]] = {

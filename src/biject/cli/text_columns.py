@@ -11,9 +11,9 @@ from biject.events import notice
 
 Item = str | tuple[str, str]
 
-FIRST = ("text", "question")
-SECOND = ("text_pair", "context", "pair")
-"""Usual names, of objects on a line as well."""
+USUAL = {"text": ("text_pair", "pair"), "question": ("context",)}
+"""Usual names, of objects on a line as well: of a text, and of the one that goes with it."""
+ALL_USUAL = tuple(name for first, seconds in USUAL.items() for name in (first, *seconds))
 
 _NO_TEXTS = {"id", "idx", "index", "label", "labels"}
 
@@ -43,8 +43,8 @@ def items_of(rows: Rows, requested: Sequence[str] | None) -> tuple[list[Item], t
 
 def _usual(rows: Rows) -> tuple[str, ...]:
     """By the names that `.jsonl` files have; a second text may be missing in a row."""
-    first = next((name for name in FIRST if name in rows.columns), None)
-    second = next((name for name in SECOND if name in rows.columns), None)
+    first = next((name for name in USUAL if name in rows.columns), None)
+    second = next((name for name in USUAL.get(first or "", ()) if name in rows.columns), None)
     return () if first is None else (first,) if second is None else (first, second)
 
 

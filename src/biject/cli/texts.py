@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biject.cli.text_columns import FIRST, SECOND, Item, items_of
+from biject.cli.text_columns import USUAL, Item, items_of
 from biject.data.table import Rows
 from biject.errors import InputError
 
@@ -79,7 +79,7 @@ def _read(file: Path | None, text_column: Sequence[str] | None, delimiter: str |
         return Inputs(items=[line for _, line in lines])
     values = [_parsed(line, f"{name}, line {n}") for n, line in lines]
     numbers = [n for n, _ in lines]
-    firsts = {next((key for key in FIRST if key in v), "") if isinstance(v, dict) else None for v in values}
+    firsts = {next((key for key in USUAL if key in v), "") if isinstance(v, dict) else None for v in values}
     if None in firsts and text_column is not None:
         n = next(n for n, value in zip(numbers, values, strict=True) if not isinstance(value, dict))
         raise InputError(f"{name}, line {n} must be a JSON object, as --text-column names one of its keys.")
@@ -88,7 +88,12 @@ def _read(file: Path | None, text_column: Sequence[str] | None, delimiter: str |
         items = [_item(value, place) for value, place in zip(values, places, strict=True)]
         records = [value if isinstance(value, dict) else {"text": value} for value in values]
         names = tuple(dict.fromkeys(key for record in records for key in record))
-        return Inputs(items=items, columns=names, records=records, used=(*FIRST, *SECOND))
+        return Inputs(
+            items=items,
+            columns=names,
+            records=records,
+            used=tuple(name for first, seconds in USUAL.items() for name in (first, *seconds)),
+        )
     columns = tuple(dict.fromkeys(key for value in values for key in value))
     rows = Rows(source=name, columns=columns, records=values, numbers=numbers, unit="line")
     return _from_table(rows, text_column)
@@ -148,8 +153,9 @@ def _item(value: Any, where: str) -> Item:
     if isinstance(value, str):
         return value
     given = value if isinstance(value, dict) else {}
-    first = next((given[key] for key in FIRST if key in given), None)
-    second = next((given[key] for key in SECOND if given.get(key) is not None), None)
+    name = next((key for key in USUAL if key in given), "")
+    first = given.get(name)
+    second = next((given[key] for key in USUAL.get(name, ()) if given.get(key) is not None), None)
     if not isinstance(first, str) or not isinstance(second, str | None):
         raise InputError(
             f"{where} must have `text` (and `text_pair`), or `question` and `context`, as strings."

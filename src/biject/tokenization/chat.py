@@ -66,9 +66,8 @@ def render(
         text = _compiled(template, marked).render(
             messages=[_message(message) for message in messages],
             tools=None if tools is None else json.loads(json.dumps(list(tools))),
-            documents=None,
             add_generation_prompt=add_generation_prompt,
-            **values,
+            **{"documents": None, **values},
         )
     except MissingExtraError:
         raise
@@ -77,6 +76,39 @@ def render(
             f"the chat template cannot be filled: {type(error).__name__} {shown(str(error))}"
         ) from error
     return str(text)
+
+
+def render_unfinished(
+    template: str,
+    messages: Sequence[Mapping[str, Any]],
+    *,
+    tools: Sequence[Mapping[str, Any]] | None,
+    values: Mapping[str, Any],
+) -> str:
+    """Fill a template up to the end of the last message's text, so that generation goes on with it.
+
+    Source: transformers 5.23, utils/chat_template_utils.py (continue_final_message).
+
+    Raises:
+        InputError: As `render`; the last message has no text, or the template leaves it out.
+    """
+    last = messages[-1] if messages else {}
+    content = last.get("content")
+    if not isinstance(content, str):
+        raise InputError("`continue_final_message` needs a last message whose `content` is a text.")
+    marked = [*messages[:-1], {**last, "content": content + _END}]
+    text = render(template, marked, tools=tools, add_generation_prompt=False, values=values)
+    end = _END.strip()
+    if end not in text or content.strip() not in text:
+        raise InputError(
+            "`continue_final_message`: the chat template does not give the last message's text as it is."
+        )
+    at = text.rindex(end)
+    return text[:at] if text[at : at + len(_END)] == _END else text[:at].rstrip()
+
+
+_END = "THE-MESSAGE-GOES-ON-HERE "
+"""Put behind the last message; a template that cuts space at the end of a text takes its own."""
 
 
 def compile_template(template: str) -> None:

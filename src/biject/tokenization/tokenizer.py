@@ -20,11 +20,14 @@ from biject.tokenization.settings import ROLES, Token
 from biject.tokenization.special import SpecialTokens
 
 if TYPE_CHECKING:
+    import torch
+
     from biject.tokenization.encoded import Encoded, Tensors
 
 # What True means comes first, what False means last.
 _TRUNCATION = ("longest_first", "only_first", "only_second", "do_not_truncate")
 _PADDING = ("longest", "max_length", "do_not_pad")
+_NOT_OF_A_CHAT = {"return_assistant_tokens_mask", "sanitize_control_tokens", "tokenizer_kwargs"}
 
 
 def load_tokenizer(folder: str | Path, config: Mapping[str, Any] | None = None) -> Tokenizer:
@@ -204,26 +207,63 @@ class Tokenizer(SpecialTokens):
         messages: Sequence[Mapping[str, Any]],
         *,
         tools: Sequence[Mapping[str, Any]] | None = None,
+        chat_template: str | None = None,
         add_generation_prompt: bool = False,
+        continue_final_message: bool = False,
         tokenize: bool = True,
+        padding: bool | str = False,
+        truncation: bool = False,
+        max_length: int | None = None,
+        return_tensors: Literal["pt"] | None = None,
+        return_dict: bool = False,
         **values: Any,
-    ) -> str | list[int]:
-        """A conversation as ids, or as text; `values` are the template's own switches.
+    ) -> str | list[int] | Encoded | Tensors | torch.Tensor:
+        """A conversation as ids, or as text.
+
+        Args:
+            messages: Each with `role` and `content`.
+            tools: JSON schemas of functions.
+            chat_template: Instead of the tokenizer's own; or the name of one of several.
+            add_generation_prompt: End with what begins an answer.
+            continue_final_message: End with the last message's text, for generation to go on with it.
+            tokenize: False for the text.
+            padding: As of a call, like the next two.
+            truncation: Cut at the end.
+            max_length: In tokens.
+            return_tensors: `pt` for a tensor, (1, L).
+            return_dict: The model's arguments by name instead of the ids alone.
+            values: The template's own switches.
 
         Raises:
-            InputError: There is no template, or it does not take this conversation.
+            InputError: There is no template, it does not take this conversation, or an argument of
+                transformers' that is not there.
             MissingExtraError: jinja2 is not installed.
         """
         from biject.tokenization import chat
 
-        text = chat.render(
-            chat.pick(self.chat_template, tools=tools is not None),
-            messages,
-            tools=tools,
-            add_generation_prompt=add_generation_prompt,
-            values={**self.special_tokens, **values},
-        )
-        return self([text], add_special_tokens=False).input_ids[0] if tokenize else text
+        if strange := sorted(name for name in _NOT_OF_A_CHAT & values.keys() if values[name]):
+            raise InputError(f"`apply_chat_template` has no {', '.join(strange)}: leave it out.")
+        named = isinstance(self.chat_template, Mapping) and chat_template in self.chat_template
+        own = self.chat_template[str(chat_template)] if named else chat_template  # type: ignore[index]
+        chosen = chat.pick(own or self.chat_template, tools=tools is not None)
+        given = {**self.special_tokens, **values}
+        if continue_final_message:
+            if add_generation_prompt:
+                raise InputError("`continue_final_message` and `add_generation_prompt` exclude each other.")
+            text = chat.render_unfinished(chosen, messages, tools=tools, values=given)
+        else:
+            text = chat.render(
+                chosen, messages, tools=tools, add_generation_prompt=add_generation_prompt, values=given
+            )
+        if not tokenize:
+            return text
+        how: dict[str, Any] = {"padding": padding, "truncation": truncation, "max_length": max_length}
+        if return_tensors is None:
+            found = self(text, add_special_tokens=False, **how)
+            return found if return_dict else found.input_ids[0]
+        tensors = self([text], add_special_tokens=False, return_tensors=return_tensors, **how)
+        ids: torch.Tensor = tensors["input_ids"]
+        return tensors if return_dict else ids
 
     def add_tokens(self, tokens: Sequence[Token], *, special: bool = False) -> int:
         """Add tokens that the vocabulary does not have; they are never split.

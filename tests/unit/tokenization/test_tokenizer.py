@@ -181,6 +181,10 @@ def test_chat_templates(folder: Path) -> None:
     assert tokenizer.convert_ids_to_tokens(ids) == ["the", "[UNK]", "quick", "fox"]
     with pytest.raises(InputError, match="at least one message"):
         tokenizer.apply_chat_template([])
+    for refused in ("return_assistant_tokens_mask", "tokenizer_kwargs"):
+        with pytest.raises(InputError, match=f"has no {refused}"):
+            tokenizer.apply_chat_template(chat, **{refused: True})
+        tokenizer.apply_chat_template(chat, **{refused: None})
     with pytest.raises(InputError, match="no chat template"):
         load_tokenizer(settings(folder)).apply_chat_template(chat)
 
