@@ -43,7 +43,7 @@ class Classes:
             unknown = next((text for text in cell if text not in index), None)
             if unknown is not None:
                 said = _name_of(unknown, rows.class_names.get(column, ()))
-                raise rows.fault(row, column, f"unknown label {shown(said)}; known are {_some(known)}.")
+                raise rows.fault(row, column, f"unknown label {shown(said)}; known are {some(known)}.")
             ids.append([index[text] for text in cell])
         return cls(ids=ids, names=known)
 
@@ -123,6 +123,7 @@ def _uniform(rows: Rows, column: str, cells: Sequence[Sequence[object]]) -> list
     return out
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """The first names, for a message."""
     more = f" and {len(names) - 10} more" if len(names) > 10 else ""
     return ", ".join(shown(name) for name in names[:10]) + more

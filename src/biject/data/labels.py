@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from biject.config.model import ProblemType
-from biject.data.class_ids import WHOLE, Classes
+from biject.data.class_ids import WHOLE, Classes, some
 from biject.data.table import Rows
 from biject.errors import InputError, shown
 from biject.events import notice
@@ -43,8 +43,8 @@ def read_targets(
             `problem_type="regression"`.
         names: Classes that exist already, by their ids; a label that is none of them is an error. Left out:
             the different labels, sorted.
-        problem_type: Left out: lists (or a `separator`) are several labels at once, decimal fractions are
-            regression, anything else is one class a row.
+        problem_type: Left out: lists (or a `separator`) are several labels at once (lists of 0 and 1 of one
+            length: one number an output), decimal fractions are regression, anything else is one class a row.
         separator: What separates several labels in one text.
     """
     if not isinstance(column, str):
@@ -60,6 +60,8 @@ def read_targets(
         _warn_of_several(rows, column, values)
     else:
         cells = [_several(rows, row, column, value, separator) for row, value in enumerate(values)]
+        if column not in rows.class_names and _are_outputs(cells, names):
+            return _from_outputs(rows, column, cells, names)
     classes = Classes.of(rows, column, cells, names)
     if problem == "single_label_classification":
         return Targets(values=[ids[0] for ids in classes.ids], names=classes.names, problem_type=problem)
@@ -149,6 +151,36 @@ def _several(rows: Rows, row: int, column: str, value: object, separator: str | 
         return [part.strip() for part in value.split(separator) if part.strip()]
     how = f"labels between {separator!r}" if separator else "a list of labels, or a separator between them"
     raise rows.fault(row, column, f"expected {how}, found {shown(value)}.")
+
+
+def _are_outputs(cells: Sequence[Sequence[object]], names: Sequence[str] | None) -> bool:
+    """Whether lists have a 0 or 1 for each output: as lists of classes, one would name a class twice, or each
+    would name both of two.
+    """
+    if not all(isinstance(value, int | float) and value in (0, 1) for cell in cells for value in cell):
+        return False
+    two = all(len(cell) == 2 for cell in cells) and (names is None or len(names) == 2)
+    unsorted = two and any(tuple(cell) == (1, 0) for cell in cells)
+    return unsorted or any(len(set(cell)) < len(cell) for cell in cells)
+
+
+def _from_outputs(
+    rows: Rows, column: str, cells: Sequence[Sequence[object]], names: Sequence[str] | None
+) -> Targets:
+    """One list a row, with a 0 or 1 for each output."""
+    size = Counter(len(cell) for cell in cells).most_common(1)[0][0]
+    if names is not None and len(names) != size:
+        raise InputError(
+            f"{rows.source}, column `{column}`: expected lists of {len(names)} numbers, 0 or 1 for each "
+            f"label ({some(names)}); found {size} numbers."
+        )
+    for row, cell in enumerate(cells):
+        if len(cell) != size:
+            what = f"expected {size} numbers, 0 or 1 for each output, found {len(cell)}."
+            raise rows.fault(row, column, what)
+    found = tuple(names) if names is not None else tuple(f"LABEL_{i}" for i in range(size))
+    values = [[float(bool(value)) for value in cell] for cell in cells]
+    return Targets(values=values, names=found, problem_type="multi_label_classification")
 
 
 def _from_columns(

@@ -80,6 +80,43 @@ def test_several_labels(tokenizer: Tokenizer) -> None:
     assert values(columns) == [[1.0, 0.0], [0.0, 0.0]]
 
 
+@pytest.mark.parametrize(
+    "labels",
+    [
+        [[1.0, 0.0, 1.0], [0.0, 0.0, 0.0]],
+        [[1, 0, 1], [0, 1, 1]],
+        [[True, False, False], [False, False, True]],
+        [[0, 1], [1, 0]],
+        [[1, 1], [0, 1]],
+    ],
+)
+def test_lists_of_a_number_for_each_output(tokenizer: Tokenizer, labels: list[list[Any]]) -> None:
+    size = len(labels[0])
+    built = build(tokenizer, labels)
+    assert built.labels == tuple(f"LABEL_{i}" for i in range(size))
+    assert values(built) == [[float(value) for value in cell] for cell in labels]
+    assert built.dataset.problem_type == "multi_label_classification"
+    names = ["z", "b", "c"][:size]
+    again = build(tokenizer, labels, labels=names)
+    assert (again.labels, values(again)) == (tuple(names), values(built))
+
+
+def test_lists_of_outputs_that_do_not_fit(tokenizer: Tokenizer) -> None:
+    rows = [{"text": "a", "label": [0, 0, 1]}, {"text": "a", "label": [0, 1, 0]}]
+    fails(tokenizer, rows, "lists of 2 numbers", "'a', 'b'", "found 3 numbers", labels=["a", "b"])
+    ragged = [*rows, {"text": "a", "label": [0, 1]}]
+    fails(tokenizer, ragged, "row 3, column `label`", "expected 3 numbers", "found 2")
+    assert values(build_dataset(ragged, "seqcls", tokenizer, skip_bad_rows=True)) == [[0, 0, 1], [0, 1, 0]]
+
+
+def test_lists_of_two_classes_are_no_outputs(tokenizer: Tokenizer) -> None:
+    assert build(tokenizer, [[0, 1], [1], []]).labels == ("0", "1")
+    assert values(build(tokenizer, [[1, 0], [1]])) == [[1.0, 1.0], [0.0, 1.0]]
+    assert values(build(tokenizer, [[1, 0]], labels=["0", "1", "2"])) == [[1.0, 1.0, 0.0]]
+    both = build_dataset(named(["a", "b"], [[0, 1], [1, 0]]), "seqcls", tokenizer)
+    assert (both.labels, values(both)) == (("a", "b"), [[1.0, 1.0], [1.0, 1.0]])
+
+
 def test_given_labels_keep_their_ids(tokenizer: Tokenizer) -> None:
     assert values(build(tokenizer, ["b", "b"], labels=["z", "b"])) == [1, 1]
     with pytest.warns(BijectWarning, match="0 = neg, 1 = pos"):
