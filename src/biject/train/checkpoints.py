@@ -128,7 +128,7 @@ def read(model: nn.Module, folder: Path) -> None:
     reader = Reader(source)
     if isinstance(model, Model):
         plan = model.provenance.plan
-        names = {b.memory: b.disk[0] for b in (*plan.bindings, *plan.initialized)}
+        names = {b.memory: plan.written(b.disk[0]) for b in (*plan.bindings, *plan.initialized)}
         found = bound_parameters(model)
         targets: dict[str, Tensor] = {name: found[name] for name in names}
         read_adapters(model, folder)

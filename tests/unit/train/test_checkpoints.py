@@ -67,6 +67,37 @@ def test_our_models_checkpoints_are_hf_folders(bert: Path, texts: Any, tmp_path:
     assert equal(load(latest), model)
 
 
+@pytest.mark.parametrize("heads", [("causal", "qa"), ("qa", "seqcls")])
+@pytest.mark.parametrize("model_type", ["llama", "qwen3"])
+def test_a_head_whose_class_calls_the_base_otherwise(
+    model_type: str, heads: tuple[str, str], tmp_path: Path
+) -> None:
+    """LlamaForQuestionAnswering writes `transformer.…`, the others `model.…`."""
+    from biject.verify.reference import make_reference
+
+    folder = make_reference(model_type, heads[0], tmp_path / "base")
+
+    def fresh() -> nn.Module:
+        torch.manual_seed(0)
+        with pytest.warns(UserWarning, match="New, randomly"):
+            return load(folder, head=heads[1], new_head={} if heads[1] == "qa" else {"labels": ["a", "b"]})
+
+    draw = torch.Generator().manual_seed(3)
+    ids = torch.randint(5, 90, (12, 9), generator=draw)
+    truth = {"start_positions": torch.tensor(1), "end_positions": torch.tensor(3)}
+    truth = truth if heads[1] == "qa" else {"labels": torch.tensor(1)}
+    rows = [{"input_ids": row, **truth} for row in ids]
+    options: dict[str, Any] = {"lr": 1e-3, "batch_size": 4, "max_steps": 4, "evaluate_every": 2, "keep": 9}
+    whole, again = fresh(), fresh()
+    found = Trainer(whole, checkpoint_every=2, **options).fit(rows, eval_dataset=rows, out=tmp_path / "run")
+    start = tmp_path / "run" / "checkpoints" / "step-000002"
+    later = Trainer(again, **options).fit(rows, eval_dataset=rows, out=tmp_path / "again", resume=start)
+    assert later.losses == found.losses[2:]
+    assert equal(whole, again)
+    checkpoints.read(again, start)  # as the best state is taken
+    assert equal(again, load(start))
+
+
 def test_moments_of_a_factors_shape_are_adafactors_alone(
     make: Make, data: Any, step: Any, tmp_path: Path
 ) -> None:
