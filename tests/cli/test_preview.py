@@ -150,9 +150,10 @@ def test_the_chat_template_goes_with_the_model(run, base, write_data, tmp_path, 
     prepare = finetune.prepare
     monkeypatch.setattr(finetune, "prepare", prepared)
     data, out = write_data(tmp_path / "data", "seqcls"), tmp_path / "run"
-    flags = ("--task", "seqcls", "--out", out, "--epochs", 1)
+    flags = ("--task", "seqcls", "--out", out, "--epochs", 1, "--checkpoint-every", 1)
     run("finetune", "--model", base, "--data", data, *flags)
-    assert (out / "model" / "chat_template.jinja").read_bytes() == b"{{ messages }}"
+    for place in (out / "model", *(out / "checkpoints").iterdir()):
+        assert (place / "chat_template.jinja").read_bytes() == b"{{ messages }}"
 
 
 def test_colours_on_a_terminal(monkeypatch, capsys) -> None:

@@ -158,6 +158,7 @@ class Saver:
         session, state = self.session, self.session.state
         copy = copied(self._mesh) if self.later else None
         files = self._state_files(state, drawn, copy or _same)
+        extra = session.extra
         said = depends.manifest(state.step, session.depends())
         model = checkpoints.writer(session.model, without=session.without, copy=copy, mesh=self._mesh)
         own = moments(session.optimizer) if session.sharded else {}
@@ -166,7 +167,7 @@ class Saver:
 
         def write(more: Mapping[str, Content]) -> None:
             seal = (MANIFEST, lambda digests: depends.to_bytes(said, digests))
-            model(path, {**files, **more}, seal)
+            model(path, {**extra, **files, **more}, seal)
             if ranks.rank() == 0:
                 checkpoints.prune(folder, keep=keep, best=best)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from torch.amp.grad_scaler import GradScaler
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from biject.checkpoint.content import Content
 from biject.config.recipe import TrainConfig
 from biject.config.sync import SyncConfig
 from biject.distributed.sharding import is_sharded
@@ -62,6 +63,7 @@ class Session:
         total_steps: optimizer steps of the whole run.
         epoch_ended: whether the last step was an epoch's last.
         saver: writes checkpoints.
+        extra: files that checkpoints have beside the model's, by name.
     """
 
     def __init__(
@@ -79,6 +81,7 @@ class Session:
         sync: SyncConfig | None = None,
     ) -> None:
         self.model, self.config, self.collate, self.without = model, config, collate, without
+        self.extra: Mapping[str, Content] = {}
         self.dataset: Any = dataset
         self.eval_dataset: Any = None
         self._digests: dict[str, str] | None = None

@@ -98,6 +98,25 @@ def test_a_head_whose_class_calls_the_base_otherwise(
     assert equal(again, load(start))
 
 
+@pytest.mark.parametrize("later", [False, True])
+def test_added_tokens_are_in_checkpoints(later: bool, bert: Path, texts: Any, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    from biject.tokenization.tokenizer import load_tokenizer
+
+    model, tokenizer = load(bert), load_tokenizer(bert)
+    tokenizer.add_tokens([f"<new {index}>" for index in range(200)])
+    model.resize_token_embeddings(tokenizer)
+    trainer = Trainer(model, checkpoint_every=2, checkpoint_async=later, batch_size=8, max_steps=2)
+    trainer.fit(texts, out=tmp_path)
+    folder = tmp_path / "checkpoints" / "step-000002"
+    ids = tokenizer(["the <new 7> fox"]).input_ids
+    assert tokenizer.convert_tokens_to_ids("<new 7>") in ids[0]
+    assert AutoTokenizer.from_pretrained(folder)(["the <new 7> fox"])["input_ids"] == ids
+    assert load_tokenizer(folder)(["the <new 7> fox"]).input_ids == ids
+    assert load(folder).tokens.num_embeddings == model.tokens.num_embeddings
+
+
 def test_moments_of_a_factors_shape_are_adafactors_alone(
     make: Make, data: Any, step: Any, tmp_path: Path
 ) -> None:
