@@ -15,6 +15,7 @@ from torch import Tensor
 from biject.distributed.ending import let_go_at_exit
 from biject.errors import BijectError, CheckpointError, WeightsError
 from biject.model import Model
+from biject.weights.plan import Binding
 
 T = TypeVar("T")
 _LISTED = 8
@@ -141,15 +142,38 @@ def adapter_files(model: Model, values: Mapping[str, Tensor], whole: Whole | Non
     }
 
 
+def declared(model: Model) -> Mapping[str, tuple[Binding, ...]]:
+    """What was declared, by name, without the adapters of low rank, whose files are PEFT's."""
+    own = () if model.adapters is None else model.adapters.adapters
+    return {name: found for name, found in model.provenance.plan.adapters.items() if name not in own}
+
+
+def declared_files(model: Model) -> dict[str, bytes]:
+    """The files of what was declared, as it is now; of a spread model all have to call this."""
+    return {
+        adapter_file(name): save(
+            {b.disk[0]: full_tensor(model.get_parameter(b.memory)).cpu().contiguous() for b in bindings}
+        )
+        for name, bindings in declared(model).items()
+        if bindings
+    }
+
+
 def read_adapters(model: Model, folder: Path) -> None:
     """Put the values that a folder holds into the parameters of all declared adapters.
+
+    In an adapter's folder what does not train may be missing.
 
     Raises:
         CheckpointError: a file, a tensor or a shape is not what the model declares.
     """
-    for name, bindings in model.provenance.plan.adapters.items():
+    for name, bindings in declared(model).items():
         path = folder / adapter_file(name)
         if not path.is_file():
+            if model.adapters is not None and not any(
+                model.get_parameter(b.memory).requires_grad for b in bindings
+            ):
+                continue
             raise CheckpointError(f"{folder} has no {adapter_file(name)}, which the adapter {name!r} needs.")
         try:
             stored = load_file(path)

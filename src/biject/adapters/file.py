@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from biject.adapters.kept import refuse_loss
 from biject.adapters.keys import tensors_of
 from biject.adapters.state import Adapter, adapters_of
 from biject.checkpoint.adapter import CONFIG, HELD, PREFIX, RECORD, WEIGHTS, Stored, read_adapter
@@ -23,7 +24,7 @@ from biject.config.adapter import TASK_TYPES, LoraConfig
 from biject.errors import ConfigError, WeightsError, shown
 from biject.model import Model
 from biject.nn.modules import TransposedLinear
-from biject.parameters import full_tensor, on_first_rank
+from biject.parameters import declared_files, full_tensor, on_first_rank, read_adapters
 
 PEFT_VERSION = "0.21.2"
 
@@ -88,8 +89,20 @@ def adapter_files(model: Model, adapter: Adapter, *, base: str | None = None) ->
 
 
 def active_files(model: Model) -> dict[str, bytes]:
-    """The active adapter's files by name, as they are now; of a spread model all have to call this."""
-    return adapter_files(model, _one(model, None))
+    """The active adapter's files by name, and those of what was declared beside it, as they are now.
+
+    Of a spread model all have to call this.
+
+    Raises:
+        ConfigError: See `save_adapter`.
+    """
+    return _all_files(model, None)
+
+
+def _all_files(model: Model, name: str | None) -> dict[str, bytes]:
+    adapter = _one(model, name)
+    refuse_loss(model)
+    return {**adapter_files(model, adapter), **declared_files(model)}
 
 
 def save_adapter(
@@ -112,22 +125,23 @@ def save_adapter(
         seal: A last file of the digests of all others.
 
     Raises:
-        ConfigError: There is no such adapter.
+        ConfigError: There is no such adapter; or its files could not hold what trains beside it.
         CheckpointError: The folder cannot be written; everything is as it was.
     """
-    files = adapter_files(model, _one(model, name))
+    files = _all_files(model, name)
     return on_first_rank(
         model, {}, lambda whole: write_files(Path(folder), {**files, **(extra or {})}, force=force, seal=seal)
     )
 
 
 def refill(model: Model, folder: Path) -> None:
-    """Put a folder's values into the model's active adapter, in place.
+    """Put a folder's values into the model's active adapter and what was declared beside it, in place.
 
     Raises:
         CheckpointError, WeightsError: The folder is damaged, or of another adapter.
     """
     fill(model, _one(model, None), read_adapter(folder).tensors(), where=str(folder))
+    read_adapters(model, folder)
 
 
 def _one(model: Model, name: str | None) -> Adapter:

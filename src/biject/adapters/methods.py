@@ -47,8 +47,10 @@ class AdapterMethods(Model):
     def save_adapter(self, folder: str | Path, *, name: str | None = None, force: bool = False) -> None:
         """Write the active adapter, or the one called `name`, as PEFT does, with the trained head.
 
+        What `declare_adapter` declared is written beside it, to files of its own.
+
         Raises:
-            ConfigError: there is none.
+            ConfigError: there is none; or its files could not hold all that trains.
             CheckpointError: the folder exists (and not `force`), or cannot be written.
         """
         from biject.adapters.file import save_adapter

@@ -131,6 +131,7 @@ def _run(run: RunFolder, recipe: FinetuneRecipe, how: _How, *, resume: bool) -> 
     trainer.callbacks.add(events)
     session = trainer.setup(prepared.samples.train)
     session.extra = prepared.extra
+    session.saver.check(run.checkpoints)
     (run.reopen if goes_on else run.begin)(recipe, fingerprints=seen)
     with tracked(run, how.track):
         _say_start(run, prepared, session, goes_on=goes_on)

@@ -60,7 +60,8 @@ def write_result(
     if isinstance(model, FallbackModel):
         written = save_by_peft(model, folder, force=force, extra=extra)
     else:
-        written = save_adapter(model, folder, force=force, extra=extra)
+        with detached(model):
+            written = save_adapter(model, folder, force=force, extra=extra)
     size = sum((folder / name).stat().st_size for name in written.files)
     log(f"ADAPTER of {recipe.model} in {folder}: {size:,} bytes")
     report = proven(lambda: prove_adapter(model, folder, prepared.proof_samples, prepared.collate))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from biject.adapters.file import active_files, refill, save_adapter
+from biject.adapters.kept import refuse_loss
 from biject.checkpoint.content import Content
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.run_files import JSON_FILE
@@ -106,6 +107,16 @@ def writer(
     return lambda folder, more, seal: write_folder(
         folder, tensors=tensors, like=None, files={**files, **more}, force=True, seal=seal
     )
+
+
+def check(model: nn.Module) -> None:
+    """Refuse to begin a run whose checkpoints could not hold all that trains.
+
+    Raises:
+        ConfigError: what they would lose.
+    """
+    if isinstance(model, Model) and model.adapters is not None:
+        refuse_loss(model)
 
 
 def write(model: nn.Module, folder: Path, more: Mapping[str, Content]) -> None:

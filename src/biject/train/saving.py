@@ -54,6 +54,15 @@ class Saver:
         if own and session.config.checkpoint_async:
             notice("checkpoints-wait", "Of this backend checkpoints are written before training goes on.")
 
+    def check(self, folder: Path | None) -> None:
+        """Refuse before the first step what no checkpoint in `folder` could hold.
+
+        Raises:
+            ConfigError: what would be lost.
+        """
+        if folder is not None:
+            checkpoints.check(self.session.model)
+
     def save(self, folder: Path) -> Path:
         """Write the run's state under `folder`; rank 0 writes, all wait, or only for the copies.
 

@@ -239,6 +239,7 @@ class Trainer:
         """Train to the end from what `setup` gave; arguments as in `fit`."""
         folder = Path(out) / "checkpoints" if out is not None else None
         _check(session.config, folder, eval_dataset)
+        session.saver.check(folder)
         session.eval_dataset = eval_dataset
         start = _resume_from(resume, folder)
         if start is not None:

@@ -222,3 +222,74 @@ def test_tied_tables_are_not_merged_one_by_one(tmp_path: Path) -> None:
     with pytest.raises(WeightsError, match="tied"):
         model.merge_adapter()
     assert model.active_adapters == ("default",)
+
+
+def rows(count: int = 8) -> list[dict[str, torch.Tensor]]:
+    return [{"input_ids": IDS[0] + index, "labels": torch.tensor(index % 2)} for index in range(count)]
+
+
+def test_what_trains_beside_an_adapter_is_refused_by_name(bert: Path, tmp_path: Path) -> None:
+    from biject.train import checkpoints
+    from biject.train.trainer import Trainer
+
+    model = classifier(bert)
+    model.add_adapter(LoraConfig(r=2))
+    model.layers[1].mlp_norm.requires_grad_(True)
+    options = {"batch_size": 4, "max_steps": 2, "lr": 1e-2}
+    says = (
+        r"`layers.1.mlp_norm.weight`, `layers.1.mlp_norm.bias` train beside.*modules_to_save \('LayerNorm'\)"
+    )
+    with pytest.raises(ConfigError, match=says):
+        Trainer(model, **options).fit(rows(), eval_dataset=rows(), out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError, match=says):
+        model.save_adapter(tmp_path / "a")
+    with pytest.raises(ConfigError, match=says):
+        checkpoints.write(model, tmp_path / "step-000001", {})
+    Trainer(model, **options).fit(rows())  # nothing is written, and it can be merged
+    model.merge_adapter()
+    model.save_pretrained(tmp_path / "merged")
+    other = classifier(bert)
+    other.add_adapter(LoraConfig(r=2, modules_to_save=("output.LayerNorm",)))
+    Trainer(other, **options).fit(rows(), eval_dataset=rows(), out=tmp_path / "run")
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_declared_parameters_train_resume_and_are_stored_beside_an_adapter(
+    later: bool, bert: Path, tmp_path: Path
+) -> None:
+    from biject.parameters import read_adapters
+    from biject.train import checkpoints
+    from biject.train.trainer import Trainer
+
+    class Scaled(type(load(bert).layers[0].mlp.up_proj)):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return super().forward(x) * self.scale
+
+    def made() -> PretrainedModel:
+        model = classifier(bert)
+        torch.manual_seed(0)
+        model.add_adapter(LoraConfig(r=2))
+        linear = model.layers[0].mlp.up_proj
+        linear.__class__ = Scaled
+        linear.scale = torch.nn.Parameter(torch.ones(linear.out_features))
+        model.declare_adapter("scaled", ["layers.0.mlp.up_proj.scale"])
+        return model
+
+    options = {"batch_size": 4, "lr": 1e-2, "checkpoint_every": 2, "keep": 9, "checkpoint_async": later}
+    whole, again = made(), made()
+    found = Trainer(whole, **options).fit(rows(16), max_steps=4, out=tmp_path / "run")
+    scale = whole.layers[0].mlp.up_proj.scale
+    assert not torch.equal(scale, torch.ones_like(scale))
+    start = tmp_path / "run" / "checkpoints" / "step-000002"
+    resumed = Trainer(again, **options).fit(rows(16), max_steps=4, out=tmp_path / "again", resume=start)
+    assert resumed.losses == found.losses[2:]
+    assert torch.equal(again.layers[0].mlp.up_proj.scale, scale)
+    (start / "adapters" / "scaled" / "adapter_model.safetensors").unlink()
+    with pytest.raises(CheckpointError, match="'scaled' needs"):
+        checkpoints.read(again, start)
+    whole.save_adapter(tmp_path / "a")
+    whole.save_adapter(tmp_path / "a", force=True)
+    other = made()
+    read_adapters(other, tmp_path / "a")
+    assert torch.equal(other.layers[0].mlp.up_proj.scale, scale)
