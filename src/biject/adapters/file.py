@@ -101,7 +101,7 @@ def active_files(model: Model) -> dict[str, bytes]:
 
 def _all_files(model: Model, name: str | None) -> dict[str, bytes]:
     adapter = _one(model, name)
-    refuse_loss(model)
+    refuse_loss(model, adapter)
     return {**adapter_files(model, adapter), **declared_files(model)}
 
 
@@ -125,7 +125,7 @@ def save_adapter(
         seal: A last file of the digests of all others.
 
     Raises:
-        ConfigError: There is no such adapter; or its files could not hold what trains beside it.
+        ConfigError: There is no such adapter; or its files could not hold all that is new.
         CheckpointError: The folder cannot be written; everything is as it was.
     """
     files = _all_files(model, name)

@@ -1,9 +1,10 @@
-"""What trains beside an adapter and would be in no file of it: refused by name before it is lost."""
+"""What a model has beside its base and an adapter's files would not: refused by name before it is lost."""
 
 from __future__ import annotations
 
+from biject.adapters.keys import tensors_of
 from biject.adapters.names import module_names
-from biject.adapters.state import adapters_of
+from biject.adapters.state import Adapter, adapters_of
 from biject.errors import ConfigError
 from biject.model import Model
 from biject.parameters import declared
@@ -11,12 +12,18 @@ from biject.parameters import declared
 _LISTED = 6
 
 
-def refuse_loss(model: Model) -> None:
-    """Refuse what the files of a model's adapters cannot hold.
+def refuse_loss(model: Model, adapter: Adapter) -> None:
+    """Refuse what the files of a model's adapter cannot hold.
 
     Raises:
-        ConfigError: parameters train that are no adapter's and that nobody declared.
+        ConfigError: parameters train that are no adapter's and that nobody declared; or tables have rows for
+            added tokens that the adapter does not store.
     """
+    _refuse_trained(model)
+    _refuse_rows(model, adapter)
+
+
+def _refuse_trained(model: Model) -> None:
     kept = {id(p) for one in adapters_of(model).adapters.values() for p in one.trained()}
     kept |= {id(model.get_parameter(b.memory)) for found in declared(model).values() for b in found}
     lost = [name for name, p in model.named_parameters() if p.requires_grad and id(p) not in kept]
@@ -32,3 +39,30 @@ def refuse_loss(model: Model) -> None:
         f"{listed}{more} train beside the adapter, whose files hold its own parameters only, so that they "
         f"would be lost: {how}, or freeze them. (After merge_adapter(), save_pretrained writes them all.)"
     )
+
+
+def _refuse_rows(model: Model, adapter: Adapter) -> None:
+    """The base on disk has other tables than a model that was resized."""
+    if model.config.embedding.patches is not None:
+        return
+    plan = model.provenance.plan
+    disk = next(b.disk[0] for b in plan.bindings if b.memory == "embed.tokens.weight")
+    before, now = model.source.tensors[disk].shape[0], model.tokens.num_embeddings
+    if now == before:
+        return
+    stored = {id(value) for value in tensors_of(model, adapter).values()}
+    homes = (model.get_input_embeddings(), model.get_output_embeddings())
+    tables = {name: module for name, module in model.named_modules() if module in homes}
+    lost = [
+        name
+        for name, module in tables.items()
+        if f"{name}.weight" not in adapter.saved and id(module.get_parameter("weight")) not in stored
+    ]
+    if lost:
+        ends = {memory: outer.rpartition(".")[2] for outer, memory in module_names(model).items()}
+        named = ", ".join(repr(ends.get(name, name)) for name in lost)
+        raise ConfigError(
+            f"`{lost[0]}` has {now} rows, the base's file {before}: the adapter's files would not have the "
+            f"rows of added tokens. Put {named} in modules_to_save of its LoraConfig; or save the resized "
+            "model (save_pretrained) and add the adapter to that."
+        )

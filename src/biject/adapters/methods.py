@@ -50,7 +50,7 @@ class AdapterMethods(Model):
         What `declare_adapter` declared is written beside it, to files of its own.
 
         Raises:
-            ConfigError: there is none; or its files could not hold all that trains.
+            ConfigError: there is none; or its files could not hold all that is new.
             CheckpointError: the folder exists (and not `force`), or cannot be written.
         """
         from biject.adapters.file import save_adapter

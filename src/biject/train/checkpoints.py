@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from biject.adapters.file import active_files, refill, save_adapter
 from biject.adapters.kept import refuse_loss
+from biject.adapters.state import adapters_of
 from biject.checkpoint.content import Content
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.run_files import JSON_FILE
@@ -110,13 +111,15 @@ def writer(
 
 
 def check(model: nn.Module) -> None:
-    """Refuse to begin a run whose checkpoints could not hold all that trains.
+    """Refuse to begin a run whose checkpoints could not hold all that is new.
 
     Raises:
         ConfigError: what they would lose.
     """
     if isinstance(model, Model) and model.adapters is not None:
-        refuse_loss(model)
+        there = adapters_of(model)
+        for name in there.active:
+            refuse_loss(model, there.adapters[name])
 
 
 def write(model: nn.Module, folder: Path, more: Mapping[str, Content]) -> None:

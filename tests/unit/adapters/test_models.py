@@ -293,3 +293,44 @@ def test_declared_parameters_train_resume_and_are_stored_beside_an_adapter(
     other = made()
     read_adapters(other, tmp_path / "a")
     assert torch.equal(other.layers[0].mlp.up_proj.scale, scale)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "head", "named", "how"),
+    [
+        ("bert", "mlm", ("word_embeddings", "decoder"), "modules_to_save"),
+        ("llama", "causal", ("embed_tokens", "lm_head"), "modules_to_save"),
+        ("llama", "causal", ("embed_tokens", "lm_head"), "target_modules"),  # PEFT stores what is under it
+    ],
+)
+def test_rows_of_added_tokens_are_stored_or_refused(
+    model_type: str, head: str, named: tuple[str, ...], how: str, tmp_path: Path
+) -> None:
+    from biject.train.trainer import Trainer
+
+    folder = make_reference(model_type, head, tmp_path / "base")
+
+    def resized() -> PretrainedModel:
+        torch.manual_seed(1)
+        model = load(folder)
+        model.resize_token_embeddings(model.tokens.num_embeddings + 5)
+        return model
+
+    model = resized()
+    model.add_adapter(LoraConfig(r=2))
+    with pytest.raises(ConfigError, match=rf"rows.*'{named[0]}'.*modules_to_save"):
+        model.save_adapter(tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(ConfigError, match="added tokens"):
+        Trainer(model, max_steps=1).fit(rows(), out=tmp_path / "run")
+    other = resized()
+    lora = {"modules_to_save": named} if how == "modules_to_save" else {"target_modules": named}
+    other.add_adapter(LoraConfig(r=2, init_lora_weights=False, **lora))
+    noisy(other)
+    other.save_adapter(tmp_path / "a")
+    again = resized()
+    again.load_adapter(tmp_path / "a")
+    for each in (other, again):
+        align(each)
+    ids = torch.tensor([[5, model.tokens.num_embeddings - 1, 7]])
+    assert torch.equal(again(ids).logits, other(ids).logits)
