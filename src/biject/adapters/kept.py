@@ -5,7 +5,8 @@ from __future__ import annotations
 from biject.adapters.keys import tensors_of
 from biject.adapters.names import module_names
 from biject.adapters.state import Adapter, adapters_of
-from biject.errors import ConfigError
+from biject.config.adapter import is_drawn_from_base
+from biject.errors import ConfigError, shown
 from biject.model import Model
 from biject.parameters import declared
 
@@ -17,10 +18,21 @@ def refuse_loss(model: Model, adapter: Adapter) -> None:
 
     Raises:
         ConfigError: parameters train that are no adapter's and that nobody declared; or tables have rows for
-            added tokens that the adapter does not store.
+            added tokens that the adapter does not store; or it began with numbers that no file has.
     """
+    _refuse_drawn(adapter)
     _refuse_trained(model)
     _refuse_rows(model, adapter)
+
+
+def _refuse_drawn(adapter: Adapter) -> None:
+    if is_drawn_from_base(adapter.config):
+        raise ConfigError(
+            f"The adapter {shown(adapter.name)} began with a part of each matrix that was found by random "
+            f"numbers (`init_lora_weights` {adapter.config.init_lora_weights}), and its files could not say "
+            "what is left of the base: whoever loads them draws again. Take `pissa`, which is exact; or "
+            "merge_adapter() and save_pretrained the model."
+        )
 
 
 def _refuse_trained(model: Model) -> None:

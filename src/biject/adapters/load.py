@@ -14,6 +14,7 @@ from biject.adapters.state import Adapter, activate, adapters_of, remove
 from biject.checkpoint.adapter import Stored, base_folder, is_adapter, read_adapter
 from biject.checkpoint.fingerprint import weights_fingerprint
 from biject.checkpoint.hub import resolve_folder
+from biject.config.adapter import is_drawn_from_base
 from biject.errors import BijectError, ConfigError, WeightsError, shown
 from biject.events import notice
 from biject.identify import identify
@@ -56,6 +57,15 @@ def load_adapter(
     random = new - set(adapter.saved)
     assert not random, f"parameters of a new head that the adapter does not bring: {random}"
     adapter.record = dict(stored.record)
+    _say_differences(model, stored)
+    adapter.base = stored.base or adapter.base
+    if not trainable:
+        model.requires_grad_(False)
+    return adapter
+
+
+def _say_differences(model: Model, stored: Stored) -> None:
+    """Notices where what is computed is not quite what was trained."""
     held = stored.record.get("quantization")
     if held and not any(isinstance(module, QuantisedLinear) for module in model.modules()):
         notice(
@@ -63,10 +73,14 @@ def load_adapter(
             f"{stored.folder} was trained on a base in {shown(held)}, and this one is not quantised: outputs "
             f"are not quite those that were trained (quantization={held!r} gives them).",
         )
-    adapter.base = stored.base or adapter.base
-    if not trainable:
-        model.requires_grad_(False)
-    return adapter
+    if is_drawn_from_base(stored.config):
+        notice(
+            "adapter-drawn-again",
+            f"{stored.folder}: {stored.config.init_lora_weights} takes a part out of the base by random "
+            "numbers, which are drawn again here, as by PEFT: outputs are not quite those that were trained. "
+            "PEFT's save_pretrained(…, path_initial_model_for_weight_conversion=…) writes such an adapter "
+            "without them.",
+        )
 
 
 def _check_ranks(stored: Stored, tensors: Mapping[str, Tensor]) -> None:

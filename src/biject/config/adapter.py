@@ -58,7 +58,8 @@ class LoraConfig:
         use_dora: Train magnitude and direction apart (Liu et al. 2024, arXiv:2402.09353).
         modules_to_save: Further modules that are trained whole and stored; the head of a classifier, tagger
             or question answerer always is, and everything that is new.
-        init_lora_weights: True (B is zero), False (neither), `gaussian`, `pissa`, `pissa_niter_N`, `olora`.
+        init_lora_weights: True (B is zero), False (neither), `gaussian`, `pissa`, `olora`; or
+            `pissa_niter_N`, whose adapter can only be merged, as no file says what was drawn.
     """
 
     r: int = 8
@@ -203,6 +204,12 @@ class LoraConfig:
             "use_dora": self.use_dora,
             "use_rslora": self.use_rslora,
         }
+
+
+def is_drawn_from_base(config: LoraConfig) -> bool:
+    """Whether what an adapter leaves of its base depends on random numbers."""
+    kind = config.init_lora_weights
+    return isinstance(kind, str) and kind.startswith("pissa_niter_")
 
 
 def _json(value: Any) -> Any:

@@ -334,3 +334,29 @@ def test_rows_of_added_tokens_are_stored_or_refused(
         align(each)
     ids = torch.tensor([[5, model.tokens.num_embeddings - 1, 7]])
     assert torch.equal(again(ids).logits, other(ids).logits)
+
+
+def test_an_adapter_that_was_drawn_from_the_base_is_merged_and_not_stored(bert: Path, tmp_path: Path) -> None:
+    from biject.train.trainer import Trainer
+
+    model = classifier(bert)
+    model.add_adapter(LoraConfig(r=2, init_lora_weights="pissa_niter_2"))
+    with pytest.raises(ConfigError, match="Take `pissa`, which is exact"):
+        model.save_adapter(tmp_path / "a")
+    with pytest.raises(ConfigError, match="pissa_niter_2"):
+        Trainer(model, max_steps=1).fit(rows(), out=tmp_path / "run")
+    assert list(tmp_path.iterdir()) == [bert]
+    other = classifier(bert)
+    other.add_adapter(LoraConfig(r=2, init_lora_weights="pissa"))
+    other.save_adapter(tmp_path / "a")
+    config = json.loads((tmp_path / "a" / "adapter_config.json").read_text())
+    config["init_lora_weights"] = "pissa_niter_2"  # as PEFT writes one
+    (tmp_path / "a" / "adapter_config.json").write_text(json.dumps(config))
+    with pytest.warns(UserWarning, match="drawn again"):
+        load(tmp_path / "a")
+    align(model)
+    expected = model(IDS).logits
+    model.merge_adapter()
+    align(model)
+    assert torch.allclose(model(IDS).logits, expected, atol=1e-5)
+    model.save_pretrained(tmp_path / "merged")
