@@ -136,7 +136,7 @@ class _Mean:
         lost = items = 0.0
         for part, count in self.parts:
             lost, items = lost + part, items + count
-        return lost / max(items, 1.0)
+        return lost / items if items else 0.0
 
 
 def _together(lost: _Mean, collected: Any) -> tuple[_Mean, Any]:

@@ -133,6 +133,17 @@ def test_training_evaluates_the_same_loss(folder) -> None:
     assert trainer.predict(ROWS).metrics["loss"] == pytest.approx(float(expected), rel=1e-6)
 
 
+def test_weights_that_add_up_to_less_than_one(folder) -> None:
+    small = (0.001, 0.002, 0.006)
+    own = model(folder("seqcls"))
+    trainer = Trainer(own, collate=collate, batch_size=5, class_weights=small, lr=1e-3)
+    batch = collate(ROWS)
+    logits = own.eval()(**{k: v for k, v in batch.items() if k != "labels"}).logits
+    expected = F.cross_entropy(logits, batch["labels"], torch.tensor(small))
+    assert trainer.evaluate(ROWS)["loss"] == pytest.approx(float(expected), rel=1e-5)
+    assert trainer.predict(ROWS).metrics["loss"] == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_nothing_requested_is_the_heads_own_loss(folder) -> None:
     assert make_objective(model(folder("seqcls")), TrainConfig(), None) is None
 
