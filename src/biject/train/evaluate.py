@@ -22,6 +22,7 @@ from biject.train import generators, ranks
 from biject.train.batches import Collate, Sampler, to_device
 from biject.train.loop import Step, Weigh, autocast
 from biject.train.predict import Predictions, has_labels, joined, labels_of, outputs_of
+from biject.train.state import TrainState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -199,3 +200,26 @@ def better(found: dict[str, float], metric: str, best: float | None) -> bool:
     if best is None:
         return True
     return found[name] < best if metric.startswith("-") else found[name] > best
+
+
+def judge(state: TrainState, found: dict[str, float], *, metric: str, step: int) -> bool:
+    """Whether an evaluation is the best of the run so far, which the state remembers."""
+    if not better(found, metric, state.best_value):
+        state.evaluations_without_better += 1
+        return False
+    state.best_value, state.best_step = found[metric.lstrip("-")], step
+    state.evaluations_without_better = 0
+    return True
+
+
+def judge_again(state: TrainState, metric: str) -> None:
+    """The best of a run's evaluations by another metric; those that did not compute it do not count."""
+    state.best_value, state.best_step, state.evaluations_without_better = None, None, 0
+    for entry in state.history:
+        if metric.lstrip("-") in entry:
+            judge(state, entry, metric=metric, step=int(entry["step"]))
+
+
+def is_over(state: TrainState, patience: int) -> bool:
+    """Whether so many evaluations were no better that the run ends early."""
+    return 0 < patience <= state.evaluations_without_better

@@ -22,6 +22,7 @@ from biject.errors import CheckpointError, ConfigError, InputError
 from biject.quantize import refuse_training
 from biject.train import checkpoints, depends, generators, ranks, sharded
 from biject.train.batches import Collate, Sampler, to_device
+from biject.train.evaluate import is_over, judge_again
 from biject.train.feed import Feed
 from biject.train.loop import Engine, Step, StepResult, Weigh
 from biject.train.meter import Meter
@@ -245,6 +246,10 @@ class Session:
             generators.seed_all(self.config.seed + 1_000_003 * saved.state.step)
         self.state = saved.state
         self._restore_sync(saved)
+        if then["metric"] != now["metric"]:
+            judge_again(self.state, self.config.metric)
+        if any(then[key] != now[key] for key in ("metric", "patience")):
+            self.state.stopped_early = is_over(self.state, self.config.patience)
         lengths = ("epochs", "max_steps")
         if any(then.get(key) != now[key] for key in lengths):
             self._continue_schedule()

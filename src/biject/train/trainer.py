@@ -31,7 +31,7 @@ from biject.train import checkpoints, ranks
 from biject.train.batches import Collate
 from biject.train.best import BestState
 from biject.train.callbacks import Callbacks, RunStart
-from biject.train.evaluate import Evaluator, better
+from biject.train.evaluate import Evaluator, is_over, judge
 from biject.train.loop import Step, StepResult, Weigh
 from biject.train.lost import noticed
 from biject.train.objective import make_objective
@@ -327,13 +327,9 @@ class Trainer:
         if self.on_evaluation is not None:
             self.on_evaluation(state.step, found)
         self.callbacks.call("on_evaluation", state.step, found)
-        if not better(found, config.metric, state.best_value):
-            state.evaluations_without_better += 1
-            state.stopped_early = 0 < config.patience <= state.evaluations_without_better
-            return False
-        state.best_value, state.best_step = found[config.metric.lstrip("-")], state.step
-        state.evaluations_without_better = 0
-        return True
+        improved = judge(state, found, metric=config.metric, step=state.step)
+        state.stopped_early = is_over(state, config.patience)
+        return improved
 
     def _evaluator(self, config: TrainConfig) -> Evaluator:
         if not self._loss_is_known:

@@ -253,6 +253,66 @@ def test_early_stopping(bert: Path, texts: Any, tmp_path: Path) -> None:
         Trainer(load(bert), metric="f1").fit(texts, eval_dataset=texts[:4], max_steps=1)
 
 
+class Two(Scores):
+    """Two metrics that do not agree on what is best."""
+
+    def result(self) -> dict[str, float]:
+        value = self.values.pop(0)
+        return {"score": value, "errors": 10 * value, **({"late": value} if value < 0.5 else {})}
+
+
+def by(metric: str, values: list[float], step: Any, **more: Any) -> dict[str, Any]:
+    return {
+        "step": step, "metrics": lambda: Two(values), "metric": metric, "evaluate_every": 2, "batch_size": 8,
+        "checkpoint_every": 2, "keep": 9, **more,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("metric", "best"), [("-errors", (2, 3.0)), ("-score", (2, 0.3)), ("late", (8, 0.4)), ("score", (4, 0.9))]
+)
+def test_another_metric_judges_the_whole_run(
+    metric: str, best: tuple[int, float], make: Make, data: Any, step: Any, tmp_path: Path
+) -> None:
+    values = [0.3, 0.9, 0.8, 0.4]
+    Trainer(make(), **by("score", values, step)).fit(data, eval_dataset=data[:5], max_steps=6, out=tmp_path)
+    again = Trainer(make(), **by(metric, values, step))
+    found = again.fit(data, eval_dataset=data[:5], max_steps=8, out=tmp_path, resume=True)
+    assert (found.best_step, found.best_value) == best
+    assert found.model_step == best[0]
+
+
+def test_what_no_evaluation_computed_begins_anew(make: Make, data: Any, step: Any, tmp_path: Path) -> None:
+    values = [0.9, 0.8, 0.4]
+    Trainer(make(), **by("score", values, step)).fit(data, eval_dataset=data[:5], max_steps=4, out=tmp_path)
+    session = Trainer(make(), **by("late", values, step)).setup(data, max_steps=6)
+    session.resume(tmp_path / "checkpoints" / "step-000004")
+    state = session.state
+    assert (state.best_value, state.best_step, state.evaluations_without_better) == (None, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "over"),
+    [
+        ({}, True),
+        ({"patience": 1}, True),
+        ({"patience": 3}, False),
+        ({"patience": 0}, False),
+        ({"metric": "-score"}, False),
+    ],
+)
+def test_a_new_patience_decides_whether_the_run_is_over(
+    settings: dict[str, Any], over: bool, make: Make, data: Any, step: Any, tmp_path: Path
+) -> None:
+    values = [0.9, 0.8, 0.7]
+    options = by("score", values, step, patience=2)
+    first = Trainer(make(), **options).fit(data, eval_dataset=data[:5], max_steps=12, out=tmp_path)
+    assert (first.stopped_early, first.steps) == (True, 6)
+    session = Trainer(make(), **{**options, **settings}).setup(data, max_steps=12)
+    session.resume(tmp_path / "checkpoints" / "step-000006")
+    assert session.state.stopped_early is over
+
+
 def test_evaluation_draws_nothing(make: Make, data: Any, step: Any) -> None:
     curves = []
     for evaluation in (None, data[:7]):
