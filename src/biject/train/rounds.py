@@ -115,6 +115,7 @@ class Rounds:
             raise ConfigError(f"{error}.") from error
         self.engine: Engine = session.engine
         self.engine.alone = True
+        self.engine.schedule = None  # steps of the run are counted at meetings: see `_advance`
         self.pool: Pool | None = None
         self.averager = Averager(
             [p for group in session.optimizer.param_groups for p in group["params"] if p.requires_grad],

@@ -266,7 +266,9 @@ class Session:
         if before != ranks.count() and self.sampler is not None:
             self.sampler = self.feed.sampler = replace(self.sampler, step_ranks=before)
             self.total_steps = self._count_steps()
-            self.schedule = self.engine.schedule = self._make_schedule(self.optimizer, self.total_steps)
+            self.schedule = self._make_schedule(self.optimizer, self.total_steps)
+            if self.rounds is None:
+                self.engine.schedule = self.schedule
 
     def _restore_sync(self, saved: SavedState) -> None:
         try:
