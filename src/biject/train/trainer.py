@@ -244,7 +244,8 @@ class Trainer:
         start = _resume_from(resume, folder)
         if start is not None:
             session.resume(start)
-        best = BestState(self.model, [path for path in (folder, start and start.parent) if path])
+        places = [path for path in (folder, start and start.parent) if path]
+        best = BestState(self.model, places, session.optimizer)
         result = FitResult()
         try:
             shown = shown_progress(self.progress and ranks.rank() == 0)

@@ -143,6 +143,48 @@ def test_the_model_is_the_best_state(
     assert found.model_state.startswith(best if load_best else last)
 
 
+@pytest.mark.parametrize("unfrozen", [False, True])
+def test_the_best_state_where_parameters_were_frozen_or_released(
+    make: Make, data: Any, step: Any, unfrozen: bool
+) -> None:
+    """After the best evaluation, step 2: one layer for another of the same shape, all in the optimizer."""
+    model, after, values = make(), {}, [0.9, 0.1, 0.1]
+    one, other = model.layers[0][1], model.layers[1][1]
+    one.requires_grad_(not unfrozen)
+
+    def on_step(number: int, _: Any) -> None:
+        after[number] = weights(model)
+        if number == 3:
+            one.requires_grad_(unfrozen)
+            other.requires_grad_(not unfrozen)
+
+    found = Trainer(
+        model, step=step, metrics=lambda: Seen([], values), metric="score", evaluate_every=2,
+        optimizer=lambda model: torch.optim.SGD(model.parameters(), lr=0.1), on_step=on_step,
+    ).fit(data, eval_dataset=data[:5], max_steps=6, batch_size=8)  # fmt: skip
+    assert found.model_step == found.best_step == 2
+    assert same(weights(model), after[2])
+
+
+def test_a_best_state_that_lacks_what_was_trained_later_is_not_taken(
+    make: Make, data: Any, step: Any
+) -> None:
+    model, values = make(), [0.9, 0.1]
+    model.head.requires_grad_(False)
+    trainer = Trainer(model, step=step, metrics=lambda: Seen([], values), metric="score", evaluate_every=2)
+
+    def on_step(number: int, _: Any) -> None:
+        if number == 3:
+            model.head.requires_grad_(True)
+            session.optimizer.param_groups[0]["params"] += model.head.parameters()
+
+    trainer.on_step = on_step
+    session = trainer.setup(data, max_steps=4, batch_size=8)
+    with pytest.warns(UserWarning, match=r"head\.weight was not trained yet at the best evaluation, step 2"):
+        found = trainer.run(session, eval_dataset=data[:5])
+    assert (found.best_step, found.model_step) == (2, 4)
+
+
 def test_nothing_evaluated_is_the_last_state(make: Make, data: Any, step: Any) -> None:
     found = Trainer(make(), step=step, max_steps=3).fit(data)
     assert found.model_step == 3
