@@ -61,6 +61,8 @@ class SavedState:
     """The checkpoint has a manifest; an older Biject wrote none."""
     spread: bool
     """Moments lie apart, as ranks wrote them; where an older Biject did not say, they are looked for."""
+    shapes: Mapping[str, tuple[tuple[int, ...], tuple[int, ...]]]
+    """Of moments whose optimizer alone knows their shape, by name: theirs and their parameter's."""
 
 
 def pack(
@@ -98,6 +100,7 @@ def pack(
         "sealed": True,
         "num_ranks": ranks.count(),
         "spread": not with_moments,
+        "shapes": _own_shapes(optimizer),
         "state": asdict(state),
         **{name: to_plain(value, where=name) for name, value in objects.items()},
         "config": {key: list(value) if isinstance(value, tuple) else value for key, value in config.items()},
@@ -152,6 +155,10 @@ def read_state(folder: Path) -> SavedState:
             num_ranks=_count(text["num_ranks"]),
             sealed=bool(text.get("sealed", False)),
             spread=bool(text.get("spread", True)),
+            shapes={
+                name: (tuple(both["moment"]), tuple(both["parameter"]))
+                for name, both in text.get("shapes", {}).items()
+            },
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{folder / JSON_FILE} is damaged: {error!r}.") from error
@@ -203,9 +210,12 @@ def restore(
         CheckpointError: the state belongs to another optimizer or other parameters.
     """
     try:
-        own = f"rank-{ranks.rank() % saved.num_ranks}." if own_moments else ""
         tensors = {**saved.tensors, **(spread or {})}
-        known = _moments(saved, tensors, own) or _moments(saved, tensors, "")
+        rank = ranks.rank() % saved.num_ranks if own_moments else 0  # rank 0's have no prefix
+        own = f"rank-{rank}." if rank else ""
+        if not any(name.startswith(f"{own}optimizer.") for name in tensors):
+            own = ""
+        known = _moments(saved, tensors, own)
         _check_shapes(saved, optimizer, known)
         groups = [dict(group) for group in saved.optimizer["groups"]]
         _spread(optimizer, known)
@@ -222,7 +232,7 @@ def restore(
 
 def _spread(optimizer: Optimizer, known: dict[int, dict[str, Any]]) -> None:
     """Of a model that is spread over ranks, what is kept of each parameter is spread as it is."""
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = _parameters(optimizer)
     for index, values in known.items():
         for name, value in values.items():
             if isinstance(value, Tensor) and not hasattr(value, "full_tensor"):
@@ -254,6 +264,8 @@ _CODES = {"qmap1": 1, "qmap2": 1, "absmax1": 256, "absmax2": 256}
 """What bitsandbytes keeps of 8-bit moments: a table of 256 values; a scale for every 256 of them."""
 _FACTORS = ("row_var", "col_var")
 """What Adafactor keeps of a matrix's second moments: a column and a row."""
+_WHOLE = ("exp_avg", "exp_avg_sq", "momentum_buffer")
+"""What has its parameter's shape in every optimizer."""
 
 
 def _fits(name: str, moment: Tensor, parameter: Tensor) -> bool:
@@ -267,16 +279,34 @@ def _fits(name: str, moment: Tensor, parameter: Tensor) -> bool:
     return moment.dim() == parameter.dim() and all(own in (1, size) for own, size in sizes)
 
 
+def _parameters(optimizer: Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _own_shapes(optimizer: Optimizer) -> dict[str, dict[str, list[int]]]:
+    """Of moments that are known by no rule, such as the rows of transformers' Adafactor."""
+    found, parameters = {}, _parameters(optimizer)
+    for key, moment in moments(optimizer).items():
+        _, index, name = key.split(".", 2)
+        parameter = parameters[int(index)]
+        if moment.dim() and name not in _WHOLE and not _fits(name, moment, parameter):
+            found[key] = {"moment": list(moment.shape), "parameter": list(parameter.shape)}
+    return found
+
+
 def _check_shapes(saved: SavedState, optimizer: Optimizer, moments: dict[int, dict[str, Any]]) -> None:
     """Torch would take moments of any shape, and fail in the step or compute something else."""
     sizes = [len(group["params"]) for group in saved.optimizer["groups"]]
     own = [len(group["params"]) for group in optimizer.param_groups]
     if sizes != own:
         raise ValueError(f"its groups have {sizes} parameters, this run's {own}")
-    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    parameters = _parameters(optimizer)
     for index, values in moments.items():
         for name, value in values.items():
-            if isinstance(value, Tensor) and value.dim() and not _fits(name, value, parameters[index]):
+            if not isinstance(value, Tensor) or not value.dim() or _fits(name, value, parameters[index]):
+                continue
+            both = tuple(value.shape), tuple(parameters[index].shape)
+            if name in _WHOLE or saved.shapes.get(f"optimizer.{index}.{name}") != both:
                 raise ValueError(
                     f"{name} of parameter {index} is {tuple(value.shape)}, the parameter "
                     f"{tuple(parameters[index].shape)}"

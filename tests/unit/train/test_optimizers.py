@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -17,6 +18,7 @@ from biject.config.recipe import OptimizerName, TrainConfig
 from biject.errors import CheckpointError, ConfigError, MissingExtraError
 from biject.nn.quantised import bitsandbytes
 from biject.train.optim import make_optimizer, parameter_groups
+from biject.train.state import read_state, restore
 from biject.train.trainer import Trainer
 
 NAMES = [name for name in get_args(OptimizerName) if not name.startswith("paged_")]
@@ -110,6 +112,42 @@ def test_scales_of_another_shape_are_refused(data: Any, tmp_path: Path) -> None:
     (path.parent / "checkpoint.json").unlink()
     with pytest.raises(CheckpointError, match="absmax1"), pytest.warns(UserWarning, match="digests"):
         Trainer(wide(), **options).fit(data, max_steps=6, resume=path.parent)
+
+
+def test_with_cadence_rank_0_has_its_moments_in_8_bits(data: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"step": step, "lr": 1e-2, "batch_size": 8, "optimizer": "adamw_8bit"}
+    Trainer(wide(), checkpoint_every=3, **options).fit(data, max_steps=3, out=tmp_path)
+    saved = read_state(tmp_path / "checkpoints" / "step-000003")
+    model = wide()
+    optimizer = make_optimizer(model, TrainConfig(lr=1e-2, optimizer="adamw_8bit"))
+    restore(saved, optimizer, None, None, own_moments=True)
+    assert optimizer.state[model[2].weight]["state1"].dtype == torch.uint8
+
+
+def adafactor_of_transformers(model: nn.Module) -> Any:
+    from transformers.optimization import Adafactor
+
+    return Adafactor(model.parameters(), lr=1e-2, beta1=0.9, scale_parameter=False, relative_step=False)
+
+
+def test_moments_of_any_shape_are_those_that_were_written(
+    make: Callable[[], nn.Module], data: Any, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"step": step, "batch_size": 8, "optimizer": adafactor_of_transformers}
+    whole, again = make(), make()
+    Trainer(whole, checkpoint_every=3, **options).fit(data, max_steps=6, out=tmp_path)
+    folder = tmp_path / "checkpoints" / "step-000003"
+    Trainer(again, **options).fit(data, max_steps=6, resume=folder)
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), again.parameters(), strict=True))
+    tensors, saved = load_file(folder / "trainer_state.safetensors"), read_state(folder)
+    for name in ("exp_avg_sq_row", "exp_avg"):
+        key = next(key for key in tensors if key.endswith(f".{name}") and tensors[key].shape[0] == 16)
+        other = replace(saved, tensors={**tensors, key: tensors[key][:1].clone()})
+        with pytest.raises(CheckpointError, match=f"{name} of parameter"):
+            restore(other, adafactor_of_transformers(make()), None, None)
+    backwards = [*reversed([*make().parameters()])]
+    with pytest.raises(CheckpointError, match="of parameter"):
+        restore(saved, adafactor_of_transformers(nn.ParameterList(backwards)), None, None)
 
 
 def test_paged_ones_need_a_gpu(make: Callable[[], nn.Module]) -> None:

@@ -57,7 +57,7 @@ def test_a_schedule_for_another_number_of_ranks_too(make: Make, data: Any, step:
     then = TrainState(sync={"ranks": 2, "mode": "cadence"})
     saved = SavedState(
         folder=Path("there"), state=then, config={}, optimizer={}, schedule=None, scaler=None,
-        tensors={}, num_ranks=2, sealed=False, spread=False,
+        tensors={}, num_ranks=2, sealed=False, spread=False, shapes={},
     )  # fmt: skip
     before = session.schedule
     session._keep_steps(saved)
