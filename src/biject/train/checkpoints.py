@@ -163,9 +163,24 @@ def read(model: nn.Module, folder: Path) -> None:
             put(target, stored)
 
 
-def prune(folder: Path, *, keep: int, best: int | None) -> None:
-    """Remove all but the newest `keep` checkpoints (one at least) and the best."""
-    found = existing(folder)
-    for step, path in found[: max(0, len(found) - max(1, keep))]:
-        if step != best:
+def check_none_later(folder: Path, step: int) -> None:
+    """Refuse a folder for a new run that has checkpoints of another one: they would be taken for its own.
+
+    Raises:
+        CheckpointError: there are some of a later step than the run's.
+    """
+    later = [path for number, path in existing(folder) if number > step]
+    if later:
+        names = later[0].name if len(later) == 1 else f"{later[0].name} to {later[-1].name}"
+        raise CheckpointError(
+            f"{folder} has checkpoints of another run, {names}, and this one begins at step {step}: resume "
+            "that run (`resume=True`), choose another folder for `out`, or remove them."
+        )
+
+
+def prune(folder: Path, *, step: int, keep: int, best: int | None) -> None:
+    """Remove all but the newest `keep` checkpoints up to `step`, one at least, and the best."""
+    found = [(number, path) for number, path in existing(folder) if number <= step]
+    for number, path in found[: max(0, len(found) - max(1, keep))]:
+        if number != best:
             shutil.rmtree(path, ignore_errors=True)

@@ -167,8 +167,8 @@ class Saver:
         session, state = self.session, self.session.state
         copy = copied(self._mesh) if self.later else None
         files = self._state_files(state, drawn, copy or _same)
-        extra = session.extra
-        said = depends.manifest(state.step, session.depends())
+        extra, step = session.extra, state.step
+        said = depends.manifest(step, session.depends())
         model = checkpoints.writer(session.model, without=session.without, copy=copy, mesh=self._mesh)
         own = moments(session.optimizer) if session.sharded else {}
         spread = {name: (copy or _same)(tensor) for name, tensor in own.items()}
@@ -178,7 +178,7 @@ class Saver:
             seal = (MANIFEST, lambda digests: depends.to_bytes(said, digests))
             model(path, {**extra, **files, **more}, seal)
             if ranks.rank() == 0:
-                checkpoints.prune(folder, keep=keep, best=best)
+                checkpoints.prune(folder, step=step, keep=keep, best=best)
 
         return spread, write
 

@@ -244,6 +244,8 @@ class Trainer:
         start = _resume_from(resume, folder)
         if start is not None:
             session.resume(start)
+        elif folder is not None:
+            ranks.on_first(lambda: checkpoints.check_none_later(folder, session.state.step))
         places = [path for path in (folder, start and start.parent) if path]
         best = BestState(self.model, places, session.optimizer)
         result = FitResult()

@@ -214,6 +214,31 @@ def test_nothing_to_resume_starts_at_the_beginning(make: Make, data: Any, step: 
     assert len(found.losses) == 3
 
 
+def test_checkpoints_of_another_run_are_in_the_way(make: Make, data: Any, step: Any, tmp_path: Path) -> None:
+    options: dict[str, Any] = {"step": step, "batch_size": 8, "checkpoint_every": 3, "keep": 2}
+    Trainer(make(), **options).fit(data, max_steps=12, out=tmp_path)
+    model = make()
+    with pytest.raises(CheckpointError, match=r"another run, step-000009 to step-000012, .*`resume=True`"):
+        Trainer(model, **options).fit(data, max_steps=6, out=tmp_path)
+    assert equal(model, make())
+    assert folders(tmp_path) == [9, 12]
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert Trainer(model, **options).fit(data, max_steps=6, out=tmp_path).steps == 6
+
+
+def test_a_run_from_an_earlier_checkpoint_keeps_what_it_writes(
+    make: Make, data: Any, step: Any, tmp_path: Path
+) -> None:
+    options: dict[str, Any] = {"step": step, "batch_size": 8, "max_steps": 12, "checkpoint_every": 3}
+    Trainer(make(), keep=9, **options).fit(data, out=tmp_path)
+    start, there = tmp_path / "checkpoints" / "step-000003", []
+    again = Trainer(make(), keep=1, **options)
+    again.on_step = lambda number, _: there.append(folders(tmp_path))
+    again.fit(data, out=tmp_path, resume=start)
+    assert there[4] == [6, 9, 12]  # at step 8, and 9 and 12 are the first run's
+    assert folders(tmp_path) == [12]
+
+
 class Scores:
     """A metric that is told what to say."""
 
