@@ -184,6 +184,32 @@ def test_files_that_differ_fail(name: str, source: Path, export: Path, tmp_path:
     assert f"{name} (left out)" in lines(lost)
 
 
+@pytest.mark.filterwarnings("ignore:.* is left out")
+def test_a_linked_folder_fails_unless_it_is_the_sources(source: Path, export: Path, tmp_path: Path) -> None:
+    for name in ("theirs", "others"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "tool_use.jinja").write_text(name)
+    link = export / "additional_chat_templates"
+    link.symlink_to("../others")
+    (export / RECORD).write_text(json.dumps({"files": {link.name: "added"}}))
+    added = verify_export(export, source=source, levels=["bytes"])
+    assert not added.passed
+    assert "additional_chat_templates (a link to a folder" in lines(added)
+    assert verify_export(export, source=source, levels=["bytes"], allow=["files"]).passed
+    richer = shutil.copytree(source, tmp_path / "source")
+    (richer / link.name).symlink_to("../theirs")
+    assert not verify_export(export, source=richer, levels=["bytes"]).passed
+    link.unlink()
+    link.symlink_to("../theirs")
+    assert verify_export(export, source=richer, levels=["bytes"]).passed
+    for folder in (export, richer):  # within: what it leads to is compared
+        (folder / link.name).unlink()
+        (folder / "own").mkdir()
+        (folder / "own" / "a.jinja").write_text("a")
+        (folder / link.name).symlink_to("own")
+    assert verify_export(export, source=richer, levels=["bytes"]).passed
+
+
 def test_a_declared_cast_says_what_is_compared_and_how_far(source: Path, tmp_path: Path) -> None:
     export = export_checkpoint(source, out=tmp_path / "half", dtype="float16").folder
     record = Record.read(export)

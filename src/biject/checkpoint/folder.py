@@ -112,7 +112,12 @@ def first_weights(files: Sequence[str]) -> str | None:
 
 
 def list_files(folder: Path) -> list[str]:
-    """Every regular file under `folder`, relative, with forward slashes, sorted.
+    """Every regular file under `folder`, relative, with forward slashes, sorted; see `survey`."""
+    return survey(folder)[0]
+
+
+def survey(folder: Path) -> tuple[list[str], list[str]]:
+    """Every regular file under `folder`, relative, with forward slashes, sorted; and what is left out.
 
     Links to files are followed (the Hub's cache consists of them), links to folders are not.
 
@@ -123,30 +128,30 @@ def list_files(folder: Path) -> list[str]:
         if not folder.is_dir():
             kind = "is a file" if folder.is_file() else "does not exist"
             raise CheckpointError(f"expected a checkpoint folder at {folder}, but it {kind}. Give its path.")
-        return sorted(_walk(folder))
+        left: list[str] = []
+        return sorted(_walk(folder, left)), sorted(left)
     except OSError as error:
         raise CheckpointError(
             f"{folder} cannot be listed: {error.strerror} at {shown(error.filename)}. Check its permissions."
         ) from error
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def _walk(folder: Path, left: list[str]) -> Iterator[str]:
     def fail(error: OSError) -> NoReturn:
         raise error
 
     for top, folders, names in os.walk(folder, onerror=fail, followlinks=False):
         place = Path(top)
         folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS]
-        for name in folders:
-            if (place / name).is_symlink():
-                _left_out(folder, place / name, "a link to a folder")
+        links = [place / name for name in folders if (place / name).is_symlink()]
+        left += [_left_out(folder, link, "a link to a folder") for link in links]
         for name in names:
             if (place / name).is_file():
                 if (place / name).is_symlink():
                     _notice_outside(folder, place / name)
                 yield (place / name).relative_to(folder).as_posix()
             else:
-                _left_out(folder, place / name, "not a regular file, or a link to nothing")
+                left.append(_left_out(folder, place / name, "not a regular file, or a link to nothing"))
 
 
 def _notice_outside(folder: Path, path: Path) -> None:
@@ -167,11 +172,10 @@ def leads_outside(folder: Path, path: Path) -> bool:
     return not path.resolve().is_relative_to(home.parents[2] if in_cache else home)
 
 
-def _left_out(folder: Path, path: Path, what: str) -> None:
-    notice(
-        "file-left-out",
-        f"{shown(path.relative_to(folder).as_posix())} in {folder} is {what} and is left out.",
-    )
+def _left_out(folder: Path, path: Path, what: str) -> str:
+    name = path.relative_to(folder).as_posix()
+    notice("file-left-out", f"{shown(name)} in {folder} is {what} and is left out.")
+    return name
 
 
 def sort_files(files: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from biject.checkpoint.folder import find_weights, list_files, sort_files
+from biject.checkpoint.folder import find_weights, sort_files, survey
 from biject.checkpoint.header import Header, read_header
 from biject.checkpoint.index import check_index, read_index
 from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file, shown
@@ -36,6 +36,7 @@ class Source:
         config: The same, parsed.
         other_weights: Weight files that are not read: other formats, variants, shards that no index names.
         assets: Every other file, relative, with forward slashes.
+        unread: What is there and left out: links to folders, and what is no regular file.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Source:
     config: dict[str, Any]
     other_weights: tuple[str, ...]
     assets: tuple[str, ...]
+    unread: tuple[str, ...] = ()
 
 
 def open_source(folder: Path) -> Source:
@@ -58,7 +60,7 @@ def open_source(folder: Path) -> Source:
         CheckpointError: The folder, its `config.json` or its weights are missing, damaged or at odds.
     """
     folder = Path(folder)
-    files = list_files(folder)
+    files, unread = survey(folder)
     config_bytes = read_small_file(folder / CONFIG, what=CONFIG, limit=MAX_CONFIG_BYTES)
     config = parse_object(config_bytes, where=CONFIG)
     weight_format, index_file, weight_files = find_weights(folder, files)
@@ -92,6 +94,7 @@ def open_source(folder: Path) -> Source:
         config=config,
         other_weights=other_weights,
         assets=assets,
+        unread=tuple(unread),
     )
 
 

@@ -7,11 +7,13 @@ files change what a model does, and none of the others can be told from them.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from biject.checkpoint.hub_content import sha256_of
-from biject.checkpoint.source import CONFIG
+from biject.checkpoint.source import CONFIG, Source
 from biject.errors import shown
 from biject.record import RECORD, Record
 from biject.verify.levels.names import some
@@ -74,6 +76,8 @@ def _assets(subject: Subject) -> Check:
         differences.pop(RECORD, None)  # the declaration itself
     declared = {name for name, what in differences.items() if subject.declared.files.get(name) == what}
     wrong = {name: what for name, what in differences.items() if name not in declared}
+    unread = _unread(source, export)
+    differences, wrong = differences | unread, wrong | unread
     if "files" in subject.allowed:
         wrong = {}
     equal = f"{len(shared) - sum(what == 'changed' for what in differences.values())} files byte-equal"
@@ -84,6 +88,21 @@ def _assets(subject: Subject) -> Check:
         how = "declared" if len(declared) == len(differences) else "allowed"
         equal += f"; as {how}: {some(f'{name} ({what})' for name, what in differences.items())}"
     return Check(name="tokenizer and other files", passed=True, detail=equal)
+
+
+def _unread(source: Source, export: Source) -> dict[str, str]:
+    """What is not looked into, though others may read it: it should be the source's own."""
+    return {
+        name: "a link to a folder, or no regular file: not compared"
+        for name in export.unread
+        if name not in source.unread or _target(export.folder, name) != _target(source.folder, name)
+    }
+
+
+def _target(folder: Path, name: str) -> str:
+    """Where a link leads to: within the folder, or anywhere."""
+    home, real = os.path.realpath(folder), os.path.realpath(folder / name)
+    return os.path.relpath(real, home) if Path(real).is_relative_to(home) else real
 
 
 def _keeps(before: Record, after: Record) -> bool:
