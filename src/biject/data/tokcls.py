@@ -12,6 +12,7 @@ from biject.data.class_ids import Classes
 from biject.data.dataset import IGNORED, Built, Dataset, Ids, count_labels
 from biject.data.table import Rows
 from biject.data.texts import CHUNK, Cut, Tokens, check_unicode, find_column, over_limit
+from biject.data.written_lists import is_written, read_written
 from biject.errors import shown
 from biject.events import progress
 from biject.tokenization.tokenizer import Tokenizer
@@ -33,8 +34,9 @@ def build_tokcls(
 ) -> Built:
     """One sample a row of words; see `biject.data.features.build_dataset`.
 
-    Words and labels are lists, or texts with spaces between them. The first token of a word has its label,
-    the others -100; with `label_all` they have it too, as `I-` where it is `B-` and there is such a label.
+    Words and labels are lists (in a text, too, as JSON or Python writes them), or texts with spaces between
+    them. The first token of a word has its label, the others -100; with `label_all` they have it too, as `I-`
+    where it is `B-` and there is such a label.
     """
     column = find_column(rows, text_column, _WORDS, "text_column")
     tags = find_column(rows, label_column, _LABELS, "label_column")
@@ -135,7 +137,7 @@ def _continued(names: Sequence[str]) -> list[int]:
 
 
 def _words(rows: Rows, row: int, column: str, value: object) -> list[str]:
-    words = value.split() if isinstance(value, str) else value
+    words = _split(rows, row, column, value) if isinstance(value, str) else value
     if not isinstance(words, list | tuple):
         raise rows.fault(row, column, f"expected words (a list, or a text), found {shown(value)}.")
     if not words:
@@ -152,7 +154,22 @@ def _word(rows: Rows, row: int, column: str, word: object) -> str:
 
 def _tags(rows: Rows, row: int, column: str, value: object) -> list[Any]:
     if isinstance(value, str):
-        return value.split()
+        return _split(rows, row, column, value)
     if not isinstance(value, list | tuple):
         raise rows.fault(row, column, f"expected a list of labels, one a word, found {shown(value)}.")
     return list(value)
+
+
+def _split(rows: Rows, row: int, column: str, text: str) -> list[Any]:
+    """A list that is written as one, or what stands between spaces."""
+    parts = text.split()
+    if not is_written(text):
+        return parts
+    found = read_written(text)
+    if found is None and parts[0] != "[":  # which is a word of its own
+        raise rows.fault(
+            row,
+            column,
+            f"expected a list as JSON or Python writes it, or a text not in brackets; found {shown(text)}.",
+        )
+    return parts if found is None else found

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from biject.data.features import build_dataset
-from biject.errors import InputError
+from biject.errors import BijectWarning, InputError
 from biject.tokenization.tokenizer import Tokenizer
 
 ROW = {"tokens": ["Berlin", "zoo", "the"], "ner_tags": ["B-LOC", "I-LOC", "O"]}
@@ -24,6 +26,39 @@ def test_first_token_of_a_word_has_its_label(tokenizer: Tokenizer) -> None:
     assert built.dataset[0]["labels"] == [-100, 0, 1, -100, -100, 2, -100]
     assert built.dataset[1]["labels"] == [-100, 2, 2, -100]
     assert built.report.counts == {"B-LOC": 1, "I-LOC": 1, "O": 3}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "tags"),
+    [
+        ("['The', 'dog']", "['B-X', 'O']"),
+        ("""['The', "dog"]""", "['B-X' 'O']"),
+        ("['The'\n 'dog']", """["B-X", "O"]"""),
+        ("""["The", "d\\u006fg"]""", " ['B-X','O'] "),
+        ("""['The', 'd\\x6fg']""", "B-X O"),
+    ],
+)
+def test_lists_that_are_written_as_text(tokens: str, tags: str, tokenizer: Tokenizer, tmp_path: Path) -> None:
+    """As pandas writes lists and arrays, and as JSON."""
+    table = tmp_path / "rows.csv"
+    with table.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([["tokens", "ner_tags"], [tokens, tags]])
+    built = build_dataset(table, "tokcls", tokenizer)
+    assert tokenizer.convert_ids_to_tokens(built.dataset[0]["input_ids"]) == ["[CLS]", "the", "dog", "[SEP]"]
+    assert built.dataset[0]["labels"] == [-100, 0, 1, -100]
+    assert built.labels == ("B-X", "O")
+
+
+@pytest.mark.parametrize("tags", ["[1, 0]", "[1 0]", "1 0", "['1', '0']"])
+def test_written_numbers_are_ids(tags: str, tokenizer: Tokenizer) -> None:
+    with pytest.warns(BijectWarning, match="read as ids"):
+        built = build_dataset([{"tokens": "the dog", "tags": tags}], "tokcls", tokenizer, labels=["O", "B-X"])
+    assert built.dataset[0]["labels"] == [-100, 1, 0, -100]
+
+
+def test_brackets_may_be_words(tokenizer: Tokenizer) -> None:
+    rows = [{"tokens": "[ dog ]", "tags": "O B-X O"}, {"tokens": "[", "tags": "O"}]
+    assert build_dataset(rows, "tokcls", tokenizer).report.counts == {"B-X": 1, "O": 3}
 
 
 def test_label_all_continues_entities(tokenizer: Tokenizer) -> None:
@@ -58,6 +93,15 @@ def test_limits_and_words_without_tokens(tokenizer: Tokenizer) -> None:
         ({"tokens": ["a"], "ner_tags": [0.5]}, "text or whole number"),
         ({"tokens": ["\udc00"], "ner_tags": ["O"]}, "surrogate"),
         ({"tokens": ["a"]}, "lacks it"),
+        ({"tokens": "[a, b]", "ner_tags": "O O"}, "a list as JSON or Python writes it"),
+        ({"tokens": "a b", "ner_tags": "[O, O]"}, "a list as JSON or Python writes it"),
+        ({"tokens": "['a' ... 'b']", "ner_tags": "O"}, "a list as JSON or Python writes it"),
+        ({"tokens": "['a''b']", "ner_tags": "O"}, "a list as JSON or Python writes it"),
+        ({"tokens": "['\\x']", "ner_tags": "O"}, "a list as JSON or Python writes it"),
+        ({"tokens": "[" * 100_000 + "]", "ner_tags": "O"}, "a list as JSON or Python writes it"),
+        ({"tokens": "[['a']]", "ner_tags": "O"}, "a list as JSON or Python writes it"),
+        ({"tokens": '[["a"]]', "ner_tags": "O"}, "words as texts, found ['a']"),
+        ({"tokens": "[]", "ner_tags": "[]"}, "found none"),
     ],
 )
 def test_bad_rows(tokenizer: Tokenizer, row: dict[str, Any], part: str) -> None:
