@@ -106,7 +106,8 @@ def read_plain(path: Path, unit: TextUnit) -> Table:
 
 def read_conll(path: Path, faults: Faults) -> Table:
     """Columns of words and tags, blank lines between sentences: columns `tokens` (the first) and `tags` (the
-    last). `-DOCSTART-` lines and comments of the form `# key = value` are left out.
+    last), between tabs where a line has any, else between spaces. `-DOCSTART-` lines and comments before a
+    sentence (`# key = value`, MultiCoNER's `# id …`, `# newdoc`) are left out.
     """
     records: list[dict[str, list[str]]] = []
     numbers: list[int] = []
@@ -114,8 +115,8 @@ def read_conll(path: Path, faults: Faults) -> Table:
     tags: list[str] = []
     damaged = False
     for number, line in enumerate([*read_text(path).replace("\r\n", "\n").split("\n"), ""], 1):
-        cells = line.split()
-        comment = line.startswith("# ") and " = " in line and not tokens
+        cells = _cells(line)
+        comment = not tokens and _is_comment(line, cells)
         if cells and not comment and cells[0] != "-DOCSTART-":
             if len(cells) < 2:
                 faults.note(f"{path}, line {number}: expected a word and its tag, found {shown(line)}.")
@@ -133,6 +134,19 @@ def read_conll(path: Path, faults: Faults) -> Table:
     if not records:
         raise InputError(f"{path} has no sentences: every line is blank or a comment.")
     return Table(columns=("tokens", "tags"), records=records, numbers=numbers)
+
+
+def _cells(line: str) -> list[str]:
+    """A line's columns; other spaces than the ASCII one are part of a word."""
+    mark = "\t" if "\t" in line else " "
+    return [found for cell in line.split(mark) if (found := cell.strip())]
+
+
+def _is_comment(line: str, cells: Sequence[str]) -> bool:
+    if not line.startswith("# ") or not cells:
+        return False
+    named = line.split()[1:2] in (["id"], ["newdoc"], ["newpar"])
+    return named or " = " in line or "=" in cells[-1]
 
 
 READERS: dict[str, Callable[[Path, Faults], Table]] = {

@@ -34,6 +34,42 @@ def test_sentences_with_their_places(ending: str, newline: str, tmp_path: Path) 
     assert list(rows.numbers) == [4, 8]
 
 
+def read(text: str, tmp_path: Path) -> tuple[list[list[str]], list[list[str]]]:
+    (tmp_path / "rows.conll").write_text(text, encoding="utf-8")
+    rows = load_rows(tmp_path / "rows.conll")
+    return rows.column("tokens"), rows.column("tags")
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [
+        "# id 5239d808-f300-46ea\tdomain=en",
+        "# id 5239d808",
+        "# newpar",
+        "# newdoc id = x",
+        "# a=b",
+        "# text = a",
+    ],
+)
+def test_comments_before_a_sentence(comment: str, tmp_path: Path) -> None:
+    text = f"{comment}\nEU _ _ B-ORG\n\n{comment}\n# newpar\nPeter _ _ B-PER\n"
+    assert read(text, tmp_path) == ([["EU"], ["Peter"]], [["B-ORG"], ["B-PER"]])
+
+
+def test_a_number_sign_is_a_word(tmp_path: Path) -> None:
+    assert read("# O\n# id O\n# NN O\n", tmp_path)[0] == [["#", "#", "#"]]
+    assert read("#\tO\n#\ta=b\n", tmp_path)[0] == [["#", "#"]]
+
+
+def test_words_with_spaces(tmp_path: Path) -> None:
+    """Between tabs any; in columns between spaces those that do not break a line."""
+    tabs = read("1\u00a0000\tO\nNew York\t_\t B-LOC\t\n", tmp_path)
+    assert tabs == ([["1\u00a0000", "New York"]], [["O", "B-LOC"]])
+    assert read("1\u00a0000  O\n\u00a0\nb O\n", tmp_path) == ([["1\u00a0000"], ["b"]], [["O"], ["O"]])
+    with pytest.raises(InputError, match="line 1: expected a word and its tag"):
+        read("New York\t\n", tmp_path)
+
+
 @pytest.mark.parametrize(
     "text, says",
     [("EU B-ORG\nalone\n", "line 2"), ("-DOCSTART- O\n\n", "no sentences"), ("", "empty")],
