@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from biject.data.class_ids import some
 from biject.data.labels import number_at
 from biject.data.table import Rows
 from biject.errors import InputError
@@ -25,6 +26,8 @@ _PAIRS = (
     ("question", "answer"),
     ("premise", "hypothesis"),
 )
+_INFERENCE = ("premise", "hypothesis")
+"""Their `label` is a class: what one text says of the other."""
 _ALONE = ("sentence", "text")
 _LABELS = ("score", "label", "similarity_score", "scores", "labels")
 
@@ -54,6 +57,11 @@ def find_columns(rows: Rows, texts: str | Sequence[str] | None, label: str | Non
     for name in (*requested, *([label] if label else [])):
         rows.column(name)
     named = requested or _usual(rows)
+    if named == _INFERENCE and label is None and "label" in rows.columns:
+        raise InputError(
+            f"{rows.source}: `label` beside premise and hypothesis has classes as a rule, not scores. Name "
+            "it as label_column if it has scores; else keep the rows whose texts belong together, without it."
+        )
     label = label or next((name for name in _LABELS if name in rows.columns and name not in named), None)
     if len(named) == 1:
         if label is None:
@@ -91,8 +99,15 @@ def scores(rows: Rows, column: str) -> list[float]:
     """A column's numbers.
 
     Raises:
-        InputError: One is none.
+        InputError: One is none, or they are numbers of classes, more than two.
     """
+    classes = rows.class_names.get(column, ())
+    if len(classes) > 2:
+        raise InputError(
+            f"{rows.source}, column `{column}`: expected scores, found numbers of classes, {some(classes)}."
+            " Name a column of scores as label_column, or keep the rows whose texts belong together, without "
+            "it."
+        )
     return [
         number_at(rows, row, column, value, expected="a score, a number;")
         for row, value in enumerate(rows.column(column))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ def columns(**values: Any) -> Any:
         ),
         (("question", "answer"), "pairs", ("question", "answer"), None),
         (("sentence1", "sentence2", "score"), "scored", ("sentence1", "sentence2"), "score"),
-        (("premise", "hypothesis", "label"), "scored", ("premise", "hypothesis"), "label"),
+        (("premise", "hypothesis", "score"), "scored", ("premise", "hypothesis"), "score"),
         (("text", "label"), "labelled", ("text",), "label"),
         (("sentence", "labels"), "labelled", ("sentence",), "labels"),
     ],
@@ -63,6 +64,23 @@ def test_columns_that_are_named() -> None:
         find_columns(rows, None, None)
     with pytest.raises(InputError, match="has negatives"):
         find_columns(columns(anchor="a", positive="b", negative="c", label="1"), None, None)
+
+
+def test_classes_are_no_scores(letters: Tokenizer) -> None:
+    row = {"premise": "a", "hypothesis": "b", "label": 2}
+    for task in ("embed", "rerank"):
+        with pytest.raises(InputError, match="classes as a rule, not scores"):
+            build_dataset([row], task, letters)
+    scored = build_dataset([row], "embed", letters, label_column="label")
+    assert scored.dataset[0]["labels"] == 2.0
+    names = {"label": ("entailment", "neutral", "contradiction")}
+    for texts in (("premise", "hypothesis"), ("text1", "text2")):
+        rows = replace(columns(**dict.fromkeys(texts, "a"), label=0), class_names=names)
+        for task in ("embed", "rerank"):
+            with pytest.raises(InputError, match="expected scores, found numbers of classes, 'entailment'"):
+                build_dataset(rows, task, letters, label_column="label")
+    two = replace(columns(text1="a", text2="b", label=1), class_names={"label": ("no", "yes")})
+    assert build_dataset(two, "embed", letters).dataset[0]["labels"] == 1.0
 
 
 def test_samples_and_batches(letters: Tokenizer) -> None:
