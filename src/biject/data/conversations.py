@@ -12,6 +12,7 @@ from biject.data.texts import TextColumn, check_text, check_unicode
 from biject.errors import InputError, shown
 
 Kind = Literal["text", "messages", "prompts"]
+Messages = tuple[Mapping[str, Any], ...]
 
 ROLES = ("system", "developer", "user", "assistant", "tool", "function", "ipython")
 _ALSO = {"human": "user", "gpt": "assistant", "bot": "assistant", "model": "assistant", "ai": "assistant"}
@@ -156,7 +157,10 @@ def read_conversations(rows: Rows, form: Form) -> list[Conversation]:
     if form.kind == "messages":
         values = rows.column(form.messages)
         return [
-            Conversation(messages=_messages(rows, row, form.messages, value), tools=read_tools(rows, row))
+            Conversation(
+                messages=_with_system(rows, row, _messages(rows, row, form.messages, value)),
+                tools=read_tools(rows, row),
+            )
             for row, value in enumerate(values)
         ]
     columns = {name: rows.column(name) for name in (form.prompt[0], form.response)}
@@ -191,7 +195,7 @@ def _optional(rows: Rows, row: int, column: str) -> str:
     return value if value.strip() else ""
 
 
-def read_messages(rows: Rows, row: int, column: str, value: Any) -> tuple[Mapping[str, Any], ...]:
+def read_messages(rows: Rows, row: int, column: str, value: Any) -> Messages:
     """A list of messages, in a row of JSON or of CSV.
 
     Raises:
@@ -211,7 +215,7 @@ def read_messages(rows: Rows, row: int, column: str, value: Any) -> tuple[Mappin
     return tuple(value)
 
 
-def _messages(rows: Rows, row: int, column: str, value: Any) -> tuple[Mapping[str, Any], ...]:
+def _messages(rows: Rows, row: int, column: str, value: Any) -> Messages:
     """A conversation in which the assistant writes something."""
     found = read_messages(rows, row, column, value)
     if not any(message["role"] == "assistant" for message in found):
@@ -220,6 +224,25 @@ def _messages(rows: Rows, row: int, column: str, value: Any) -> tuple[Mapping[st
             "nothing to learn: leave the row out.",
         )  # fmt: skip
     return found
+
+
+def _with_system(rows: Rows, row: int, messages: Messages) -> Messages:
+    """With the text of a column `system` as first message, unless there is that one."""
+    system = _optional(rows, row, _SYSTEM)
+    if not system:
+        return messages
+    first = messages[0]
+    if first["role"] not in ("system", "developer"):
+        return ({"role": "system", "content": system}, *messages)
+    content = first.get("content")
+    if not isinstance(content, str) or content.strip() != system.strip():
+        raise rows.fault(
+            row,
+            _SYSTEM,
+            f"expected the text of the {first['role']}'s message, {shown(content)}, or none; found "
+            f"{shown(system)}.",
+        )
+    return messages
 
 
 def _from_sharegpt(message: Any) -> Any:
