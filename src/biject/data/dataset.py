@@ -50,7 +50,10 @@ class Dataset(Sequence[Sample]):
         problem_type: Of a classifier or regressor.
         lengths: Tokens of each sample; 1 of a picture.
         rows: For each sample the row of the table it was made of.
+        kept: Where bad rows were skipped, for each row that `rows` counts its place in the whole table.
     """
+
+    kept: Sequence[int] | None = None
 
     def __init__(
         self,
@@ -91,6 +94,11 @@ class Dataset(Sequence[Sample]):
     def sample(self, index: int) -> Sample:
         """One sample, `0 <= index < len(self)`."""
         return {name: values[index] for name, values in self._columns.items()}
+
+    def table_row(self, index: int) -> int:
+        """The row of the whole table that a sample was made of."""
+        row = self.rows[index]
+        return row if self.kept is None else self.kept[row]
 
     def has(self, name: str) -> bool:
         """Whether samples have such a value."""

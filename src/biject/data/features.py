@@ -108,6 +108,8 @@ def _without_bad_rows(
         PictureDataset,
     ):  # rows of the whole table; other kinds look into their own
         built.dataset.rows = [kept[row] for row in built.dataset.rows]
+    else:
+        built.dataset.kept = kept
     named = "; ".join(skipped[:_NAMED])
     more = f"; and {len(skipped) - _NAMED} more" if len(skipped) > _NAMED else ""
     note = f"{len(skipped)} rows skipped: {named}{more}"

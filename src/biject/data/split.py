@@ -47,7 +47,7 @@ def split_rows(
     count = min(max(1, math.floor(share * len(rows) + 0.5)), len(rows) - 1)
     rng = random.Random(f"biject split {seed}")
     if group_column is not None:
-        chosen = _groups(rows.column(group_column), count, rng)
+        chosen = _groups(rows.values(group_column), count, rng)
         if not 0 < len(chosen) < len(rows):
             raise InputError(
                 f"{rows.source}: column `{group_column}` has one value for too many rows to "
@@ -67,7 +67,7 @@ def _strata(rows: Rows, column: str | None) -> list[list[int]]:
     if column is None:
         return everything
     found: dict[str, list[int]] = {}
-    for index, value in enumerate(rows.column(column)):
+    for index, value in enumerate(rows.values(column)):
         fraction = isinstance(value, float) and not value.is_integer()
         if not isinstance(value, Hashable) or fraction:
             return everything
@@ -93,14 +93,20 @@ def _stratified(strata: Sequence[Sequence[int]], num_rows: int, rng: random.Rand
 
 
 def _groups(values: Sequence[object], count: int, rng: random.Random) -> set[int]:
-    """Whole groups, in random order, until `count` rows are reached; one that overshoots by half is left."""
+    """Whole groups, in random order, until `count` rows are reached; one that overshoots by half is left.
+
+    Rows without a value are in no group.
+    """
     found: dict[str, list[int]] = {}
     for index, value in enumerate(values):
-        found.setdefault(str(value), []).append(index)
+        if value is not None:
+            found.setdefault(str(value), []).append(index)
     names = list(found)
     rng.shuffle(names)
     chosen: set[int] = set()
     for name in names:
         if len(chosen) < count and len(chosen) + len(found[name]) <= max(count * 1.5, 1):
             chosen.update(found[name])
-    return chosen or set(found[min(names, key=lambda name: len(found[name]))])
+    if chosen or not found:
+        return chosen
+    return set(found[min(names, key=lambda name: len(found[name]))])

@@ -76,6 +76,14 @@ class Rows:
                 raise self.fault(index, name, f"this {self.unit} lacks it; it has {_listed(tuple(record))}.")
         return [record[name] for record in self.records]
 
+    def values(self, name: str) -> list[Any]:
+        """All values of a column, None where a row lacks it.
+
+        Raises:
+            InputError: There is no such column.
+        """
+        return [record.get(name) for record in self.records] if name in self.columns else self.column(name)
+
     def named(self) -> str:
         """The columns, for a message."""
         return _listed(self.columns)

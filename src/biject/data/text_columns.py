@@ -55,7 +55,7 @@ def find_columns(rows: Rows, texts: str | Sequence[str] | None, label: str | Non
     """
     requested = (texts,) if isinstance(texts, str) else tuple(texts or ())
     for name in (*requested, *([label] if label else [])):
-        rows.column(name)
+        rows.values(name)
     named = requested or _usual(rows)
     if named == _INFERENCE and label is None and "label" in rows.columns:
         raise InputError(

@@ -41,7 +41,9 @@ def preview_recipe(recipe: FinetuneRecipe, count: int) -> Previewed:
     material = read_material(recipe)
     train, data = material.samples.train, material.samples.data
     chosen = train.indices[:count] if isinstance(train, Part) else range(min(count, len(train)))
-    shown = [(material.samples.rows.place(data.rows[index]), _sample(material, index)) for index in chosen]
+    shown = [
+        (material.samples.rows.place(data.table_row(index)), _sample(material, index)) for index in chosen
+    ]
     return Previewed(lines=tuple(material.lines), samples=tuple(shown))
 
 

@@ -183,8 +183,9 @@ def split_off(recipe: FinetuneRecipe, rows: Rows) -> tuple[Rows, Rows]:
     if label is None:
         label = next((name for name in ("label", "labels") if name in rows.columns), None)
     by_label = isinstance(label, str) and recipe.task in ("seqcls", "imgcls")
-    grouped = recipe.task == "qa" and "context" in rows.columns and len(set(rows.column("context"))) > 1
-    group = "context" if grouped else None
+    group = "context" if recipe.task == "qa" and "context" in rows.columns else None
+    if group is not None and len({str(value) for value in rows.values(group)}) == 1:
+        group = None
     if recipe.task == "rerank":  # documents of one query are ranked together
         group = find_columns(rows, recipe.text_column, label if isinstance(label, str) else None).texts[0]
     split = split_rows(

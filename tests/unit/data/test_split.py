@@ -54,6 +54,17 @@ def test_groups_stay_together() -> None:
         split_rows(load_rows([{"context": "c"}] * 3), 0.5, group_column="context")
 
 
+def test_rows_that_lack_the_column_are_split_too() -> None:
+    """Whether they may be left out is not decided here."""
+    rows = load_rows(
+        [{"x": i, **({} if i == 3 else {"label": "ab"[i % 2], "group": i // 2})} for i in range(20)]
+    )
+    for options in ({"label_column": "label"}, {"group_column": "group"}):
+        assert len(split_rows(rows, 0.2, **options).validation) >= 3
+    with pytest.raises(InputError, match="no column 'labell'"):
+        split_rows(rows, label_column="labell")
+
+
 def test_what_cannot_be_split() -> None:
     rows = load_rows([{"label": 0.5}, {"label": [1]}, {"label": 0.25}])
     assert len(split_rows(rows, 0.4, label_column="label").validation) == 1

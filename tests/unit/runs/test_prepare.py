@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,11 @@ import pytest
 import torch
 
 from biject.config.recipe import FinetuneRecipe, TrainConfig
+from biject.errors import InputError
 from biject.model import Model
 from biject.runs.finetune import finetune
 from biject.runs.prepare import prepare, read_material, task_of
+from biject.runs.preview import preview_recipe
 from biject.runs.proof import prove
 from biject.save import save_model
 from biject.verify.reference import make_reference
@@ -88,3 +92,50 @@ def test_an_embedders_files_are_left_out_and_the_source_stays(rows: Path, tmp_pa
     written = [path for path in (tmp_path / "run").rglob("*") if path.name in ("modules.json", "1_Pooling")]
     assert written == []
     assert (tmp_path / "run" / "checkpoints" / "step-000002" / "config.json").is_file()
+
+
+QA = {"context": "a dog . a fox", "question": "who", "answers": {"text": ["dog"], "answer_start": [2]}}
+LACKING = [
+    ("seqcls", {"text": "word", "label": "yes"}, {"text": "word", "label": "no"}, "label"),
+    ("qa", QA, {**QA, "context": "a dog . my fox"}, "context"),
+    (
+        "rerank",
+        {"query": "word", "document": "a", "label": 1},
+        {"query": "b", "document": "a", "label": 0},
+        "query",
+    ),
+]
+
+
+@pytest.mark.parametrize(("task", "one", "other", "column"), LACKING, ids=[case[0] for case in LACKING])
+def test_rows_without_a_column_are_skipped(
+    task: str, one: dict[str, Any], other: dict[str, Any], column: str, tmp_path: Path
+) -> None:
+    """And a preview names the lines of the others."""
+    bad = {name: value for name, value in one.items() if name != column}
+    data = tmp_path / "rows.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in [bad, *[one, other] * 5]))
+    folder = make_reference("bert", "base", tmp_path / "model")
+    asked = FinetuneRecipe(
+        model=str(folder),
+        data=str(data),
+        task=task,
+        skip_bad_rows=True,
+        validation=0.2,
+        new_head=task == "rerank",
+    )
+    seen = preview_recipe(asked, 20)
+    assert any("1 rows skipped" in line for line in seen.lines)
+    places = [int(place.rpartition(" ")[2]) for place, _ in seen.samples]
+    assert 5 <= len(places) <= 9
+    assert set(places) <= set(range(2, 12))
+    whole = preview_recipe(replace(asked, validation=0.0), 20)
+    assert [int(place.rpartition(" ")[2]) for place, _ in whole.samples] == list(range(2, 12))
+
+
+def test_contexts_that_are_no_texts_are_refused(tmp_path: Path) -> None:
+    data = tmp_path / "rows.jsonl"
+    data.write_text((json.dumps({**QA, "context": {"text": "a"}}) + "\n") * 4)
+    folder = make_reference("bert", "base", tmp_path / "model")
+    with pytest.raises(InputError, match="column `context`"):
+        read_material(FinetuneRecipe(model=str(folder), data=str(data), task="qa"))
