@@ -10,6 +10,7 @@ from typing import Any, Literal
 from biject.data.table import Rows
 from biject.data.texts import TextColumn, check_text, check_unicode
 from biject.errors import InputError, shown
+from biject.tokenization.chat import plain
 
 Kind = Literal["text", "messages", "prompts"]
 Messages = tuple[Mapping[str, Any], ...]
@@ -211,6 +212,10 @@ def read_messages(rows: Rows, row: int, column: str, value: Any) -> Messages:
         fault = _message_fault(message)
         if fault:
             raise rows.fault(row, column, f"message {number}: {fault}")
+    try:
+        value = plain(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise rows.fault(row, column, f"expected messages as JSON can hold them: {error}.") from error
     check_unicode(rows, row, column, json.dumps(value, ensure_ascii=False))
     return tuple(value)
 

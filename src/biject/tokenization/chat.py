@@ -65,7 +65,7 @@ def render(
     try:
         text = _compiled(template, marked).render(
             messages=[_message(message) for message in messages],
-            tools=None if tools is None else json.loads(json.dumps(list(tools))),
+            tools=None if tools is None else plain(list(tools)),
             add_generation_prompt=add_generation_prompt,
             **{"documents": None, **values},
         )
@@ -123,10 +123,28 @@ def compile_template(template: str) -> None:
 
 def _message(message: Mapping[str, Any]) -> dict[str, Any]:
     """Plain data, no None; what a message was thought up with has the three names that templates read."""
-    plain: dict[str, Any] = json.loads(json.dumps({k: v for k, v in message.items() if v is not None}))
+    given: dict[str, Any] = plain({k: v for k, v in message.items() if v is not None})
     names = ("reasoning_content", "thinking", "reasoning")
-    reasoning = next((plain[name] for name in names if plain.get(name) is not None), None)
-    return plain if reasoning is None else {"thinking": reasoning, **plain, "reasoning_content": reasoning}
+    reasoning = next((given[name] for name in names if given.get(name) is not None), None)
+    return given if reasoning is None else {"thinking": reasoning, **given, "reasoning_content": reasoning}
+
+
+def plain(value: Any) -> Any:
+    """The same of JSON's types alone; dates and the like as the text that a template would write.
+
+    Raises:
+        TypeError: A mapping's key is no text or number.
+        ValueError: Something contains itself.
+        RecursionError: It is nested too deeply.
+    """
+    return json.loads(json.dumps(value, ensure_ascii=False, default=_as_json))
+
+
+def _as_json(value: Any) -> Any:
+    """A mapping as a dict, an array's values, anything else as text."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value.tolist() if hasattr(value, "tolist") else str(value)
 
 
 @lru_cache(maxsize=16)

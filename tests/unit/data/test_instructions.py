@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,19 @@ def test_whole_conversations_in_blocks(tokenizer: Tokenizer) -> None:
     assert texts(tokenizer, built)[0] == (WHOLE * 2, "you<|im_end|>" * 2)
 
 
+def test_dates_in_messages_are_texts(tmp_path: Path) -> None:
+    """As Parquet gives them; a template writes them as Python does."""
+    template = "{% for m in messages %}{{ m['role'] }} {{ m['at'] }} {{ m['content'] }}\n{% endfor %}"
+    folder = write_letters(tmp_path, *templates.TOKENS, chat_template=template)
+    when = datetime(2024, 5, 1, 12, 30)
+    rows = [{"messages": [{**one, "at": when} for one in HELLO], "tools": [{"name": "x", "since": when}]}]
+    tokenizer = load_tokenizer(folder)
+    whole = tokenizer.decode(build(tokenizer, rows).dataset[0]["input_ids"])
+    assert whole.startswith("user 2024-05-01 12:30:00 hello\nassistant 2024-05-01 12:30:00 you\n")
+    rendered = tokenizer.apply_chat_template(rows[0]["messages"], tokenize=False)
+    assert str(rendered).startswith("user 2024-05-01 12:30:00 hello\n")
+
+
 def message(**changes: Any) -> dict[str, Any]:
     return {"messages": [HELLO[0], {**HELLO[1], **changes}]}
 
@@ -189,6 +203,7 @@ BAD = [
     (message(content=None), "message 2: `content` should be a text, found None"),
     (message(content=" "), "message 2: `content` of the assistant is empty"),
     (message(content=3.5), "message 2: `content` should be a text, found 3.5"),
+    (message(tags={("a", "b"): 1}), "expected messages as JSON can hold them: keys must be"),
     (message(content="\ud800"), "half of a surrogate pair"),
     ({"messages": HELLO, "system": 3}, "column `system`: expected a text, found 3"),
     ({"messages": [{"role": "system", "content": "be kind"}, *HELLO], "system": "be curt"},
