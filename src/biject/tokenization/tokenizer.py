@@ -259,7 +259,7 @@ class Tokenizer(SpecialTokens):
             return text
         how: dict[str, Any] = {"padding": padding, "truncation": truncation, "max_length": max_length}
         if return_tensors is None:
-            found = self(text, add_special_tokens=False, **how)
+            found: Encoded = self(text, add_special_tokens=False, **how)
             return found if return_dict else found.input_ids[0]
         tensors = self([text], add_special_tokens=False, return_tensors=return_tensors, **how)
         ids: torch.Tensor = tensors["input_ids"]
