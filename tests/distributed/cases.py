@@ -132,7 +132,8 @@ def rounds(folder: Path, out: Path, mode: str, **settings: Any) -> Result:
     session = trainer.setup(Tokens(201), batch_size=share(), epochs=3)
     done: list[Any] = []
     trainer.on_step = lambda step, result: done.append({"step": step, **result.to_json()})
-    result = trainer.run(session, eval_dataset=Tokens(20), out=out / mode)
+    place = out / "-".join((mode, *settings))
+    result = trainer.run(session, eval_dataset=Tokens(20), out=place)
     return {
         "losses": result.losses,
         "evaluation": [found["loss"] for found in result.history],
@@ -140,7 +141,7 @@ def rounds(folder: Path, out: Path, mode: str, **settings: Any) -> Result:
         "seen": collate.seen,
         "steps": [result.steps, session.total_steps],
         "digest": digest(model),
-        "checkpoints": [step for step, _ in checkpoints.existing(out / mode / "checkpoints")],
+        "checkpoints": [step for step, _ in checkpoints.existing(place / "checkpoints")],
     }
 
 
