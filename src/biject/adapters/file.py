@@ -19,6 +19,7 @@ from biject.adapters.state import Adapter, adapters_of
 from biject.checkpoint.adapter import CONFIG, HELD, PREFIX, RECORD, WEIGHTS, Stored, read_adapter
 from biject.checkpoint.content import Content
 from biject.checkpoint.fingerprint import weights_fingerprint
+from biject.checkpoint.strict_json import regular_file_bytes
 from biject.checkpoint.writer import Seal, Written, write_files
 from biject.config.adapter import TASK_TYPES, LoraConfig
 from biject.errors import ConfigError, WeightsError, shown
@@ -43,12 +44,16 @@ def settings_digest(config: LoraConfig) -> str:
 def changed_files(stored: Stored) -> list[str]:
     """Which of an adapter's files are no longer what biject.json says that was written; none where it says
     nothing.
+
+    Raises:
+        CheckpointError: The weights are no regular file.
     """
     found = []
     if stored.record.get("settings_sha256", settings_digest(stored.config)) != settings_digest(stored.config):
         found.append(CONFIG)
     expected = stored.record.get("tensors_sha256")
     if expected is not None:
+        regular_file_bytes(stored.weights, what=stored.weights.name)
         with stored.weights.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != expected:
                 found.append(stored.weights.name)
