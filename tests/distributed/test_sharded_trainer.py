@@ -91,9 +91,9 @@ def test_one_process_goes_on_with_what_two_wrote(name: str, quick: Path) -> None
 
 
 def test_checkpoints_written_meanwhile_are_the_same(quick: Path) -> None:
-    sharded(2, quick / "source", quick / "later", 20, "later")
+    sharded(2, quick / "source", quick / "meanwhile", 20, "later")
     for name in QUICK:
-        one, other = (quick / key / name for key in ("two", "later"))
+        one, other = (quick / key / name for key in ("two", "meanwhile"))
         losses = [json.loads((place / "rank-0.json").read_text())["losses"] for place in (one, other)]
         assert losses[0] == losses[1]
         for step in ("step-000010", "step-000020"):
