@@ -56,4 +56,4 @@ def test_a_run_is_exported_and_proved(folder: Path, write_data: Any, tmp_path: P
     close(tmp_path / "two" / "model", tmp_path / "one" / "model")
     refused = biject(2, *what, "--shard", "--out", tmp_path / "shard")
     assert refused.returncode != 0
-    assert "`sync.shard` is not for `backend` hf" in refused.stderr
+    assert "`sync.shard` is not for `--backend` hf" in refused.stderr
