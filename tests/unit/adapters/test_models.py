@@ -358,5 +358,6 @@ def test_an_adapter_that_was_drawn_from_the_base_is_merged_and_not_stored(bert: 
     expected = model(IDS).logits
     model.merge_adapter()
     align(model)
+    # One product of the sum of weights instead of the sum of two products.
     assert torch.allclose(model(IDS).logits, expected, atol=1e-5)
     model.save_pretrained(tmp_path / "merged")

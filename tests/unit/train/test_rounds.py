@@ -49,7 +49,7 @@ def test_a_schedule_goes_with_the_runs_steps(
         assert session.schedule.last_epoch == session.state.step
     assert session.state.step == 20
     if callable(options["schedule"]):
-        assert session.optimizer.param_groups[0]["lr"] == pytest.approx(1e-4)
+        assert session.optimizer.param_groups[0]["lr"] == 1e-2 * 0.1 * 0.1
 
 
 def test_a_schedule_for_another_number_of_ranks_too(make: Make, data: Any, step: Any, group: None) -> None:
