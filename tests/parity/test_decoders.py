@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from biject.config.adapter import LoraConfig
 from biject.errors import ConfigError, InputError
 from biject.families import family, text_families
 from biject.identify import identify
@@ -143,6 +144,35 @@ def test_jumps_in_positions_part_texts(
         assert differences(ours(**masked, **flags), theirs(**masked, **flags)) == []
         apart = ours(inputs["input_ids"][:1, 9:], position_ids=positions[:1, 9:]).logits[0]
     assert torch.allclose(found.logits[0, 9:], apart, atol=1e-5) == (not use_cache)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True])
+@pytest.mark.parametrize("model_type", DECODERS)
+def test_jumps_in_positions_part_texts_in_training(
+    model_type: str, checkpointed: bool, reference: Make
+) -> None:
+    """With dropout, where a packed layout would leave HF's masks out."""
+    folder = reference(model_type, "causal", overrides={"use_cache": checkpointed})
+    ours, theirs = pair(folder, layout="packed")
+    if checkpointed:
+        ours.gradient_checkpointing = True
+        theirs.gradient_checkpointing_enable()
+    ids, positions = ids_of(2, 13), torch.tensor([[*range(9), *range(4)], [*range(3), *range(10)]])
+    case = Case(name="", inputs={"input_ids": ids, "labels": ids, "position_ids": positions})
+    assert compare_gradients(ours, theirs, case, train=True) == []
+
+
+def test_jumps_in_positions_part_texts_with_an_adapter(reference: Make) -> None:
+    """LoRA's own dropout alone draws random numbers, too."""
+    folder = reference("llama", "causal", overrides={"use_cache": False, "attention_dropout": 0.0})
+    model = load(folder)
+    model.add_adapter(LoraConfig(r=4, lora_dropout=1e-7))
+    ids, positions = ids_of(1, 13), torch.tensor([[*range(9), *range(4)]])
+    with torch.no_grad():
+        apart = model(ids[:, 9:]).logits
+        model.train()
+        found = model(ids, position_ids=positions).logits[:, 9:]
+    assert torch.allclose(found, apart, atol=1e-5)
 
 
 @pytest.mark.parametrize("model_type", DECODERS)

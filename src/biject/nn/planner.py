@@ -19,7 +19,7 @@ from biject.nn.kernels import Kernel, Numerics, Operation, kernel, whole_grid
 from biject.nn.layout import Layout, Packed, Padded
 from biject.nn.packing import ColumnRule, first_only, pack, select, spans, to_device
 from biject.nn.plan import BatchPlan, PlannedModel
-from biject.nn.positions import attention_masks, distances, reads_cache, rope_rows
+from biject.nn.positions import attention_masks, distances, joins_texts, reads_cache, rope_rows
 from biject.nn.rowwise import RowOp, row_ops
 from biject.nn.traces import tracing
 from biject.nn.uncompiled import left_alone
@@ -142,7 +142,7 @@ class Planner:
         if self.layout == "padded" or whole or _needs_grid(model):
             return padded
         own_draws = draws and device.type == "cpu"
-        if mask_BL is None and own_draws:
+        if mask_BL is None and own_draws and not joins_texts(model, batch):
             mask_BL = torch.ones(size, length, dtype=torch.bool)
         if mask_BL is None:
             return padded

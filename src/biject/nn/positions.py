@@ -21,7 +21,7 @@ Masks = Mapping[MaskKind, tuple[Tensor | None, ...]]
 def attention_masks(model: PlannedModel, batch: Batch, request: HeadRequest, layout: Layout) -> Masks:
     """By kind, the mask of each of the layout's buckets."""
     specs, device = model.attention_specs, model.device
-    joined = {} if isinstance(layout, Packed) else _joined_texts(model, batch, layout)
+    joined = {} if isinstance(layout, Packed) else _joined_texts(model, batch)  # such rows are never packed
     # HF's padded grid has a mask where a causal packed batch could do without.
     always = isinstance(layout, Packed) or request.attentions or any(spec.by_steps for spec in specs)
     return {
@@ -32,13 +32,18 @@ def attention_masks(model: PlannedModel, batch: Batch, request: HeadRequest, lay
     }
 
 
-def _joined_texts(model: PlannedModel, batch: Batch, layout: Layout) -> dict[MaskKind, Tensor | None]:
+def joins_texts(model: PlannedModel, batch: Batch) -> bool:
+    """Whether rows of the batch hold several texts, which masks over HF's whole grid keep apart."""
+    return any(mask is not None for mask in _joined_texts(model, batch).values())
+
+
+def _joined_texts(model: PlannedModel, batch: Batch) -> dict[MaskKind, Tensor | None]:
     """Masks of rows that hold several texts, where HF looks for them: in causal models without a mask that
     use no cache, as in training with checkpointing.
     """
     if reads_cache(model) or batch.attention_mask is not None or batch.position_ids is None:
         return {}
-    positions_BL = batch.position_ids.expand(layout.batch, layout.length)
+    positions_BL = batch.position_ids.expand(batch.shape)
     kinds = dict.fromkeys(spec.mask_kind for spec in model.attention_specs if spec.causal)
     return {kind: joined_texts_mask(kind, positions_BL) for kind in kinds}
 
