@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from biject.config.adapter import LoraConfig
+from biject.pretrained import load
 from biject.verify.reference import make_reference
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -122,6 +124,28 @@ def test_an_adapter_brings_its_reference(run, model, write_data, tmp_path) -> No
     found, *_, last = (json.loads(done.out)["metrics"], *events(out, "evaluation"))
     # Rewards are 0.1 times differences of sums near -60, whose float32 step is 4e-6 (found: 4e-8 apart).
     assert found["margin"] == pytest.approx(last["margin"], abs=4e-7)
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_an_adapter_as_reference_counts_whenever_it_is_computed(
+    run, model, write_data, tmp_path, method
+) -> None:
+    """Beforehand and in every step it is base and adapter, not the base alone."""
+    data, adapter = write_data(tmp_path, "dpo"), tmp_path / "adapter"
+    theirs = load(model, head="causal")
+    theirs.add_adapter(LoraConfig(r=4, lora_alpha=16, init_lora_weights=False))
+    theirs.save_adapter(adapter)
+    flags = ("--model", model, "--data", data, "--eval-data", data, "--task", "dpo", "--method", method)
+    flags += ("--max-steps", 1, "--batch-size", 8, "--set", f"preference.reference_model={adapter}")
+    found = []
+    for before in ("true", "false"):
+        out = tmp_path / before
+        setting = f"preference.precompute_ref_log_probs={before}"
+        done = run("finetune", *flags, "--out", out, "--set", setting)
+        assert done.code == 0, done.err
+        found.append(events(out, "evaluation")[-1]["margin"])
+    assert abs(found[0]) > 1e-3
+    assert found[0] == pytest.approx(found[1], abs=1e-6)  # the same to rounding of sums near -60
 
 
 @pytest.mark.parametrize("task", ["dpo", "reward"])

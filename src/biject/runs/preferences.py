@@ -58,7 +58,14 @@ def over_pairs(
         if not isinstance(dataset, PairDataset):
             return dataset
         dtype, size = AUTOCAST[recipe.train.precision], recipe.train.batch_size
-        return with_reference(dataset, other or model, collate=collate, batch_size=size, dtype=dtype)
+        return with_reference(
+            dataset,
+            other or model,
+            collate=collate,
+            batch_size=size,
+            dtype=dtype,
+            leave_out_adapters=other is None and model.adapters is not None,
+        )
 
     train = known(samples.train)
     samples = replace(samples, train=train, data=train, evaluation=known(samples.evaluation))

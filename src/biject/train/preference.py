@@ -131,8 +131,9 @@ def with_reference(
     collate: Collate,
     batch_size: int,
     dtype: torch.dtype | None = None,
+    leave_out_adapters: bool = False,
 ) -> PairDataset:
-    """The data set with the log-probabilities of a model as it is now, without its adapters.
+    """The data set with the log-probabilities of a model as it is now.
 
     Ranks share the batches; the numbers are those of one rank.
 
@@ -142,12 +143,13 @@ def with_reference(
         collate: Makes batches of pairs.
         batch_size: Pairs at once.
         dtype: Of autocast, as in training.
+        leave_out_adapters: The reference is the model without its adapters, which are what is trained.
     """
     device, count = next(model.parameters()).device, len(dataset)
     starts = list(range(0, count, batch_size))
     first, last = (len(starts) * (ranks.rank() + more) // ranks.count() for more in (0, 1))
     own: list[tuple[float, float]] = []
-    reference = None if getattr(model, "adapters", None) is not None else model
+    reference = None if leave_out_adapters else model
     for place, start in enumerate(starts[first:last]):
         progress("reference", place, last - first, unit="batches")
         batch = to_device(collate([dataset[i] for i in range(start, min(start + batch_size, count))]), device)
