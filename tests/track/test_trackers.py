@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import posixpath
+import re
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -191,6 +194,84 @@ def check_mlflow(client: Any) -> None:
     for name, values in expected().items():
         history = client.get_metric_history(run.info.run_id, name)
         assert {metric.step: metric.value for metric in history} == values
+
+
+class StrictClient:
+    """MLflow's client with its rule for names (mlflow/utils/validation.py), for where it is not installed."""
+
+    made: ClassVar[list[StrictClient]] = []
+
+    def __init__(self) -> None:
+        self.metrics: dict[str, float] = {}
+        self.made.append(self)
+
+    def get_experiment_by_name(self, name: str) -> Any:
+        return SimpleNamespace(experiment_id=name)
+
+    def create_run(self, number: str, *, run_name: str) -> Any:
+        return SimpleNamespace(info=SimpleNamespace(run_id=run_name))
+
+    def log_batch(self, run: str, *, metrics: Any = (), params: Any = ()) -> None:
+        for name, *_ in (*metrics, *params):
+            plain = re.fullmatch(r"[\w./ -]*", name) and posixpath.normpath(name) == name
+            if not plain or name.startswith(("/", "..")):
+                raise ValueError(f"Invalid value {name!r} for parameter 'metrics[0].name'")
+        self.metrics |= {name: value for name, value, *_ in metrics}
+
+    def set_terminated(self, run: str) -> None: ...
+
+
+@pytest.fixture
+def strict_mlflow(monkeypatch: pytest.MonkeyPatch) -> list[StrictClient]:
+    entities = SimpleNamespace(Metric=lambda *row: row, Param=lambda *row: row)
+    monkeypatch.setitem(sys.modules, "mlflow", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "mlflow.entities", entities)
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", SimpleNamespace(MlflowClient=StrictClient))
+    monkeypatch.setattr("biject.track.registry.find_spec", lambda name: name)
+    monkeypatch.setattr(StrictClient, "made", [])
+    return StrictClient.made
+
+
+def test_mlflow_gets_names_that_it_takes(strict_mlflow: list[StrictClient], tmp_path: Path) -> None:
+    tracker = make_tracker("mlflow", tmp_path)
+    names = ("ndcg@10", "f1 é/a", "../x", "a//b", "loss")
+    tracker.on_event({"event": "evaluation", "time": 1.0, "step": 1, **dict.fromkeys(names, 0.5)})
+    tracker.close()
+    assert (tracker.problem, tracker.refused) == (None, 0)
+    assert list(strict_mlflow[0].metrics) == [
+        "eval/ndcg_at_10", "eval/f1 _/a", "eval/x", "eval/a/b", "eval/loss"
+    ]  # fmt: skip
+
+
+class Picky:
+    """Takes even steps only."""
+
+    def __init__(self) -> None:
+        self.taken: list[int] = []
+        self.closed = False
+
+    def on_event(self, event: Any) -> None:
+        if event["step"] % 2:
+            raise ValueError(f"step {event['step']} is odd")
+        self.taken.append(event["step"])
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def give(tracker: Background, steps: range) -> None:
+    for step in steps:
+        tracker.on_event({"event": "step", "step": step})
+    tracker.close()
+
+
+def test_an_event_that_a_tracker_cannot_take_does_not_end_it() -> None:
+    picky = Picky()
+    tracker = Background("picky", lambda: picky)
+    with pytest.warns(BijectWarning, match=r"picky lacks .*: ValueError: step 1 is odd; events") as told:
+        give(tracker, range(6))
+    assert (picky.taken, picky.closed, tracker.problem) == ([0, 2, 4], True, None)
+    assert (len(told), tracker.refused) == (1, 3)
 
 
 class Fails:

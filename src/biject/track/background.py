@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 10.0
 
 
 class Background:
-    """Makes a tracker in its thread, and gives it events there.
+    """Makes a tracker in its thread, and gives it events there; one that it cannot take is passed over.
 
     Args:
         name: For messages.
@@ -31,7 +31,9 @@ class Background:
         self.problem: str | None = None
         self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(MOST_WAITING)
         self._make = make
-        self._reported = False
+        self.refused = 0
+        self._first_refusal = ""
+        self._told: set[str] = set()
         self._thread = threading.Thread(target=self._work, name=f"biject-{name}", daemon=True)
         self._thread.start()
 
@@ -57,22 +59,40 @@ class Background:
                 self.problem = f"it did not finish within {self.patience:g} s"
         self._report()
         if self.lost:
-            notice("tracker-behind", f"{self.name} was too slow: it lacks {self.lost} events; {_ALL_THERE}")
+            self._tell("tracker-behind", f"{self.name} was too slow: it lacks {self.lost} events")
 
     def _report(self) -> None:
-        """Notices are for the run's own thread, once."""
-        if self.problem is not None and not self._reported:
-            self._reported = True
-            notice("tracker-failed", f"{self.name} is left out: {self.problem}; {_ALL_THERE}")
+        """Notices are for the run's own thread, each once."""
+        if self.refused:
+            self._tell("tracker-refused", f"{self.name} lacks what it cannot take: {self._first_refusal}")
+        if self.problem is not None:
+            self._tell("tracker-failed", f"{self.name} is left out: {self.problem}")
+
+    def _tell(self, code: str, message: str) -> None:
+        if code not in self._told:
+            self._told.add(code)
+            notice(code, f"{message}; {_ALL_THERE}")
 
     def _work(self) -> None:
         try:
             tracker = self._make()
             while (event := self._queue.get()) is not None:
-                tracker.on_event(event)
+                self._give(tracker, event)
             tracker.close()
         except BaseException as error:  # a library's exit or interrupt must not be the run's
-            self.problem = f"{type(error).__name__}: {error}"
+            self.problem = _in_words(error)
+
+    def _give(self, tracker: Tracker, event: Mapping[str, Any]) -> None:
+        """One event; those behind it are given even if the tracker cannot take it."""
+        try:
+            tracker.on_event(event)
+        except Exception as error:
+            self._first_refusal = self._first_refusal or _in_words(error)
+            self.refused += 1
+
+
+def _in_words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 _ALL_THERE = "events.jsonl has everything"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ _MOST_LETTERS = 500
 """Of a parameter's value, in MLflow."""
 _AT_ONCE = 100
 """Parameters."""
+_STRANGE = re.compile(r"[^A-Za-z0-9_./ -]")
+"""What its names may not have; a colon is for newer releases alone. Source: mlflow/utils/validation.py."""
 
 
 class MLflow:
@@ -38,12 +41,18 @@ class MLflow:
         found = scalars(event)
         if found is not None:
             step, values = found
-            metrics = [Metric(name, value, at, step) for name, value in values.items()]
+            metrics = [Metric(_name(name), value, at, step) for name, value in values.items()]
             self.client.log_batch(self.run_id, metrics=metrics)
 
     def close(self) -> None:
         """Mark it as finished."""
         self.client.set_terminated(self.run_id)
+
+
+def _name(name: str) -> str:
+    """`eval/ndcg@10` → `eval/ndcg_at_10`; a name is also a path, without empty parts and dots."""
+    parts = _STRANGE.sub("_", name.replace("@", "_at_")).split("/")
+    return "/".join(part for part in parts if part not in ("", ".", ".."))
 
 
 def make(folder: Path, run: str) -> MLflow:
