@@ -126,16 +126,16 @@ class _Chunked(torch.autograd.Function):
     ) -> Tensor:
         trained = (x_KD, *parameters)
         needed = ctx.needs_input_grad[-len(trained) :]
-        grads = [torch.zeros_like(t) if need else None for t, need in zip(trained, needed, strict=True)]
-        real_K = labels_K != _IGNORED
-        scale = 1.0 / max(1, int(real_K.sum()))
+        grads = [_empty(t) if need else None for t, need in zip(trained, needed, strict=True)]
+        mean = 1.0 / max(1, int((labels_K != _IGNORED).sum()))
+        scale, ctx.scale = (1.0, mean) if _in_float16(x_KD, decoder) else (mean, 1.0)
         plain = softcap is None and type(decoder) in (Linear, AddedBiasLinear)
         add = _add_gradients if plain else _add_any_gradients
         rows = []
         for at in cuts(x_KD.shape[0], size):
             chunk = _Chunk(decoder, x_KD[at], labels_K[at], scale, float32, softcap)
             rows.append(add(grads, at, chunk) if any(needed) else chunk.losses())
-        ctx.grads = grads
+        ctx.grads, ctx.dtypes = grads, tuple(t.dtype for t in trained)
         return _grid_mean(torch.cat(rows), labels_K, places_K, total)
 
     @staticmethod
@@ -146,7 +146,26 @@ class _Chunked(torch.autograd.Function):
                 "handed over. Call the model again, or use layout='padded'."
             )
         grads, ctx.grads = ctx.grads, None
-        return (*(None,) * 7, *(None if g is None else g.mul_(grad.to(g.dtype)) for g in grads))
+        if ctx.scale != 1.0:
+            grad = grad.float() * ctx.scale
+        finished = (None if g is None else g.mul_(grad.to(g.dtype)) for g in grads)
+        ready = (None if g is None else g.to(dtype) for g, dtype in zip(finished, ctx.dtypes, strict=True))
+        return (*(None,) * 7, *ready)
+
+
+def _in_float16(x_KD: Tensor, decoder: nn.Linear) -> bool:
+    """Whether the logits are: gradients over the number of rows would then be zeros before the caller's
+    factor, that of scaled losses, comes in. They are made for the sum instead, and divided at the end.
+    """
+    device = x_KD.device.type
+    if torch.is_autocast_enabled(device):
+        return torch.get_autocast_dtype(device) is torch.float16
+    return torch.float16 in (x_KD.dtype, decoder.weight.dtype)
+
+
+def _empty(trained: Tensor) -> Tensor:
+    """A gradient to add to; float16's are added up in float32, since a sum over all rows may not fit."""
+    return torch.zeros_like(trained, dtype=torch.float32 if trained.dtype is torch.float16 else None)
 
 
 class _Chunk(NamedTuple):
@@ -156,7 +175,7 @@ class _Chunk(NamedTuple):
     x_CD: Tensor  # noqa: N815
     labels_C: Tensor  # noqa: N815
     scale: float
-    """One over the number of labelled rows."""
+    """Of gradients: one over the number of labelled rows, or 1 where that is multiplied in at the end."""
     float32: bool
     softcap: float | None
 
@@ -173,8 +192,8 @@ def cuts(count: int, size: int) -> list[slice]:
 
 
 def _add_gradients(grads: list[Tensor | None], at: slice, chunk: _Chunk) -> Tensor:
-    """Add the part of a chunk that goes through a plain linear: softmax minus the label, over the number of
-    labelled rows. Gives the rows' losses.
+    """Add the part of a chunk that goes through a plain linear: softmax minus the label, times the chunk's
+    scale. Gives the rows' losses.
     """
     decoder, x_CD, labels_C = chunk.decoder, chunk.x_CD, chunk.labels_C
     logits_CV = decoder(x_CD)

@@ -135,6 +135,26 @@ def test_autocast(budget: int) -> None:
     assert torch.equal(found, expected)
 
 
+@pytest.mark.parametrize("kind", [Linear, LowRank])
+def test_small_gradients_of_float16_live_until_the_loss_scale_comes(kind: type[Linear]) -> None:
+    """Under float16, most of softmax over the number of rows is less than the smallest number there is."""
+    x, decoder, labels = case(kind=kind)
+    for part in decoder.parameters():
+        part.data *= 0.1
+    decoder.bias.data[::2] -= 9  # unlikely entries
+    parts, wanted, found = leaves(x, decoder), [], []
+    for budget, made in ((2**25, wanted), (16 * VOCAB, found)):
+        with torch.autocast("cpu", torch.float16):
+            loss = few(x, decoder, labels, budget)
+        made += torch.autograd.grad(loss * 2.0**12, parts)
+    for mine, other in zip(found, wanted, strict=True):
+        assert mine.dtype == other.dtype == torch.float32
+        assert float((mine - other).norm() / other.norm()) < 2e-3  # 11 bits of mantissa
+    assert parts[2] is decoder.bias
+    exact = torch.autograd.grad(F.cross_entropy(decoder(x), labels) * 2.0**12, decoder.bias)[0]
+    torch.testing.assert_close(found[2], exact, rtol=0.05, atol=0.0)
+
+
 def test_only_what_is_trained_gets_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Frozen parts get none, and without gradients none are computed."""
     x, decoder, labels = case()
