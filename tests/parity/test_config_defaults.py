@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from biject.errors import ConfigError
 from biject.families import families
 
 # Keys that HF's config class sets in another way, with what they mean here.
@@ -39,14 +40,31 @@ def test_defaults_are_hf_s(model_type: str) -> None:
 
     hf = AutoConfig.for_model(model_type)
     for key in families()[model_type].config.keys.values():
-        if key.field.endswith("_alias"):
-            continue  # another name of a key that is compared
         if key.name in _ELSEWHERE or (model_type.startswith("qwen") and key.name in _QWEN):
             continue
         if hasattr(hf, key.name):
             assert getattr(hf, key.name) == key.default, key.name
         else:
             assert key.default in (None, False, -1, 0, 1, "none", "tanh"), key.name
+
+
+@pytest.mark.parametrize("model_type", list(families()))
+def test_other_names_are_hf_s(model_type: str) -> None:
+    from transformers import AutoConfig
+
+    hf, known = AutoConfig.for_model(model_type), families()[model_type]
+    named = {key.alias: key.name for key in known.config.keys.values() if key.alias is not None}
+    assert named == hf.attribute_map
+    for alias, own in named.items():
+        key = next(key for key in known.config.keys.values() if key.name == own)
+        config = {name: value for name, value in known.tiny.items() if name != own} | {alias: 4}
+        assert known.config.read(config)[key.field] == getattr(type(hf)(**config), own) == 4
+        assert known.config.unknown(config) == ()
+        assert known.config.write(config, {key.field: 8}) == {**config, alias: 8}
+        for other in (5, 4.0, None):
+            with pytest.raises(ConfigError, match=f"`{own}` is 4, but `{alias}`"):
+                known.config.read({**config, own: 4, alias: other})
+        assert known.config.read({**config, own: 4})[key.field] == 4
 
 
 @pytest.mark.parametrize("model_type", list(families()))

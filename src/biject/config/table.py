@@ -29,12 +29,32 @@ REQUIRED: Any = _Required()
 
 @dataclass(frozen=True)
 class Key:
-    """A key that is read into `field` and written from it; absent, it means `default` (HF's own)."""
+    """A key that is read into `field` and written from it; absent, it means `default` (HF's own).
+
+    `alias` is another name under which HF reads it (`attribute_map`), and which may not contradict it.
+    """
 
     name: str
     field: str
     check: Check
     default: Any = REQUIRED
+    alias: str | None = None
+
+    def value(self, hf: Mapping[str, Any]) -> Any:
+        """What the file says under either name, else the default."""
+        return hf.get(self.name, self.default if self.alias is None else hf.get(self.alias, self.default))
+
+    def contradiction(self, hf: Mapping[str, Any]) -> str | None:
+        """In words, that the file says one thing under one name and another under the other."""
+        if self.alias is None or self.name not in hf or self.alias not in hf:
+            return None
+        own, other = hf[self.name], hf[self.alias]
+        if own == other and type(own) is type(other):
+            return None
+        return (
+            f"`{self.name}` is {shown(own)}, but `{self.alias}`, another name of it, is {shown(other)}: keep "
+            "the right one only"
+        )
 
 
 @dataclass(frozen=True)
@@ -65,9 +85,7 @@ class ConfigTable:
             flat.extend([row] if isinstance(row, Key | Const | Inert) else row)
         self.keys: Mapping[str, Key] = MappingProxyType({r.field: r for r in flat if isinstance(r, Key)})
         self.consts = tuple(r for r in flat if isinstance(r, Const))
-        self.known = frozenset(
-            name for r in flat for name in (r.names if isinstance(r, Inert) else (r.name,))
-        )  # every name on disk
+        self.known = frozenset(name for r in flat for name in _names(r))  # every name on disk
 
     def read(self, hf: Mapping[str, Any]) -> dict[str, Any]:
         """Values by our field names.
@@ -77,7 +95,9 @@ class ConfigTable:
         """
         faults, values = [], {}
         for field, key in self.keys.items():
-            value = hf.get(key.name, key.default)
+            contradiction = key.contradiction(hf)
+            faults += [] if contradiction is None else [contradiction]
+            value = key.value(hf)
             if value is REQUIRED:
                 faults.append(f"`{key.name}` is missing")
                 continue
@@ -109,10 +129,19 @@ class ConfigTable:
             )
 
     def write(self, hf: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-        """`hf` with the given fields set under their names on disk; everything else, and the order,
-        as it came.
+        """`hf` with the given fields set under their names on disk (those that stand there, else HF's own);
+        everything else, and the order, as it came.
         """
         out = dict(hf)
         for field, value in changes.items():
-            out[self.keys[field].name] = value
+            names = _names(self.keys[field])
+            out.update(dict.fromkeys([name for name in names if name in hf] or names[:1], value))
         return out
+
+
+def _names(row: Row) -> tuple[str, ...]:
+    """What a row's keys are called on disk."""
+    if isinstance(row, Inert):
+        return row.names
+    alias = row.alias if isinstance(row, Key) else None
+    return (row.name,) if alias is None else (row.name, alias)

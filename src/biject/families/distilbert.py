@@ -73,9 +73,9 @@ FAMILY = Family(
     config=ConfigTable(
         COMMON,
         Key("vocab_size", "vocab_size", integer(1), 30522),
-        Key("dim", "hidden_size", integer(1), 768),
-        Key("n_layers", "num_hidden_layers", integer(1), 6),
-        Key("n_heads", "num_attention_heads", integer(1), 12),
+        Key("dim", "hidden_size", integer(1), 768, "hidden_size"),
+        Key("n_layers", "num_hidden_layers", integer(1), 6, "num_hidden_layers"),
+        Key("n_heads", "num_attention_heads", integer(1), 12, "num_attention_heads"),
         Key("hidden_dim", "intermediate_size", integer(1), 3072),
         Key("activation", "hidden_act", activation, "gelu"),
         Key("dropout", "hidden_dropout", probability(), 0.1),
@@ -86,7 +86,7 @@ FAMILY = Family(
         Key("sinusoidal_pos_embds", "sinusoidal_positions", boolean, False),
         Key("pad_token_id", "pad_token_id", integer(0, none=True), 0),
         CHUNKED,
-        Inert(("tie_weights_", "hidden_size", "num_hidden_layers", "num_attention_heads")),
+        Inert(("tie_weights_",)),
     ),
     build=build,
     heads=encoder_heads(

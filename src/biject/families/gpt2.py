@@ -17,14 +17,6 @@ from biject.families._family import Family
 from biject.weights.rules import ParamSpecs, embed, join, layers, linear
 from biject.weights.rules import norm as norm_names
 
-_ALIASES = {
-    "hidden_size": "n_embd",
-    "max_position_embeddings": "n_positions",
-    "num_attention_heads": "n_head",
-    "num_hidden_layers": "n_layer",
-}
-"""Sizes that HF reads under two names (`attribute_map`)."""
-
 
 def backbone(v: Values) -> ParamSpecs:
     """The transformer."""
@@ -57,7 +49,6 @@ def build(v: Values, name: str) -> ModelConfig:
     if width % num_heads:
         raise ConfigError(f"config.json: `n_embd` {width} is not a multiple of `n_head` {num_heads}.")
     check_pad(v)
-    _check_aliases(v)
     layer = _layer(v, width // num_heads)
     by_layer, scale = v["scale_attn_by_inverse_layer_idx"], layer.attention.spec.scale
     return decoder(
@@ -107,16 +98,6 @@ def _layer(v: Values, head_dim: int) -> LayerConfig:
     )
 
 
-def _check_aliases(v: Values) -> None:
-    """Raise where a size stands under HF's general name as well, with another value."""
-    for field, own in _ALIASES.items():
-        if v[f"{field}_alias"] not in (None, v[field]):
-            raise ConfigError(
-                f"config.json: `{own}` is {v[field]}, but `{field}`, another name of it, is "
-                f"{v[f'{field}_alias']}; keep `{own}` only."
-            )
-
-
 FAMILY = Family(
     model_type="gpt2",
     prefix="transformer",
@@ -124,11 +105,10 @@ FAMILY = Family(
         causal_rows(tied=True),
         DROPOUTS,
         Key("vocab_size", "vocab_size", integer(1), 50257),
-        Key("n_positions", "max_position_embeddings", integer(1), 1024),
-        Key("n_embd", "hidden_size", integer(1), 768),
-        Key("n_layer", "num_hidden_layers", integer(1), 12),
-        Key("n_head", "num_attention_heads", integer(1), 12),
-        [Key(name, f"{name}_alias", integer(1, none=True), None) for name in _ALIASES],
+        Key("n_positions", "max_position_embeddings", integer(1), 1024, "max_position_embeddings"),
+        Key("n_embd", "hidden_size", integer(1), 768, "hidden_size"),
+        Key("n_layer", "num_hidden_layers", integer(1), 12, "num_hidden_layers"),
+        Key("n_head", "num_attention_heads", integer(1), 12, "num_attention_heads"),
         Key("n_inner", "intermediate_size", integer(1, none=True), None),
         Key("activation_function", "hidden_act", activation, "gelu_new"),
         Key("resid_pdrop", "residual_dropout", probability(), 0.1),

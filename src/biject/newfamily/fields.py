@@ -76,8 +76,7 @@ def _known_keys(config: Mapping[str, Any]) -> dict[str, list[Key]]:
     for family in families().values():
         if family.model_type != config.get("model_type"):
             for key in family.config.keys.values():
-                if not key.field.endswith("_alias"):
-                    rows.setdefault(key.name, []).append(key)
+                rows.setdefault(key.name, []).append(key)
     return rows
 
 
