@@ -100,12 +100,13 @@ def settings_of(
         InputError: an argument that is unknown, out of range or not supported, or that another one excludes.
     """
     given = {name: value for name, value in arguments.items() if value is not None}
+    said = _said(defaults, given)
     refuse_other(given, "")
-    refuse_other(defaults.values, f" of {defaults.where}")
-    known = Arguments.__annotations__.keys() - set(_OF_A_CALL)
-    merged = {name: checked(name, value, f" of {defaults.where}") for name, value in defaults.values.items()
-              if name in known and value is not None}  # fmt: skip
-    merged |= {name: checked(name, value, "") for name, value in given.items()}
+    refuse_other(said, f" of {defaults.where}")
+    known = Arguments.__annotations__.keys()
+    merged = {name: checked(name, value, f" of {defaults.where}") for name, value in said.items()
+              if name in known - set(_OF_A_CALL) and value is not None}  # fmt: skip
+    merged |= {name: checked(name, value, "") for name, value in given.items() if name in known}
     if merged.get("quantization") is not None and merged.get("numerics") == "exact":
         raise InputError("quantization rounds the matrices: leave out it, or numerics='exact'.")
     do_sample = merged.get("do_sample", False)
@@ -139,6 +140,16 @@ def settings_of(
         quantization=merged.get("quantization"),
         **{name: merged.get(name, False) for name in _OF_THE_OUTPUT},
     )
+
+
+def _said(defaults: Defaults, given: Mapping[str, Any]) -> dict[str, Any]:
+    """What the folder says and the call does not, without what changes no token: a cache is always used,
+    and attentions and hidden states would come beside the ids only where these come in an object.
+    """
+    unused = {"use_cache", *given}
+    if not {**defaults.values, **given}.get("return_dict_in_generate"):
+        unused |= {"output_attentions", "output_hidden_states"}
+    return {name: value for name, value in defaults.values.items() if name not in unused}
 
 
 def _max_length(merged: Mapping[str, Any], prompt: int, table: int | None) -> int:

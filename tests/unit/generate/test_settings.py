@@ -37,6 +37,30 @@ def test_arguments_come_before_the_folder() -> None:
 
 
 @pytest.mark.parametrize(
+    "argument, said",
+    [
+        ({"num_beams": 1}, {"num_beams": 4}),
+        ({"no_repeat_ngram_size": 0}, {"no_repeat_ngram_size": 3}),
+        ({"temperature": 0.5}, {"temperature": -1.0}),
+        ({"eos_token_id": 7}, {"eos_token_id": "</s>"}),
+    ],
+)
+def test_the_call_beats_what_the_folder_could_not_have(argument: Any, said: Any) -> None:
+    assert settings(argument, said) == settings(argument)
+    with pytest.raises(InputError, match=r"of generation_config\.json"):
+        settings(dict.fromkeys(argument), said)
+
+
+def test_a_folder_may_say_what_changes_no_token() -> None:
+    said = {"use_cache": False, "output_attentions": True, "output_hidden_states": True}
+    assert settings({}, said) == settings({})
+    with pytest.raises(InputError, match=r"`output_attentions` of generation_config\.json is True"):
+        settings({"return_dict_in_generate": True}, said)
+    with pytest.raises(InputError, match="`use_cache` is False"):
+        settings({"use_cache": False})
+
+
+@pytest.mark.parametrize(
     "arguments, words",
     [
         ({"num_beams": 4}, "`num_beams` is 4: that is not supported"),
