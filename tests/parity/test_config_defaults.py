@@ -31,6 +31,10 @@ _ELSEWHERE = {
     "sliding_window_pattern": "a key of older files; 6 where it is absent",
     "rope_local_base_freq": "HF moves it into rope_parameters; compared below",
 }
+_MODERNBERT = {
+    "local_attention": "128 where sliding_window, another name of its half, is absent; compared below",
+    "sliding_window": "HF halves local_attention",
+}
 _QWEN = {"sliding_window": "HF makes it null unless use_sliding_window; so does window_layers"}
 
 
@@ -41,6 +45,8 @@ def test_defaults_are_hf_s(model_type: str) -> None:
     hf = AutoConfig.for_model(model_type)
     for key in families()[model_type].config.keys.values():
         if key.name in _ELSEWHERE or (model_type.startswith("qwen") and key.name in _QWEN):
+            continue
+        if model_type == "modernbert" and key.name in _MODERNBERT:
             continue
         if hasattr(hf, key.name):
             assert getattr(hf, key.name) == key.default, key.name
@@ -104,3 +110,15 @@ def test_kinds_of_attention_are_hf_s(model_type: str) -> None:
         rope, spec = layer.attention.rope, layer.attention.spec
         assert {"rope_type": rope.type, "rope_theta": rope.theta} == hf.rope_parameters[kind]
         assert spec.window == (hf.sliding_window if kind == "sliding_attention" else None)
+
+
+@pytest.mark.parametrize("sizes", [{"sliding_window": 5}, {"local_attention": 11, "sliding_window": 5}])
+def test_modernbert_s_window_by_its_half(sizes: dict[str, int]) -> None:
+    from transformers import AutoConfig
+
+    hf, known = AutoConfig.for_model("modernbert", **sizes), families()["modernbert"]
+    specs = [layer.attention.spec for layer in known.build(known.config.read(sizes), "base").layers]
+    assert {spec.window for spec in specs} == {None, hf.sliding_window} == {None, 5}
+    assert known.config.unknown(sizes) == ()
+    with pytest.raises(ConfigError, match=r"`local_attention` is 8, .* 4 .* `sliding_window`.* 5"):
+        known.build(known.config.read({**sizes, "local_attention": 8}), "base")

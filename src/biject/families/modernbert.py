@@ -17,6 +17,7 @@ from biject.config.heads import DenseConfig, VocabHeadConfig
 from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, MLPConfig, NormConfig
 from biject.config.model import EmbeddingConfig, ModelConfig
 from biject.config.table import ConfigTable, Const, Inert, Key
+from biject.errors import ConfigError
 from biject.families._encoder import Values, check_sizes, encoder
 from biject.families._encoder_heads import encoder_head, encoder_heads
 from biject.families._family import Family, Init
@@ -34,6 +35,7 @@ from biject.weights.rules import (
     tensor,
 )
 
+_HALF_WINDOW = 64  # HF's default
 _DROPOUTS = ("embedding_dropout", "attention_dropout", "mlp_dropout", "classifier_dropout")
 _BIASES = ("norm_bias", "attention_bias", "mlp_bias", "classifier_bias", "decoder_bias")
 
@@ -83,7 +85,7 @@ def _layer(v: Values, kind: str, attn_norm: NormConfig, mlp_norm: NormConfig) ->
         num_key_value_heads=heads,
         head_dim=width // heads,
         scale=(width // heads) ** -0.5,
-        window=v["local_attention"] // 2 if kind == "sliding_attention" else None,
+        window=_half_window(v) if kind == "sliding_attention" else None,
         dropout=v["attention_dropout"],
         softmax="float32",
     )
@@ -105,6 +107,24 @@ def _layer(v: Values, kind: str, attn_norm: NormConfig, mlp_norm: NormConfig) ->
         placement="pre",
         attn_dropout=v["attention_dropout"],
     )
+
+
+def _half_window(v: Values) -> int:
+    """How far a window reaches to either side: half of `local_attention`, or `sliding_window`, by which HF's
+    config sets the former.
+
+    Raises:
+        ConfigError: the two contradict each other.
+    """
+    whole, half = v["local_attention"], v["sliding_window"]
+    if whole is None:
+        return _HALF_WINDOW if half is None else int(half)
+    if half not in (None, whole // 2):
+        raise ConfigError(
+            f"config.json: `local_attention` is {whole}, a window of {whole // 2} to either side, but "
+            f"`sliding_window`, another name of that half, is {half}: keep the right one only."
+        )
+    return int(whole // 2)
 
 
 def build(v: Values, name: str) -> ModelConfig:
@@ -163,7 +183,8 @@ FAMILY = Family(
         Key("num_attention_heads", "num_attention_heads", integer(1), 12),
         Key("hidden_activation", "hidden_act", activation, "gelu"),
         Key("max_position_embeddings", "max_position_embeddings", integer(1), 8192),
-        Key("local_attention", "local_attention", integer(0), 128),
+        Key("local_attention", "local_attention", integer(0, none=True), None),
+        Key("sliding_window", "sliding_window", integer(0, none=True), None),
         Key("norm_eps", "norm_eps", number(0.0), 1e-5),
         Key("pad_token_id", "pad_token_id", integer(0, none=True), 50283),
         [Key(name, name, probability(), 0.0) for name in _DROPOUTS],
