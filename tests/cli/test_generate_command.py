@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -150,6 +151,29 @@ def test_an_interrupt_ends_the_answer_alone(run, folder, monkeypatch) -> None:
     assert calls[1] > calls[0] + 2  # the second prompt holds what was written of the first answer
     calls.clear()
     assert run("generate", folder(), "a fox", "--max-new-tokens", 9).code == 130
+
+
+@pytest.mark.parametrize(
+    "said, count",
+    [
+        ({"max_new_tokens": 7}, 7),
+        ({"max_length": 12}, 12),
+        ({"max_new_tokens": 7, "max_length": 12}, 7),
+        ({"max_new_tokens": 9999}, None),  # as far as the table goes
+        ({}, None),
+    ],
+)
+def test_the_folder_says_how_long_texts_are(run, folder, tmp_path, said, count) -> None:
+    place = tmp_path / "model"
+    shutil.copytree(folder("gpt2"), place)
+    (place / "generation_config.json").write_text(json.dumps(said))
+    found = results(run("generate", place, "a fox", "--json"))[0]
+    prompt = found["num_prompt_tokens"]
+    table = json.loads((place / "config.json").read_text())["n_positions"]
+    most = min(100, table + 1 - prompt) if count is None else count
+    assert len(found["tokens"]) == (most - prompt if said == {"max_length": 12} else most)
+    more = results(run("generate", place, "a fox", "--max-new-tokens", 3, "--json"))[0]
+    assert len(more["tokens"]) == 3
 
 
 def test_a_tables_room_limits_what_is_not_asked_for(run, folder) -> None:

@@ -38,7 +38,8 @@ def generate(
     Args:
         folder: A folder of a checkpoint, an adapter or a training run, or a repository on the Hub.
         prompts: Texts to continue, one after the other; with --chat, what the user says, turn by turn.
-        max_new_tokens: How many tokens to add at most (100, or what the table of positions leaves).
+        max_new_tokens: How many tokens to add at most (as generation_config.json says, else 100, or what the
+            table of positions leaves).
         sample: Draw tokens, or take the likeliest each. A flag that is about drawing means --sample.
         temperature: Above 1 flattens the odds, below sharpens them.
         top_k: Draw from the N likeliest tokens; 0 for all.

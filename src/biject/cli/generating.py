@@ -13,8 +13,9 @@ from biject.cli.console import print_json
 from biject.errors import InputError
 from biject.events import notice
 from biject.generate.cache import Cache
-from biject.generate.defaults import read_defaults
+from biject.generate.defaults import Defaults, read_defaults
 from biject.generate.prompt import room
+from biject.generate.settings import settings_of
 from biject.generate.stream import TextStream
 from biject.pretrained import load
 from biject.tokenization.chat import render
@@ -132,9 +133,7 @@ class Writer:
             self._print(piece)
 
         if arguments["max_new_tokens"] is None:
-            left = room(self.model.config, len(ids))
-            most = _NEW_TOKENS if left is None else max(1, min(_NEW_TOKENS, left))
-            arguments = {**arguments, "max_new_tokens": most}
+            arguments = {**arguments, "max_new_tokens": self._new_tokens(len(ids), arguments)}
         stream = TextStream(self.tokenizer, write)
         try:
             self.model.generate(
@@ -152,12 +151,27 @@ class Writer:
         known = {} if cache is None else {"num_cached_tokens": cache.num_reused}
         return {"text": "".join(pieces), "num_prompt_tokens": len(ids), **known, "tokens": stream.ids}
 
+    def _new_tokens(self, prompt: int, arguments: Mapping[str, Any]) -> int:
+        """How many to add where no flag says it: as the folder does, else 100; as far as the table goes.
+
+        Raises:
+            InputError: as of generate.
+        """
+        said, most = self._defaults(), _NEW_TOKENS
+        if any(said.values.get(name) is not None for name in ("max_new_tokens", "max_length")):
+            most = settings_of(arguments, said, prompt=prompt, table=None).max_length - prompt
+        left = room(self.model.config, prompt)
+        return most if left is None else max(1, min(most, left))
+
+    def _defaults(self) -> Defaults:
+        return read_defaults(self.model.source.folder, self.model.source.config)
+
     def _ends(self, template: str) -> list[int] | None:
         """Tokens that end a turn: those of the folder, and ChatML's where the template writes it."""
         end = self.tokenizer.backend.token_to_id(END)
         if end is None or END not in template:
             return None
-        ends = read_defaults(self.model.source.folder, self.model.source.config).values.get("eos_token_id")
+        ends = self._defaults().values.get("eos_token_id")
         ids = ends if isinstance(ends, list) else [] if ends is None else [ends]
         return [*ids, *([] if end in ids else [end])]
 
