@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import posixpath
@@ -20,8 +21,11 @@ import torch
 from torch import nn
 
 from biject.errors import BijectWarning, InputError, MissingExtraError
+from biject.runs.folder import RunFolder
+from biject.runs.log import tracked
 from biject.track import NAMES, Background, Tracked, make_tracker, scalars
 from biject.track.registry import check_tracker
+from biject.train.result import FitResult
 from biject.train.trainer import Trainer
 
 EVENTS: list[dict[str, Any]] = [
@@ -105,7 +109,7 @@ from biject.track import make_tracker
 tracker = make_tracker(sys.argv[1], Path(sys.argv[2]))
 for line in sys.stdin:
     tracker.on_event(json.loads(line))
-tracker.close()
+tracker.close(**json.loads(sys.argv[3]))
 assert tracker.problem is None, tracker.problem
 """
 
@@ -125,7 +129,7 @@ def test_trackio(tmp_path: Path) -> None:
     place = {"TRACKIO_DIR": str(tmp_path / "store"), "HF_HUB_OFFLINE": "1"}
     run = tmp_path / "a run"
     run.mkdir()
-    assert in_a_process(WRITE, "trackio", str(run), **place) == ""  # nothing of it on stdout
+    assert in_a_process(WRITE, "trackio", str(run), "{}", **place) == ""  # nothing of it on stdout
     said = in_a_process(READ_TRACKIO, **place)
     name, rate, rows = json.loads(said.rpartition("FOUND ")[2])
     assert (name, rate) == ("a run", 1e-3)
@@ -140,21 +144,30 @@ def test_trackio(tmp_path: Path) -> None:
 def test_wandb_offline(tmp_path: Path) -> None:
     pytest.importorskip("wandb")
     place = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
-    assert in_a_process(WRITE, "wandb", str(tmp_path), **place) == ""
+    assert in_a_process(WRITE, "wandb", str(tmp_path), "{}", **place) == ""
     (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
     found: dict[str, dict[int, float]] = {}
-    for row in read_wandb(path):
+    rows, code = read_wandb(path)
+    for row in rows:
         for key, value in row.items():
             if key in expected():
                 found.setdefault(key, {})[row["step"]] = value
-    assert found == expected()
+    assert (found, code) == (expected(), 0)
 
 
-def read_wandb(path: Path) -> list[dict[str, Any]]:
-    """Rows of history by wandb's own protocol: LevelDB's log format around its records."""
+def test_wandb_of_a_run_that_failed(tmp_path: Path) -> None:
+    pytest.importorskip("wandb")
+    place = {"WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+    in_a_process(WRITE, "wandb", str(tmp_path), '{"ended": "failed"}', **place)
+    (path,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    assert read_wandb(path)[1] == 1
+
+
+def read_wandb(path: Path) -> tuple[list[dict[str, Any]], int | None]:
+    """Rows of history, and the exit code, by wandb's own protocol: LevelDB's log format around records."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    data, place, parts, rows = path.read_bytes(), 7, b"", []
+    data, place, parts, rows, code = path.read_bytes(), 7, b"", [], None
     while place + 7 <= len(data):
         if 32768 - place % 32768 < 7:
             place += 32768 - place % 32768
@@ -165,6 +178,7 @@ def read_wandb(path: Path) -> list[dict[str, Any]]:
         if kind in (1, 4):  # whole, or the last part
             record = Record.FromString(parts)
             parts = b""
+            code = record.exit.exit_code if record.HasField("exit") else code
             if record.HasField("history"):
                 rows.append(
                     {
@@ -172,7 +186,7 @@ def read_wandb(path: Path) -> list[dict[str, Any]]:
                         for item in record.history.item
                     }
                 )
-    return rows
+    return rows, code
 
 
 def test_mlflow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,6 +217,7 @@ class StrictClient:
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
+        self.status = "RUNNING"
         self.made.append(self)
 
     def get_experiment_by_name(self, name: str) -> Any:
@@ -218,7 +233,8 @@ class StrictClient:
                 raise ValueError(f"Invalid value {name!r} for parameter 'metrics[0].name'")
         self.metrics |= {name: value for name, value, *_ in metrics}
 
-    def set_terminated(self, run: str) -> None: ...
+    def set_terminated(self, run: str, status: str = "FINISHED") -> None:
+        self.status = status
 
 
 @pytest.fixture
@@ -241,6 +257,40 @@ def test_mlflow_gets_names_that_it_takes(strict_mlflow: list[StrictClient], tmp_
     assert list(strict_mlflow[0].metrics) == [
         "eval/ndcg_at_10", "eval/f1 _/a", "eval/x", "eval/a/b", "eval/loss"
     ]  # fmt: skip
+
+
+def end_of_a_run(folder: Path, event: dict[str, Any], error: BaseException | None) -> None:
+    run = RunFolder(folder)
+    run.folder.mkdir()
+    with tracked(run, ["mlflow"]):
+        run.event(event.pop("event"), **event)
+        if error is not None:
+            raise error
+
+
+ENDS: list[tuple[dict[str, Any], BaseException | None, str]] = [
+    ({"event": "end", "steps": 3}, None, "FINISHED"),
+    ({"event": "interrupted", "step": 3, "reason": "Ctrl-C"}, None, "KILLED"),
+    ({"event": "step", "step": 3}, KeyboardInterrupt(), "KILLED"),
+    ({"event": "step", "step": 3}, InputError("A loss is NaN."), "FAILED"),
+]
+
+
+@pytest.mark.parametrize(("event", "error", "status"), ENDS, ids=["end", "stopped", "Ctrl-C", "error"])
+def test_a_run_is_marked_as_it_ended(
+    event: dict[str, Any], error: Any, status: str, strict_mlflow: list[StrictClient], tmp_path: Path
+) -> None:
+    with contextlib.nullcontext() if error is None else pytest.raises(type(error)):
+        end_of_a_run(tmp_path / "run", dict(event), error)
+    assert strict_mlflow[0].status == status
+
+
+@pytest.mark.parametrize(("interrupted", "status"), [(False, "FINISHED"), (True, "KILLED")])
+def test_by_the_api_as_well(
+    *, interrupted: bool, status: str, strict_mlflow: list[StrictClient], tmp_path: Path
+) -> None:
+    Tracked("mlflow", tmp_path).on_end(FitResult(interrupted=interrupted))
+    assert strict_mlflow[0].status == status
 
 
 class Picky:

@@ -15,7 +15,7 @@ from biject.fallback.model import FallbackModel
 from biject.model import Model
 from biject.runs.folder import RunFolder
 from biject.runs.utilisation import Flops
-from biject.track import make_tracker
+from biject.track import End, make_tracker
 from biject.train.callbacks import Callback, RunStart
 from biject.train.loop import StepResult
 
@@ -92,15 +92,24 @@ def trimmed(lines: Sequence[str], most: int = 2000) -> list[str]:
 
 @contextmanager
 def tracked(run: RunFolder, names: Sequence[str]) -> Iterator[None]:
-    """Inside the block trackers get the run's events, too, the first of them already."""
+    """Inside the block trackers get the run's events, too, the first of them already; then how it ended."""
     trackers = [make_tracker(name, run.folder) for name in names] if run.writes else []
     run.listeners += [tracker.on_event for tracker in trackers]
     for tracker in trackers:
         for event in run.events()[-1:]:
             tracker.on_event(event)
+    ended: End = "failed"
     try:
         yield
+        ended = "killed" if trackers and _was_interrupted(run) else "finished"
+    except (KeyboardInterrupt, SystemExit):
+        ended = "killed"
+        raise
     finally:
         run.listeners.clear()
         for tracker in trackers:
-            tracker.close()
+            tracker.close(ended=ended)
+
+
+def _was_interrupted(run: RunFolder) -> bool:
+    return any(event.get("event") == "interrupted" for event in run.events()[-1:])

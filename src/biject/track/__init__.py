@@ -7,8 +7,8 @@ that fails or hangs neither stops nor slows the run.
 from __future__ import annotations
 
 from biject.track.background import Background
-from biject.track.base import Tracker, scalars
+from biject.track.base import End, Tracker, scalars
 from biject.track.callback import Tracked
 from biject.track.registry import NAMES, make_tracker
 
-__all__ = ["NAMES", "Background", "Tracked", "Tracker", "make_tracker", "scalars"]
+__all__ = ["NAMES", "Background", "End", "Tracked", "Tracker", "make_tracker", "scalars"]

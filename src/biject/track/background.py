@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
 import queue
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from biject.events import notice
-from biject.track.base import Tracker
+from biject.track.base import End, Tracker
 
 MOST_WAITING = 10_000
 """Events; a tracker that is so far behind loses those that come then."""
@@ -29,7 +30,7 @@ class Background:
         self.name, self.patience = name, patience
         self.lost = 0
         self.problem: str | None = None
-        self._queue: queue.Queue[Mapping[str, Any] | None] = queue.Queue(MOST_WAITING)
+        self._queue: queue.Queue[Mapping[str, Any] | End] = queue.Queue(MOST_WAITING)
         self._make = make
         self.refused = 0
         self._first_refusal = ""
@@ -47,11 +48,11 @@ class Background:
         except queue.Full:
             self.lost += 1
 
-    def close(self) -> None:
-        """Wait a while for what is still to be written."""
+    def close(self, *, ended: End = "finished") -> None:
+        """Wait a while for what is still to be written; `ended` is how the run did."""
         if self.problem is None:
             try:
-                self._queue.put(None, timeout=self.patience)
+                self._queue.put(ended, timeout=self.patience)
                 self._thread.join(self.patience)
             except queue.Full:
                 pass
@@ -76,9 +77,9 @@ class Background:
     def _work(self) -> None:
         try:
             tracker = self._make()
-            while (event := self._queue.get()) is not None:
+            while not isinstance(event := self._queue.get(), str):
                 self._give(tracker, event)
-            tracker.close()
+            _close(tracker, event)
         except BaseException as error:  # a library's exit or interrupt must not be the run's
             self.problem = _in_words(error)
 
@@ -89,6 +90,14 @@ class Background:
         except Exception as error:
             self._first_refusal = self._first_refusal or _in_words(error)
             self.refused += 1
+
+
+def _close(tracker: Tracker, ended: End) -> None:
+    """Somebody's own tracker need not want to know how the run ended."""
+    if "ended" in inspect.signature(tracker.close).parameters:
+        tracker.close(ended=ended)
+    else:
+        tracker.close()
 
 
 def _in_words(error: BaseException) -> str:

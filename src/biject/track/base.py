@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 Event = Mapping[str, Any]
 """A line of `events.jsonl`: see docs/events.md."""
+End = Literal["finished", "failed", "killed"]
+"""How a run ended: an error is a failure; one that somebody stopped is killed, and may go on."""
 
 _TRAINING = ("loss", "lr", "grad_norm", "tokens")
 _NO_METRICS = ("step", "time", "seconds")
@@ -19,8 +21,8 @@ class Tracker(Protocol):
     def on_event(self, event: Event) -> None:
         """One more line of the run's events."""
 
-    def close(self) -> None:
-        """The run has ended: write what is still to be written."""
+    def close(self, *, ended: End = "finished") -> None:
+        """The run has ended: write what is still to be written, and mark how."""
 
 
 def scalars(event: Event) -> tuple[int, dict[str, float]] | None:

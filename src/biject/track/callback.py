@@ -48,4 +48,4 @@ class Tracked:
         """Wait a while for what is still to be written."""
         self._event("end", steps=result.steps)
         if self._tracker is not None:
-            self._tracker.close()
+            self._tracker.close(ended="killed" if result.interrupted else "finished")

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from biject.track.base import Event, scalars, settings
+from biject.track.base import End, Event, scalars, settings
 
 _MOST_LETTERS = 500
 """Of a parameter's value, in MLflow."""
@@ -44,9 +44,9 @@ class MLflow:
             metrics = [Metric(_name(name), value, at, step) for name, value in values.items()]
             self.client.log_batch(self.run_id, metrics=metrics)
 
-    def close(self) -> None:
-        """Mark it as finished."""
-        self.client.set_terminated(self.run_id)
+    def close(self, *, ended: End = "finished") -> None:
+        """Mark it as FINISHED, FAILED or KILLED."""
+        self.client.set_terminated(self.run_id, status=ended.upper())
 
 
 def _name(name: str) -> str:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from biject.track.base import Event, scalars, settings
+from biject.track.base import End, Event, scalars, settings
 
 if TYPE_CHECKING:
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
@@ -38,8 +38,9 @@ class TensorBoard:
             summary = Summary(value=[Summary.Value(tag=name, simple_value=v) for name, v in values.items()])
             self.writer.add_event(Record(wall_time=at, step=step, summary=summary))
 
-    def close(self) -> None:
+    def close(self, *, ended: End = "finished") -> None:
         """To the disk."""
+        del ended  # TensorBoard knows of no failed runs
         self.writer.close()
 
 

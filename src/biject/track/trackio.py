@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from biject.track.base import Event, scalars, settings
+from biject.track.base import End, Event, scalars, settings
 
 
 class Trackio:
@@ -43,8 +43,9 @@ class Trackio:
         if found is not None:
             self.run.log(found[1], step=found[0])
 
-    def close(self) -> None:
+    def close(self, *, ended: End = "finished") -> None:
         """Wait until everything is stored."""
+        del ended  # trackio knows of no failed runs
         if self.run is not None:
             self.run.finish()
 

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from biject.track.base import Event, scalars, settings
+from biject.track.base import End, Event, scalars, settings
 
 
 class WeightsAndBiases:
@@ -37,10 +37,10 @@ class WeightsAndBiases:
             step, values = found
             self.run.log({**values, "step": step})
 
-    def close(self) -> None:
-        """Wait until everything is sent or stored."""
+    def close(self, *, ended: End = "finished") -> None:
+        """Wait until everything is sent or stored; what did not finish is marked as failed."""
         if self.run is not None:
-            self.run.finish()
+            self.run.finish(exit_code=0 if ended == "finished" else 1)
 
 
 def make(folder: Path, run: str) -> WeightsAndBiases:
