@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from biject.config.common import check_problem
 from biject.config.limits import check_sizes
 from biject.config.model import ModelConfig
 from biject.config.stored_codes import StoredCodes, stored_codes
@@ -75,6 +76,7 @@ def identify(
         num_elements = None if num_elements is None else 2 * num_elements  # two in a byte
     hf_config = _with_labels(config, new_head, head)
     read = known.config.read(hf_config)
+    check_problem(read)
     layers, steps = known.depth(read)
     check_sizes(read, layers=layers, steps=steps, num_tensors=len(names), num_elements=num_elements)
     architecture = architecture_of(config)

@@ -275,13 +275,15 @@ def _identified(
     if new_head is not None:
         raise ConfigError("Give `new_head` or the head's labels (`num_labels`, `id2label`), not both.")
     names = [f"LABEL_{index}" for index in range(labels)] if isinstance(labels, int) else list(labels)
+    named = config if isinstance(labels, int) else with_labels(config, names)
+    asked = {key: value for key, value in config.items() if key != "problem_type"}  # not for the old labels
     try:
-        own = found(None, config)
+        own = found(None, asked)
     except WeightsError:
         return found({"labels": names}, config)
     if own.head != own.file_head or own.config.head.num_labels != len(names):
         return found({"labels": names}, config)
-    return own if isinstance(labels, int) else found(None, with_labels(config, names))
+    return own if named == asked else found(None, named)
 
 
 def same_tensors(source: Source) -> Same:

@@ -9,6 +9,7 @@ from typing import Any
 
 from biject.config.checks import anything, boolean, choice, flag, integer, labels, number
 from biject.config.table import Const, Inert, Key, Row
+from biject.errors import ConfigError
 
 LABELS: tuple[Row, ...] = (
     Key("id2label", "id2label", labels, None),
@@ -128,6 +129,20 @@ def num_labels(values: Mapping[str, Any]) -> int:
     """HF's rule (configuration_utils.py, 5.23): `num_labels` where it is given, else `id2label`, else 2."""
     names = values.get("id2label")
     return int(values.get("num_labels") or (2 if names is None else len(names)))
+
+
+def check_problem(values: Mapping[str, Any]) -> None:
+    """HF's rule (configuration_utils.py, 5.23): one class among one is no question, and its loss is 0.
+
+    Raises:
+        ConfigError: single-label classification with one label.
+    """
+    if values.get("problem_type") == "single_label_classification" and num_labels(values) == 1:
+        raise ConfigError(
+            "`problem_type` is single_label_classification, which needs two labels or more; there is one (by "
+            "config.json, or by what was requested in its place), and transformers refuses such a folder. "
+            "Give two labels, or the problem_type regression."
+        )
 
 
 def label_names(values: Mapping[str, Any], count: int) -> list[str]:

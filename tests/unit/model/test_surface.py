@@ -234,6 +234,30 @@ def test_problem_type(classifier: Path, base: Path, tmp_path: Path) -> None:
         Auto.from_pretrained(classifier, problem_type="nonsense")  # type: ignore[arg-type]
 
 
+def test_one_label_is_no_class(classifier: Path, tmp_path: Path) -> None:
+    """Its loss is 0 whatever the logits, and transformers opens no folder that says so."""
+    import transformers
+
+    kind: Any = "single_label_classification"
+    one = Auto.from_pretrained(classifier, num_labels=1)
+    one.save_pretrained(tmp_path / "one")
+    with pytest.raises(ConfigError, match="needs two labels or more"):
+        Auto.from_pretrained(tmp_path / "one", problem_type=kind)
+    with pytest.raises(ConfigError, match="needs two labels or more"):
+        Auto.from_pretrained(classifier, num_labels=1, problem_type=kind)
+    with pytest.raises(ConfigError, match="needs two labels or more"):
+        load(classifier, head="seqcls", new_head={"labels": ["yes"], "problem_type": kind})
+    assert Auto.from_pretrained(tmp_path / "one", num_labels=2, problem_type=kind).config.problem_type == kind
+
+    stored = json.loads((tmp_path / "one" / "config.json").read_text())
+    (tmp_path / "one" / "config.json").write_text(json.dumps({**stored, "problem_type": kind}))
+    with pytest.raises(ValueError, match="num_labels > 1"):
+        transformers.AutoConfig.from_pretrained(tmp_path / "one")
+    with pytest.raises(ConfigError, match="needs two labels or more"):
+        load(tmp_path / "one")
+    assert Auto.from_pretrained(tmp_path / "one", problem_type="regression").config.num_labels == 1
+
+
 def test_special_ids_are_set_as_in_transformers(tmp_path: Path) -> None:
     """GPT-2 has no padding token: texts can't be classified together before it is named."""
     import transformers
