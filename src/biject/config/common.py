@@ -98,17 +98,24 @@ _SHARED: tuple[Row, ...] = (
     Inert((*_UNUSED, *_GENERATION, "quantization_config")),  # the last: see `stored_codes`
 )
 
-COMMON: tuple[Row, ...] = (
+_ENCODERS: tuple[Row, ...] = (
     *_SHARED,
     Key("tie_word_embeddings", "tie_word_embeddings", boolean, True),
     Const("is_decoder", (False, None), _ENCODER_ONLY),
     Const("add_cross_attention", (False, None), _ENCODER_ONLY),
     Const("is_encoder_decoder", (False, None), _ENCODER_ONLY),
     Const("is_causal", (False, None), _ENCODER_ONLY),
-    Const("position_embedding_type", ("absolute", None), "relative position embeddings are not computed"),
     Inert(("tie_last_hidden_states", "use_cache")),
 )
+
+COMMON: tuple[Row, ...] = (
+    *_ENCODERS,
+    Const("position_embedding_type", ("absolute", None), "relative position embeddings are not computed"),
+)
 """Of encoders."""
+
+ROTARY_COMMON: tuple[Row, ...] = (*_ENCODERS, Inert(("position_embedding_type",)))
+"""Of encoders that never had embeddings of positions; mmBERT's files say `sans_pos`."""
 
 
 def causal_rows(*, tied: bool) -> tuple[Row, ...]:

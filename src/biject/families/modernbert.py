@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from biject.config.checks import activation, boolean, choice, integer, number, probability
-from biject.config.common import COMMON
+from biject.config.common import ROTARY_COMMON
 from biject.config.heads import DenseConfig, VocabHeadConfig
 from biject.config.layers import AttentionConfig, AttentionSpec, LayerConfig, MLPConfig, NormConfig
 from biject.config.model import EmbeddingConfig, ModelConfig
@@ -174,7 +174,7 @@ FAMILY = Family(
     model_type="modernbert",
     prefix="model",
     config=ConfigTable(
-        COMMON,
+        ROTARY_COMMON,
         layer_type_rows(global_base=160000.0, local_base=10000.0, every=3),
         Key("vocab_size", "vocab_size", integer(1), 50368),
         Key("hidden_size", "hidden_size", integer(1), 768),

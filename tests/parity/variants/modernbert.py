@@ -43,6 +43,7 @@ def modernbert_variants() -> list[Variant]:
         ("labels-1", ("seqcls",), {"num_labels": 1}),
         ("labels-5", ("seqcls", "tokcls"), {"num_labels": 5}),
         ("multi-label", ("seqcls",), {"num_labels": 3, "problem_type": "multi_label_classification"}),
+        ("mmbert", ("base", "mlm"), {"position_embedding_type": "sans_pos"}),
         ("pad-null", ("base",), {"pad_token_id": None}),
         ("one-layer", ("base", "seqcls"), {"num_hidden_layers": 1}),
     )
