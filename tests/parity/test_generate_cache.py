@@ -258,3 +258,18 @@ def test_what_does_not_fit(reference: Make) -> None:
     assert ours.generate(ids_of(2, 8), past_key_values=cache, max_new_tokens=2).shape == (2, 10)
     with pytest.raises(KeyError):
         ours.generate(ids, max_new_tokens=2, return_dict_in_generate=True)["logits"]
+
+
+@pytest.mark.parametrize("numerics", ["exact", "fast"])
+def test_memory_that_does_not_suffice(numerics: Any, reference: Make) -> None:
+    """One error that names the length; a cache that was to grow is used again."""
+    ours, ids, cache = model_of(reference, "llama"), ids_of(1, 9), biject.Cache()
+    plain = {"eos_token_id": -1, "numerics": numerics, "max_new_tokens": 4}
+    first = ours.generate(ids, past_key_values=cache, **plain)
+    for more in ({}, {"past_key_values": cache}):
+        with pytest.raises(InputError, match=r"not suffice for 1 text of up to 1000000000000009 tokens"):
+            ours.generate(ids, **{**plain, "max_new_tokens": 10**15}, **more)
+    with pytest.raises(InputError, match=r"not suffice for 1000000000000000 texts of up to 13 tokens"):
+        ours.generate(ids, num_return_sequences=10**15, do_sample=True, **plain)
+    assert ours.generate(ids, past_key_values=cache, **plain).tolist() == first.tolist()
+    assert cache.get_seq_length() == 12

@@ -90,8 +90,13 @@ class Cache:
                 whole=True,
             )
         self._model, self._made = ref(model), made
-        self._kept.crop(past, length=length)
-        self._cut(past)
+        try:
+            self._kept.crop(past, length=length)
+        except BaseException:  # e.g. no memory: some buffers may be longer than others now
+            self._kept, past = None, 0
+            raise
+        finally:
+            self._cut(past)
         self.num_reused = past
         return self._kept, past
 

@@ -55,6 +55,10 @@ _NEUTRAL: dict[str, tuple[Any, ...]] = {
 """What else Hugging Face takes, with the values (None aside) that change nothing. Others are an error."""
 
 
+_BEYOND = 2**62
+"""From here on sums of lengths, and ids, do not fit what torch counts with."""
+
+
 def refuse_other(values: Mapping[str, Any], where: str) -> None:
     """Raise for what would change the text and is not supported; and, of a call's own arguments (`where` is
     empty), for unknown names.
@@ -85,6 +89,8 @@ def checked(name: str, value: Any, where: str) -> Any:
     expected, check = _CHECKS[name]
     try:
         return check(value)
+    except OverflowError as error:
+        raise InputError(f"`{name}`{where} must be below 2**62; found {shown(value)}.") from error
     except (TypeError, ValueError) as error:
         raise InputError(f"`{name}`{where} must be {expected}; found {shown(value)}.") from error
 
@@ -93,6 +99,8 @@ def _whole(least: int) -> Callable[[Any], int]:
     def check(value: Any) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ValueError
+        if value >= _BEYOND:
+            raise OverflowError
         return value
 
     return check

@@ -15,6 +15,7 @@ from torch import Tensor
 from biject.errors import InputError
 from biject.generate.cache import Cache
 from biject.generate.defaults import read_defaults
+from biject.generate.memory import enough_memory
 from biject.generate.output import GenerateOutput, Kept
 from biject.generate.prompt import Prompt, prompt_of
 from biject.generate.scores import choose, processors
@@ -59,7 +60,6 @@ def generate(
     defaults = read_defaults(model.source.folder, model.source.config)
     length = input_ids.shape[-1] if input_ids.dim() == 2 else 0
     settings = settings_of(arguments, defaults, prompt=length, table=_trained_length(model))
-    prompt = prompt_of(model.config, input_ids, attention_mask, settings, device)
     if seed is not None:
         generator = torch.Generator(device).manual_seed(seed)
     stops = StopStrings(settings.stop_strings, tokenizer) if settings.stop_strings else None
@@ -72,7 +72,9 @@ def generate(
     if cache is None and settings.return_dict_in_generate:
         cache = Cache()
     kept = Kept(settings)
-    with torch.inference_mode():
+    texts = input_ids.shape[:1].numel() * settings.num_return_sequences
+    with torch.inference_mode(), enough_memory(texts=texts, length=settings.max_length):
+        prompt = prompt_of(model.config, input_ids, attention_mask, settings, device)
         run = _Run(prompt, settings, stops, generator, streamer, kept)
         ids_BS = _continued(model, run, cache)
     if not settings.return_dict_in_generate:
