@@ -93,11 +93,10 @@ class Group:
 
 
 @contextmanager
-def working(duties: Duties, model: Path, batch: int) -> Iterator[dict[str, Group]]:
+def working(duties: Duties, model: Path, batch: int, own: int) -> Iterator[dict[str, Group]]:
     """The three groups, slowed, after their warm-up."""
     groups = {
-        mode: Group(mode, duties, model, OWN_BATCH if mode == "own" else batch)
-        for mode in ("own", "ours", "ddp")
+        mode: Group(mode, duties, model, own if mode == "own" else batch) for mode in ("own", "ours", "ddp")
     }
     done = threading.Event()
     threads = []
@@ -168,7 +167,7 @@ def trained(net: Any, data: Any, collate: Any, size: int) -> Iterator[Any]:
     windows = session.windows()
     while True:
         done = session.step(next(windows))
-        yield done.tokens, done.by_rank
+        yield done.tokens, done.by_rank, done.sync_ms
 
 
 def ddp(net: Any, data: Any, collate: Any, size: int) -> Iterator[Any]:
@@ -192,15 +191,16 @@ def ddp(net: Any, data: Any, collate: Any, size: int) -> Iterator[Any]:
         total = batch["attention_mask"].sum().double().reshape(1)
         dist.all_reduce(total)
         step += 1
-        yield float(total), ()
+        yield float(total), (), 0.0
 
 
 def together(steps: Iterator[Any], count: int) -> None:
     """So many steps of all processes."""
-    started, parts, tokens = time.perf_counter(), [], 0.0
+    started, parts, tokens, exchange = time.perf_counter(), [], 0.0, 0.0
     for _ in range(count):
-        done, by_rank = next(steps)
+        done, by_rank, sync_ms = next(steps)
         tokens += done
+        exchange += sync_ms / 1000
         parts.append(by_rank)
     seconds = time.perf_counter() - started
     in_run = sum(
@@ -208,7 +208,9 @@ def together(steps: Iterator[Any], count: int) -> None:
         for own in zip(*parts, strict=True)
     )
     shares = [part.tokens for part in parts[-1]]
-    print(json.dumps({"rate": tokens / seconds, "in_run": in_run, "shares": shares}), flush=True)
+    waits = [sum(part.wait_ms for part in own) / 1000 / seconds for own in zip(*parts, strict=True)]
+    found = {"rate": tokens / seconds, "in_run": in_run, "shares": shares, "waits": waits}
+    print(json.dumps({**found, "exchange": exchange / seconds}), flush=True)
 
 
 def alone(steps: Iterator[Any]) -> None:
@@ -218,7 +220,7 @@ def alone(steps: Iterator[Any]) -> None:
     listener.start()
     started, tokens, ended, count, said = time.perf_counter(), 0.0, 0.0, 0, False
     while True:
-        done, _ = next(steps)
+        done, *_ = next(steps)
         if stopped.is_set() and said:  # others did not work all the time
             break
         tokens, ended, count = tokens + done, time.perf_counter(), count + 1
@@ -235,6 +237,9 @@ def main() -> None:
     parser.add_argument("--several", action="store_true")
     parser.add_argument("--steps", type=int, default=4, help="of ours in a turn")
     parser.add_argument("--batch", type=int, default=128, help="texts a process and step")
+    parser.add_argument(
+        "--own-batch", type=int, default=OWN_BATCH, help="texts a step of a process by itself"
+    )
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--worker")
     parser.add_argument("--model", type=Path)
@@ -253,20 +258,20 @@ def main() -> None:
         print("duty cycles | own, sum: tokens a second | shares by speed | DDP, equal shares")
         cases = [(1.0, 1 / float(q)) for q in given.ratios.split(",")] if given.ratios else []
         for duties in cases + (SEVERAL if given.several else []):
-            report(duties, model, given.steps, given.batch, given.turns)
+            report(duties, model, given)
 
 
-def report(duties: Duties, model: Path, steps: int, batch: int, turns: int) -> None:
+def report(duties: Duties, model: Path, given: argparse.Namespace) -> None:
     """Measure one set of duty cycles in turns, and print a line."""
     of_own, of_run, of_ddp, rates, shares = [], [], [], [], ""
-    with working(duties, model, batch) as groups:
+    with working(duties, model, given.batch, given.own_batch) as groups:
 
         def own() -> float:
             return float(sum(found["rate"] for found in groups["own"].turn(0)))
 
         before = own()
-        for _ in range(turns):
-            ours = groups["ours"].turn(steps)[0]
+        for _ in range(given.turns):
+            ours = groups["ours"].turn(given.steps)[0]
             between = own()
             theirs = groups["ddp"].turn(DDP_STEPS)[0]["rate"]
             after = own()
@@ -277,7 +282,12 @@ def report(duties: Duties, model: Path, steps: int, batch: int, turns: int) -> N
             shares = " : ".join(f"{tokens:.0f}" for tokens in ours["shares"])
             each = (before, ours["rate"], ours["in_run"], between, theirs, after)
             told = " ".join(f"{value:.0f}" for value in each)
-            print("  own, ours, in run, own, DDP, own:", told, file=sys.stderr, flush=True)
+            lost = " ".join(f"{share:.1%}" for share in (*ours["waits"], ours["exchange"]))
+            print(
+                f"  own, ours, in run, own, DDP, own: {told}; waits, exchange: {lost}",
+                file=sys.stderr,
+                flush=True,
+            )
             before = after
     whole, rate, theirs = (statistics.median(column) for column in zip(*rates, strict=True))
     print(
@@ -289,7 +299,7 @@ def report(duties: Duties, model: Path, steps: int, batch: int, turns: int) -> N
 
 def spread(found: list[float]) -> str:
     """Median, smallest and largest."""
-    return f"{statistics.median(found):4.0%} ({min(found):.0%}–{max(found):.0%})"
+    return f"{statistics.median(found):5.1%} ({min(found):.0%}–{max(found):.0%})"
 
 
 if __name__ == "__main__":

@@ -78,20 +78,23 @@ def worker(folder: Path, *, rank_of_adapter: int, keep_freed: bool) -> None:
         model(ids)
     model.train()
     with Peak() as both:
-        model(input_ids=ids, labels=ids).loss.backward()
+        loss = model(input_ids=ids, labels=ids).loss
+        kept = anonymous() - before - parts  # nothing is gathered now
+        loss.backward()
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], fused=True)
     with Peak() as step:
         optimizer.step()
     peaks = (loading, forward, both, step)
-    numbers = [parts, *(peak.value - before for peak in peaks)]
+    numbers = [parts, kept, *(peak.value - before for peak in peaks)]
     found = ranks.everyones([number / whole for number in numbers])
     if ranks.rank() == 0:
         print(f"model {whole / 1e9:.2f} GB in float32, {ranks.count()} ranks; shares of it")
         for rank, shares in enumerate(found):
-            held, loaded, once, gradients, stepped = shares
+            held, kept_for_it, loaded, once, gradients, stepped = shares
             print(
                 f"rank {rank}: parts {held:.3f}, peak of loading {loaded:.3f}, of a forward pass {once:.3f}, "
-                f"of forward and backward with gradients {gradients:.3f}, of AdamW's step {stepped:.3f}"
+                f"of forward and backward with gradients {gradients:.3f} (activations {kept_for_it:.3f}), "
+                f"of AdamW's step {stepped:.3f}"
             )
 
 

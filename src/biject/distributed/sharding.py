@@ -33,7 +33,8 @@ def shard(model: nn.Module, *, dtype: torch.dtype | None = None, offload: bool =
         offload: keep parts in the CPU's memory, and update them there.
     """
     let_go_at_exit()
-    if next(model.parameters()).device.type == "cpu":
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    if on_cpu:
         _give_freed_memory_back()
     pinned = torch.cuda.is_available()  # pages that a GPU reads by itself; without one torch fails
     options: dict[str, Any] = {
@@ -47,6 +48,19 @@ def shard(model: nn.Module, *, dtype: torch.dtype | None = None, offload: bool =
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)  # losses are divided by the items of all ranks already
             module.set_force_sum_reduction_for_comms(True)  # Gloo has no other
+            if on_cpu:
+                _gather_when_needed(module)
+
+
+def _gather_when_needed(module: FSDPModule) -> None:
+    """Gather a part when its turn comes, and let go of what it came in at once: nothing overlaps on a CPU.
+
+    By itself FSDP2 gathers the next part of a backward pass ahead, and keeps what a part of a forward pass
+    came in until the next one's: each a whole part more at the peak. The first list must not be empty, and a
+    part that is gathered already costs nothing.
+    """
+    module.set_modules_to_backward_prefetch([module])
+    module._set_unshard_async_op(True)
 
 
 def _give_freed_memory_back() -> None:

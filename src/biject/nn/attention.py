@@ -25,7 +25,7 @@ from biject.nn.rotary import rotated
 from biject.nn.rowwise import RowOp
 from biject.nn.traces import emit
 
-_NO_POSITIONS: PositionHeads = (None, None)
+_NO_POSITIONS = PositionHeads()
 _ABSENT = dict.fromkeys(("qkv_proj", "q_proj", "k_proj", "v_proj", "relative", "q_norm", "k_norm"))
 
 
@@ -94,7 +94,9 @@ class Attention(nn.Module):
         if self.relative is not None:
             assert self.q_proj is not None
             assert self.k_proj is not None
-            positions = self.relative.positions(plan.relative_table, self.q_proj, self.k_proj)
+            positions = self.relative.positions(
+                plan.relative_table, plan.near_positions, self.q_proj, self.k_proj
+            )
         kernel = plan.kernels[self.operation]
         opaque = isinstance(plan.layout, Packed) and torch.compiler.is_compiling()
         weighed = plan.request.attentions or self.relative is not None  # somebody asks for the weights

@@ -39,11 +39,12 @@ def attend_opaque(
     index = layout.index
     assert index is not None, "the plan was made before torch.compile was called: make it anew"
     context_TD, _ = torch.ops.biject.attend_packed(
-        q_THE, k_TGE, v_TGE, *positions, plan.distances,
+        q_THE, k_TGE, v_TGE, positions.keys, positions.queries, plan.distances,
         index.sizes, index.query_rows, index.key_rows, index.real, layout.unsort_index_T,
         spec.causal, spec.window or 0, spec.mask_queries, spec.scale, dropout,
         relative.relative.span if relative else 0, relative.terms if relative else 0,
         spec.written_out, spec.softmax == "float32", spec.softcap or 0.0,
+        -1 if positions.first is None else positions.first,
     )  # fmt: skip
     assert isinstance(context_TD, Tensor)
     return context_TD
@@ -53,14 +54,14 @@ def _context(
     q: Tensor, k: Tensor, v: Tensor, pos_k: Tensor | None, pos_q: Tensor | None, distances: Tensor | None,
     sizes: Tensor, query_rows: Tensor, key_rows: Tensor, real: Tensor, unsort: Tensor,
     causal: bool, window: int, mask_queries: bool, scale: float, dropout: float, span: int, terms: int,
-    written_out: bool, float32: bool, softcap: float,
+    written_out: bool, float32: bool, softcap: float, first: int,
 ) -> Tensor:  # fmt: skip
     spec = AttentionSpec(
         num_heads=q.shape[1], num_key_value_heads=k.shape[1], head_dim=q.shape[2], scale=scale,
         causal=causal, window=window or None, mask_queries=mask_queries,
         softmax="float32" if float32 else "own", softcap=softcap or None,
     )  # fmt: skip
-    contexts = []
+    contexts, positions = [], PositionHeads(pos_k, pos_q, None if first < 0 else first)
     index = BucketIndex(sizes=sizes, query_rows=query_rows, key_rows=key_rows, real=real)
     for bucket in index.buckets:
         mask = bucket_mask(spec.mask_kind, bucket, device=q.device, always=True)
@@ -71,7 +72,7 @@ def _context(
         if terms:
             context, _ = attend_relative(
                 queries, keys, values,
-                mask=mask, positions=(pos_k, pos_q), distances=distances,
+                mask=mask, positions=positions, distances=distances,
                 span=span, terms=terms, dropout=dropout,
             )  # fmt: skip
         elif written_out:
@@ -86,7 +87,7 @@ _INPUTS = (
     "Tensor q, Tensor k, Tensor v, Tensor? pos_k, Tensor? pos_q, Tensor? distances, Tensor sizes, "
     "Tensor query_rows, Tensor key_rows, Tensor real, Tensor unsort, bool causal, int window, "
     "bool mask_queries, float scale, float dropout, int span, int terms, bool written_out, bool float32, "
-    "float softcap"
+    "float softcap, int first"
 )
 _TRAINED = 5
 """The first inputs, which have gradients."""

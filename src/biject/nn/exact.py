@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from biject.nn.activations import activation
-from biject.nn.probe import attention_holds, rowwise_holds, same_bits_from, store
+from biject.nn.probe import attention_holds, columns_hold, rowwise_holds, same_bits_from, store
 from biject.nn.rowwise import RowOp
 
-__all__ = ["attention_holds", "min_rows"]
+__all__ = ["attention_holds", "columns_hold", "min_rows"]
 
 
 def min_rows(ops: frozenset[RowOp] | None, count: int, total: int, dtype: torch.dtype) -> int | None:

@@ -21,6 +21,7 @@ from biject.nn.batch import Batch, HeadRequest
 from biject.nn.exact import min_rows
 from biject.nn.kernels import Kernel, Operation
 from biject.nn.layout import Layout
+from biject.nn.relative import Rows
 from biject.nn.rowwise import RowOp
 
 
@@ -105,6 +106,8 @@ class BatchPlan:
     """(1, L, L): see `relative_distances`."""
     relative_table: Tensor | None = None
     """(P, D), normalised."""
+    near_positions: Rows | None = None
+    """The table's rows that this batch looks at, where others may be left out."""
     cache: KeyValues | None = None
     contiguous_keys: bool = False
     """Keys and values of each head lie side by side, as a cache holds them: HF's decoders read them from one

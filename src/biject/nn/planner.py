@@ -19,7 +19,14 @@ from biject.nn.kernels import Kernel, Numerics, Operation, kernel, whole_grid
 from biject.nn.layout import Layout, Packed, Padded
 from biject.nn.packing import ColumnRule, first_only, pack, select, spans, to_device
 from biject.nn.plan import BatchPlan, PlannedModel
-from biject.nn.positions import attention_masks, distances, joins_texts, reads_cache, rope_rows
+from biject.nn.positions import (
+    attention_masks,
+    distances,
+    joins_texts,
+    near_positions,
+    reads_cache,
+    rope_rows,
+)
 from biject.nn.rowwise import RowOp, row_ops
 from biject.nn.traces import tracing
 from biject.nn.uncompiled import left_alone
@@ -97,6 +104,12 @@ class Planner:
         traced = tracing() or bool(request.trace_names)
         last = layout if traced else _last_layout(model, choice, head_rows, head_ops, row_index_K)
         here = to_device(layout, device)
+        apart = distances(model, here)
+        near = None
+        if isinstance(layout, Packed):
+            near = near_positions(
+                model, apart, ops=choice.layer_ops, keep_bits=choice.keep_bits, dtype=choice.dtype
+            )
         plan = BatchPlan(
             batch=batch,
             request=request,
@@ -104,7 +117,8 @@ class Planner:
             kernels=choice.kernels,
             masks=attention_masks(model, batch, request, here),
             rope=rope_rows(model, batch, here),
-            distances=distances(model, here),
+            distances=apart,
+            near_positions=near,
             relative_table=None if model.relative is None else model.relative(),
             contiguous_keys=isinstance(layout, Padded) and reads_cache(model),
             total=layout.batch * layout.length,

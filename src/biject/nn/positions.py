@@ -10,10 +10,12 @@ from torch import Tensor
 from biject.config.layers import MaskKind
 from biject.config.rope import RopeConfig
 from biject.nn.batch import Batch, HeadRequest
+from biject.nn.exact import columns_hold, min_rows
 from biject.nn.layout import Layout, Packed
 from biject.nn.masks import bucket_mask, joined_texts_mask
 from biject.nn.plan import PlannedModel
-from biject.nn.relative import relative_distances
+from biject.nn.relative import Rows, near_rows, relative_distances
+from biject.nn.rowwise import RowOp
 
 Masks = Mapping[MaskKind, tuple[Tensor | None, ...]]
 
@@ -74,6 +76,37 @@ def distances(model: PlannedModel, layout: Layout) -> Tensor | None:
     """Of all columns to each other, where the model has a table for them."""
     table = model.config.relative_table
     return None if table is None else relative_distances(layout.length, table, model.device)
+
+
+def near_positions(
+    model: PlannedModel,
+    distances: Tensor | None,
+    *,
+    ops: frozenset[RowOp] | None,
+    keep_bits: bool,
+    dtype: torch.dtype,
+) -> Rows | None:
+    """The rows of the table that a packed batch looks at, or more of them where bits need that; None for all.
+
+    Args:
+        model: has `relative_table`, or there is nothing to leave out.
+        distances: see `distances`.
+        ops: what layers compute row by row.
+        keep_bits: scores are to have the bits that they have with the whole table.
+        dtype: what is computed in.
+    """
+    table = model.config.relative_table
+    if table is None or distances is None:
+        return None
+    columns, whole = distances.shape[-1], 2 * table.span
+    near = near_rows(distances, table.span, columns, columns)
+    if not keep_bits:
+        return near
+    needed = min_rows(ops, near.end - near.first, whole, dtype)
+    if needed is None or not all(columns_hold(one.head_dim, dtype) for one in model.attention_specs):
+        return None
+    first = max(0, min(near.first, whole - needed))
+    return Rows(first, max(near.end, first + needed))
 
 
 def reads_cache(model: PlannedModel) -> bool:

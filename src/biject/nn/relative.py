@@ -8,6 +8,8 @@ flattened), P rows of the table of relative positions.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -57,8 +59,33 @@ def relative_distances(length: int, relative: RelativeConfig, device: torch.devi
     return distance_LL.to(torch.long).unsqueeze(0)
 
 
-PositionHeads = tuple[Tensor | None, Tensor | None]
-"""Keys and queries of the relative positions, (H, P, E) each, where the model scores with them."""
+class Rows(NamedTuple):
+    """Consecutive rows of the table of relative positions."""
+
+    first: int
+    end: int
+
+
+ALIGNED = 16
+"""Rows of the table are left out by so many: torch multiplies very few columns in another order."""
+
+
+def near_rows(distances: Tensor, span: int, queries: int, keys: int) -> Rows:
+    """The rows that so many columns look at; all where distances lie on a device that would be waited for."""
+    if distances.device.type != "cpu":
+        return Rows(0, 2 * span)
+    first, last = int(distances[0, 0, keys - 1]) + span, int(distances[0, queries - 1, 0]) + span
+    first, last = max(0, min(first, 2 * span - 1)), max(0, min(last, 2 * span - 1))
+    return Rows(first // ALIGNED * ALIGNED, min(2 * span, (last // ALIGNED + 1) * ALIGNED))
+
+
+class PositionHeads(NamedTuple):
+    """Keys and queries of the relative positions, (H, P, E) each, where the model scores with them."""
+
+    keys: Tensor | None = None
+    queries: Tensor | None = None
+    first: int | None = None
+    """The table's row that theirs begin with, where each bucket may leave out what it does not look at."""
 
 
 class RelativeScores(nn.Module):
@@ -78,26 +105,33 @@ class RelativeScores(nn.Module):
         """None of its own."""
         return ()
 
-    def positions(self, table_PD: Tensor | None, q_proj: nn.Module, k_proj: nn.Module) -> PositionHeads:
-        """The table's keys and queries; `q_proj` and `k_proj` are the content's.
+    def positions(
+        self, table_PD: Tensor | None, near: Rows | None, q_proj: nn.Module, k_proj: nn.Module
+    ) -> PositionHeads:
+        """The table's keys and queries, or those of its rows `near`; `q_proj` and `k_proj` are the content's.
 
         In HF's order, which decides what adapters draw in training and how gradients are added up: with the
         content's projections queries come first, and both are made even if one is not needed.
         """
         relative = self.relative
         if table_PD is None:
-            return None, None
+            return PositionHeads()
         table_PD = F.dropout(table_PD, p=relative.dropout, training=self.training)
-        table_1PD = table_PD[0 : relative.span * 2].unsqueeze(0)
+        first = None if near is None else 0
+        if near is None or torch.compiler.is_compiling():  # other rows for each batch are other code
+            table_1PD = table_PD[0 : relative.span * 2].unsqueeze(0)
+        else:
+            first, table_1PD = near.first, table_PD[near.first : near.end].unsqueeze(0)
         if relative.share_keys:
             queries, keys = self._split(q_proj(table_1PD)), self._split(k_proj(table_1PD))
-            return (
+            return PositionHeads(
                 keys if relative.content_to_position else None,
                 queries if relative.position_to_content else None,
+                first,
             )
         own_keys = None if self.k_proj is None else self._split(self.k_proj(table_1PD))
         own_queries = None if self.q_proj is None else self._split(self.q_proj(table_1PD))
-        return own_keys, own_queries
+        return PositionHeads(own_keys, own_queries, first)
 
     def attend(
         self,
@@ -155,8 +189,16 @@ def attend_relative(
     scale = _scale(q_GQE, terms)
     scores_GQK = torch.bmm(q_GQE, k_GKE.transpose(-1, -2) / scale)
     if distances is not None:
-        pos_k_GPE, pos_q_GPE = (x if x is None else x.repeat(batch, 1, 1) for x in positions)
-        scores_GQK += _position_scores(q_GQE, k_GKE, pos_k_GPE, pos_q_GPE, distances, span=span, scale=scale)
+        rows = Rows(0, 2 * span)
+        if positions.first is not None:
+            rows = near_rows(distances, span, queries, k_GKE.shape[1])
+        pos_k_GPE, pos_q_GPE = (
+            None if x is None else _rows_of(x, rows, positions.first or 0).repeat(batch, 1, 1)
+            for x in (positions.keys, positions.queries)
+        )
+        scores_GQK += _position_scores(
+            q_GQE, k_GKE, pos_k_GPE, pos_q_GPE, distances, span=span, rows=rows, scale=scale
+        )
     scores_BHQK = scores_GQK.view(batch, heads, queries, -1)
     if mask is not None:
         scores_BHQK = scores_BHQK.masked_fill_(~mask, torch.finfo(q_GQE.dtype).min)
@@ -178,26 +220,33 @@ def _position_scores(
     distances: Tensor,
     *,
     span: int,
+    rows: Rows,
     scale: Tensor,
 ) -> Tensor | int:
-    """The sum of the terms: (G, Q, K); 0 if there are none.
+    """The sum of the terms: (G, Q, K); 0 if there are none. `rows`: which of the table's P are given.
 
     In place, with HF's bits: new memory of this size costs more than the sums.
     """
-    groups, queries, keys, last = q_GQE.shape[0], q_GQE.shape[1], k_GKE.shape[1], span * 2 - 1
+    groups, queries, keys = q_GQE.shape[0], q_GQE.shape[1], k_GKE.shape[1]
+    middle, last = span - rows.first, rows.end - 1 - rows.first
     scores: Tensor | None = None
     if pos_k_GPE is not None:
-        by_row = torch.clamp(distances[:, :queries, :keys] + span, 0, last)
+        by_row = torch.clamp(distances[:, :queries, :keys] + middle, 0, last)
         to_position = torch.bmm(q_GQE, pos_k_GPE.transpose(-1, -2))
         c2p_GQK = torch.gather(to_position, dim=-1, index=by_row.expand(groups, queries, keys))
         scores = c2p_GQK.div_(scale)
     if pos_q_GPE is not None:
-        by_column = torch.clamp(-distances[:, :keys, :queries] + span, 0, last)
+        by_column = torch.clamp(-distances[:, :keys, :queries] + middle, 0, last)
         to_position = torch.bmm(k_GKE, pos_q_GPE.transpose(-1, -2))
         p2c_GKQ = torch.gather(to_position, dim=-1, index=by_column.expand(groups, keys, queries))
         p2c_GQK = p2c_GKQ.div_(scale).transpose(-1, -2)
         scores = p2c_GQK if scores is None else scores.add_(p2c_GQK)
     return 0 if scores is None else scores
+
+
+def _rows_of(x_HPE: Tensor, rows: Rows, first: int) -> Tensor:
+    """Of keys or queries of consecutive rows of the table that begin with `first`."""
+    return x_HPE[:, rows.first - first : rows.end - first]
 
 
 def _flat(x_BHLE: Tensor) -> Tensor:

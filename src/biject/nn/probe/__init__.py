@@ -7,8 +7,16 @@ assumed. docs/packing.md has the tables that the shape of these questions comes 
 
 from biject.nn.probe.addresses import addresses_matter
 from biject.nn.probe.attention import attention_holds
+from biject.nn.probe.columns import columns_hold
 from biject.nn.probe.elementwise import rowwise_holds
 from biject.nn.probe.linear import same_bits_from
 from biject.nn.probe.store import measured
 
-__all__ = ["addresses_matter", "attention_holds", "measured", "rowwise_holds", "same_bits_from"]
+__all__ = [
+    "addresses_matter",
+    "attention_holds",
+    "columns_hold",
+    "measured",
+    "rowwise_holds",
+    "same_bits_from",
+]

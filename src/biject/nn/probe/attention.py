@@ -15,7 +15,7 @@ from biject.config.layers import AttentionSpec, MaskKind
 from biject.nn.attend import attend_written_out
 from biject.nn.masks import attention_mask
 from biject.nn.probe import store
-from biject.nn.relative import attend_relative
+from biject.nn.relative import PositionHeads, attend_relative
 
 Attend = Callable[[Tensor, Tensor, Tensor, Tensor | None], Tensor]
 """(queries, keys, values (B, H, L, E), mask or None) → (B, H, L, E)."""
@@ -69,7 +69,7 @@ def fused(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 def written_out(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     """Batched products, a filled mask and softmax."""
     context, _ = attend_relative(
-        q, k, v, mask=mask, positions=(None, None), distances=None, span=0, terms=1, dropout=0.0
+        q, k, v, mask=mask, positions=PositionHeads(), distances=None, span=0, terms=1, dropout=0.0
     )
     return context
 

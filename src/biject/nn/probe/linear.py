@@ -85,7 +85,7 @@ def _links(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, for
 
 @store.plainly()
 def _measure(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, form: Form) -> list[bool]:
-    x, weight, bias = _numbers(inputs, outputs, points[-1], dtype)
+    x, weight, bias = draw_numbers(inputs, outputs, points[-1], dtype)
     stored = weight.t().contiguous() if form == "transposed" else weight
     links, before = [], None
     for count in points:
@@ -101,7 +101,7 @@ def _measure(inputs: int, outputs: int, points: list[int], dtype: torch.dtype, f
     return links
 
 
-def _numbers(inputs: int, outputs: int, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+def draw_numbers(inputs: int, outputs: int, rows: int, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
     """Rows, matrix and bias: random; but for float32 every sum cancels, so that what is left is its rounding.
 
     Sums run in more digits than a half dtype keeps: of ordinary numbers, one result in hundreds shows another
