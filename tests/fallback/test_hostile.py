@@ -163,6 +163,38 @@ def test_configs_that_lie_are_one_error(
         load_fallback(folder)
 
 
+MANY = 10**9
+DEEP: list[tuple[dict[str, Any], str]] = [
+    (
+        {"model_type": "clip", "vision_config": {"num_hidden_layers": MANY}},
+        r"`vision_config\.num_hidden_layers` is",
+    ),
+    ({"model_type": "swin", "depths": [1, MANY]}, "`depths` is"),
+    ({"model_type": "upernet", "backbone_config": {"model_type": "swin", "depths": [MANY]}}, r"\.depths` is"),
+    ({"model_type": "funnel", "block_repeats": [1, MANY]}, "`block_repeats` is"),
+    ({"num_labels": MANY}, "`num_labels` is"),
+    ({"model_type": "albert", "inner_group_num": 10**6}, "more than 10,.* modules and parameters, the file"),
+]
+
+
+@pytest.mark.parametrize(("values", "match"), DEEP, ids=[next(reversed(values)) for values, _ in DEEP])
+def test_layers_are_counted_wherever_the_config_has_them(
+    values: dict[str, Any], match: str, checkpoint: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "bad"
+    shutil.copytree(checkpoint("mpnet"), folder)
+    change(folder, "config.json", **values)
+    with pytest.raises(ConfigError, match=match):
+        load_fallback(folder, head="base")
+
+
+def test_indices_of_layers_and_sizes_are_no_counts(checkpoint: Any, tmp_path: Path) -> None:
+    folder = tmp_path / "good"
+    shutil.copytree(checkpoint("mpnet"), folder)
+    change(folder, "config.json", vocab_size_per_layer_input=262144, out_layers=[3] * 999, block_size=1024)
+    assert load_fallback(folder).num_parameters() == load_fallback(checkpoint("mpnet")).num_parameters()
+
+
 def test_a_tokenizer_without_files_is_one_error(checkpoint: Any, tmp_path: Path) -> None:
     folder = tmp_path / "bad"
     shutil.copytree(checkpoint("mpnet"), folder)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from biject.errors import ConfigError, shown
@@ -27,11 +28,11 @@ _PINNED = (
     "experts_implementation", "_experts_implementation", "_experts_implementation_internal",
 )  # fmt: skip
 """Keys that name code: of the folder, or kernels of the Hub. What computes is transformers' own choice."""
-_LAYERS = (
-    "num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers", "encoder_layers",
-    "decoder_layers",
-)  # fmt: skip
+_LAYERS = re.compile(r"(layer|depth|block|stage|repeat)s?$")
+"""Ends of keys that count layers, or list their indices; transformers' configs allocate by some of them."""
 _USUAL_LAYERS = 256
+_LABELS = re.compile(r"num_labels$")
+_MOST_LABELS = 1 << 20
 
 
 def class_names(model_type: str, head: str) -> tuple[str, ...]:
@@ -84,7 +85,7 @@ def hf_config(config: Mapping[str, Any], *, num_tensors: int, where: str) -> Any
 
     Args:
         config: config.json, with a new head's labels.
-        num_tensors: Of the weights: more layers than these are refused.
+        num_tensors: Of the weights: more layers than these are refused, wherever the config has them.
         where: The folder, for messages.
 
     Raises:
@@ -110,12 +111,32 @@ def hf_config(config: Mapping[str, Any], *, num_tensors: int, where: str) -> Any
             f"{where}: config.json: `{strange[0]}` changes what transformers runs or reads, which "
             "backend='hf' refuses. Remove it."
         )
-    for key in _LAYERS:
-        value = config.get(key)
-        if isinstance(value, int) and value > max(_USUAL_LAYERS, num_tensors):
-            raise ConfigError(
-                f"{where}: config.json: `{key}` is {value}, and there are {num_tensors} tensors."
-            )
+    _check_counts(config, num_tensors=num_tensors, where=where)
     values = {key: value for key, value in config.items() if key not in _PINNED}
     with quiet(f"{where}: transformers cannot use config.json"):
         return auto.CONFIG_MAPPING[model_type].from_dict(values)
+
+
+def _check_counts(config: Mapping[str, Any], *, num_tensors: int, where: str) -> None:
+    """Refuse counts that transformers would allocate by, in parts of a config and in lists, too."""
+    rules = ((_LAYERS, max(_USUAL_LAYERS, num_tensors)), (_LABELS, _MOST_LABELS))
+    for key, value in _integers(config):
+        most = min((limit for ends, limit in rules if ends.search(key)), default=value)
+        if value > most:
+            raise ConfigError(
+                f"{where}: config.json: `{key}` is {shown(value)}, and there are {num_tensors} tensors. They "
+                "are not of one model: fetch both again."
+            )
+
+
+def _integers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    """All of a config by their keys, `vision_config.num_hidden_layers`; those of a list have the list's."""
+    waiting: list[tuple[str, Any]] = [("", config)]
+    while waiting:
+        key, value = waiting.pop()
+        if isinstance(value, Mapping):
+            waiting += [(f"{key}.{name}" if key else str(name), inner) for name, inner in value.items()]
+        elif isinstance(value, list):
+            waiting += [(key, inner) for inner in value]
+        elif isinstance(value, int):
+            yield key, value

@@ -75,7 +75,7 @@ def identify_fallback(
     chosen = file_head if head == "auto" and file_head is not None else head
     kind = model_class(values, chosen)
     bases = base_classes(str(values.get("model_type")))
-    made = outline(kind, bases, hf, where=where)
+    made = outline(kind, bases, hf, num_tensors=len(source.tensors), where=where)
     elements = sum(info.numel for info in source.tensors.values())
     check_size(made.model, num_elements=elements, where=where)
     return FallbackIdentity(
