@@ -52,7 +52,7 @@ class PretrainedModel(AdapterMethods):
         given here is what `save_pretrained` writes.
 
         Raises:
-            InputError: too few rows for the padding token.
+            InputError: too few rows for the padding token, or an adapter on the table or the output.
         """
         from biject.resize import resize
 

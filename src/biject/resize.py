@@ -14,6 +14,7 @@ from torch.distributions.multivariate_normal import MultivariateNormal
 
 from biject.errors import InputError
 from biject.model import Model, Vocabulary
+from biject.nn.lora import LoraModule
 
 _SPREAD = 1e-9
 """How much of the old rows' covariance new rows have: all but none, so that logits stay what they were."""
@@ -31,7 +32,7 @@ def resize(
         mean_resizing: new rows are drawn around the old rows' mean; else from `initializer_range`.
 
     Raises:
-        InputError: not even one row, or none for the padding token.
+        InputError: not even one row, or none for the padding token; or an adapter is on the rows.
     """
     old = model.tokens.num_embeddings
     count = tokens if isinstance(tokens, int) else max(old, 1 + max(tokens.vocab.values(), default=-1))
@@ -42,6 +43,7 @@ def resize(
         raise InputError(f"a token table of {count} rows was requested; at least {least} are needed.")
     if count == old:
         return
+    _refuse_adapted(model)
     std = None if mean_resizing else model.config.initializer_range
     table = model.tokens
     before = table.weight
@@ -54,6 +56,21 @@ def resize(
             _resize_output(output, count, std, tied=model.config.tied_output)
     model.tie_weights()
     model.config.resize(count)
+
+
+def _refuse_adapted(model: Model) -> None:
+    """An adapter on the table or the output matrix has parts, or parameters of its own, of the old size."""
+    if model.adapters is None:
+        return
+    resized = (model.tokens, model.head.output_matrix)
+    own = {name.rpartition(".")[0] for one in model.adapters.adapters.values() for name in one.own}
+    for name, module in model.named_modules():
+        if module in resized and (isinstance(module, LoraModule) or name in own):
+            raise InputError(
+                f"The model's adapters ({', '.join(model.adapters.adapters)}) have numbers for each token in "
+                f"`{name}`, which are as many as it has rows. Resize first, then add the adapter; or "
+                "merge_adapter() before."
+            )
 
 
 def _resize_output(output: nn.Linear, count: int, std: float | None, *, tied: bool) -> None:

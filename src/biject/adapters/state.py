@@ -168,6 +168,8 @@ def remove(model: Model, names: Iterable[str]) -> None:
     plan = model.provenance.plan
     for name in gone:
         there.adapters.pop(name)
+    owned = {name for one in there.adapters.values() for name in one.own}
+    there.originals = {name: original for name, original in there.originals.items() if name in owned}
     for module in list(model.modules()):
         if isinstance(module, LoraModule):
             for name in gone & set(module.lora):

@@ -6,6 +6,7 @@ import copy
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from biject import LoraConfig
 from biject.adapters.state import adapters_of
 from biject.checkpoint.source import open_source
-from biject.errors import CheckpointError, ConfigError, WeightsError
+from biject.errors import CheckpointError, ConfigError, InputError, WeightsError
 from biject.nn.addresses import align
 from biject.nn.lora import LoraModule
 from biject.pretrained import PretrainedModel, load
@@ -334,6 +335,37 @@ def test_rows_of_added_tokens_are_stored_or_refused(
         align(each)
     ids = torch.tensor([[5, model.tokens.num_embeddings - 1, 7]])
     assert torch.equal(again(ids).logits, other(ids).logits)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "head", "settings"),
+    [
+        ("llama", "causal", {"target_modules": ("embed_tokens",)}),
+        ("llama", "causal", {"target_modules": ("lm_head",)}),
+        ("llama", "causal", {"modules_to_save": ("embed_tokens",)}),
+        ("bert", "mlm", {"target_modules": ("word_embeddings",)}),
+        ("bert", "mlm", {"bias": "all"}),
+    ],
+)
+def test_what_an_adapter_is_on_is_not_resized(
+    model_type: str, head: str, settings: dict[str, Any], tmp_path: Path
+) -> None:
+    model = load(make_reference(model_type, head, tmp_path / "base"))
+    align(model)
+    count, expected = model.tokens.num_embeddings, model(IDS).logits
+    model.add_adapter(LoraConfig(r=2, **settings))
+    model.add_adapter(LoraConfig(r=2), "other")
+    with pytest.raises(InputError, match="Resize first, then add the adapter"):
+        model.resize_token_embeddings(count + 7)
+    assert model.config.vocab_size == count  # nothing is half done
+    model.resize_token_embeddings(count)
+    model.delete_adapter("default")
+    model.resize_token_embeddings(count + 7)
+    for active in ("other", None):
+        model.set_adapter(active) if active else model.delete_adapter("other")
+        align(model)
+        assert torch.equal(model(IDS).logits[..., :count], expected)
+    assert model(IDS + count - 4).logits.shape[-1] == count + 7
 
 
 def test_an_adapter_that_was_drawn_from_the_base_is_merged_and_not_stored(bert: Path, tmp_path: Path) -> None:
