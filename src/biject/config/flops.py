@@ -1,7 +1,8 @@
 """Floating-point operations of a model by its config and the lengths of a batch's texts; no torch.
 
 What is counted is what `torch.utils.flop_counter` counts: products, two operations for each multiplication,
-and nothing that is done element by element. Causal masks and windows leave out nothing, as there.
+and nothing that is done element by element. Causal masks and windows leave out nothing, as there. Packed
+batches are counted with those rows of a table of relative positions that they look at, as CPUs compute them.
 """
 
 from __future__ import annotations
@@ -211,14 +212,16 @@ def _attention(
     yield Pairs(f"{name}.scores", sum(4 * queries * keys for queries, keys in columns) * wide)
     relative, table = attention.relative, config.relative_table
     if relative is not None and table is not None:
-        span = 2 * relative.span
+        table_rows = relative.rows_seen(batch.columns, batch.columns) if packed else 2 * relative.span
+        seen = [relative.rows_seen(*pair) if packed else table_rows for pair in columns]
         terms = {"k_proj": relative.content_to_position, "q_proj": relative.position_to_content}
         for proj, there in terms.items():
             if there:
                 own = f"{name}.{proj}" if relative.share_keys else f"{name}.relative.{proj}"
-                yield Product(own, span, width, width)
+                yield Product(own, table_rows, width, width)
                 side = 0 if proj == "k_proj" else 1
-                yield Pairs(f"{name}.positions", sum(2 * pair[side] for pair in columns) * span * wide)
+                pairs = sum(2 * pair[side] * rows for pair, rows in zip(columns, seen, strict=True))
+                yield Pairs(f"{name}.positions", pairs * wide)
     yield Product(f"{name}.o_proj", needed, wide, width)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil, log
 from typing import Any, Literal, NamedTuple
 
 from biject.config.rope import RopeConfig
@@ -88,6 +89,18 @@ class RelativeConfig:
     def span(self) -> int:
         """Half the rows of the table."""
         return self.buckets if self.buckets > 0 else self.max_distance
+
+    def rows_seen(self, queries: int, keys: int) -> int:
+        """How many rows of the table so many columns look at, by sixteens; see `nn/relative.py`."""
+        first, last = self.span - self._bucket(keys - 1), self.span + self._bucket(queries - 1)
+        return min(2 * self.span, (last // 16 + 1) * 16) - max(0, first) // 16 * 16
+
+    def _bucket(self, distance: int) -> int:
+        middle = self.buckets // 2
+        if self.buckets <= 0 or self.max_distance <= 0 or distance <= middle:
+            return distance
+        width = log(distance / middle) / log((self.max_distance - 1) / middle)
+        return ceil(width * (middle - 1)) + middle
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -224,7 +224,7 @@ def _attention(
     if attention.qk_norm is not None:
         yield (queries * wide + keys * narrow) * 4 * (2 if how.trained(f"{name}.q_norm") else 1)
     if attention.relative is not None:
-        yield from _relative(attention, config, len(columns), keys, how)
+        yield from _relative(attention, config, columns, how)
     written = attention.relative is not None or spec.by_steps
     own = how.own_draws and not written and spec.dropout > 0
     if own and spec.num_heads == spec.num_key_value_heads:  # weights in float32 and their bits
@@ -245,15 +245,16 @@ def _attention(
 
 
 def _relative(
-    attention: AttentionConfig, config: ModelConfig, texts: int, keys: int, how: Kept
+    attention: AttentionConfig, config: ModelConfig, columns: list[tuple[int, int]], how: Kept
 ) -> Iterator[int]:
     """Scores with positions: the table's heads once a text, keys scaled, the table itself."""
     relative, width = attention.relative, attention.hidden_size
     assert relative is not None
-    yield keys * width * how.item
+    yield sum(keys for _, keys in columns) * width * how.item
     if config.relative_table is not None:
-        terms = relative.content_to_position + relative.position_to_content
-        yield terms * 2 * relative.span * width * how.item * texts
+        terms, packed = relative.content_to_position + relative.position_to_content, how.own_draws
+        seen = sum(relative.rows_seen(*pair) if packed else 2 * relative.span for pair in columns)
+        yield terms * seen * width * how.item
         yield 2 * 2 * relative.span * width * 4
 
 

@@ -105,6 +105,17 @@ def test_backward(name: str, head: str) -> None:
         assert training_flops(config, sizes(head, labels=True, packed=packed)) == found, packed
 
 
+@pytest.mark.parametrize("buckets", [64, -1])
+def test_a_position_table_that_texts_do_not_reach_the_ends_of(buckets: int) -> None:
+    """Packed, products have the rows that are looked at; in HF's grid all 128."""
+    config = tiny("deberta-v2", "seqcls", position_buckets=buckets, max_relative_positions=64)
+    for packed in (True, False):
+        model = make(config)
+        model.planner.layout = "packed" if packed else "padded"
+        found = counted(model, *inputs(config, "seqcls", labels=True), backward=True)
+        assert training_flops(config, sizes("seqcls", labels=True, packed=packed)) == found, packed
+
+
 def test_a_frozen_base_has_no_gradients_of_matrices() -> None:
     config = tiny("bert", "seqcls")
     model = make(config)

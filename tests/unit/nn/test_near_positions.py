@@ -47,6 +47,7 @@ def test_all_that_is_looked_up_is_there(kind: tuple[int, int], queries: int, key
         assert rows.first <= int(places.min()) <= int(places.max()) < rows.end
     assert rows.end <= last + 1
     assert rows.end - rows.first <= min(queries + keys + 2 * ALIGNED, last + 1)
+    assert config.rows_seen(queries, keys) == rows.end - rows.first  # what operations are counted with
 
 
 @pytest.fixture
