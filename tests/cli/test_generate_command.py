@@ -193,6 +193,8 @@ def test_a_tables_room_limits_what_is_not_asked_for(run, folder) -> None:
         (["x", "--top-k", "-3"], "`top_k` must be"),
         (["x", "--repetition-penalty", "0"], "`repetition_penalty` must be"),
         (["x", "--max-new-tokens", "0"], "`max_new_tokens` must be"),
+        (["x", "--seed", str(2**64)], "`seed` must be a whole number"),
+        (["x", "--max-new-tokens", str(10**20)], "`max_new_tokens` must be below"),
         (["x", "--stop", ""], "`stop_strings` must be"),
         (["x", "--greedy", "--top-k", "3"], "--top-k is about drawing"),
         ([""], "the prompt is empty"),

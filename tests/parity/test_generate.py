@@ -255,6 +255,34 @@ def test_ends_of_texts(reference: Make) -> None:
     assert stopped[0, -1] == end
 
 
+@pytest.mark.parametrize("numerics", ["exact", "fast"])
+def test_a_padding_token_that_there_is_not(numerics: Any, reference: Make) -> None:
+    """It is needed only where a text can end before another."""
+    ours, _ = models(reference, "llama")
+    ids = ids_of(3, 6)
+    arguments = {"max_new_tokens": 9, "numerics": numerics, "pad_token_id": VOCABULARY}
+    arguments["eos_token_id"] = ending(ours, ids)
+    with pytest.raises(InputError, match=r"`pad_token_id` .*must lie in 0…1199; found 1200"):
+        ours.generate(ids, **arguments)
+    ours.generate(ids[:1], **arguments)
+    for ends in ([], -1, VOCABULARY + 7):
+        assert ours.generate(ids, **{**arguments, "eos_token_id": ends}).shape == (3, 15)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"temperature": 1e-40},
+        {"repetition_penalty": 1e-300},
+        {"eos_token_id": list(range(VOCABULARY)), "min_new_tokens": 3},
+    ],
+)
+def test_settings_that_leave_no_token_to_draw(arguments: Any, reference: Make) -> None:
+    ours, _ = models(reference, "llama")
+    with pytest.raises(InputError, match="settings leave no token to draw"):
+        ours.generate(ids_of(2, 6), do_sample=True, max_new_tokens=9, seed=0, **arguments)
+
+
 def test_several_texts_of_one_prompt(reference: Make) -> None:
     ours, theirs = models(reference, "qwen3")
     ids = ids_of(2, 6)

@@ -15,6 +15,7 @@ from biject.events import notice
 from biject.generate.cache import Cache
 from biject.generate.defaults import Defaults, read_defaults
 from biject.generate.prompt import room
+from biject.generate.scores import generator_of
 from biject.generate.settings import settings_of
 from biject.generate.stream import TextStream
 from biject.pretrained import load
@@ -81,9 +82,8 @@ class Writer:
         self.tokenizer = load_tokenizer(place, self.model.hf_config)
         check_fits(self.tokenizer, {"vocab_size": self.model.config.vocab_size})
         self.arguments, self.quiet = dict(arguments), quiet
-        self.generator = torch.Generator()
-        self.seed = self.generator.seed() if seed is None else seed
-        self.generator.manual_seed(self.seed)
+        self.seed = torch.Generator().seed() if seed is None else seed
+        self.generator = generator_of(self.seed)
         self.results: list[dict[str, Any]] = []
 
     def continue_all(self, prompts: Iterable[str]) -> None:

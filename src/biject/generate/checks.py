@@ -91,7 +91,7 @@ def checked(name: str, value: Any, where: str) -> Any:
         return check(value)
     except OverflowError as error:
         raise InputError(f"`{name}`{where} must be below 2**62; found {shown(value)}.") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:  # the last: a tensor of several ids as one
         raise InputError(f"`{name}`{where} must be {expected}; found {shown(value)}.") from error
 
 

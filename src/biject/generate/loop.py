@@ -18,7 +18,7 @@ from biject.generate.defaults import read_defaults
 from biject.generate.memory import enough_memory
 from biject.generate.output import GenerateOutput, Kept
 from biject.generate.prompt import Prompt, prompt_of
-from biject.generate.scores import choose, processors
+from biject.generate.scores import choose, generator_of, processors, refuse_unusable
 from biject.generate.settings import Settings, settings_of
 from biject.generate.stopping import StopStrings, VocabularyLike
 from biject.model import Model
@@ -61,7 +61,7 @@ def generate(
     length = input_ids.shape[-1] if input_ids.dim() == 2 else 0
     settings = settings_of(arguments, defaults, prompt=length, table=_trained_length(model))
     if seed is not None:
-        generator = torch.Generator(device).manual_seed(seed)
+        generator = generator_of(seed, device)
     stops = StopStrings(settings.stop_strings, tokenizer) if settings.stop_strings else None
     cache = past_key_values
     if cache is not None and not isinstance(cache, Cache):
@@ -131,6 +131,8 @@ def _steps(decoding: Decoding | NativeDecoding, ids_BS: Tensor, run: _Run) -> in
         for step in steps:
             scores_BV = step(ids_BS[:, :length], scores_BV)
         kept.scores(scores_BV)
+        if settings.do_sample:
+            refuse_unusable(scores_BV)
         next_B = choose(scores_BV, do_sample=settings.do_sample, generator=run.generator)
         if plain:
             _refuse_unusable(scores_BV.gather(1, next_B[:, None]))

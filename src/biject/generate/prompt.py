@@ -54,6 +54,8 @@ def prompt_of(
     _check_table(config, settings, ids_BL.shape[1], int(positions_BL.max()))
     _check_renewal(config, settings, ids_BL.shape[1])
     times = settings.num_return_sequences
+    if len(ids_BL) * times > 1:
+        _check_pad(config, settings)
     ids_BL, positions_BL, real_BL = (
         x.repeat_interleave(times, dim=0) for x in (ids_BL, positions_BL, real_BL)
     )
@@ -85,6 +87,21 @@ def _check_renewal(config: ModelConfig, settings: Settings, length: int) -> None
                 f"first token on, and are not computed anew here: expected a prompt of more than {most} "
                 f"tokens or a `max_length` up to that, found {length} and {settings.max_length}."
             )
+
+
+def _check_pad(config: ModelConfig, settings: Settings) -> None:
+    """Raise where texts that end before others could only be filled with what is no token.
+
+    Raises:
+        InputError: that is so.
+    """
+    size, pad = config.vocab_size, settings.pad_token_id
+    can_end = settings.stop_strings or any(0 <= end < size for end in settings.eos_token_ids)
+    if settings.eos_token_ids and can_end and pad is not None and pad >= size:
+        raise InputError(
+            "`pad_token_id` (else the first of `eos_token_id`), which fills texts that end before others, "
+            f"must lie in 0…{size - 1}; found {pad}."
+        )
 
 
 def _inferred(ids_BL: Tensor, settings: Settings) -> Tensor:

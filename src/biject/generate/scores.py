@@ -12,6 +12,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from biject.errors import InputError, shown
 from biject.generate.settings import Settings
 
 Step = Callable[[Tensor, Tensor], Tensor]
@@ -48,6 +49,32 @@ def choose(scores_BV: Tensor, *, do_sample: bool, generator: torch.Generator | N
     if not do_sample:
         return torch.argmax(scores_BV, dim=-1)
     return torch.multinomial(torch.softmax(scores_BV, dim=-1), num_samples=1, generator=generator).squeeze(1)
+
+
+def refuse_unusable(scores_BV: Tensor) -> None:
+    """Raise where no token can be drawn: settings have left none, or made odds infinite.
+
+    Raises:
+        InputError: that is so.
+    """
+    if not bool(scores_BV.amax(dim=-1).isfinite().all()):
+        raise InputError(
+            "the settings leave no token to draw: after them the likeliest one's score is infinite or NaN. "
+            "`temperature` or `repetition_penalty` is too near 0 or too large, or `min_new_tokens` (or "
+            "`min_length`) excludes all tokens, as each of them is in `eos_token_id`."
+        )
+
+
+def generator_of(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
+    """A generator that begins with `seed`.
+
+    Raises:
+        InputError: the seed is not of 64 bits.
+    """
+    whole = int(seed) if hasattr(seed, "__index__") else 2**64
+    if not -(2**63) <= whole < 2**64:
+        raise InputError(f"`seed` must be a whole number from -2**63 to 2**64 - 1; found {shown(seed)}.")
+    return torch.Generator(device).manual_seed(whole)
 
 
 def penalised(ids_BS: Tensor, scores_BV: Tensor, penalty: float, first_B: Tensor | None) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 
 from biject.errors import InputError
 from biject.generate.defaults import Defaults
-from biject.generate.scores import min_p, penalised, too_early, top_k, top_p
+from biject.generate.scores import generator_of, min_p, penalised, too_early, top_k, top_p
 from biject.generate.settings import Settings, settings_of
 from biject.generate.stopping import StopStrings
 
@@ -83,6 +83,9 @@ def test_a_folder_may_say_what_changes_no_token() -> None:
         ({"min_p": 2}, "from 0 to 1"),
         ({"max_new_tokens": 2**62}, "must be below 2**62"),
         ({"temperature": 10**400}, "must be below 2**62"),
+        ({"eos_token_id": [3, 2**70]}, "`eos_token_id` must be below 2**62"),
+        ({"pad_token_id": 2**70}, "`pad_token_id` must be below 2**62"),
+        ({"pad_token_id": torch.tensor([1, 2])}, "`pad_token_id` must be a token's id"),
     ],
 )
 def test_refused(arguments: dict[str, Any], words: str) -> None:
@@ -118,6 +121,13 @@ def test_processors_on_a_row_that_can_be_checked_by_hand() -> None:
     ids = torch.tensor([[3, 0, 1, 0]])
     assert penalised(ids, row.clone(), 2.0, None).tolist() == [[2.0, -8.0, 4.0, 2.0]]
     assert penalised(ids, row.clone(), 2.0, torch.tensor([1])).tolist() == [[2.0, -8.0, 4.0, 4.0]]
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1, 1.5, "x"])
+def test_a_seed_is_of_64_bits(seed: Any) -> None:
+    with pytest.raises(InputError, match=r"from -2\*\*63 to 2\*\*64 - 1; found"):
+        generator_of(seed)
+    assert generator_of(2**64 - 1).initial_seed() == 2**64 - 1
 
 
 def byte_level() -> Any:
