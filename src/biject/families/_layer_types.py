@@ -9,7 +9,7 @@ from typing import Any
 
 from biject.config.checks import anything, integer, number
 from biject.config.rope import RopeConfig
-from biject.config.table import Key, Row
+from biject.config.table import Inert, Key, Row
 from biject.errors import ConfigError
 from biject.families._rope import rope
 
@@ -29,7 +29,7 @@ def layer_type_rows(*, global_base: float, local_base: float, every: int) -> tup
         Key("global_rope_theta", "global_rope_theta", number(0.0), global_base),
         Key("local_rope_theta", "local_rope_theta", number(0.0), local_base),
         Key("partial_rotary_factor", "partial_rotary_factor", number(0.0, 1.0, none=True), None),
-        Key("original_max_position_embeddings", "original_positions", integer(1, none=True), None),
+        Inert(("original_max_position_embeddings",)),
     )
 
 
@@ -50,7 +50,11 @@ def layer_types(v: Values) -> list[str]:
 
 
 def rope_by_type(v: Values, kind: str, *, head_dim: int) -> RopeConfig:
-    """Rotary positions of one kind of attention; `rope_scaling` is for both."""
+    """Rotary positions of one kind of attention; `rope_scaling` is for both.
+
+    As in HF, the length that a kind was trained on stands among its own settings only, and yarn's `truncate`
+    beside the kinds only.
+    """
     nested = v["rope_parameters"] or {}
     given = (nested.get(kind) if isinstance(nested, dict) else nested) or {"rope_type": "default"}
     scaling = v["rope_scaling"] or {}
@@ -59,6 +63,6 @@ def rope_by_type(v: Values, kind: str, *, head_dim: int) -> RopeConfig:
             f"config.json: `rope_parameters` should be an object by kind of attention ({', '.join(BASES)}), "
             "and `rope_scaling` one for all."
         )
-    flat = {"rope_theta": v[BASES[kind]], **given, **scaling}
-    values = {**v, "rope_parameters": flat, "rope_scaling": None, "rope_theta": flat["rope_theta"]}
-    return rope(values, head_dim=head_dim)
+    flat = {"rope_theta": v[BASES[kind]], **given, **scaling, "truncate": nested.get("truncate", True)}
+    own = {"rope_theta": flat["rope_theta"], "original_positions": None}
+    return rope({**v, **own, "rope_parameters": flat, "rope_scaling": None}, head_dim=head_dim)

@@ -49,8 +49,9 @@ FAMILY = Family(
         Key("rope_theta", "global_rope_theta", number(0.0), 1000000.0),
         Key("rope_local_base_freq", "local_rope_theta", number(0.0), 10000.0),
         Key("partial_rotary_factor", "partial_rotary_factor", number(0.0, 1.0, none=True), None),
-        Key("original_max_position_embeddings", "original_positions", integer(1, none=True), None),
-        Inert(("_sliding_window_pattern", "attn_logit_softcapping")),  # the latter: HF's layers never read it
+        Inert(
+            ("original_max_position_embeddings", "_sliding_window_pattern", "attn_logit_softcapping")
+        ),  # the latter: HF's layers never read it
     ),
     build=build,
     heads={

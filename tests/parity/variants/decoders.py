@@ -18,6 +18,8 @@ def _rope(kind: str, **settings: Any) -> dict[str, Any]:
 
 
 _YARN = {"factor": 4.0, "original_max_position_embeddings": 16}
+_STEEP = {"beta_fast": 0.5, "beta_slow": 0.05}
+"""A range of frequencies whose ends, cut to whole ones, lie elsewhere, also in small heads."""
 _LLAMA3 = {"low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
 _FACTORS = {
     "short_factor": [1.0 + 0.1 * i for i in range(_HALF)],
@@ -202,11 +204,27 @@ def _gemma2() -> list[Variant]:
     )
 
 
+def by_type_yarn(theta: float) -> dict[str, dict[str, Any]]:
+    """Yarn over all tokens, with keys in places where HF does not read them, and without them."""
+    plain = {"rope_type": "yarn", "rope_theta": theta, "factor": 4.0}
+    yarn = {**plain, "original_max_position_embeddings": 16}
+    return {
+        "yarn": {"rope_parameters": _by_type(yarn), "original_max_position_embeddings": 64},
+        "yarn-no-length": {"rope_parameters": _by_type(plain), "original_max_position_embeddings": 16},
+        "yarn-truncate-inside": {"rope_parameters": _by_type({**yarn, **_STEEP, "truncate": False})},
+    }
+
+
+def _by_type(full: dict[str, Any]) -> dict[str, Any]:
+    return {"full_attention": full, "sliding_attention": {"rope_type": "default"}}
+
+
 def _gemma3() -> list[Variant]:
     """Positions of each kind of attention, in both of HF's spellings."""
     full, near = {"rope_type": "default", "rope_theta": 5e5}, {"rope_type": "default", "rope_theta": 700.0}
     both = {"full_attention": full, "sliding_attention": near}
     linear = {"rope_type": "linear", "factor": 8.0}
+    steep = {"rope_type": "yarn", **_YARN, **_STEEP}
     heads = ("base", "causal", "seqcls")
     return variants_of(
         "gemma3_text",
@@ -214,6 +232,8 @@ def _gemma3() -> list[Variant]:
         ("old-scaling", _BOTH, {"rope_theta": 3000.0, "rope_scaling": linear}),
         ("thetas-by-type", _BOTH, {"rope_parameters": both}),
         ("scaling-by-type", _LM, {"rope_parameters": {**both, "full_attention": {**full, **linear}}}),
+        *((f"by-type-{name}", _LM, change) for name, change in by_type_yarn(5e5).items()),
+        ("by-type-yarn-truncate-outside", _LM, {"rope_parameters": {**_by_type(steep), "truncate": False}}),
         ("pattern-3", _BOTH, {"sliding_window_pattern": 3}),
         ("pattern-6", _LM, {"sliding_window_pattern": 6, "num_hidden_layers": 7}),
         ("windows-by-type", _LM, {"layer_types": ["full_attention", "sliding_attention", "full_attention"]}),

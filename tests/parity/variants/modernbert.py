@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from biject.families import HEADS
+from parity.variants.decoders import by_type_yarn
 from parity.variants.variant import Variant, variants_of
 
 _ZERO = {"attention_dropout": 0.0, "embedding_dropout": 0.0, "mlp_dropout": 0.0, "classifier_dropout": 0.0}
@@ -43,6 +44,7 @@ def modernbert_variants() -> list[Variant]:
         ("labels-1", ("seqcls",), {"num_labels": 1}),
         ("labels-5", ("seqcls", "tokcls"), {"num_labels": 5}),
         ("multi-label", ("seqcls",), {"num_labels": 3, "problem_type": "multi_label_classification"}),
+        *((f"by-type-{name}", ("base",), change) for name, change in by_type_yarn(500.0).items()),
         ("mmbert", ("base", "mlm"), {"position_embedding_type": "sans_pos"}),
         ("pad-null", ("base",), {"pad_token_id": None}),
         ("one-layer", ("base", "seqcls"), {"num_hidden_layers": 1}),
