@@ -202,6 +202,7 @@ def test_only_for_this_machine_and_this_name(growing: Path) -> None:
         assert ask(url, Host="evil.example")[0] == 403  # a name that somebody lets point here
         assert ask(url + "events", Host="evil.example:80")[0] == 403
         assert ask(url + "run/1")[0] == 404
+        assert ask(url + f"run/{'1' * 5000}")[0] == 404
         assert ask(url + "run/..%2f..%2fetc%2fpasswd")[0] == 404
         assert ask(url + "events.jsonl")[0] == 404
 

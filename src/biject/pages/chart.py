@@ -15,6 +15,10 @@ from biject.pages.words import decimal, tick
 
 WIDTH, HEIGHT = 1000, 400
 _TICKS = 4
+_SAME = 1e-9
+"""A range that is so small a part of its numbers is one number."""
+_NOTHING = 1e-300
+"""A range that is so small has no steps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +104,7 @@ def make_chart(
     left, right = min(x for x, _ in every), max(x for x, _ in every)
     if across is not None:
         left, right = 0.0, max(right, across.last)
-    frame = _Frame(left, right if right > left else left + 1, bottom, top if top > bottom else bottom + 1)
+    frame = _Frame(left, _beyond(left, right), bottom, _beyond(bottom, top))
     return Chart(
         title=title,
         x_name=x_name,
@@ -115,6 +119,11 @@ def make_chart(
         data=_hover(drawn, frame, x_name),
         mark=_mark(across, frame),
     )
+
+
+def _beyond(low: float, high: float) -> float:
+    """The end of an axis, which has a length in numbers of any size."""
+    return high if high > low else low + max(1.0, abs(low))
 
 
 def _mark(across: Across | None, frame: _Frame) -> tuple[float, str] | None:
@@ -166,15 +175,17 @@ def _without_spikes(drawn: Sequence[tuple[Series, list[Point]]]) -> list[Point]:
 def nice_ticks(low: float, high: float, count: int = _TICKS) -> list[float]:
     """Round numbers around a range: steps of 1, 2 or 5 times a power of ten."""
     spread = high - low
-    if not spread > 0:
-        spread = abs(high) or 1.0
-    raw = spread / count
+    if not math.isfinite(spread):
+        return [low, high]
+    if not spread > _SAME * max(abs(low), abs(high)):
+        spread = abs(high)
+    raw = (spread if spread > _NOTHING else 1.0) / count
     power = 10 ** math.floor(math.log10(raw))
     step = next((factor * power for factor in (1, 2, 5) if factor * power >= raw), 10 * power)
     first = math.floor(low / step + 1e-9)
     ticks = []
     for index in range(first, first + 3 * count):
-        value = round(index * step, 12)
+        value = float(f"{index * step:.12g}")
         ticks.append(value)
         if value >= high - 1e-9 * spread and len(ticks) > 1:
             break

@@ -128,7 +128,8 @@ def tokens_per_second(steps: Sequence[Mapping[str, Any]]) -> float | None:
 def _rates(steps: Sequence[Mapping[str, Any]]) -> list[Point]:
     seconds = _points(steps, "seconds")
     tokens = [number(step.get("tokens")) or 0.0 for step in steps if number(step.get("seconds")) is not None]
-    return [point for point in rates(seconds, tokens) if point[1] > 0]
+    found = [(at, number(rate)) for at, rate in rates(seconds, tokens)]
+    return [(at, rate) for at, rate in found if rate is not None and rate > 0]
 
 
 def _metrics(evaluations: Sequence[Mapping[str, Any]], across: Across) -> Iterable[Chart | None]:

@@ -12,7 +12,7 @@ from biject.pages.words import column, metric_name, number
 
 _MOST_ROWS, _MOST_COLUMNS = 40, 12
 _LEFT_OUT = ("time", "seconds")
-_CHOSEN = re.compile(r"step (\d+) of")
+_CHOSEN = re.compile(r"step (\d{1,15}) of")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -140,7 +140,7 @@ def _confusion(value: Any, size: int) -> tuple[tuple[Cell, ...], ...]:
 
 
 def _level(share: float) -> int:
-    return 0 if share <= 0 else min(5, 1 + int(share * 5))
+    return 0 if share <= 0 else 1 + int(min(share, 0.99) * 5)
 
 
 def _per_label(value: Any) -> tuple[tuple[str, str, str, str, str], ...]:

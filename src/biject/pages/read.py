@@ -48,12 +48,14 @@ class Run:
     _rest: bytes = b""
 
     def refresh(self) -> bool:
-        """Read what was added to the events; whether there was anything."""
-        path = self.folder / EVENTS
+        """Read what was added to the events; whether there was anything. What cannot be read may be later."""
         try:
-            size = path.stat().st_size
+            return self._read_on(self.folder / EVENTS)
         except OSError:
             return False
+
+    def _read_on(self, path: Path) -> bool:
+        size = path.stat().st_size
         if size < self._offset:  # another run in the same place
             vars(self).update(vars(Run(self.folder)))
         changed = False

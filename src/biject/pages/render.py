@@ -34,8 +34,19 @@ def render_page(run: Run, *, live: str = "") -> str:
 
 
 def main_of(run: Run, *, back: bool = False) -> str:
-    """What stands inside of `<main>`; `back` links to the page that has this run beside others."""
-    return _environment().get_template("run.html").render(v=view(run), back=back, version=__version__)
+    """What stands inside of `<main>`; `back` links to the page that has this run beside others.
+
+    Where a run's files provoke an error, that is all that is said: the page stands for other runs, too.
+    """
+    try:
+        return fragment("run.html", v=view(run), back=back, version=__version__)
+    except Exception as error:  # whatever it is, of whatever file
+        return fragment("unreadable.html", title=run.folder.name, problem=unreadable(error), back=back)
+
+
+def unreadable(error: Exception) -> str:
+    """What is said of a run that cannot be shown."""
+    return f"cannot be shown: {type(error).__name__}: {str(error)[:200]}"
 
 
 def whole(title: str, main: str, *, live: str = "") -> str:

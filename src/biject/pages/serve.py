@@ -31,6 +31,8 @@ NEEDS = "The live page needs Starlette and uvicorn: pip install 'biject[watch]'"
 EVERY_SECONDS = 1.0
 """Between two looks at the folders."""
 _ALIVE_SECONDS = 15.0
+_MOST_DIGITS = 9
+"""Of a run's number."""
 _COOKIE = "biject_token"
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -122,7 +124,9 @@ def make_app(watched: Watched, *, hosts: Sequence[str] = LOOPBACK, token: str | 
         return PlainTextResponse("This page needs the token of its address.", 403)
 
     def number_of(text: str | None) -> int | None:
-        return int(text) if text is not None and text.isdecimal() and int(text) < len(watched.runs) else None
+        if text is None or not text.isdecimal() or len(text) > _MOST_DIGITS:
+            return None
+        return int(text) if int(text) < len(watched.runs) else None
 
     async def page(request: Request) -> Response:
         given = request.path_params.get("number")

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
-"""Control characters, and those that turn the direction of the text around them."""
+_UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Control characters, those that turn the direction of the text around them, halves of surrogate pairs."""
 _LONGEST = 4000
+_LARGEST, _LEAST = 1e150, 1e-150
+"""Beyond these a product of two numbers, or a quotient, may be none."""
 _LEAST_PLAIN = 1e-4
 """Smaller numbers are learning rates and the like, which nobody writes with their zeros. `page.js` has it."""
 
@@ -26,16 +28,16 @@ def clean(value: object) -> str:
 
 
 def number(value: Any) -> float | None:
-    """A finite number, else None: a folder's files may hold anything."""
-    if type(value) is float:  # most are; a long run has millions
-        return value if math.isfinite(value) else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """A number that can be computed with, else None: a folder's files may hold anything.
+
+    What is smaller than 1e-150 is 0, what is larger than 1e150 is no number.
+    """
+    plain = type(value) is float  # most are; a long run has millions
+    if not plain and (isinstance(value, bool) or not isinstance(value, int | float)):
         return None
-    try:
-        found = float(value)
-    except OverflowError:
+    if not -_LARGEST <= value <= _LARGEST:  # NaN, too
         return None
-    return found if math.isfinite(found) else None
+    return float(value) if value >= _LEAST or value <= -_LEAST else 0.0
 
 
 def decimal(value: Any, digits: int = 4) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -47,8 +48,15 @@ def test_other_words() -> None:
     assert [duration(v) for v in (4.21, 24, 59.99, 151, 11_100)] == [
         "4.2 s", "24 s", "1 min 00 s", "2 min 31 s", "3 h 05 min"]  # fmt: skip
     assert (percent(0.8123), size(90_868_376), metric_name("f1_macro")) == ("81.2 %", "90.9 MB", "F1 macro")
-    assert clean("a\u202eb\x1b[2J") == "a�b�[2J"
+    assert clean("a\u202eb\x1b[2J\ud800") == "a�b�[2J�"
     assert number("1") is None
+    assert [number(v) for v in (1e150, -1e151, 10**200, 5e-324, float("-inf"))] == [
+        1e150,
+        None,
+        None,
+        0,
+        None,
+    ]
     assert [metric_name(name) for name in ("ndcg@10", "recall@1", "map", "mse", "logps_chosen")] == [
         "nDCG@10", "Recall@1", "MAP", "MSE", "Log-probability, chosen"]  # fmt: skip
     assert [flops(v) for v in (93.2e9, 989e12, 0, None)] == ["93.2 GFLOP/s", "989 TFLOP/s", "", ""]
@@ -65,10 +73,25 @@ def test_numbers_below_each_other_have_the_same_places() -> None:
 
 
 @pytest.mark.parametrize(
-    ("low", "high"), [(0, 1), (0.2, 0.25), (-3, 1000), (5, 5), (0, 0), (1e-9, 2e-9), (1e300, 2e300)]
+    ("low", "high"),
+    [
+        (0, 1),
+        (0.2, 0.25),
+        (-3, 1000),
+        (5, 5),
+        (0, 0),
+        (1e-9, 2e-9),
+        (1e300, 2e300),
+        (0, 5e-324),
+        (0, 1e-140),
+        (1, 1 + 1e-15),
+        (-1e308, 1e308),
+        (-1e150, 1e150),
+    ],
 )
 def test_ticks_hold_the_range_and_are_few(low: float, high: float) -> None:
     ticks = nice_ticks(low, high)
+    assert all(map(math.isfinite, ticks))
     assert ticks == sorted(set(ticks))
     assert 2 <= len(ticks) <= 9
     assert ticks[0] <= low + abs(low) * 1e-9
