@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from biject.errors import BijectError, ConfigError, InputError, WeightsError
+from biject.errors import BijectError, BijectWarning, ConfigError, InputError, WeightsError
 from biject.model import Model
 from biject.pretrained import load
 from biject.verify.reference import make_reference
@@ -51,6 +52,35 @@ def test_bad_calls_are_one_clear_error(
 ) -> None:
     with pytest.raises(InputError, match=says):
         models("bert", "seqcls")(**inputs)
+
+
+@pytest.mark.parametrize(
+    ("head", "given", "says"),
+    [
+        ("base", ("labels",), "`labels`.*has no loss"),
+        ("seqcls", ("start_positions", "end_positions"), "`start_positions` and `end_positions`.*`labels`"),
+        ("seqcls", ("labels", "start_positions"), "`labels` and `start_positions`.*from `labels`"),
+        ("tokcls", ("end_positions",), "`end_positions`.*from `labels`"),
+        ("mlm", ("start_positions",), "`start_positions`.*from `labels`"),
+        ("qa", ("labels",), "`labels`.*from `start_positions` and `end_positions`"),
+        ("qa", ("start_positions",), "`start_positions`.*from `start_positions` and `end_positions`"),
+    ],
+)
+def test_targets_without_effect_are_named(
+    head: str, given: tuple[str, ...], says: str, models: Callable[[str, str], Model]
+) -> None:
+    with pytest.warns(BijectWarning, match=f"Given {says}"):
+        out = models("bert", head)(IDS, **dict.fromkeys(given, torch.tensor([1])))
+    assert ("loss" in out) == ("labels" in given and head == "seqcls")
+
+
+@pytest.mark.parametrize("head", ["seqcls", "qa"])
+def test_targets_with_effect_are_not(head: str, models: Callable[[str, str], Model]) -> None:
+    names = ("start_positions", "end_positions") if head == "qa" else ("labels",)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert models("bert", head)(IDS, **dict.fromkeys(names, torch.tensor([1]))).loss is not None
+        assert models("bert", head)(IDS).loss is None
 
 
 def test_outputs_read_like_hf_s(models: Callable[[str, str], Model]) -> None:

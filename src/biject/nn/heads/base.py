@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from biject.config.heads import BaseHeadConfig, DenseConfig, HeadConfig
 from biject.config.model import ModelConfig
 from biject.errors import InputError
+from biject.events import notice
 from biject.nn.activations import activation
 from biject.nn.batch import Batch, HeadRequest, HeadRows
 from biject.nn.layout import Layout
@@ -19,6 +20,8 @@ from biject.nn.rowwise import RowOp, row_ops
 IGNORED = -100
 """Labels with this value take no part in a loss."""
 
+_TARGETS = ("labels", "start_positions", "end_positions")
+
 
 class Head(nn.Module):
     """The last module: rows of the last layer in, a `ModelOutput` out.
@@ -28,6 +31,8 @@ class Head(nn.Module):
 
     output_matrix: nn.Linear | None = None
     """The linear over the vocabulary of a language model: it may hold the token table."""
+    targets: tuple[str, ...] = ("labels",)
+    """Arguments that its loss is made from, all of them."""
 
     def __init__(self, config: ModelConfig, head: HeadConfig) -> None:
         super().__init__()
@@ -48,7 +53,22 @@ class Head(nn.Module):
             raise InputError("`output_log_probs` is for causal language models.")
         if request.logits_at is not None:
             raise InputError("`logits_at` is for heads over a vocabulary; this one gives all its logits.")
+        self.report_unused(request)
         return HeadRows()
+
+    def report_unused(self, request: HeadRequest) -> None:
+        """Say which targets have no effect; HF drops them in silence (5.23: `forward` takes any argument)."""
+        given = [name for name in _TARGETS if getattr(request, name) is not None]
+        if not given or given == list(self.targets):
+            return
+        found = " and ".join(f"`{name}`" for name in given)
+        expected = " and ".join(f"`{name}`" for name in self.targets)
+        does = f"makes its loss from {expected}, and from nothing else" if expected else "has no loss"
+        notice(
+            "unused-targets",
+            f"Given {found}, but this model's head ({type(self).__name__}) {does}; the rest has no effect, "
+            "as in transformers. Load the model with the class of the task, or leave it out.",
+        )
 
     def output(self, x: Tensor) -> Tensor:
         """Logits of rows, where there is an output matrix: (…, D) → (…, V)."""
@@ -98,6 +118,8 @@ class Dense(nn.Module):
 
 class BaseHead(Head):
     """Hidden states, and the first row through the pooler where the file has one."""
+
+    targets = ()
 
     def __init__(self, config: ModelConfig, head: BaseHeadConfig) -> None:
         super().__init__(config, head)

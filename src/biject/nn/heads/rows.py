@@ -68,10 +68,13 @@ class TokenHead(RowHead):
 class SpanHead(RowHead):
     """Start and end of an answer."""
 
+    targets = ("start_positions", "end_positions")
+
     def rows(self, batch: Batch, request: HeadRequest, *, packed: bool) -> HeadRows:
         """All, and padding too where there are answers: HF's loss is a softmax over all columns."""
         spans = (request.start_positions, request.end_positions)
         if any(span is not None for span in spans):
+            self.report_unused(request)
             return HeadRows(whole=True)
         return super().rows(batch, request, packed=packed)
 

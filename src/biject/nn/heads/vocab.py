@@ -48,6 +48,7 @@ class VocabHead(Dense, Head):
         return logits if self.softcap is None else capped(logits, self.softcap)
 
     def rows(self, batch: Batch, request: HeadRequest, *, packed: bool) -> HeadRows:
+        self.report_unused(request)
         requested, targets = request.logits_at, self._targets(request)
         if requested is not None:
             if targets is not None:
