@@ -10,6 +10,8 @@ from torch import Tensor
 from biject.errors import InputError
 
 _UNFINISHED = "\ufffd"
+_CONTEXT = 4
+"""Tokens of the prompt."""
 
 
 class DecoderLike(Protocol):
@@ -45,9 +47,8 @@ class TextStream:
         self._all += new
         if not self._has_prompt:
             self._has_prompt = True
-            # A few tokens of the prompt tell the decoder that it is inside of a text.
             self._written = len(self._all)
-            self._from = max(0, self._written - 4)
+            self._from = self._inside()
             return
         self.ids += new
         self._write(end=False)
@@ -56,14 +57,23 @@ class TextStream:
         """Write what was kept back."""
         self._write(end=True)
 
+    def _inside(self) -> int:
+        """Where the few last tokens of the prompt begin, more of them if these are special and have no text:
+        they tell the decoder that it is inside of a text.
+        """
+        start = max(0, self._written - _CONTEXT)
+        while start > 0 and not self._text(self._all[start:]):
+            start = max(0, start - _CONTEXT)
+        return start
+
     def _write(self, *, end: bool) -> None:
         before = self._text(self._all[self._from : self._written])
         text = self._text(self._all[self._from :])
         if text.endswith(_UNFINISHED) and not end:
             return
-        if len(text) > len(before):
+        if len(text) > len(before):  # else tokens have no text, and the next one must not be the first
             self.write(text[len(before) :])
-        self._from, self._written = self._written, len(self._all)
+            self._from, self._written = self._written, len(self._all)
 
     def _text(self, ids: Sequence[int]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=True) if ids else ""
