@@ -115,11 +115,16 @@ class PretrainedModel(AdapterMethods):
             repo: `organisation/model`, made where it does not exist.
             private: only its owners may see it; a public repository is refused then.
             token: of the Hub; else `HF_TOKEN` or the one of `hf auth login`.
+
+        Raises:
+            InputError: a file of the model's folder is a link out of it; the repository is public.
+            CheckpointError: the Hub refuses, or the network fails.
         """
         from tempfile import TemporaryDirectory
 
-        from biject.checkpoint.hub_upload import upload
+        from biject.checkpoint.hub_upload import publishable, upload
 
+        publishable(self.source.folder)  # in the copy, links are files of its own
         with TemporaryDirectory(prefix="biject-push-") as place:
             self.save_pretrained(Path(place) / "model")
             return upload(Path(place) / "model", repo, private=private, token=token)

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import biject
 from biject.cli.main import main
-from biject.errors import CheckpointError, InputError
+from biject.errors import BijectWarning, CheckpointError, InputError
 from biject.pretrained import load
 from biject.verify.reference import make_reference
 
@@ -114,6 +114,44 @@ def test_a_link_out_of_the_folder_is_not_published(
     push(folder, "me/linked", verify=False)
     repo = hub.repos["me/linked"]
     assert "notes.txt" in repo.commits[repo.refs["main"]]
+
+
+def test_push_to_hub_publishes_no_link_out_of_the_model_s_folder(
+    run_folder: Path, hub: HubServer, logged_in: None, tmp_path: Path
+) -> None:
+    import shutil
+
+    folder = tmp_path / "theirs"
+    shutil.copytree(run_folder / "model", folder)
+    (tmp_path / "id_rsa").write_text("secret")
+    (folder / "notes.txt").symlink_to(tmp_path / "id_rsa")
+    with pytest.warns(BijectWarning, match="its target is read and copied"):
+        model = load(folder)
+    with pytest.raises(InputError, match=r"notes.txt' in .* is a link to .*id_rsa', outside"):
+        model.push_to_hub("me/theirs")
+    assert "me/theirs" not in hub.repos
+
+
+@pytest.mark.parametrize("subfolder", ["", "inner"])
+def test_push_to_hub_of_a_snapshot_in_the_cache(
+    run_folder: Path, hub: HubServer, logged_in: None, tmp_path: Path, subfolder: str
+) -> None:
+    """Its files are links to the repository's blobs; others in the cache are not its own."""
+    repository = tmp_path / "models--their--model"
+    blobs, folder = repository / "blobs", repository / "snapshots" / "abc" / subfolder
+    blobs.mkdir(parents=True)
+    folder.mkdir(parents=True)
+    for file in folder_files(run_folder / "model"):
+        (blobs / file).write_bytes((run_folder / "model" / file).read_bytes())
+        (folder / file).symlink_to(blobs / file)
+    model = load(folder)
+    name = f"me/snapshot{subfolder}"
+    model.push_to_hub(name)
+    assert "model.safetensors" in hub.repos[name].commits[hub.repos[name].refs["main"]]
+    (tmp_path / "id_rsa").write_text("secret")
+    (folder / "notes.txt").symlink_to(tmp_path / "id_rsa")
+    with pytest.raises(InputError, match=r"notes.txt' in .* is a link to .*id_rsa', outside"):
+        model.push_to_hub(name)
 
 
 def test_an_interrupted_push_goes_on(run_folder: Path, hub: HubServer, logged_in: None) -> None:

@@ -148,13 +148,13 @@ def _walk(folder: Path, left: list[str]) -> Iterator[str]:
         for name in names:
             if (place / name).is_file():
                 if (place / name).is_symlink():
-                    _notice_outside(folder, place / name)
+                    notice_outside(folder, place / name)
                 yield (place / name).relative_to(folder).as_posix()
             else:
                 left.append(_left_out(folder, place / name, "not a regular file, or a link to nothing"))
 
 
-def _notice_outside(folder: Path, path: Path) -> None:
+def notice_outside(folder: Path, path: Path) -> None:
     """A link out of the folder is followed, as the Hub's cache consists of such, but not in silence."""
     if leads_outside(folder, path):
         notice(
@@ -166,10 +166,16 @@ def _notice_outside(folder: Path, path: Path) -> None:
 
 
 def leads_outside(folder: Path, path: Path) -> bool:
-    """Whether a file in a folder is a link out of it; one within the Hub's cache stays inside."""
-    home = folder.resolve()
-    in_cache = home.parent.name == "snapshots" and home.parents[1].name.startswith("models--")
-    return not path.resolve().is_relative_to(home.parents[2] if in_cache else home)
+    """Whether a file in a folder is a link out of it; one within a repository of the Hub's cache is not."""
+    return not path.resolve().is_relative_to(_reach(folder.resolve()))
+
+
+def _reach(home: Path) -> Path:
+    """What links may lead to: the folder, or where it is a snapshot in the Hub's cache, its repository's."""
+    for place in (home, *home.parents):
+        if place.parent.name == "snapshots" and place.parents[1].name.startswith("models--"):
+            return place.parents[1]
+    return home
 
 
 def _left_out(folder: Path, path: Path, what: str) -> str:

@@ -44,7 +44,9 @@ def upload(
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
     api = HfApi(token=token, library_name="biject", library_version=__version__)
-    contents: dict[str, Any] = {name: str(folder / name) for name in _files(folder)} | dict(replaced or {})
+    contents: dict[str, Any] = {name: str(folder / name) for name in publishable(folder)} | dict(
+        replaced or {}
+    )
     operations = [CommitOperationAdd(name, value) for name, value in sorted(contents.items())]
     try:
         api.create_repo(repo, private=private, exist_ok=True)
@@ -68,8 +70,8 @@ def upload(
     )
 
 
-def _files(folder: Path) -> list[str]:
-    """Relative names, without hidden files and a run's state.
+def publishable(folder: Path) -> list[str]:
+    """Relative names of what a push publishes: without hidden files and a run's state.
 
     Raises:
         InputError: A file is a link out of the folder: what it leads to is not the folder's to publish.

@@ -10,6 +10,7 @@ from typing import Any
 
 from tokenizers import AddedToken
 
+from biject.checkpoint.folder import notice_outside
 from biject.errors import CheckpointError
 from biject.tokenization.classes import GENERIC
 from biject.tokenization.files import ADDED, SERIALIZED, SETTINGS, SPECIAL_MAP, template_name
@@ -33,6 +34,7 @@ def save_files(parts: Parts, changed: Mapping[str, bytes], folder: Path) -> None
         for name in names:
             if files.has(name) and name not in changed and not _same(files.folder / name, folder / name):
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                notice_outside(files.folder, files.folder / name)
                 shutil.copyfile(files.folder / name, folder / name)
         for name, data in changed.items():
             (folder / name).write_bytes(data)

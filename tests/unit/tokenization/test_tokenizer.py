@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from biject.errors import BijectError, CheckpointError, ConfigError, InputError
+from biject.errors import BijectError, BijectWarning, CheckpointError, ConfigError, InputError
 from biject.tokenization.files import MissingTokenizerError
 from biject.tokenization.fit import check_fits, oddities
 from biject.tokenization.spm import read_model
@@ -106,6 +106,18 @@ def test_rows_of_several_lengths_are_no_tensor(tokenizer: Tokenizer) -> None:
 def test_padding_needs_a_token(folder: Path) -> None:
     with pytest.raises(InputError, match="pad_token"):
         load_tokenizer(settings(folder, pad_token=None))(["the"], padding=True)
+
+
+def test_a_copied_file_that_is_a_link_out_of_the_folder_is_told(folder: Path, tmp_path: Path) -> None:
+    """Nobody has looked into it: the vocabulary is another file."""
+    inner = tmp_path / "inner"
+    inner.mkdir()
+    for path in (folder / "config.json", folder / "vocab.txt"):
+        path.rename(inner / path.name)
+    (tmp_path / "secret").write_text("secret")
+    (inner / "merges.txt").symlink_to(tmp_path / "secret")
+    with pytest.warns(BijectWarning, match=r"'merges.txt' in .* is a link to .*secret', outside"):
+        load_tokenizer(inner).save(tmp_path / "saved")
 
 
 def test_no_role_of_that_name(tokenizer: Tokenizer) -> None:
