@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import torch
 from torch import nn
 
 from biject.adapters.make import add_adapter
+from biject.config.model import ModelConfig
 from biject.config.quantization import Quantization, requested
 from biject.config.recipe import FinetuneRecipe
 from biject.identify import Identity, identify
 from biject.nn.lora import LoraModule
 from biject.nn.lora_part import LoraPart
 from biject.nn.quantised import QuantisedLinear
+from biject.nn.without_dropout import switch_off_dropout
 from biject.plan.activations import Kept
 from biject.plan.memory import Held
 from biject.pretrained import PretrainedModel
 from biject.quantize import replace_linears
 from biject.runs.adapter import quantised
+from biject.runs.preferences import draws_nothing
 from biject.runs.prepare import Material, has_head, new_head_of
 from biject.train.optim import freeze
 
@@ -28,6 +32,7 @@ class Outline:
 
     Attributes:
         model: On the meta device, with the recipe's adapter, base and frozen parameters.
+        config: The model's, without dropout where the run switches it off.
         quantization: Of its base, or None.
         ranks: Of the adapter, by module.
         trained: Modules whose matrix is trained.
@@ -43,6 +48,11 @@ class Outline:
             replace_linears(self.model, self.quantization)
         if recipe.method != "full":  # magnitudes of DoRA are few, and need values
             add_adapter(self.model, replace(recipe.adapter, use_dora=False), draw=False)
+        self.config: ModelConfig = self.model.config
+        self.draws_nothing = draws_nothing(recipe)
+        if self.draws_nothing:
+            switch_off_dropout(self.model)
+            self.config = _without_dropout(self.config)
         modules = dict(self.model.named_modules())
         parts = {name: _part(module) for name, module in modules.items() if isinstance(module, LoraModule)}
         self.ranks = {name: part.lora_A.shape[0] for name, part in parts.items() if not part.table}
@@ -65,12 +75,16 @@ class Outline:
             for name, parameter in self.model.named_parameters()
         ]
 
+    def adapter_dropout(self, recipe: FinetuneRecipe) -> float:
+        """The rate that its adapter draws by."""
+        return 0.0 if recipe.method == "full" or self.draws_nothing else recipe.adapter.lora_dropout
+
     def kept(self, recipe: FinetuneRecipe, device: torch.device) -> Kept:
         """How its steps are computed."""
         return Kept(
             trained=self.trained.__contains__,
             rank=lambda name: self.ranks.get(name, 0),
-            adapter_dropout=recipe.method != "full" and recipe.adapter.lora_dropout > 0,
+            adapter_dropout=self.adapter_dropout(recipe) > 0,
             half=recipe.train.precision != "fp32",
             fused=device.type == "cuda",
             recomputed=recipe.train.gradient_checkpointing,
@@ -80,6 +94,19 @@ class Outline:
 def _part(module: nn.Module) -> LoraPart:
     assert isinstance(module, LoraModule)
     return module.parts()[0]
+
+
+def _without_dropout(config: Any) -> Any:
+    """Every rate 0; what is left out by `drop_path` is no dropout here, as in the run."""
+    if isinstance(config, tuple):
+        return tuple(_without_dropout(one) for one in config)
+    if not is_dataclass(config) or isinstance(config, type):
+        return config
+    values = {one.name: getattr(config, one.name) for one in fields(config)}
+    off = {name for name, value in values.items() if "dropout" in name and isinstance(value, float)}
+    return replace(
+        config, **{name: 0.0 if name in off else _without_dropout(values[name]) for name in values}
+    )
 
 
 def _model(recipe: FinetuneRecipe, material: Material) -> PretrainedModel:

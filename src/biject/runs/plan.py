@@ -115,7 +115,7 @@ def plan_recipe(
     device = usable_device(device_name(recipe), place=ranks.own_device)
     material = read_material(recipe)
     outline = Outline(recipe, material)
-    config: ModelConfig = outline.model.config
+    config = outline.config
     epochs = _Epochs(recipe, material, multiple=_multiple(recipe, outline.model, device))
     kept = outline.kept(recipe, device)
     setup = Setup(
@@ -273,7 +273,7 @@ class _Steps:
         """Of training and evaluation; None where not even the optimizer's state fits."""
         if not self._fits(room):
             return None
-        recipe, epochs, config = self.recipe, self.epochs, self.outline.model.config
+        recipe, epochs, config = self.recipe, self.epochs, self.outline.config
         found = self._measured(device)
         seconds = epochs.steps * self._step(found)
         seconds += _evaluations(recipe, self.material, epochs, config, found.forward)
@@ -294,7 +294,7 @@ class _Steps:
         return room is None or memory.weights + memory.gradients + memory.optimizer <= room
 
     def _measured(self, device: torch.device) -> StepTime:
-        recipe, kept, config = self.recipe, self.kept, self.outline.model.config
+        recipe, kept, config = self.recipe, self.kept, self.outline.config
         samples = [self.epochs.train[i] for i in self.epochs.typical_samples()]
         texts = single_texts(samples, 2 * len(samples))
         plain = without_truth(texts, len(texts)) if recipe.task == "rerank" else list(texts)
@@ -305,13 +305,13 @@ class _Steps:
         ):  # its loss costs nothing; any has the gradients that cost
             inputs["labels"] = torch.zeros(len(inputs["input_ids"]))
         adapted = Adapted(
-            trained=kept.trained, rank=kept.rank, dropout=recipe.adapter.lora_dropout,
+            trained=kept.trained, rank=kept.rank, dropout=self.outline.adapter_dropout(recipe),
             codes=self.outline.codes, quantization=self.outline.quantization,
         )  # fmt: skip
         return measure(config, inputs, recipe.train, adapted, device=device, numerics=recipe.numerics)
 
     def _step(self, found: StepTime) -> float:
-        epochs, kept, config = self.epochs, self.kept, self.outline.model.config
+        epochs, kept, config = self.epochs, self.kept, self.outline.config
         own = training_flops(config, epochs.typical(), trained=kept.trained, rank=kept.rank)
         mean = statistics.fmean(
             training_flops(config, each, trained=kept.trained, rank=kept.rank) for each in epochs.batches

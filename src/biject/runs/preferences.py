@@ -11,6 +11,7 @@ from torch import nn
 from biject.checkpoint.adapter import is_adapter
 from biject.checkpoint.hub import resolve_folder
 from biject.config.recipe import FinetuneRecipe
+from biject.config.tasks import PREFERENCES
 from biject.data.pairs import PairCollator, PairDataset
 from biject.errors import InputError
 from biject.identify import Identity
@@ -42,7 +43,7 @@ def over_pairs(
         InputError: The reference cannot be used.
     """
     settings = recipe.preference
-    if settings.disable_dropout:
+    if draws_nothing(recipe):
         switch_off_dropout(model)
     if recipe.task == "reward":
         return RewardObjective(config=settings), samples, ()
@@ -70,6 +71,11 @@ def over_pairs(
     train = known(samples.train)
     samples = replace(samples, train=train, data=train, evaluation=known(samples.evaluation))
     return DpoObjective(config=settings), samples, (f"REFERENCE {whose}, computed once before training",)
+
+
+def draws_nothing(recipe: FinetuneRecipe) -> bool:
+    """Whether the run switches dropout off, the adapter's too."""
+    return recipe.task in PREFERENCES and recipe.preference.disable_dropout
 
 
 def _reference(
