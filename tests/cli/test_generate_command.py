@@ -122,6 +122,19 @@ def test_a_conversation_keeps_its_cache(run, folder, monkeypatch) -> None:
     assert "num_cached_tokens" not in alone
 
 
+@pytest.mark.parametrize("more", [(), ("--max-new-tokens", 5)])
+def test_a_conversation_that_is_full_is_not_lost(run, folder, monkeypatch, more) -> None:
+    given(monkeypatch, b"a\n" + b"a fox " * 60 + b"\nb\n")
+    outcome = run("generate", folder("gpt2"), "--chat", "--json", *more)
+    assert outcome.code == 2
+    assert "the conversation is full with 1 answer, begin a new one: " in outcome.err
+    assert [row["prompt"] for row in json.loads(outcome.out)["results"]] == ["a"]
+    given(monkeypatch, b"a fox " * 60 + b"\n")
+    first = run("generate", folder("gpt2"), "--chat", "--json", *more)
+    assert (first.code, first.out) == (2, "")
+    assert "conversation is full" not in first.err
+
+
 def test_an_interrupt_ends_the_answer_alone(run, folder, monkeypatch) -> None:
     """Ctrl-C in a chat: what was written is the answer, and the talk goes on; elsewhere all ends."""
     from biject.pretrained import PretrainedModel as Model

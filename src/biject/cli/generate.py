@@ -75,7 +75,12 @@ def generate(
             "quantization": quantization,
         },
     )
-    (writer.converse if chat else writer.continue_all)(lines)
+    try:
+        (writer.converse if chat else writer.continue_all)(lines)
+    except BaseException:  # a turn that is too long, or Ctrl-C: what was said before is not lost
+        if json and writer.results:
+            writer.print_json(folder)
+        raise
     if json:
         writer.print_json(folder)
     return 0

@@ -16,7 +16,7 @@ from biject.generate.cache import Cache
 from biject.generate.defaults import Defaults, read_defaults
 from biject.generate.prompt import room
 from biject.generate.scores import generator_of
-from biject.generate.settings import settings_of
+from biject.generate.settings import LengthError, settings_of
 from biject.generate.stream import TextStream
 from biject.pretrained import load
 from biject.tokenization.chat import render
@@ -111,7 +111,14 @@ class Writer:
                 values=self.tokenizer.special_tokens,
             )
             ids = self.tokenizer([text], add_special_tokens=False).input_ids[0]
-            found = self._continue(ids, arguments, cache=cache)
+            try:
+                found = self._continue(ids, arguments, cache=cache)
+            except LengthError as error:
+                if not self.results:
+                    raise
+                count = len(self.results)
+                told = f"{count} answer{'s' * (count != 1)}"
+                raise InputError(f"the conversation is full with {told}, begin a new one: {error}") from error
             self._print("\n")
             messages.append({"role": "assistant", "content": found["text"]})
             self.results.append({"prompt": line, **found})

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from biject.config.model import ModelConfig
 from biject.errors import InputError
-from biject.generate.settings import Settings
+from biject.generate.settings import LengthError, Settings
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -133,12 +133,12 @@ def _check_table(config: ModelConfig, settings: Settings, prompt: int, last: int
         return
     table = left - 1
     if last >= table:
-        raise InputError(
+        raise LengthError(
             f"the prompt has {last + 1} tokens, and the model's table of positions ends at {table}: cut it."
         )
     new = settings.max_length - prompt
     if last + new > table:  # the last token is not looked up
-        raise InputError(
+        raise LengthError(
             f"a prompt of {last + 1} tokens and {new} new ones do not fit the model's table of {table} "
             f"positions: use max_new_tokens={table - last} or less, or shorten the prompt."
         )

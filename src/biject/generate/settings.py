@@ -17,6 +17,10 @@ from biject.generate.defaults import Defaults
 _NEW_TOKENS = 20
 
 
+class LengthError(InputError):
+    """A prompt with what is to be added is longer than a text may be."""
+
+
 class Arguments(TypedDict, total=False):
     """Arguments of `Model.generate`, named as in Hugging Face; None is the same as leaving one out."""
 
@@ -160,7 +164,7 @@ def _max_length(merged: Mapping[str, Any], prompt: int, table: int | None) -> in
     else:
         most = prompt + _NEW_TOKENS if table is None else min(prompt + _NEW_TOKENS, table)
     if prompt >= most:
-        raise InputError(
+        raise LengthError(
             f"the prompt has {prompt} tokens and the text may have {most} (`max_length`, or the longest that "
             "the model was made for): nothing could be added. Say `max_new_tokens`, or shorten the prompt."
         )
