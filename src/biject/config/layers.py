@@ -63,6 +63,13 @@ class AttentionSpec:
         return self.upcast or self.written_out
 
     @property
+    def sees(self) -> tuple[int, int]:
+        """How many tokens before and after its own a query looks at; -1 for all."""
+        if self.causal:
+            return (-1 if self.window is None else self.window - 1, 0)
+        return (-1, -1) if self.window is None else (self.window, self.window)
+
+    @property
     def mask_kind(self) -> MaskKind:
         """What its masks depend on."""
         return MaskKind(self.causal, self.window, self.mask_queries)

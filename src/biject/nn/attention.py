@@ -101,7 +101,8 @@ class Attention(nn.Module):
         opaque = isinstance(plan.layout, Packed) and torch.compiler.is_compiling()
         weighed = plan.request.attentions or self.relative is not None  # somebody asks for the weights
         drops = kernel.attend_dropped is not None and takes_dropped(plan, self.spec, q_TD, dropout)
-        by_rows = drops or kernel.takes_rows(plan.layout, q_TD, self.spec, dropout)
+        looks_back = plan.joined or (plan.cache is not None and not plan.own_keys)
+        by_rows = drops or (not looks_back and kernel.takes_rows(plan.layout, q_TD, self.spec, dropout))
         if opaque or (not weighed and by_rows):
             context_TD = self._by_rows(q_TD, k_TD, v_TD, plan, positions, opaque=opaque, dropout=dropout)
         else:
@@ -192,6 +193,9 @@ class Attention(nn.Module):
             return attend_opaque(
                 q_THE, k_TGE, v_TGE, plan, self.spec, self.relative, positions, dropout=dropout
             )
+        if plan.cache is not None:
+            grids = (plan.layout.grid(x.flatten(1)) for x in (k_TGE, v_TGE))
+            plan.cache.update(self, *(split_heads(x, k_TGE.shape[1]).transpose(1, 2) for x in grids))
         kernel = plan.kernels[self.operation]
         if dropout:
             assert kernel.attend_dropped is not None

@@ -11,8 +11,10 @@ from biject.config.layers import MaskKind
 from biject.nn.batch import Batch, HeadRequest
 from biject.nn.kernels import Numerics, kernel
 from biject.nn.kv_cache import KVCache
+from biject.nn.last_column import LastColumn
 from biject.nn.layout import Padded
 from biject.nn.masks import attention_mask
+from biject.nn.mlp import activations_in_one_pass
 from biject.nn.plan import BatchPlan
 from biject.nn.positions import rope_rows
 from biject.nn.prompt import PackedPrompt, masks, packed_prompt
@@ -81,10 +83,32 @@ class Decoding:
             cache=self.cache,
             total=layout.num_rows,
         )
+        if self.numerics == "fast" and self.past == 0 and queries > 1 and self.real_BS is None:
+            return self._whole_prompt(plan)
         x_TD = self.model.run_layers(self.model.embed_rows(plan), plan)
         self.past += queries
         logits_B1V: Tensor = self.model.head.output(layout.grid(x_TD)[:, -1:])
         return logits_B1V[:, -1]
+
+    def _whole_prompt(self, plan: BatchPlan) -> Tensor:
+        """The same where bits need not be HF's and nothing is padding: the last layer computes one column."""
+        length = plan.layout.length
+        last = LastColumn(batch=self.batch, length=length, mask_BL=None, device=self.device)
+        masks = {
+            kind: (
+                attention_mask(
+                    kind, None, batch=self.batch, queries=1, keys=length,
+                    device=self.device, past=length - 1, always=self.always,
+                ),
+            )
+            for kind in self.kinds
+        }  # fmt: skip
+        plan = replace(plan, own_keys=True, final=replace(plan, layout=last, masks=masks, narrowed=True))
+        with activations_in_one_pass():
+            x_BD = self.model.run_layers(self.model.embed_rows(plan), plan)
+        self.past += length
+        logits_BV: Tensor = self.model.head.output(x_BD)
+        return logits_BV
 
     def _prompt(self, prompt: PackedPrompt, ids_BL: Tensor, positions_BL: Tensor) -> Tensor:
         """The same for all columns of a prompt, without its padding."""

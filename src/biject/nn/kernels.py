@@ -130,17 +130,10 @@ def varlen(q_THE: Tensor, k_TGE: Tensor, v_TGE: Tensor, layout: Layout, spec: At
     ends, longest = layout.cu_seqlens, layout.longest
     out = varlen_attn(
         q_THE, k_TGE, v_TGE, ends, ends, longest, longest,
-        scale=spec.scale, window_size=window_size(spec), enable_gqa=q_THE.shape[1] != k_TGE.shape[1],
+        scale=spec.scale, window_size=spec.sees, enable_gqa=q_THE.shape[1] != k_TGE.shape[1],
     )  # fmt: skip
     assert isinstance(out, Tensor)
     return out.reshape(q_THE.shape[0], -1)
-
-
-def window_size(spec: AttentionSpec) -> tuple[int, int]:
-    """FlashAttention's (left, right): how many tokens before and after its own a query sees; -1 for all."""
-    if spec.causal:
-        return (-1 if spec.window is None else spec.window - 1, 0)
-    return (-1, -1) if spec.window is None else (spec.window, spec.window)
 
 
 _SAME = "the bits of HF's padded run in float32, where the probe holds"

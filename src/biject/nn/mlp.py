@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +15,20 @@ from biject.errors import InputError
 from biject.nn.activations import activation
 from biject.nn.layout import Layout
 from biject.nn.modules import Linear, make_linear
+from biject.nn.native.activations import activate
 from biject.nn.rowwise import RowOp
+
+_in_one_pass: ContextVar[bool] = ContextVar("in_one_pass", default=False)
+
+
+@contextmanager
+def activations_in_one_pass() -> Iterator[None]:
+    """What HF computes in several steps, each rounded, is computed in one (`nn/native/activations.py`)."""
+    before = _in_one_pass.set(True)
+    try:
+        yield
+    finally:
+        _in_one_pass.reset(before)
 
 
 class MLP(nn.Module):
@@ -51,18 +66,24 @@ class MLP(nn.Module):
     def forward(self, x_TD: Tensor) -> Tensor:
         if self.config.gate == "fused":
             gate_TF, up_TF = self.gate_up_proj(x_TD).chunk(2, dim=-1)
-            inner_TF = self.act(gate_TF) * up_TF
         elif self.config.gate == "stacked":
             gate_TF, up_TF = _two_products(self.gate_up_proj, x_TD)
-            inner_TF = self.act(gate_TF) * up_TF
         elif self.gate_proj is not None:
-            inner_TF = self.act(self.gate_proj(x_TD)) * self.up_proj(x_TD)
+            gate_TF, up_TF = self.gate_proj(x_TD), self.up_proj(x_TD)
         else:
-            inner_TF = self.act(self.up_proj(x_TD))
+            gate_TF, up_TF = self.up_proj(x_TD), None
+        inner_TF = self._activated(gate_TF, up_TF)
         if self.dropout_rate:
             inner_TF = F.dropout(inner_TF, p=self.dropout_rate, training=self.training)
         out: Tensor = self.down_proj(inner_TF)
         return out
+
+    def _activated(self, x_TF: Tensor, times_TF: Tensor | None) -> Tensor:
+        if not torch.compiler.is_compiling() and _in_one_pass.get():
+            found = activate(self.config.act, x_TF, times_TF)
+            if found is not None:
+                return found
+        return self.act(x_TF) if times_TF is None else self.act(x_TF) * times_TF
 
 
 def _two_products(stacked: nn.Module, x_TD: Tensor) -> tuple[Tensor, Tensor]:

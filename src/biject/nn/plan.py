@@ -109,6 +109,10 @@ class BatchPlan:
     near_positions: Rows | None = None
     """The table's rows that this batch looks at, where others may be left out."""
     cache: KeyValues | None = None
+    own_keys: bool = False
+    """The cache holds nothing before this call, so that queries look at the call's own keys."""
+    joined: bool = False
+    """Rows of the grid hold several texts, which masks keep apart."""
     contiguous_keys: bool = False
     """Keys and values of each head lie side by side, as a cache holds them: HF's decoders read them from one
     in training, too, and the bits of gradients depend on it on some machines."""

@@ -93,7 +93,8 @@ class Planner:
         mask_BL, read_BL = _on_cpu(batch.attention_mask, head_rows.read_BL)
         mask_BL = None if mask_BL is None or bool(mask_BL.all()) else mask_BL
         whole = request.attentions or _reads_padding(head_rows, mask_BL, read_BL)
-        choice = self._choose(model, batch, mask_BL, whole=whole, all_rows=not head_rows.some)
+        joined = joins_texts(model, batch)
+        choice = self._choose(model, batch, mask_BL, whole=whole, all_rows=not head_rows.some, joined=joined)
         layout, device = choice.layout, model.device
         head_ops = model.head.row_kernels() if choice.keep_bits else None
         grid_index_K = None
@@ -120,6 +121,7 @@ class Planner:
             distances=apart,
             near_positions=near,
             relative_table=None if model.relative is None else model.relative(),
+            joined=joined,
             contiguous_keys=isinstance(layout, Padded) and reads_cache(model),
             total=layout.batch * layout.length,
             exact=choice.keep_bits and isinstance(layout, Packed),
@@ -137,7 +139,14 @@ class Planner:
         return replace(plan, final=replace(plan, layout=there, masks=masks, narrowed=True))
 
     def _choose(
-        self, model: PlannedModel, batch: Batch, mask_BL: Tensor | None, *, whole: bool, all_rows: bool
+        self,
+        model: PlannedModel,
+        batch: Batch,
+        mask_BL: Tensor | None,
+        *,
+        whole: bool,
+        all_rows: bool,
+        joined: bool,
     ) -> _Choice:
         """The layout (on the CPU) and what is known of its bits.
 
@@ -156,7 +165,7 @@ class Planner:
         if self.layout == "padded" or whole or _needs_grid(model):
             return padded
         own_draws = draws and device.type == "cpu"
-        if mask_BL is None and own_draws and not joins_texts(model, batch):
+        if mask_BL is None and own_draws and not joined:
             mask_BL = torch.ones(size, length, dtype=torch.bool)
         if mask_BL is None:
             return padded

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from biject.config.layers import AttentionSpec
 from biject.nn.attend import attend_math
-from biject.nn.kernels import TABLE, Kernel, Numerics, Operation, kernel, keys_to_16, varlen, window_size
+from biject.nn.kernels import TABLE, Kernel, Numerics, Operation, kernel, keys_to_16, varlen
 from biject.nn.layout import Packed, Padded
 from biject.nn.packing import pack, spans
 
@@ -135,10 +135,10 @@ def test_varlen_is_attention_in_buckets(spec: AttentionSpec, calls: list[int]) -
 
 
 def test_windows_as_flash_attention_counts_them() -> None:
-    assert window_size(SPECS["all"]) == (-1, -1)
-    assert window_size(SPECS["window"]) == (4, 4)
-    assert window_size(SPECS["causal"]) == (-1, 0)
-    assert window_size(SPECS["causal window"]) == (4, 0)
+    assert SPECS["all"].sees == (-1, -1)
+    assert SPECS["window"].sees == (4, 4)
+    assert SPECS["causal"].sees == (-1, 0)
+    assert SPECS["causal window"].sees == (4, 0)
 
 
 def test_what_varlen_cannot_do_is_done_in_buckets() -> None:

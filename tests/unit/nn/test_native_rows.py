@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,13 +12,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from biject.config.layers import AttentionSpec, MLPConfig
+from biject.config.layers import AttentionSpec, MaskKind, MLPConfig
 from biject.errors import BijectError
+from biject.nn.activations import activation
 from biject.nn.kernels import TABLE, keys_to_16
 from biject.nn.layout import Packed, Padded
+from biject.nn.masks import attention_mask
 from biject.nn.mlp import MLP
 from biject.nn.modules import Linear
 from biject.nn.native import build
+from biject.nn.native.activations import KINDS, activate
 from biject.nn.native.int8 import Int8Linear, Int8MLP, to_int8
 from biject.nn.native.rows import attend_rows, fits
 from biject.nn.packing import pack, spans
@@ -39,17 +43,23 @@ def packed() -> Packed:
     return pack(mask, spans(mask), keys_to_16)
 
 
-def spec_of(heads: int, groups: int, width: int, window: int | None) -> AttentionSpec:
+def spec_of(
+    heads: int, groups: int, width: int, window: int | None, *, causal: bool = False
+) -> AttentionSpec:
     return AttentionSpec(
-        num_heads=heads, num_key_value_heads=groups, head_dim=width, scale=width**-0.5, window=window
-    )
+        num_heads=heads, num_key_value_heads=groups, head_dim=width, scale=width**-0.5,
+        window=window, causal=causal,
+    )  # fmt: skip
 
 
 def expected(q: Tensor, k: Tensor, v: Tensor, ends: list[int], spec: AttentionSpec) -> Tensor:
     out, shared = [], spec.num_heads // spec.num_key_value_heads
     for start, end in itertools.pairwise(ends):
-        place = torch.arange(end - start)
-        mask = (place[:, None] - place).abs() <= spec.window if spec.window is not None else None
+        kind = MaskKind(causal=spec.causal, window=spec.window, mask_queries=False)
+        mask = attention_mask(
+            kind, None, batch=1, queries=end - start, keys=end - start, device=q.device, always=True
+        )
+        mask = None if mask is None else mask[0, 0]
         heads = (x[start:end].double().transpose(0, 1) for x in (q, k.repeat_interleave(shared, 1), v.repeat_interleave(shared, 1)))  # fmt: skip  # noqa: E501
         found = F.scaled_dot_product_attention(*heads, attn_mask=mask, scale=spec.scale)
         out.append(found.transpose(0, 1).reshape(end - start, -1))
@@ -58,11 +68,14 @@ def expected(q: Tensor, k: Tensor, v: Tensor, ends: list[int], spec: AttentionSp
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(
-    ("heads", "groups", "width", "window"), [(3, 3, 32, None), (4, 2, 64, 0), (2, 1, 48, 5), (2, 2, 16, 40)]
+    ("heads", "groups", "width", "window"), [(3, 3, 32, None), (4, 2, 64, 1), (2, 1, 48, 5), (2, 2, 16, 40)]
 )
-def test_attention(heads: int, groups: int, width: int, window: int | None, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("causal", [False, True])
+def test_attention(
+    heads: int, groups: int, width: int, window: int | None, causal: bool, dtype: torch.dtype
+) -> None:
     """Rows of one matrix side by side, as fused projections give them; large scores, too."""
-    layout, spec = packed(), spec_of(heads, groups, width, window)
+    layout, spec = packed(), spec_of(heads, groups, width, window, causal=causal)
     parts = [heads * width, groups * width, groups * width]
     rows = torch.randn(layout.num_tokens, sum(parts), generator=torch.Generator().manual_seed(0))
     for size in (1.0, 8.0):
@@ -81,6 +94,42 @@ def test_a_grid_without_padding() -> None:
     q, k, v = torch.randn(3, 63, 2, 16, generator=torch.Generator().manual_seed(1))
     truth = expected(q, k, v, [0, 21, 42, 63], spec)
     assert (attend_rows(q, k, v, layout, spec) - truth).abs().max() <= 2e-6
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("name", sorted(KINDS))
+def test_activations(name: str, dtype: torch.dtype) -> None:
+    """Of every size of number, alone and with a gate that stands beside it in one matrix."""
+    both = (torch.randn(33, 2 * 37, generator=torch.Generator().manual_seed(0)) * 4).to(dtype)
+    both[0, :6] = torch.tensor([0.0, -0.0, 80.0, -80.0, 1e-20, -1e-20])
+    x, gate = both.chunk(2, dim=1)
+    with torch.inference_mode():
+        alone, gated = activate(name, x), activate(name, x, gate)
+    assert alone is not None
+    assert gated is not None
+    bound = 1e-6 if dtype is torch.float32 else 2**-8
+    truth = activation(name)(x.double())
+    assert alone.dtype is dtype
+    assert ((alone.double() - truth).abs() <= bound * truth.abs().clamp_min(1)).all()
+    wide = truth * gate.double()
+    assert ((gated.double() - wide).abs() <= bound * gate.abs().clamp_min(1) * truth.abs().clamp_min(1)).all()
+    x[1, 1] = float("nan")
+    with torch.inference_mode():
+        found = activate(name, x)
+    assert found is not None
+    assert found[1, 1].isnan()
+    assert found.isnan().sum() == 1
+
+
+def test_activations_that_torch_computes() -> None:
+    x = torch.zeros(2, 16)
+    assert activate("silu", x) is None  # gradients could be asked for
+    with torch.inference_mode():
+        assert activate("silu", x) is not None
+        assert activate("relu", x) is None
+        assert activate("silu", x.double()) is None
+        assert activate("silu", x, x.bfloat16()) is None
+        assert activate("silu", x[None]) is None
 
 
 def test_nan_and_infinity_are_not_lost() -> None:
@@ -111,7 +160,9 @@ def test_what_it_does_not_take() -> None:
         assert not kernel.takes_rows(layout, q, spec, 0.1)
         assert not fits(layout, q.half(), spec, 0.0)
         assert not fits(layout, q, odd, 0.0)
-        assert not fits(layout, q, causal, 0.0)
+        assert fits(layout, q, causal, 0.0)
+        assert not fits(layout, q, replace(causal, softcap=30.0), 0.0)
+        assert not fits(layout, q, replace(causal, written_out=True), 0.0)
         assert not fits(hidden, q, spec, 0.0)
     with torch.no_grad():
         assert not fits(layout, q, spec, 0.0)
@@ -172,6 +223,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     try:
         with torch.inference_mode():
             assert not fits(layout, torch.zeros(layout.num_tokens, 32), spec_of(2, 2, 16, None), 0.0)
+            assert activate("silu", torch.zeros(2, 16)) is None
         with pytest.raises(BijectError, match="C compiler"):
             to_int8(torch.nn.ModuleList([Linear(4, 4)]))
     finally:

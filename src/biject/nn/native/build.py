@@ -59,6 +59,7 @@ def rows_library() -> ctypes.CDLL | None:
     found = _opened(ROWS, _PLAIN)
     if found is not None:
         found.biject_attend.argtypes, found.biject_rows.argtypes = [ctypes.c_void_p], [ctypes.c_void_p] * 2
+        found.biject_activate.argtypes, found.biject_activate.restype = [ctypes.c_void_p], None
         sizes = [found.biject_rows_sizes(which) for which in range(len(ROWS_MIRRORED))]
         assert sizes == [ctypes.sizeof(kind) for kind in ROWS_MIRRORED], (
             "structures.py does not mirror rows.c"

@@ -1,5 +1,5 @@
-/* What an encoder spends its time on beside torch's products: attention over packed rows, text by text, and
- * products of rows with a matrix of 8-bit codes.
+/* What a model spends its time on beside torch's products: attention over rows, text by text, activations,
+ * and products of rows with a matrix of 8-bit codes.
  *
  * Numbers in between are float32. Rows come as float32 or bfloat16. The structures are mirrored in structures.py.
  */
@@ -51,6 +51,16 @@ static INLINE Floats gelu(Floats x) {
     return x * 0.5f * (1.0f + erf);
 }
 
+/* 1 / (1 + e^-x) */
+static INLINE Floats logistic(Floats x) {
+    Ints negative = x < 0.0f;
+    Floats small = power(-larger(x, -x)), part = 1.0f / (1.0f + small);
+    return (Floats)((negative & (Ints)(small * part)) | (~negative & (Ints)part));
+}
+
+/* x/2 (1 + tanh u), u = sqrt(2/pi) (x + 0.044715 x^3): x times the logistic function of 2 u. */
+static INLINE Floats gelu_tanh(Floats x) { return x * logistic(1.5957691216f * (x + 0.044715f * x * x * x)); }
+
 static INLINE void read_row(const void *rows, int64_t at, int64_t count, int half, float *out) {
     if (half)
         for (int64_t i = 0; i < count; i++) out[i] = widened(((const uint16_t *)rows)[at + i]);
@@ -65,6 +75,49 @@ static INLINE void write_row(void *rows, int64_t at, int64_t count, int half, co
         memcpy((float *)rows + at, x, (size_t)count * 4);
 }
 
+/* ---- activations ---- */
+
+typedef struct {
+    const void *x, *times; /* times: NULL, or what the activation of x is multiplied by */
+    void *y;
+    int64_t rows, width, x_stride, times_stride; /* strides: numbers from row to row; rows of y are side by side */
+    int32_t kind, half, threads;                 /* kind: 0 GELU, 1 GELU by its tanh, 2 SiLU */
+} Numbers;
+
+static INLINE Floats activated(Floats x, int kind) {
+    return kind == 0 ? gelu(x) : kind == 1 ? gelu_tanh(x) : x * logistic(x);
+}
+
+static INLINE void activate_row(const Numbers *n, int64_t row, int kind, int half) {
+    for (int64_t at = 0; at < n->width; at += LANES) {
+        int64_t count = n->width - at < LANES ? n->width - at : LANES;
+        float here[LANES] = {0}, times[LANES] = {0};
+        if (count == LANES) read_row(n->x, row * n->x_stride + at, LANES, half, here);
+        else read_row(n->x, row * n->x_stride + at, count, half, here);
+        Floats y = activated(load(here), kind);
+        if (n->times) {
+            if (count == LANES) read_row(n->times, row * n->times_stride + at, LANES, half, times);
+            else read_row(n->times, row * n->times_stride + at, count, half, times);
+            y *= load(times);
+        }
+        store(here, y);
+        if (count == LANES) write_row(n->y, row * n->width + at, LANES, half, here);
+        else write_row(n->y, row * n->width + at, count, half, here);
+    }
+}
+
+void biject_activate(const Numbers *n) {
+#pragma omp parallel for num_threads(n->threads) schedule(static)
+    for (int64_t row = 0; row < n->rows; row++) {
+        if (n->kind == 0 && n->half) activate_row(n, row, 0, 1);
+        else if (n->kind == 0) activate_row(n, row, 0, 0);
+        else if (n->kind == 1 && n->half) activate_row(n, row, 1, 1);
+        else if (n->kind == 1) activate_row(n, row, 1, 0);
+        else if (n->half) activate_row(n, row, 2, 1);
+        else activate_row(n, row, 2, 0);
+    }
+}
+
 /* ---- attention ---- */
 
 typedef struct {
@@ -72,7 +125,9 @@ typedef struct {
     void *out;
     const int32_t *ends; /* (texts + 1,): where each text begins and ends among the rows */
     int64_t q_stride, k_stride, v_stride, out_stride; /* numbers from row to row */
-    int32_t texts, heads, groups, width, window, half, longest, threads; /* window: -1 for none */
+    int32_t texts, heads, groups, width;
+    int32_t before, after; /* how many rows before and after its own a query sees; -1 for all */
+    int32_t half, longest, threads;
     float scale;
 } Attend;
 
@@ -154,7 +209,8 @@ static INLINE void values_of(const Room *m, int64_t width, int64_t columns, int6
 
 static void attend_head(const Attend *a, const Room *m, int64_t first, int64_t length, int64_t head) {
     int64_t width = a->width, columns = (length + LANES - 1) / LANES * LANES;
-    int64_t group = head / (a->heads / a->groups), window = a->window < 0 ? length : a->window;
+    int64_t group = head / (a->heads / a->groups);
+    int64_t before = a->before < 0 ? length : a->before, after = a->after < 0 ? length : a->after;
     float row[width], out[TILE * width];
     for (int64_t s = 0; s < length; s++) {
         read_row(a->k, (first + s) * a->k_stride + group * width, width, a->half, row);
@@ -171,14 +227,14 @@ static void attend_head(const Attend *a, const Room *m, int64_t first, int64_t l
             read_row(a->q, row_of * a->q_stride + head * width, width, a->half, query);
             for (int64_t e = 0; e < width; e++) query[e] *= a->scale;
         }
-        int64_t low = at - window < 0 ? 0 : (at - window) / LANES * LANES;
-        int64_t high = at + TILE + window < length ? at + TILE + window : length;
+        int64_t low = at - before < 0 ? 0 : (at - before) / LANES * LANES;
+        int64_t high = at + TILE + after < length ? at + TILE + after : length;
         int64_t end = (high + LANES - 1) / LANES * LANES;
         all_scores(m, width, columns, low, end);
         float sums[TILE];
         for (int64_t i = 0; i < TILE; i++) {
             int64_t here = at + (i < count ? i : 0);
-            int64_t from = here - window < low ? low : here - window, to = here + window + 1;
+            int64_t from = here - before < low ? low : here - before, to = here + after + 1;
             to = to < length ? to : length;
             sums[i] = softmax(m->scores + i * columns + low, end - low, from - low, to - low);
         }
@@ -333,4 +389,6 @@ int32_t biject_rows(const Rows *r, const Rows *then) {
     return failed;
 }
 
-int32_t biject_rows_sizes(int32_t which) { return which == 0 ? sizeof(Attend) : sizeof(Rows); }
+int32_t biject_rows_sizes(int32_t which) {
+    return which == 0 ? sizeof(Attend) : which == 1 ? sizeof(Rows) : sizeof(Numbers);
+}

@@ -27,14 +27,14 @@ def fits(layout: Layout, q_TD: Tensor, spec: AttentionSpec, dropout: float) -> b
     Args:
         layout: Whole texts.
         q_TD: Queries of all rows.
-        spec: Not causal; heads of a multiple of 16 numbers.
+        spec: Heads of a multiple of 16 numbers, no cap.
         dropout: None.
     """
     return (
         not torch.compiler.is_compiling()
         and dropout == 0
-        and not spec.causal
-        and not spec.upcast
+        and not spec.by_steps
+        and spec.softcap is None
         and spec.head_dim % _LANES == 0
         and q_TD.dtype in _DTYPES
         and q_TD.device.type == "cpu"
@@ -59,9 +59,8 @@ def attend_rows(q_THE: Tensor, k_TGE: Tensor, v_TGE: Tensor, layout: Layout, spe
     call = Attend(
         q.data_ptr(), k.data_ptr(), v.data_ptr(), out.data_ptr(), ends.data_ptr(),
         q.stride(0), k.stride(0), v.stride(0), out.stride(0),
-        len(ends) - 1, spec.num_heads, spec.num_key_value_heads, spec.head_dim,
-        -1 if spec.window is None else spec.window, q.dtype is torch.bfloat16, layout_longest(layout),
-        torch.get_num_threads(), spec.scale,
+        len(ends) - 1, spec.num_heads, spec.num_key_value_heads, spec.head_dim, *spec.sees,
+        q.dtype is torch.bfloat16, layout_longest(layout), torch.get_num_threads(), spec.scale,
     )  # fmt: skip
     if library.biject_attend(ctypes.byref(call)):
         raise MemoryError("There is no memory for the scores of attention.")

@@ -58,8 +58,8 @@ class Attend(ctypes.Structure):
     _fields_ = [
         *((name, c_void_p) for name in ("q", "k", "v", "out", "ends")),
         *((name, c_int64) for name in ("q_stride", "k_stride", "v_stride", "out_stride")),
-        *((name, c_int32) for name in ("texts", "heads", "groups", "width", "window", "half", "longest")),
-        ("threads", c_int32),
+        *((name, c_int32) for name in ("texts", "heads", "groups", "width", "before", "after")),
+        *((name, c_int32) for name in ("half", "longest", "threads")),
         ("scale", c_float),
     ]
 
@@ -74,5 +74,15 @@ class Rows(ctypes.Structure):
     ]
 
 
-ROWS_MIRRORED = (Attend, Rows)
+class Numbers(ctypes.Structure):
+    """Rows of numbers that an activation takes one by one."""
+
+    _fields_ = [
+        *((name, c_void_p) for name in ("x", "times", "y")),
+        *((name, c_int64) for name in ("rows", "width", "x_stride", "times_stride")),
+        *((name, c_int32) for name in ("kind", "half", "threads")),
+    ]
+
+
+ROWS_MIRRORED = (Attend, Rows, Numbers)
 """In the order of `biject_rows_sizes`."""
