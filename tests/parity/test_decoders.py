@@ -15,6 +15,7 @@ from biject.config.adapter import LoraConfig
 from biject.errors import ConfigError, InputError
 from biject.families import family, text_families
 from biject.identify import identify
+from biject.nn.rope_types import frequencies
 from biject.nn.transformer import Transformer
 from biject.pretrained import load
 from biject.save import save_model
@@ -250,6 +251,23 @@ def test_published_sizes_on_the_meta_device(size: str) -> None:
     assert len(names) == len(list(model.parameters())) == 12 * sizes["n_layer"] + 4
 
 
+LONG = {"rope_type": "longrope", "short_factor": [1.0] * 4, "long_factor": [2.0] * 4}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rope_theta": 1},
+        {"rope_scaling": {**LONG, "original_max_position_embeddings": 1, "attention_factor": 1.5}},
+        {"rope_scaling": {**LONG, "original_max_position_embeddings": 1, "factor": 1.0}},
+    ],
+)
+def test_small_numbers_that_are_not_divided_by(change: dict[str, Any]) -> None:
+    known = family("llama")
+    rope = known.build(known.config.read({**known.tiny, **change}), "base").layers[0].attention.rope
+    assert bool(frequencies(rope)[0].isfinite().all())
+
+
 @pytest.mark.parametrize(
     ("model_type", "change", "named"),
     [
@@ -263,6 +281,12 @@ def test_published_sizes_on_the_meta_device(size: str) -> None:
         ("llama", {"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, "`low_freq_factor` is missing"),
         ("llama", {"rope_scaling": {"type": "linear", "factor": 2}, "partial_rotary_factor": 0.5}, "partial"),
         ("llama", {"rope_parameters": {"full_attention": {"rope_type": "default"}}}, "by layer type"),
+        ("llama", {"rope_theta": 0}, "`rope_theta` should be a number above 0"),
+        ("llama", {"rope_theta": 1, "rope_scaling": {"type": "yarn", "factor": 2.0}}, "should not be 1"),
+        ("llama", {"rope_scaling": {"type": "yarn", "factor": 0}}, "`factor` should be a number above 0"),
+        ("llama", {"rope_scaling": {**LONG, "short_factor": [0, 1, 1, 1]}}, "numbers above 0"),
+        ("llama", {"rope_scaling": {**LONG, "original_max_position_embeddings": 1}}, "2 or more, found 1"),
+        ("modernbert", {"local_rope_theta": 0}, "`rope_theta` should be a number above 0"),
         ("llama", {"head_dim": 7}, "even `head_dim`"),
         ("llama", {"num_key_value_heads": 3}, "`num_key_value_heads` 3"),
         ("llama", {"tie_last_hidden_states": False}, "`tie_last_hidden_states`"),

@@ -6,7 +6,7 @@ Source: transformers 5.23, modeling_rope_utils.py (RotaryEmbeddingConfigMixin).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from biject.config.checks import anything, integer, number
@@ -65,7 +65,7 @@ def rope(v: Mapping[str, Any], *, head_dim: int) -> RopeConfig:
         original = v["original_positions"] or given.get("original_max_position_embeddings")
         original = original or v["max_position_embeddings"]
     optional: dict[str, Any] = {key: given.get(key) for key in _OPTIONAL}
-    return RopeConfig(
+    made = RopeConfig(
         type="by-wavelength" if kind == "llama3" else kind,
         theta=theta,
         head_dim=head_dim,
@@ -79,6 +79,8 @@ def rope(v: Mapping[str, Any], *, head_dim: int) -> RopeConfig:
         truncate=bool(given.get("truncate", True)),
         **optional,
     )
+    _refuse_undefined(made)
+    return made
 
 
 def _dictionary(v: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -119,5 +121,31 @@ def _check(given: Mapping[str, Any], kind: str, head_dim: int) -> None:
             faults.append(f"`{key}` should be {head_dim // 2} numbers, half the width of a head")
     if kind == "dynamic" and head_dim == 2:
         faults.append("heads of width 2 have no dynamic scaling")
+    _raise(kind, faults)
+
+
+def _refuse_undefined(made: RopeConfig) -> None:
+    """Raise on numbers whose formula divides by 0: HF has NaN there, or fails at its first call."""
+    faults, original = [], made.original_max_position_embeddings
+    if not made.theta:
+        faults.append(f"`rope_theta` should be a number above 0, found {shown(made.theta)}")
+    if made.type == "yarn" and made.theta == 1:
+        faults.append("`rope_theta` should not be 1, whose logarithm is divided by")
+    if made.type in ("yarn", "proportional") and made.factor == 0:
+        faults.append("`factor` should be a number above 0, found 0")
+    if 0 in (*made.short_factor, *made.long_factor):
+        faults.append("`short_factor` and `long_factor` should be numbers above 0, found 0")
+    if made.type == "longrope" and made.attention_factor is None and original == 1:
+        factor = made.max_position_embeddings if made.factor is None else made.factor
+        if factor > 1:
+            faults.append(
+                "`original_max_position_embeddings` should be 2 or more, found 1, or there should be an "
+                "`attention_factor`"
+            )
+    _raise(made.type, faults)
+
+
+def _raise(kind: str, faults: Sequence[str]) -> None:
+    """One error with everything that is wrong, if anything is."""
     if faults:
         raise ConfigError(f"config.json: rotary positions of type `{kind}`: " + "; ".join(faults) + ".")
