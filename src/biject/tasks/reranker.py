@@ -101,7 +101,7 @@ class Reranker:
         """Scores of pairs: (N,) of one output, (N, outputs) of several.
 
         Args:
-            inputs: Pairs as tuples or lists of two texts; or one such pair.
+            inputs: Pairs as tuples or lists of two texts, or as `{"query": …, "document": …}`; or one pair.
             batch_size: Pairs in a call of the model.
             show_progress_bar: Taken for compatibility: progress is reported as `biject.events` says.
             activation_fn: Put on the outputs instead of the folder's.
@@ -118,8 +118,8 @@ class Reranker:
         require(batch_size >= 1, f"`batch_size` must be at least 1; found {batch_size}.")
         require(inputs is not None, "`predict` needs pairs of texts.")
         assert inputs is not None
-        one = len(inputs) == 2 and isinstance(inputs[0], str)
-        pairs = [tuple(inputs)] if one else [tuple(pair) for pair in inputs]
+        one = _is_one(inputs)
+        pairs = [_pair(item) for item in ([inputs] if one else inputs)]
         first, second = as_pairs(pairs, "predict", ("query", "document"), needed=True)
         self.task.batch_size = batch_size
         found = torch.empty(len(pairs), self.num_labels)
@@ -186,6 +186,18 @@ class Reranker:
         changed = {} if self.model.tokenizer is None else dict(self.model.tokenizer.changed_files())
         files = reranker_files(self.model, tokenizer=self.tokenizer, activation=self.activation)
         save_model(self.model, Path(folder), force=force, extra={**changed, **files})
+
+
+def _is_one(inputs: Any) -> bool:
+    """Whether it is a pair, not a list of them; a text alone is neither."""
+    if isinstance(inputs, str | Mapping):
+        return True
+    return len(inputs) == 2 and isinstance(inputs[0], str)
+
+
+def _pair(item: Any) -> Any:
+    """Lists and rows of arrays as tuples; a text is no pair of letters, nor a mapping one of its keys."""
+    return tuple(item) if isinstance(item, list | np.ndarray) else item
 
 
 def _stored_activation(folder: Path, config: Mapping[str, Any]) -> str | None:
