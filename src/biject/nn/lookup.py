@@ -67,14 +67,18 @@ class _Lookup(torch.autograd.Function):
 
 
 def _zeros(module: nn.Embedding, dtype: torch.dtype) -> Tensor:
-    """As large as the table; in the memory of the last gradient, where nothing else holds that."""
-    shape, kept = module.weight.shape, _kept.get(module)
+    """As large as the table; in the memory of the last gradient, where nothing else holds that.
+
+    That memory is taken out while it is looked at, in one step: of several threads that go backward through
+    one module, a single one finds it.
+    """
+    shape, kept = module.weight.shape, _kept.pop(module, None)
     if kept is None or kept.dtype != dtype or kept.shape != shape or _shared(kept):
         kept = torch.empty(shape, dtype=dtype)
-        _kept[module] = kept
     # A tensor of its own: one that two hold is copied where gradients are kept.
     table: Tensor = torch.empty(0, dtype=dtype)
     table.set_(kept.untyped_storage(), 0, shape)  # type: ignore[call-overload]
+    _kept[module] = kept  # from here on it is held twice, which others see
     return table.zero_()
 
 

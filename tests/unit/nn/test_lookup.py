@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from threading import Thread
 
 import pytest
 import torch
@@ -59,6 +60,29 @@ def test_what_somebody_holds_is_left_alone_and_gradients_add_up() -> None:
     assert torch.equal(held, before)
     twice = step(ours, ids + 5, torch.ones(3, 16))
     assert torch.equal(twice.roll(-5, 0), 2 * before)
+
+
+def test_two_threads_never_get_the_same_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is between looking whether the memory is free and taking it, while another one asks for it."""
+    ours, ask, others = table(), lookup._shared, []
+    step(ours, torch.tensor([1]), torch.ones(1, 16))
+    ours.weight.grad = None
+
+    def other() -> None:
+        others.append(lookup._zeros(ours, torch.float32))
+
+    def asked_at_once(tensor: Tensor) -> bool:
+        monkeypatch.setattr(lookup, "_shared", ask)
+        found = ask(tensor)
+        thread = Thread(target=other)
+        thread.start()
+        thread.join()
+        return found
+
+    monkeypatch.setattr(lookup, "_shared", asked_at_once)
+    mine = lookup._zeros(ours, torch.float32)
+    assert len(others) == 1
+    assert mine.data_ptr() != others[0].data_ptr()
 
 
 def test_memory_is_given_back_and_not_copied() -> None:
