@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -14,10 +15,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from biject.cli.main import main
+from biject.pages.serve import Watched, make_app
 
 from .browser import Browser
 from .test_report_in_browser import AXE, axe, check
@@ -205,6 +208,38 @@ def test_only_for_this_machine_and_this_name(growing: Path) -> None:
         assert ask(url + f"run/{'1' * 5000}")[0] == 404
         assert ask(url + "run/..%2f..%2fetc%2fpasswd")[0] == 404
         assert ask(url + "events.jsonl")[0] == 404
+
+
+def test_names_of_hosts_have_no_case(growing: Path) -> None:
+    with watching(growing, "--host", "LocalHost") as url:
+        assert ask(url) == ask(url.replace("LocalHost", "localhost"))
+        assert ask(url)[0] == 200
+        assert ask(url, Host="LOCALHOST:1")[0] == 200
+        assert ask(url, Host="[")[0] == 403
+
+
+def test_a_name_of_this_machine_in_any_case(growing: Path) -> None:
+    """With its token; a request comes with the name in lower case, as browsers write it."""
+    app = make_app(Watched([growing]), hosts=("MyBox",), token="t")
+    assert [status(app, host, token="t") for host in ("mybox:80", "MyBox", "MYBOX")] == [200, 200, 200]
+    assert status(app, "mybox", token="x") == 403
+    assert status(app, "other", token="t") == 403
+
+
+def status(app: Any, host: str, *, token: str) -> int:
+    """The answer's, without a server."""
+    headers = [(b"host", host.encode()), (b"cookie", f"biject_token={token}".encode())]
+    scope = {"type": "http", "method": "GET", "path": "/", "query_string": b"", "headers": headers}
+    found: list[int] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        found.extend([message["status"]] if message["type"] == "http.response.start" else [])
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": b""}
+
+    asyncio.run(app(scope, receive, send))
+    return found[0]
 
 
 def test_elsewhere_only_with_the_token(growing: Path) -> None:

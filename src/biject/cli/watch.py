@@ -67,7 +67,7 @@ def _serve(runs: list[Path], host: str, port: int) -> int:
         import uvicorn
     except ImportError as error:
         raise MissingExtraError(NEEDS) from error
-    here = host in LOOPBACK
+    here = host.lower() in LOOPBACK
     token = None if here else secrets.token_urlsafe(24)
     any_host = host in ("0.0.0.0", "::")
     app = make_app(Watched(runs), hosts=LOOPBACK if here else () if any_host else (host,), token=token)

@@ -96,7 +96,7 @@ def make_app(watched: Watched, *, hosts: Sequence[str] = LOOPBACK, token: str | 
 
     Args:
         watched: The runs.
-        hosts: Names that requests may be for; none for any, which needs a token.
+        hosts: Names that requests may be for, in any case; none for any, which needs a token.
         token: What requests have to bring, in the address once, then as a cookie.
 
     Raises:
@@ -111,9 +111,10 @@ def make_app(watched: Watched, *, hosts: Sequence[str] = LOOPBACK, token: str | 
             "The live page needs Starlette and uvicorn: pip install 'biject[watch]'"
         ) from error
 
+    names = {name.lower() for name in hosts}
+
     def refused(request: Request) -> Response | None:
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-        if hosts and host not in hosts:
+        if names and _name_of(request.headers.get("host", "")) not in names:
             return PlainTextResponse("This server is not for that name.", 403)
         if token is None or _equal(request.cookies.get(_COOKIE), token):
             return None
@@ -165,6 +166,14 @@ async def _changes(watched: Watched, number: int | None, request: Any) -> AsyncI
         elif time.monotonic() - spoken > _ALIVE_SECONDS:
             spoken = time.monotonic()
             yield ": still here\n\n"
+
+
+def _name_of(host: str) -> str:
+    """The name that a request is for, in lower case and without its port; empty for what is none."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:  # `[`
+        return ""
 
 
 def _equal(given: str | None, token: str) -> bool:
