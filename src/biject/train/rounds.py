@@ -166,8 +166,9 @@ class Rounds:
 
     def step(self, window: Window) -> StepResult:
         """Do this rank's part of a round, and meet."""
-        lost, items, tokens, norm, rate, done = 0.0, 0.0, 0.0, None, 0.0, 0
+        lost, items, tokens, norm, done = 0.0, 0.0, 0.0, None, 0
         state, meter, work = self.session.state, self.engine.meter, 0.0
+        rate = self._set_rate(state.step)  # of a round of which this rank has no part
         planned = sum(window.given.counts) / self.session.step_ranks
         for number in range(len(window)):
             if self._pending is not None and (self._pending.done() or self._ahead >= self.config.overshoot):
@@ -277,15 +278,14 @@ class Rounds:
         else:
             session.epoch_ended = False
 
-    def _set_rate(self, step: float) -> None:
-        """The learning rate at a step that need not be whole, where the schedule is ours."""
-        schedule = self.session.schedule
-        if not isinstance(schedule, LambdaLR):
-            return
-        groups = zip(self.session.optimizer.param_groups, schedule.base_lrs, schedule.lr_lambdas, strict=True)
-        factor: Any
-        for group, base, factor in groups:
-            group["lr"] = base * factor(step)
+    def _set_rate(self, step: float) -> float:
+        """Set the learning rate at a step, whole or not, where the schedule is ours; give the first's."""
+        schedule, groups = self.session.schedule, self.session.optimizer.param_groups
+        if isinstance(schedule, LambdaLR):
+            factor: Any
+            for group, base, factor in zip(groups, schedule.base_lrs, schedule.lr_lambdas, strict=True):
+                group["lr"] = base * factor(step)
+        return float(groups[0]["lr"])
 
     def state(self) -> dict[str, Any]:
         """What a resumed run goes on with, as plain data."""

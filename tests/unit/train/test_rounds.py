@@ -12,7 +12,7 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, MultiStepLR
 
-from biject.train.rounds import Rounds
+from biject.train.rounds import Rounds, Window
 from biject.train.session import Session
 from biject.train.state import SavedState, TrainState
 from biject.train.trainer import Trainer
@@ -50,6 +50,21 @@ def test_a_schedule_goes_with_the_runs_steps(
     assert session.state.step == 20
     if callable(options["schedule"]):
         assert session.optimizer.param_groups[0]["lr"] == 1e-2 * 0.1 * 0.1
+
+
+@pytest.mark.parametrize("options", [{"schedule": two_milestones}, {"schedule": "linear"}])
+def test_a_round_without_a_part_has_the_rate_of_its_step(
+    options: dict[str, Any], make: Make, data: Any, step: Any, group: None
+) -> None:
+    """As of rank 0 where the others did all that was left."""
+    session = session_of(make, data, step, **options)
+    windows = session.windows()
+    session.step(next(windows))
+    due = float(session.optimizer.param_groups[0]["lr"])
+    window = next(windows)
+    assert session.rounds is not None
+    empty = Window([], lambda number: [], given=window.given, by_count=True)
+    assert session.rounds.step(empty).lr == due > 0
 
 
 def test_a_schedule_for_another_number_of_ranks_too(make: Make, data: Any, step: Any, group: None) -> None:
