@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -14,6 +15,7 @@ import torch
 from biject.checkpoint.bytes import CODES, tensor_bytes
 from biject.checkpoint.cast import described, used
 from biject.checkpoint.content import CHUNK_BYTES, Content, Packed
+from biject.checkpoint.digest import Digest, same_bytes
 from biject.checkpoint.header import read_header
 from biject.checkpoint.layout import Layout, PlannedFile, plan_layout
 from biject.checkpoint.source import Source
@@ -199,8 +201,8 @@ def _finish(stream: BinaryIO) -> None:
 def _verify_weights(path: Path, planned: PlannedFile, tensors: Mapping[str, torch.Tensor]) -> str:
     """Read a weight file again, compare every tensor with what was to be written, give the file's sha256."""
     header = read_header(path)
-    digest = hashlib.sha256(planned.header)
-    with path.open("rb") as stream:
+    rooms = cycle((bytearray(CHUNK_BYTES), bytearray(CHUNK_BYTES)))  # one is read into, one summed up
+    with path.open("rb") as stream, Digest(planned.header) as digest:
         if stream.read(len(planned.header)) != planned.header:
             raise _differs(planned.file, "its header")
         for info, name in zip(header.in_data_order(), planned.names, strict=True):
@@ -210,16 +212,17 @@ def _verify_weights(path: Path, planned: PlannedFile, tensors: Mapping[str, torc
             )
             expected = tensor_bytes(tensor)
             for start in range(0, len(expected), CHUNK_BYTES):
-                part = expected[start : start + CHUNK_BYTES].tobytes()
-                found = stream.read(len(part))
+                part = expected[start : start + CHUNK_BYTES]
+                room = memoryview(next(rooms))
+                found = room[: stream.readinto(room[: len(part)])]
                 digest.update(found)
-                same = same and found == part
+                same = same and same_bytes(found, part)
             if not same:
                 raise _differs(planned.file, f"tensor {shown(name)}")
             del expected
             used(tensors, name)
             progress(f"verifying {planned.file}", info.end, header.file_bytes, unit="bytes")
-    return digest.hexdigest()
+        return digest.hexdigest()
 
 
 def _differs(file: str, what: str) -> CheckpointError:
