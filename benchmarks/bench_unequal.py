@@ -1,6 +1,8 @@
 """Processes of unequal speed: shares by measured speed, beside DistributedDataParallel with equal ones.
 
-`python benchmarks/bench_unequal.py [--ratios 2,3,8] [--several] [--steps 4] [--batch 128] [--turns 7]`.
+`python benchmarks/bench_unequal.py [--ratios 2,3,8] [--several] [--steps 2] [--batch 32] [--accumulate 8]
+[--turns 7]`. A process's part of a step is 8 batches of 32 texts, of its own as of ours and DDP's (which
+exchanges gradients after the last one); shares by speed are cut into batches of 32 texts, too.
 Every process has one thread; slow ones are stopped and continued from outside (SIGSTOP, SIGCONT) in a duty
 cycle; none knows of it. Three groups of processes live at the same time and work in turns of some seconds,
 as a machine whose clock moves by 10 % within a minute asks for; those whose turn it is not wait for a line on
@@ -25,7 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ PERIOD = 0.02
 SIZES = {"num_hidden_layers": 4, "hidden_size": 256, "intermediate_size": 1024, "num_attention_heads": 4}
 WARM = {"own": 1, "ours": 10, "ddp": 1}
 """Steps that are not counted: ours finds the shares in them, which a run does once."""
-OWN_SECONDS, OWN_STEPS, OWN_BATCH = 6.0, 2, 32
+OWN_SECONDS, OWN_STEPS = 6.0, 1
 """How long a turn of own speeds is at least: so long, and so many steps of the slowest process."""
 DDP_STEPS = 1
 SEVERAL = [(1.0, 0.5, 0.25), (0.8, 0.5, 0.4, 0.2)]
@@ -55,7 +57,7 @@ def throttle(pid: int, duty: float, until: threading.Event) -> None:
 class Group:
     """Processes of one kind, one for each duty cycle, that work when they are told to."""
 
-    def __init__(self, mode: str, duties: Duties, model: Path, batch: int) -> None:
+    def __init__(self, mode: str, duties: Duties, model: Path, batch: int, accumulate: int) -> None:
         with socket.socket() as found:
             found.bind(("127.0.0.1", 0))
             port = found.getsockname()[1]
@@ -67,11 +69,10 @@ class Group:
             if mode != "own":
                 environment |= {name: str(value) for name, value in group.items()}
             command = [sys.executable, __file__, "--worker", mode, "--model", str(model)]
+            command += ["--batch", str(batch), "--accumulate", str(accumulate)]
             pipe = subprocess.PIPE
             self.children.append(
-                subprocess.Popen(
-                    [*command, "--batch", str(batch)], env=environment, stdin=pipe, stdout=pipe, text=True
-                )
+                subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True)
             )
 
     def tell(self, line: str) -> None:
@@ -93,11 +94,9 @@ class Group:
 
 
 @contextmanager
-def working(duties: Duties, model: Path, batch: int, own: int) -> Iterator[dict[str, Group]]:
+def working(duties: Duties, model: Path, batch: int, accumulate: int) -> Iterator[dict[str, Group]]:
     """The three groups, slowed, after their warm-up."""
-    groups = {
-        mode: Group(mode, duties, model, own if mode == "own" else batch) for mode in ("own", "ours", "ddp")
-    }
+    groups = {mode: Group(mode, duties, model, batch, accumulate) for mode in ("own", "ours", "ddp")}
     done = threading.Event()
     threads = []
     for group in groups.values():
@@ -120,7 +119,7 @@ def working(duties: Duties, model: Path, batch: int, own: int) -> Iterator[dict[
             child.wait()
 
 
-def worker(mode: str, model: Path, size: int) -> None:
+def worker(mode: str, model: Path, size: int, accumulate: int) -> None:
     """One process: as many steps as a line on standard input says, then what they took."""
     import torch
 
@@ -149,7 +148,7 @@ def worker(mode: str, model: Path, size: int) -> None:
 
     print("ready", flush=True)
     make = ddp if mode == "ddp" else trained
-    steps = make(net, Data(), collate, size)
+    steps = make(net, Data(), collate, size, accumulate)
     while line := sys.stdin.readline():
         if mode == "own":
             alone(steps)
@@ -157,20 +156,22 @@ def worker(mode: str, model: Path, size: int) -> None:
             together(steps, int(line))
 
 
-def trained(net: Any, data: Any, collate: Any, size: int) -> Iterator[Any]:
+def trained(net: Any, data: Any, collate: Any, size: int, accumulate: int) -> Iterator[Any]:
     """Biject's trainer: a step each time; tokens of all processes, and what each did."""
+    from biject import TrainConfig
     from biject.config.sync import SyncConfig
     from biject.train.trainer import Trainer
 
-    trainer = Trainer(net, collate=collate, clip_norm=None, sync=SyncConfig(shares="measured"))
-    session = trainer.setup(data, batch_size=size, max_steps=10**6)
+    config = TrainConfig(batch_size=size, accumulate=accumulate, clip_norm=None)
+    trainer = Trainer(net, config, collate=collate, sync=SyncConfig(shares="measured"))
+    session = trainer.setup(data, max_steps=10**6)
     windows = session.windows()
     while True:
         done = session.step(next(windows))
         yield done.tokens, done.by_rank, done.sync_ms
 
 
-def ddp(net: Any, data: Any, collate: Any, size: int) -> Iterator[Any]:
+def ddp(net: Any, data: Any, collate: Any, size: int, accumulate: int) -> Iterator[Any]:
     """The same model, optimizer and batches in DistributedDataParallel's loop."""
     import torch
     import torch.distributed as dist
@@ -183,15 +184,18 @@ def ddp(net: Any, data: Any, collate: Any, size: int) -> Iterator[Any]:
     order = torch.randperm(len(data), generator=torch.Generator().manual_seed(0)).tolist()
     step = 0
     while True:
-        at = (step * count + rank) * size % (len(data) - size)
-        batch = collate([data[i] for i in order[at : at + size]])
+        tokens = torch.zeros(1, dtype=torch.float64)
         optimizer.zero_grad(set_to_none=True)
-        wrapped(**batch).loss.backward()
+        for part in range(accumulate):
+            at = ((step * count + rank) * accumulate + part) * size % (len(data) - size)
+            batch = collate([data[i] for i in order[at : at + size]])
+            tokens += batch["attention_mask"].sum()
+            with nullcontext() if part == accumulate - 1 else wrapped.no_sync():
+                (wrapped(**batch).loss / accumulate).backward()
         optimizer.step()
-        total = batch["attention_mask"].sum().double().reshape(1)
-        dist.all_reduce(total)
+        dist.all_reduce(tokens)
         step += 1
-        yield float(total), (), 0.0
+        yield float(tokens), (), 0.0
 
 
 def together(steps: Iterator[Any], count: int) -> None:
@@ -235,17 +239,15 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--ratios", default="2,3,8")
     parser.add_argument("--several", action="store_true")
-    parser.add_argument("--steps", type=int, default=4, help="of ours in a turn")
-    parser.add_argument("--batch", type=int, default=128, help="texts a process and step")
-    parser.add_argument(
-        "--own-batch", type=int, default=OWN_BATCH, help="texts a step of a process by itself"
-    )
+    parser.add_argument("--steps", type=int, default=2, help="of ours in a turn")
+    parser.add_argument("--batch", type=int, default=32, help="texts of a batch")
+    parser.add_argument("--accumulate", type=int, default=8, help="batches a process and step")
     parser.add_argument("--turns", type=int, default=7)
     parser.add_argument("--worker")
     parser.add_argument("--model", type=Path)
     given = parser.parse_args()
     if given.worker:
-        worker(given.worker, given.model, given.batch)
+        worker(given.worker, given.model, given.batch, given.accumulate)
         return
     from biject.verify.reference import make_reference
 
@@ -253,7 +255,8 @@ def main() -> None:
         off = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, **SIZES}
         model = make_reference("bert", "seqcls", Path(place) / "model", overrides=off)
         print(
-            f"load {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores, {given.batch} texts a process and step"
+            f"load {os.getloadavg()[0]:.2f}, {os.cpu_count()} cores, {given.accumulate} batches of "
+            f"{given.batch} texts a process and step"
         )
         print("duty cycles | own, sum: tokens a second | shares by speed | DDP, equal shares")
         cases = [(1.0, 1 / float(q)) for q in given.ratios.split(",")] if given.ratios else []
@@ -264,7 +267,7 @@ def main() -> None:
 def report(duties: Duties, model: Path, given: argparse.Namespace) -> None:
     """Measure one set of duty cycles in turns, and print a line."""
     of_own, of_run, of_ddp, rates, shares = [], [], [], [], ""
-    with working(duties, model, given.batch, given.own_batch) as groups:
+    with working(duties, model, given.batch, given.accumulate) as groups:
 
         def own() -> float:
             return float(sum(found["rate"] for found in groups["own"].turn(0)))

@@ -12,6 +12,8 @@ from pathlib import Path
 import biject
 from biject.tasks.evaluators import InformationRetrievalEvaluator
 
+if len(sys.argv) < 3:
+    raise SystemExit(__doc__)
 checkpoint, out, seed = sys.argv[1], sys.argv[2], int((*sys.argv[3:], "0")[0])
 found: dict[str, str] = {}
 for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[a-z]*/*.py")):

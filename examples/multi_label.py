@@ -13,6 +13,8 @@ ROWS = [
     {"text": "we came by bus", "labels": ""},
 ] * 4
 
+if len(sys.argv) < 3:
+    raise SystemExit(__doc__)
 checkpoint, out = sys.argv[1:]
 tokenizer = biject.AutoTokenizer.from_pretrained(checkpoint)
 built = biject.build_dataset(ROWS, "seqcls", tokenizer, label_column="labels", label_separator="|")

@@ -11,6 +11,8 @@ MADE_UP = (
     "Ada B-PER\nMoss I-PER\nlives O\nin O\nLune B-LOC\n\nLune B-LOC\nis O\nold O\n\nwe O\nsaw O\nAda B-PER\n"
 )
 
+if len(sys.argv) < 3:
+    raise SystemExit(__doc__)
 checkpoint, out = sys.argv[1:3]
 path = Path(sys.argv[3]) if len(sys.argv) > 3 else Path(out).with_suffix(".conll")
 if not path.exists():

@@ -31,4 +31,6 @@ def main(checkpoint: str) -> None:
     print(f"loss {result.losses[0]:.3f} -> {result.losses[-1]:.3f}; {result.model_state}")
 
 
+if len(sys.argv) < 2:
+    raise SystemExit(__doc__)
 main(sys.argv[1])

@@ -28,6 +28,8 @@ class RecallOfSad:
         return {"recall_of_sad": self.found / self.there}
 
 
+if len(sys.argv) < 2:
+    raise SystemExit(__doc__)
 checkpoint = sys.argv[1]
 tokenizer = biject.AutoTokenizer.from_pretrained(checkpoint)
 built = biject.build_dataset(ROWS, "seqcls", tokenizer)

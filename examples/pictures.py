@@ -37,4 +37,6 @@ def main(checkpoint: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        raise SystemExit(__doc__)
     main(sys.argv[1], Path(sys.argv[2]))

@@ -22,6 +22,8 @@ ROWS = [
     for number, (question, answer) in enumerate(ASKED.items())
 ]
 
+if len(sys.argv) < 3:
+    raise SystemExit(__doc__)
 checkpoint, out = sys.argv[1:]
 tokenizer = biject.AutoTokenizer.from_pretrained(checkpoint)
 built = biject.build_dataset(ROWS, "qa", tokenizer)

@@ -9,6 +9,8 @@ import biject
 STARS = {"awful, just awful": 1.0, "not good": 2.0, "it was fine": 3.0, "really good": 4.0, "perfect": 5.0}
 ROWS = [{"text": text, "label": stars} for text, stars in STARS.items()]
 
+if len(sys.argv) < 3:
+    raise SystemExit(__doc__)
 checkpoint, out = sys.argv[1:]
 tokenizer = biject.AutoTokenizer.from_pretrained(checkpoint)
 built = biject.build_dataset(ROWS, "seqcls", tokenizer, problem_type="regression")
