@@ -163,7 +163,7 @@ def trained(net: Any, data: Any, collate: Any, size: int, accumulate: int) -> It
     from biject.train.trainer import Trainer
 
     config = TrainConfig(batch_size=size, accumulate=accumulate, clip_norm=None)
-    trainer = Trainer(net, config, collate=collate, sync=SyncConfig(shares="measured"))
+    trainer = Trainer(net, config=config, collate=collate, sync=SyncConfig(shares="measured"))
     session = trainer.setup(data, max_steps=10**6)
     windows = session.windows()
     while True:
