@@ -191,7 +191,14 @@ def test_layers_are_counted_wherever_the_config_has_them(
 def test_indices_of_layers_and_sizes_are_no_counts(checkpoint: Any, tmp_path: Path) -> None:
     folder = tmp_path / "good"
     shutil.copytree(checkpoint("mpnet"), folder)
-    change(folder, "config.json", vocab_size_per_layer_input=262144, out_layers=[3] * 999, block_size=1024)
+    change(
+        folder,
+        "config.json",
+        vocab_size_per_layer_input=262144,
+        out_layers=[3] * 999,
+        block_size=1024,
+        embed_dim_per_stage=[96, 768, 9999],
+    )
     assert load_fallback(folder).num_parameters() == load_fallback(checkpoint("mpnet")).num_parameters()
 
 

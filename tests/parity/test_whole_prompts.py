@@ -68,6 +68,19 @@ def test_attention_by_rows(
     assert difference(mine, true) < 1.5 * difference(torchs, true)
 
 
+def test_queries_that_autocast_leaves_in_float32(reference: Make) -> None:
+    """Positions are float32, so that rotated queries and keys are, and values bfloat16."""
+    model = load(reference("llama", "causal", overrides={**WIDE, "eos_token_id": None}))
+    ids = ids_of(2, 40)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert fast_and_exact(model, ids, 37) < 0.1
+        model.planner.numerics = "fast"
+        with torch.inference_mode():
+            found = model(input_ids=ids).logits
+            model.planner.numerics = "exact"
+            assert difference(found, model(input_ids=ids).logits) < 0.1
+
+
 def test_a_wrong_last_column_is_seen(reference: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     """The planted fault."""
 

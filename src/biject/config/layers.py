@@ -97,8 +97,17 @@ class RelativeConfig:
         """Half the rows of the table."""
         return self.buckets if self.buckets > 0 else self.max_distance
 
+    @property
+    def in_order(self) -> bool:
+        """Whether farther tokens never have a nearer row of the table: the logarithm's base is above 1."""
+        if self.buckets <= 0 or self.max_distance <= 0:
+            return True
+        return self.max_distance - 1 > self.buckets // 2 >= 1
+
     def rows_seen(self, queries: int, keys: int) -> int:
         """How many rows of the table so many columns look at, by sixteens; see `nn/relative.py`."""
+        if not self.in_order:
+            return 2 * self.span
         first, last = self.span - self._bucket(keys - 1), self.span + self._bucket(queries - 1)
         return min(2 * self.span, (last // 16 + 1) * 16) - max(0, first) // 16 * 16
 

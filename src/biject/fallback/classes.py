@@ -28,8 +28,10 @@ _PINNED = (
     "experts_implementation", "_experts_implementation", "_experts_implementation_internal",
 )  # fmt: skip
 """Keys that name code: of the folder, or kernels of the Hub. What computes is transformers' own choice."""
-_LAYERS = re.compile(r"(layer|depth|block|stage|repeat)s?$")
-"""Ends of keys that count layers, or list their indices; transformers' configs allocate by some of them."""
+_LAYERS = re.compile(r"(?<!_per_)(layer|depth|block|stage|repeat)s?$")
+"""Ends of keys that count layers, or list their indices; transformers' configs allocate by some of them. What
+there is per layer is no count of them.
+"""
 _USUAL_LAYERS = 256
 _LABELS = re.compile(r"num_labels$")
 _MOST_LABELS = 1 << 20

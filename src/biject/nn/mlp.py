@@ -31,6 +31,10 @@ def activations_in_one_pass() -> Iterator[None]:
         _in_one_pass.reset(before)
 
 
+def _may_take_one_pass() -> bool:
+    return not torch.compiler.is_compiling() and _in_one_pass.get()
+
+
 class MLP(nn.Module):
     """Two linears around an activation, or three where a gate is activated and multiplies the way up.
 
@@ -65,21 +69,22 @@ class MLP(nn.Module):
 
     def forward(self, x_TD: Tensor) -> Tensor:
         if self.config.gate == "fused":
-            gate_TF, up_TF = self.gate_up_proj(x_TD).chunk(2, dim=-1)
+            inner_TF = self._activated(*self.gate_up_proj(x_TD).chunk(2, dim=-1))
         elif self.config.gate == "stacked":
-            gate_TF, up_TF = _two_products(self.gate_up_proj, x_TD)
-        elif self.gate_proj is not None:
-            gate_TF, up_TF = self.gate_proj(x_TD), self.up_proj(x_TD)
-        else:
-            gate_TF, up_TF = self.up_proj(x_TD), None
-        inner_TF = self._activated(gate_TF, up_TF)
+            inner_TF = self._activated(*_two_products(self.gate_up_proj, x_TD))
+        elif self.gate_proj is None:
+            inner_TF = self._activated(self.up_proj(x_TD))
+        elif _may_take_one_pass():
+            inner_TF = self._activated(self.gate_proj(x_TD), self.up_proj(x_TD))
+        else:  # the gate's memory is free before the way up needs some
+            inner_TF = self.act(self.gate_proj(x_TD)) * self.up_proj(x_TD)
         if self.dropout_rate:
             inner_TF = F.dropout(inner_TF, p=self.dropout_rate, training=self.training)
         out: Tensor = self.down_proj(inner_TF)
         return out
 
-    def _activated(self, x_TF: Tensor, times_TF: Tensor | None) -> Tensor:
-        if not torch.compiler.is_compiling() and _in_one_pass.get():
+    def _activated(self, x_TF: Tensor, times_TF: Tensor | None = None) -> Tensor:
+        if _may_take_one_pass():
             found = activate(self.config.act, x_TF, times_TF)
             if found is not None:
                 return found

@@ -96,14 +96,16 @@ def near_positions(
         dtype: what is computed in.
     """
     table = model.config.relative_table
-    if table is None or distances is None:
+    if table is None or distances is None or not table.in_order:
         return None
     columns, whole = distances.shape[-1], 2 * table.span
     near = near_rows(distances, table.span, columns, columns)
     if not keep_bits:
         return near
     needed = min_rows(ops, near.end - near.first, whole, dtype)
-    if needed is None or not all(columns_hold(one.head_dim, dtype) for one in model.attention_specs):
+    if needed is None or not all(
+        columns_hold(one.head_dim, table.span, dtype) for one in model.attention_specs
+    ):
         return None
     first = max(0, min(near.first, whole - needed))
     return Rows(first, max(near.end, first + needed))

@@ -50,6 +50,25 @@ def test_all_that_is_looked_up_is_there(kind: tuple[int, int], queries: int, key
     assert config.rows_seen(queries, keys) == rows.end - rows.first  # what operations are counted with
 
 
+@pytest.mark.parametrize(("buckets", "reach"), [(64, 32), (64, 33), (32, 17)])
+def test_buckets_that_fold_back(
+    buckets: int, reach: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The logarithm's base is 1 or less: far tokens may look at any row, which all are there then."""
+    sizes = {**SIZES, "position_buckets": buckets, "max_relative_positions": reach}
+    folder, given_ = make_reference("deberta-v2", "base", tmp_path / "model", overrides=sizes), batch((90, 7))
+    assert relative_of(load(folder)).rows_seen(90, 90) == 2 * buckets
+    with torch.no_grad():
+        packed, padded = (load(folder, layout=x)(**given_).last_hidden_state for x in ("packed", "padded"))
+    real = given_["attention_mask"].bool()
+    assert torch.equal(packed[real], padded[real]) or bool(padded[real].isnan().any())
+
+
+def relative_of(model: Model) -> RelativeConfig:
+    assert model.config.relative_table is not None
+    return model.config.relative_table
+
+
 @pytest.fixture
 def model(tmp_path: Path) -> Callable[..., Model]:
     def make(**options: Any) -> Model:
@@ -160,13 +179,13 @@ def test_the_probe_finds_columns_that_mind_their_number(
         return plain(x, y) * (1 + 2**-20 * (y.shape[-1] == 192))
 
     monkeypatch.setattr(columns_question.torch, "bmm", planted)
-    assert not columns_hold(16, torch.float32)
+    assert not columns_hold(16, 256, torch.float32)
     monkeypatch.undo()
     store.forget()
     monkeypatch.setenv("BIJECT_CACHE", str(tmp_path / "another"))
     product: Callable[[Tensor, Tensor], Tensor] = lambda x, y: (x.unsqueeze(2) * y.mT.unsqueeze(1)).sum(-1)  # noqa: E731
     monkeypatch.setattr(columns_question.torch, "bmm", product)
-    assert columns_hold(16, torch.float32)
+    assert columns_hold(16, 64, torch.float32)
 
 
 def test_texts_of_one_batch_share_the_rows_of_the_longest(model: Callable[..., Model]) -> None:

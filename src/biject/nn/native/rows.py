@@ -45,12 +45,19 @@ def fits(layout: Layout, q_TD: Tensor, spec: AttentionSpec, dropout: float) -> b
 
 
 def attend_rows(q_THE: Tensor, k_TGE: Tensor, v_TGE: Tensor, layout: Layout, spec: AttentionSpec) -> Tensor:
-    """Texts of any length in one call: (T, H, E), (T, G, E) twice → (T, H·E).
+    """Texts of any length in one call: (T, H, E), (T, G, E) twice → (T, H·E), in the values' dtype.
+
+    Queries and keys may have become float32 since `fits` looked at them: autocast's are, after positions.
 
     Raises:
         MemoryError: There is none for the scores.
     """
-    q, k, v = (x if x.stride()[1:] == (spec.head_dim, 1) else x.contiguous() for x in (q_THE, k_TGE, v_TGE))
+    wide = torch.float32 if torch.float32 in (q_THE.dtype, k_TGE.dtype, v_TGE.dtype) else v_TGE.dtype
+    q, k, v = (
+        x if x.stride()[1:] == (spec.head_dim, 1) else x.contiguous()
+        for x in (y.to(wide) for y in (q_THE, k_TGE, v_TGE))
+    )  # fmt: skip
+    assert wide in _DTYPES
     out = torch.empty(q.shape[0], spec.num_heads * spec.head_dim, dtype=q.dtype)
     ends = _ends(layout)
     library = rows_library()
@@ -64,7 +71,7 @@ def attend_rows(q_THE: Tensor, k_TGE: Tensor, v_TGE: Tensor, layout: Layout, spe
     )  # fmt: skip
     if library.biject_attend(ctypes.byref(call)):
         raise MemoryError("There is no memory for the scores of attention.")
-    return out
+    return out.to(v_TGE.dtype)
 
 
 def layout_longest(layout: Layout) -> int:
