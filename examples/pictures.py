@@ -37,6 +37,4 @@ def main(checkpoint: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) < 3:
-        raise SystemExit(__doc__)
-    main(sys.argv[1], Path(sys.argv[2]))
+    sys.exit(__doc__) if len(sys.argv) < 3 else main(sys.argv[1], Path(sys.argv[2]))
