@@ -12,9 +12,7 @@ from pathlib import Path
 import biject
 from biject.tasks.evaluators import InformationRetrievalEvaluator
 
-if len(sys.argv) < 3:
-    raise SystemExit(__doc__)
-checkpoint, out, seed = sys.argv[1], sys.argv[2], int((*sys.argv[3:], "0")[0])
+checkpoint, out, seed = (*sys.argv[1:], "0")[:3] if len(sys.argv) > 2 else sys.exit(__doc__)
 found: dict[str, str] = {}
 for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[a-z]*/*.py")):
     skipped = path.parent.name in ("test", "idlelib", "lib2to3", "site-packages")
@@ -25,7 +23,7 @@ for path in sorted(Path(sysconfig.get_path("stdlib")).glob("[a-z]*/*.py")):
             if len(first.split()) > 3:
                 found.setdefault(first, f"{node.name.replace('_', ' ')} ({arguments})")
 pairs = [(name, first) for first, name in found.items()]
-random.Random(seed).shuffle(pairs)
+random.Random(int(seed)).shuffle(pairs)
 
 held, rest = pairs[:300], pairs[300:]  # the held-out ones are looked for among themselves, before and after
 names, texts = ({str(i): pair[side] for i, pair in enumerate(held)} for side in (0, 1))
@@ -33,7 +31,7 @@ evaluate = InformationRetrievalEvaluator(names, texts, {name: {name} for name in
 data = Path(out).with_suffix(".jsonl")
 data.write_text("".join(json.dumps({"query": a, "document": b}) + "\n" for a, b in rest))
 before = evaluate(biject.EmbeddingModel.from_pretrained(checkpoint))
-train = biject.TrainConfig(epochs=1, batch_size=64, lr=5e-5, warmup=0.1, seed=seed)
+train = biject.TrainConfig(epochs=1, batch_size=64, lr=5e-5, warmup=0.1, seed=int(seed))
 recipe = biject.FinetuneRecipe(model=checkpoint, data=str(data), task="embed", validation=0, train=train)
 biject.finetune(recipe, out=out)
 after = evaluate(biject.EmbeddingModel.from_pretrained(Path(out) / "model"))
