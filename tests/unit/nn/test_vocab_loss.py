@@ -152,7 +152,8 @@ def test_small_gradients_of_float16_live_until_the_loss_scale_comes(kind: type[L
         assert float((mine - other).norm() / other.norm()) < 2e-3  # 11 bits of mantissa
     assert parts[2] is decoder.bias
     exact = torch.autograd.grad(F.cross_entropy(decoder(x), labels) * 2.0**12, decoder.bias)[0]
-    torch.testing.assert_close(found[2], exact, rtol=0.05, atol=0.0)
+    # Sums of entries near 1e-6, where float16 steps by 6e-8 (found: 0.8 %); flushed ones are off by 100 %.
+    torch.testing.assert_close(found[2], exact, rtol=0.02, atol=0.0)
 
 
 def test_only_what_is_trained_gets_a_gradient(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def test_pairs(reranker: Reranker, given: Any) -> None:
 
 @pytest.mark.parametrize("given", [PAIRS[0], list(PAIRS[0]), {"query": PAIRS[0][0], "document": PAIRS[0][1]}])
 def test_one_pair(reranker: Reranker, given: Any) -> None:
-    assert np.allclose(reranker.predict(given), np.asarray(reranker.predict(PAIRS))[0], atol=1e-6)
+    assert np.array_equal(reranker.predict(given), reranker.predict(PAIRS[:1])[0])
 
 
 @pytest.mark.parametrize(

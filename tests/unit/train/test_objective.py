@@ -129,6 +129,7 @@ def test_training_evaluates_the_same_loss(folder) -> None:
     batch = collate(ROWS)
     logits = own.eval()(**{k: v for k, v in batch.items() if k != "labels"}).logits
     expected = F.cross_entropy(logits, batch["labels"], torch.tensor([1.0, 1.0, 5.0]))
+    # A mean of weighted losses in float32, divided and multiplied by the sum of weights once more.
     assert trainer.evaluate(ROWS)["loss"] == pytest.approx(float(expected), rel=1e-6)
     assert trainer.predict(ROWS).metrics["loss"] == pytest.approx(float(expected), rel=1e-6)
 
