@@ -92,7 +92,7 @@ def _trials(
     attend: Attend, keys: Callable[[int, int], int], head_dim: int, dtype: torch.dtype, kind: MaskKind
 ) -> Iterator[bool]:
     rng = torch.Generator().manual_seed(0)
-    drawn = torch.float64 if dtype == torch.float64 else torch.float32  # see `linear._numbers`
+    drawn = torch.float64 if dtype == torch.float64 else torch.float32  # see `linear.draw_numbers`
     for length, others in _BATCHES:
         tokens = torch.tensor([length, *others])
         q, k, v = (
