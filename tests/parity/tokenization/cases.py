@@ -6,7 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .make import TEMPLATE, wordpieces, write_byte_bpe, write_json, write_sentencepiece, write_wordpiece
+from .make import (
+    TEMPLATE,
+    wordpieces,
+    write_byte_bpe,
+    write_bytes_bpe,
+    write_json,
+    write_sentencepiece,
+    write_split_bpe,
+    write_wordpiece,
+)
 
 Write = Callable[[Path], None]
 CASES: dict[str, Write] = {}
@@ -226,3 +235,43 @@ def _templates(folder: Path) -> None:
     (folder / "chat_template.jinja").write_text(TEMPLATE)
     (folder / "additional_chat_templates").mkdir()
     (folder / "additional_chat_templates" / "rag.jinja").write_text("{{ documents }}")
+
+
+def _split_bpe(name: str, model_type: str, **values: Any) -> None:
+    def write(folder: Path) -> None:
+        settings(folder, model_type, **values)
+        write_split_bpe(folder, ("<|endoftext|>", "<|pad|>"))
+
+    CASES[f"split {name}"] = write
+
+
+def _bytes_bpe(name: str, model_type: str, *, gemma: bool = False, **values: Any) -> None:
+    def write(folder: Path) -> None:
+        settings(folder, model_type, **values)
+        write_bytes_bpe(folder, gemma=gemma)
+
+    CASES[f"bytes {name}"] = write
+
+
+_ENDS = {"bos_token": "<|endoftext|>", "eos_token": "<|endoftext|>", "unk_token": "<|endoftext|>"}
+_split_bpe("olmo2", "olmo2", tokenizer_class="GPT2Tokenizer", pad_token="<|pad|>", **_ENDS)
+_split_bpe("olmo2 unnamed", "olmo2", **_ENDS)
+_split_bpe("granite", "granite", tokenizer_class="GPT2Tokenizer", padding_side="left", **_ENDS)
+_split_bpe("gpt_bigcode", "gpt_bigcode", tokenizer_class="GPT2TokenizerFast", **_ENDS)
+_split_bpe("gpt_neo", "gpt_neo", tokenizer_class="GPT2Tokenizer", **_ENDS)
+_split_bpe("smollm3", "smollm3", tokenizer_class="PreTrainedTokenizerFast", eos_token="<|endoftext|>")
+_split_bpe("llama 3", "llama", tokenizer_class="LlamaTokenizerFast", eos_token="<|endoftext|>")
+_split_bpe("modernbert", "modernbert", tokenizer_class="RobertaTokenizer", unk_token="<|endoftext|>")
+_split_bpe("qwen2", "qwen2", tokenizer_class="GPT2Tokenizer", **_ENDS)
+_split_bpe("qwen3", "qwen3", tokenizer_class="GPT2Tokenizer", **_ENDS)
+_split_bpe("gpt2", "gpt2", tokenizer_class="PreTrainedTokenizerFast", **_ENDS)
+_split_bpe(
+    "code of its own", "olmo2", tokenizer_class="GPT2Tokenizer",
+    auto_map={"AutoTokenizer": [None, "tokenization_own.Own"]}, **_ENDS,
+)  # fmt: skip
+_PIECES = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+_bytes_bpe("phi3", "phi3", tokenizer_class="LlamaTokenizer", pad_token="</s>", padding_side="left", **_PIECES)
+_bytes_bpe("mistral", "mistral", tokenizer_class="LlamaTokenizer", legacy=True, **_PIECES)
+_bytes_bpe("mixtral", "mixtral", tokenizer_class="LlamaTokenizerFast", legacy=False, **_PIECES)
+_bytes_bpe("llama", "llama", tokenizer_class="LlamaTokenizer", legacy=False, **_PIECES)
+_sentencepiece("mistral", "mistral", "tokenizer.model", "bytes", tokenizer_class="LlamaTokenizer")

@@ -118,3 +118,62 @@ def write_sentencepiece(path: Path, kind: str) -> None:
     """A SentencePiece model."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(sentencepiece_model(kind))
+
+
+CL100K = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+"
+    r"|\s+(?!\S)|\s+"
+)
+
+
+def write_split_bpe(folder: Path, special: tuple[str, ...]) -> None:
+    """tokenizer.json with bytes cut by GPT-4's pattern, as OLMo 2 and Granite have it."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+
+    vocab, merges = byte_bpe()
+    backend = Tokenizer(models.BPE(vocab=vocab, merges=[tuple(pair.split(" ")) for pair in merges]))
+    backend.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(CL100K), behavior="isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    backend.decoder = decoders.ByteLevel()
+    backend.post_processor = processors.ByteLevel(trim_offsets=False)
+    backend.add_special_tokens(list(special))
+    folder.mkdir(parents=True, exist_ok=True)
+    backend.save(str(folder / "tokenizer.json"))
+
+
+def write_bytes_bpe(folder: Path, *, gemma: bool = False) -> None:
+    """tokenizer.json converted from a SentencePiece model by older releases: a space is put before the text
+    (Phi-3, Mistral), or nothing (`gemma`, whose tokens have other names).
+    """
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+
+    from biject.tokenization.vocabulary import from_sentencepiece
+
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "made.model"
+    write_sentencepiece(path, "bytes")
+    vocab = from_sentencepiece(path, unigram=False)
+    path.unlink()
+    names = {"<s>": "<bos>", "</s>": "<eos>"} if gemma else {}
+    ids = {names.get(token, token): index for token, index in vocab.ids.items()}
+    backend = Tokenizer(
+        models.BPE(vocab=ids, merges=vocab.merges, unk_token="<unk>", fuse_unk=True, byte_fallback=True)
+    )
+    steps: list[Any] = [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()]
+    if gemma:
+        backend.normalizer = normalizers.Replace(" ", "▁")
+        backend.pre_tokenizer = pre_tokenizers.Split(" ", "merged_with_previous")
+    else:
+        backend.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+        steps.append(decoders.Strip(" ", 1, 0))
+    backend.decoder = decoders.Sequence(steps)
+    bos = "<bos>" if gemma else "<s>"
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{bos} $A", pair=f"{bos} $A {bos} $B", special_tokens=[(bos, ids[bos])]
+    )
+    backend.add_special_tokens(["<unk>", bos, "<eos>" if gemma else "</s>"])
+    backend.save(str(folder / "tokenizer.json"))
