@@ -31,6 +31,9 @@ from biject.tokenization.vocabulary import (
     rename,
 )
 
+_LEFT = frozenset({"CodeLlamaTokenizer", "CohereTokenizer", "Siglip2Tokenizer", "XLNetTokenizer"})
+"""Classes without a recipe that pad on the left unless the files set the other side."""
+
 
 def load_parts(folder: Path, config: Mapping[str, Any]) -> Parts:
     """Build the tokenizer of a folder.
@@ -152,6 +155,7 @@ def _generic(files: TokenizerFiles, name: str | None, settings: Settings) -> Par
         options=settings.options,
         segments=False,
         highest_id=highest,
+        padding_side="left" if name in _LEFT else "right",
     )
     take_baked(parts, backend, pad="pad_token" not in settings.roles)
     finish(parts, settings)

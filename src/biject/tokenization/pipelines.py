@@ -155,6 +155,26 @@ def llama(vocab: Vocabulary, options: Options, texts: Texts) -> Tokenizer:
     return backend
 
 
+def gemma(vocab: Vocabulary, options: Options, texts: Texts) -> Tokenizer:
+    """As LLaMA's, without the space before a text."""
+    backend = Tokenizer(
+        BPE(
+            vocab=vocab.ids,
+            merges=vocab.merges,
+            unk_token=texts["unk_token"],
+            fuse_unk=True,
+            byte_fallback=True,
+            dropout=None,
+        )
+    )
+    backend.normalizer = normalizers.Replace(" ", SPACE)
+    backend.pre_tokenizer = pre_tokenizers.Split(pattern=" ", behavior="merged_with_previous", invert=False)
+    backend.decoder = decoders.Sequence(
+        [decoders.Replace(SPACE, " "), decoders.ByteFallback(), decoders.Fuse()]
+    )
+    return backend
+
+
 def generic_sentencepiece(vocab: Vocabulary) -> Tokenizer:
     """A SentencePiece model of no known class (`SpmConverter.build_tokenizer_from_spm_proto`)."""
     proto = vocab.proto

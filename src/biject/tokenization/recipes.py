@@ -22,6 +22,7 @@ from biject.tokenization.pipelines import (
     byte_bpe,
     camembert,
     deberta_v2,
+    gemma,
     llama,
     qwen2,
     xlm_roberta,
@@ -244,6 +245,20 @@ RECIPES: Mapping[str, Recipe] = {
             files=("tokenizer.model",),
             special={"unk_token": "<unk>", "bos_token": "<s>", "eos_token": "</s>"},
             build=llama,
+            padding_side="left",
+        ),
+        Recipe(
+            name="GemmaTokenizer",
+            kind=SPM_BPE,
+            files=("tokenizer.model",),
+            special={
+                "unk_token": "<unk>",
+                "bos_token": "<bos>",
+                "eos_token": "<eos>",
+                "pad_token": "<pad>",
+                "mask_token": "<mask>",
+            },
+            build=gemma,
             padding_side="left",
         ),
     )

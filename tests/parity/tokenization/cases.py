@@ -275,3 +275,9 @@ _bytes_bpe("mistral", "mistral", tokenizer_class="LlamaTokenizer", legacy=True, 
 _bytes_bpe("mixtral", "mixtral", tokenizer_class="LlamaTokenizerFast", legacy=False, **_PIECES)
 _bytes_bpe("llama", "llama", tokenizer_class="LlamaTokenizer", legacy=False, **_PIECES)
 _sentencepiece("mistral", "mistral", "tokenizer.model", "bytes", tokenizer_class="LlamaTokenizer")
+_GEMMA = {"bos_token": "<bos>", "eos_token": "<eos>", "pad_token": "<eos>", "unk_token": "<unk>"}
+_bytes_bpe("gemma2", "gemma2", gemma=True, tokenizer_class="GemmaTokenizer", **_GEMMA)
+_bytes_bpe("gemma3", "gemma3_text", gemma=True, tokenizer_class="GemmaTokenizerFast", mask_token=None)
+_bytes_bpe("gemma unnamed", "gemma2", gemma=True)
+_bytes_bpe("gemma right", "gemma2", gemma=True, tokenizer_class="GemmaTokenizer", padding_side="right")
+_sentencepiece("gemma", "gemma2", "tokenizer.model", "bytes", tokenizer_class="GemmaTokenizer", **_PIECES)

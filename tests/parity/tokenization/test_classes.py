@@ -11,6 +11,8 @@ from biject.fallback.tokenizer import load_fallback_tokenizer
 from biject.families import text_families
 from biject.tokenization import classes
 from biject.tokenization.files import read_files
+from biject.tokenization.load import _LEFT
+from biject.tokenization.recipes import RECIPES
 
 from .cases import CASES
 from .test_ids import assert_equal, hf
@@ -59,3 +61,13 @@ def test_any_architecture(name: str, tmp_path: Path) -> None:
     CASES[name](tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     assert_equal(load_fallback_tokenizer(tmp_path, config), hf(tmp_path))
+
+
+@pytest.mark.parametrize("name", [*RECIPES, *_LEFT])
+def test_sides_are_those_of_the_class(name: str) -> None:
+    from transformers.models.auto.tokenization_auto import tokenizer_class_from_name
+
+    theirs = tokenizer_class_from_name(name)
+    assert theirs is not None
+    ours = "left" if name in _LEFT else RECIPES[name].padding_side
+    assert (ours, "right") == (theirs.padding_side, theirs.truncation_side)
