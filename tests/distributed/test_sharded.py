@@ -88,3 +88,25 @@ def test_one_step_is_one_process_s(name: str, folders: dict[str, Path]) -> None:
     for tensor in one:
         assert torch.equal(one[tensor], two[tensor]), tensor
     assert any(not torch.equal(one[tensor], before[tensor]) for tensor in one)
+
+
+def test_rows_of_a_grid_are_no_view_that_fsdp2_warns_of(folders: dict[str, Path]) -> None:
+    """Batches without padding come out of the embeddings as a view of their grid; one rank shows it."""
+    script = (
+        "import sys, warnings, torch, torch.distributed as dist\n"
+        "from biject.distributed.sharding import shard\n"
+        "from biject.pretrained import load\n"
+        "dist.init_process_group('gloo', store=dist.HashStore(), rank=0, world_size=1)\n"
+        "warnings.filterwarnings('error', message='FSDP2-wrapped')\n"
+        "whole, parts = load(sys.argv[1]), load(sys.argv[1])\n"
+        "shard(parts)\n"
+        "ids = torch.arange(5, 45).view(2, 20)\n"
+        "losses = [model.train()(input_ids=ids, labels=ids).loss for model in (whole, parts)]\n"
+        "[loss.backward() for loss in losses]\n"
+        "assert torch.equal(*losses)\n"
+        "ours, theirs = (model.embed.tokens.weight.grad for model in (parts, whole))\n"
+        "assert torch.equal(ours.full_tensor(), theirs)\n"
+    )
+    command = [sys.executable, "-c", script, str(folders["source"] / "llama-causal")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-4000:]

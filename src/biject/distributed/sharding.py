@@ -42,6 +42,8 @@ def shard(model: nn.Module, *, dtype: torch.dtype | None = None, offload: bool =
         "offload_policy": CPUOffloadPolicy(pin_memory=pinned) if offload else OffloadPolicy(),
     }
     for part in parts(model):
+        for module in part if isinstance(part, list) else [part]:
+            module.register_forward_hook(_no_view)  # before FSDP2's own, which looks at what it returns
         fully_shard(part, **options)
     fully_shard(model, **options)
     for module in model.modules():
@@ -50,6 +52,15 @@ def shard(model: nn.Module, *, dtype: torch.dtype | None = None, offload: bool =
             module.set_force_sum_reduction_for_comms(True)  # Gloo has no other
             if on_cpu:
                 _gather_when_needed(module)
+
+
+def _no_view(module: nn.Module, args: Any, output: Any) -> Any:
+    """A copy in place of a view (rows of a grid): FSDP2 hangs its backward pass on what a part returns, which
+    an operation in place on a view would lose; it warns of every view.
+    """
+    if isinstance(output, Tensor) and output.requires_grad and output._is_view():
+        return output.clone()
+    return output
 
 
 def _gather_when_needed(module: FSDPModule) -> None:
