@@ -73,19 +73,26 @@ def merged_weight(module: nn.Module, part: LoraPart) -> Tensor:
 
 
 def _check(model: Model, adapter: Adapter, merged: dict[str, Tensor]) -> None:
-    output = model.get_output_embeddings()
-    table = None if model.config.embedding.patches is not None else model.tokens
-    if table is not None and output is not None and getattr(output, "weight", None) is table.weight:
-        touched = [
-            name
-            for name, module in model.named_modules()
-            if module in (output, table) and (name in merged or f"{name}.weight" in adapter.own)
-        ]
-        if touched:
-            raise WeightsError(
-                f"The adapter changes `{touched[0]}`, tied to the model's other table: merged, the two would "
-                "differ, and config.json says that they are one. Keep the adapter apart from its base."
-            )
+    _refuse_untied(model, adapter, merged)
     broken = [name for name, weight in merged.items() if not torch.isfinite(weight).all()]
     if broken:
         raise WeightsError(f"Merged, `{broken[0]}.weight` is not finite: the adapter is broken.")
+
+
+def _refuse_untied(model: Model, adapter: Adapter, merged: dict[str, Tensor]) -> None:
+    """Tables that config.json says are one have to hold the same numbers.
+
+    With the adapter active, a table that it trains whole is a parameter of its own.
+    """
+    output = model.get_output_embeddings()
+    if output is None or not model.config.tied_output:
+        return
+    names = [name for name, module in model.named_modules() if module in (model.tokens, output)]
+    one, *others = (merged.get(name, model.get_parameter(f"{name}.weight")) for name in names)
+    if all(one is other or torch.equal(one, other) for other in others):
+        return
+    touched = next((n for n in names if n in merged or f"{n}.weight" in adapter.own), names[-1])
+    raise WeightsError(
+        f"The adapter changes `{touched}`, tied to the model's other table: merged, the two would differ, "
+        "and config.json says that they are one. Keep the adapter apart from its base."
+    )

@@ -216,15 +216,6 @@ def test_an_adapter_of_another_base_is_refused(bert: Path, tmp_path: Path) -> No
     assert load(bert, adapter=tmp_path / "a").active_adapters == ("default",)
 
 
-def test_tied_tables_are_not_merged_one_by_one(tmp_path: Path) -> None:
-    folder = make_reference("bert", "mlm", tmp_path / "mlm")
-    model = load(folder)
-    model.add_adapter(LoraConfig(r=2, target_modules=["word_embeddings"], init_lora_weights=False))
-    with pytest.raises(WeightsError, match="tied"):
-        model.merge_adapter()
-    assert model.active_adapters == ("default",)
-
-
 def rows(count: int = 8) -> list[dict[str, torch.Tensor]]:
     return [{"input_ids": IDS[0] + index, "labels": torch.tensor(index % 2)} for index in range(count)]
 
