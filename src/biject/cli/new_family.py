@@ -32,11 +32,12 @@ def new_family(
     """
     from biject.checkpoint.source import open_source
     from biject.cli.console import print_json, print_lines
-    from biject.newfamily.draft import first_draft, module_name
+    from biject.newfamily.draft import first_draft
+    from biject.newfamily.facts import module_name
     from biject.newfamily.gates import ORDER, run_gates
 
     source = open_source(folder)
-    target = file or Path(f"{module_name(source)}.py")
+    target = file or _own_file(module_name(source.config), folder)
     drafted = not target.exists()
     if drafted:
         text, origin = first_draft(source)
@@ -62,3 +63,19 @@ def new_family(
         verdict = "PASS" if passed else "FAIL"
         print_lines([f"VERDICT {verdict} {target} ({len(gates)} of {len(ORDER)} gates run)"])
     return 0 if passed else 1
+
+
+def _own_file(name: str, folder: Path) -> Path:
+    """`NAME.py` here: it is run, so that it may be none of the checkpoint's.
+
+    Raises:
+        InputError: Here is the checkpoint's folder.
+    """
+    from biject.errors import InputError
+
+    if Path.cwd().resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{name}.py would be run from {folder}, and nothing that a checkpoint brings is run. Go to "
+            "another folder, or name the family's file with --file."
+        )
+    return Path(f"{name}.py")

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import textwrap
 from collections.abc import Iterable
 
 from biject.checkpoint.source import Source
-from biject.errors import ConfigError
 from biject.events import notice
-from biject.identify import architecture_of
+from biject.newfamily.facts import DraftError, class_name, module_name
 from biject.newfamily.from_tensors import draft_from_tensors
 from biject.newfamily.relatives import Relative, nearest_relative
+from biject.newfamily.source_text import docstring, quoted
 
 _TEMPLATE = '''\
 """{title}, drafted by `biject new-family` from {relative} ({share:.0%} of the tensors' names).
@@ -36,19 +35,6 @@ FAMILY = replace(
 )
 '''
 
-
-def module_name(source: Source) -> str:
-    """The name of the family's file.
-
-    Raises:
-        ConfigError: config.json has no usable `model_type`.
-    """
-    model_type = source.config.get("model_type")
-    if not isinstance(model_type, str) or not model_type.replace("-", "_").isidentifier():
-        raise ConfigError(f"config.json: `model_type` should be a name, found {model_type!r}.")
-    return model_type.replace("-", "_")
-
-
 ENOUGH = 0.95
 """A relative that names a smaller share of the tensors helps less than the names and shapes themselves; so
 does one whose layers have more than the file's."""
@@ -61,32 +47,32 @@ def first_draft(source: Source) -> tuple[str, str]:
     if relative.share < ENOUGH or relative.lacking:
         try:
             return draft_from_tensors(source), f"the tensors' names and shapes (nearest relative: {near})"
-        except ConfigError as error:
+        except DraftError as error:
             notice("draft-from-relative", f"{error} The draft follows the nearest relative.")
     return draft(source, relative), near
 
 
 def draft(source: Source, relative: Relative) -> str:
     """The text of a family file for the checkpoint: the relative under another name."""
-    module = module_name(source)
+    module = module_name(source.config)
     old_stem = relative.family.heads["base"].hf_class.removesuffix("Model")
     return _TEMPLATE.format(
-        title=source.config["model_type"],
+        title=docstring(source.config["model_type"]),
         relative=relative.family.model_type,
         share=relative.share,
-        folder=module,
-        todo=_todo(relative),
+        folder=docstring(module),
+        todo=docstring(_todo(relative)),
         module=relative.family.model_type.replace("-", "_"),
-        model_type=json.dumps(source.config["model_type"]),
-        prefix=json.dumps(relative.prefix),
-        old_stem=json.dumps(old_stem),
-        new_stem=json.dumps(_stem(source, module)),
+        model_type=quoted(source.config["model_type"]),
+        prefix=quoted(relative.prefix),
+        old_stem=quoted(old_stem),
+        new_stem=quoted(_stem(source, module)),
     )
 
 
 def _stem(source: Source, module: str) -> str:
     """The first part of HF's class names: of the class that config.json names, else of `model_type`."""
-    architecture = architecture_of(source.config)
+    architecture = class_name(source.config)
     if architecture is None:
         return "".join(part.capitalize() for part in module.split("_"))
     return architecture.split("For")[0].removesuffix("Model")

@@ -4,7 +4,6 @@ its words; and the check that a row gets, as source text.
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -13,6 +12,7 @@ from biject.config.activations import ACTIVATIONS
 from biject.config.common import COMMON, causal_rows
 from biject.config.table import Check, ConfigTable, Key
 from biject.families import families
+from biject.newfamily.source_text import literal, quoted
 
 _MEANINGS: Mapping[str, tuple[str, ...]] = {
     "hidden_size": ("d_model", "emb_dim", "n_embd", "dim", "hidden_dim", "model_dim"),
@@ -55,8 +55,9 @@ def find_fields(config: Mapping[str, Any]) -> dict[str, str]:
         named = next((word for word in words if word in config), None)
         if named is not None:
             found.setdefault(field, named)
+    said = set(found.values())
     for name, value in config.items():
-        if name not in found.values() and _says_itself(name, value):
+        if name not in said and _says_itself(name, value):
             found.setdefault(name, name)
     return found
 
@@ -86,11 +87,7 @@ def row(config: Mapping[str, Any], field: str, name: str) -> str:
     value = config.get(name)
     fitting = [key for key in keys if key.check(value) is None]
     check = check_text(fitting[0].check) if fitting else _check_by_value(field, value)
-    return f"Key({json.dumps(name)}, {json.dumps(field)}, {check}, {_literal(value)}),"
-
-
-def _literal(value: Any) -> str:
-    return json.dumps(value) if isinstance(value, str) else repr(value)
+    return f"Key({quoted(name)}, {quoted(field)}, {check}, {literal(value)}),"
 
 
 def check_text(check: Check) -> str:
@@ -101,7 +98,7 @@ def check_text(check: Check) -> str:
         zip(made.__code__.co_freevars, (c.cell_contents for c in made.__closure__ or ()), strict=True)
     )
     if name == "choice":
-        return f"choice({', '.join(map(_literal, given['allowed']))})"
+        return f"choice({', '.join(map(literal, given['allowed']))})"
     if name not in ("integer", "number"):
         return name
     none = ["none=True"] if given.get("none") else []

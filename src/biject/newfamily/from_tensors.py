@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from biject.checkpoint.source import Source
+from biject.config.checks import number
+from biject.errors import ConfigError, shown
 from biject.families import families
+from biject.families._layer_types import BASES
 from biject.newfamily.facts import HEADS, NEEDED, Facts, find_facts
 from biject.newfamily.fields import row, shared
-from biject.newfamily.source_text import block, call, imports, listed
+from biject.newfamily.source_text import block, call, docstring, imports, listed, literal, quoted
 from biject.newfamily.write_build import build, rope_kind
 from biject.newfamily.write_names import head_names, names, strays
 
@@ -50,16 +53,17 @@ def draft_from_tensors(source: Source) -> str:
     """The text of a family file for the checkpoint.
 
     Raises:
-        ConfigError: config.json does not say the sizes, or no tensors are numbered like layers.
+        DraftError: config.json does not say the sizes, or no tensors are numbered like layers.
+        ConfigError: config.json has values of a wrong kind.
     """
     facts = find_facts(source)
     computed = f"{names(facts)}\n\n\n{build(facts)}"
     rows, undecided = _rows(facts, computed)
     body = f"{computed}\n\n\n{_family(facts, rows)}"
     return _TEMPLATE.format(
-        title=facts.config["model_type"],
-        module=str(facts.config["model_type"]).replace("-", "_"),
-        todo=_todo(facts, undecided),
+        title=docstring(facts.config["model_type"]),
+        module=docstring(facts.module),
+        todo=docstring(_todo(facts, undecided)),
         imports=imports(body),
         body=body,
     )
@@ -96,10 +100,22 @@ def _rows(facts: Facts, computed: str) -> tuple[list[str], list[str]]:
 
 
 def _bases(facts: Facts) -> str:
+    """Rows of models with a rotary base for each kind of attention."""
     given = facts.config["rope_parameters"]
-    base = {kind: (given.get(kind) or {}).get("rope_theta", 10000.0) for kind in given}
-    full, near = base.get("full_attention", 10000.0), base.get("sliding_attention", 10000.0)
+    full, near = (_base(given.get(kind), kind) for kind in BASES)
     return f"layer_type_rows(global_base={full}, local_base={near}, every=1),"
+
+
+def _base(given: Any, kind: str) -> str:
+    """One kind's base, as source text; HF's default where its settings name none."""
+    where = f"config.json: `rope_parameters`: `{kind}`"
+    if not isinstance(given, Mapping | None):
+        raise ConfigError(f"{where} should be an object, found {shown(given)}.")
+    theta = (given or {}).get("rope_theta", 10000.0)
+    wrong = number(0.0)(theta)
+    if wrong:
+        raise ConfigError(f"{where}: `rope_theta` should be {wrong}, found {shown(theta)}.")
+    return literal(theta)
 
 
 def _constants(facts: Facts, left: Iterable[str]) -> tuple[dict[str, str], list[str]]:
@@ -108,12 +124,12 @@ def _constants(facts: Facts, left: Iterable[str]) -> tuple[dict[str, str], list[
     known = [one for one in families().values() if one.model_type != facts.config["model_type"]]
     read = {key.name for one in known for key in one.config.keys.values()}
     without_effect = {name for one in known for name in one.config.known} - read
+    refused = {const.name: const for one in reversed(known) for const in reversed(one.config.consts)}
     for name in left:
-        same = [const for one in known for const in one.config.consts if const.name == name]
-        if same and facts.config[name] in same[0].allowed:
-            why = json.dumps(same[0].why, ensure_ascii=False)
-            consts[name] = f"Const({json.dumps(name)}, {same[0].allowed!r}, {why}),"
-        elif not same and name in without_effect:
+        same = refused.get(name)
+        if same is not None and facts.config[name] in same.allowed:
+            consts[name] = f"Const({quoted(name)}, {same.allowed!r}, {quoted(same.why)}),"
+        elif same is None and name in without_effect:
             inert.append(name)
     return consts, inert
 
@@ -124,16 +140,18 @@ def _family(facts: Facts, rows: list[str]) -> str:
     if facts.head == "causal" and str(facts.config.get("architectures", "")).endswith("LMHeadModel']"):
         suffix = "LMHeadModel"
     specs = "lambda v: join(backbone(v), head_names(v))" if head_names(facts) else "backbone"
-    heads = [f'"base": Head(hf_class="{facts.stem}Model", specs=backbone),']
+    base = quoted(f"{facts.stem}Model")
+    heads = [f'"base": Head(hf_class={base}, specs=backbone),']
     if facts.head != "base":
-        made = call("Head", [f'hf_class="{facts.stem}{suffix}"', f"specs={specs}"], indent=18)
+        own = quoted(f"{facts.stem}{suffix}")
+        made = call("Head", [f"hf_class={own}", f"specs={specs}"], indent=18)
         heads.append(f'"{facts.head}": {made},')
-    prefix = facts.parts.prefix or str(facts.config["model_type"]).replace("-", "_")
+    prefix = facts.parts.prefix or facts.module
     told = "" if facts.parts.prefix else "  # TODO: not in a base model's file"
     passthrough = _passthrough(facts)
     lines = [
-        f"model_type={json.dumps(facts.config['model_type'])},",
-        f"prefix={json.dumps(prefix)},{told}",
+        f"model_type={quoted(facts.config['model_type'])},",
+        f"prefix={quoted(prefix)},{told}",
         f"config=ConfigTable(\n{block(rows)}\n),",
         "build=build,",
         f'attention="{facts.backend}",',
@@ -166,7 +184,7 @@ def _passthrough(facts: Facts) -> list[str]:
 def _sizes(facts: Facts, *, tiny: bool) -> list[str]:
     said = {name: facts.fields[name] for name in _TINY if facts.number(name)}
     return [
-        f"{json.dumps(key)}: {_TINY[name] if tiny else facts.config[key]}," for name, key in said.items()
+        f"{quoted(key)}: {literal(_TINY[name] if tiny else facts.config[key])}," for name, key in said.items()
     ] + (['"pad_token_id": 0,'] if tiny else [])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import tempfile
 from collections.abc import Callable, Iterator
@@ -56,7 +57,7 @@ def run_gates(file: Path, source: Source) -> Iterator[Gate]:
 
 
 def load_family(file: Path) -> Family:
-    """The `FAMILY` of a Python file.
+    """The `FAMILY` of a Python file; a file that never names one is not run.
 
     Raises:
         ConfigError: the file cannot be run, or declares none.
@@ -66,13 +67,25 @@ def load_family(file: Path) -> Family:
         raise ConfigError(f"{file} is no Python file.")
     module = importlib.util.module_from_spec(spec)
     try:
-        spec.loader.exec_module(module)
+        if _sets_family(ast.parse(file.read_bytes())):
+            spec.loader.exec_module(module)
     except Exception as error:  # whatever the file being written does wrong
         raise ConfigError(f"{file} cannot be run: {type(error).__name__}: {error}") from error
     found = getattr(module, "FAMILY", None)
     if not isinstance(found, Family):
         raise ConfigError(f"{file} should define FAMILY, a biject.families.Family; found {found!r}.")
     return found
+
+
+def _sets_family(tree: ast.AST) -> bool:
+    """Whether a module assigns or imports `FAMILY` anywhere: a checkpoint's `model_type` says which file is
+    tried, and must not say which of a user's scripts is run.
+    """
+    return any(
+        (isinstance(node, ast.Name) and node.id == "FAMILY" and isinstance(node.ctx, ast.Store))
+        or (isinstance(node, ast.alias) and "FAMILY" in (node.name, node.asname))
+        for node in ast.walk(tree)
+    )
 
 
 def _steps(known: Family, source: Source) -> Iterator[Gate]:

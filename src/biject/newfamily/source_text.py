@@ -4,9 +4,9 @@ named.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 WIDTH = 110
 
@@ -48,9 +48,40 @@ def _order(name: str) -> tuple[int, str]:
     return (0 if name.isupper() else 1 if name[0].isupper() else 2, name)
 
 
+def quoted(text: str) -> str:
+    """A string as a literal in double quotes, whatever it holds."""
+    return f'"{"".join(map(_escaped, text))}"'
+
+
+def literal(value: Any) -> str:
+    """A value of config.json as a literal."""
+    if isinstance(value, str):
+        return quoted(value)
+    if isinstance(value, list):
+        return f"[{', '.join(map(literal, value))}]"
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{quoted(key)}: {literal(each)}' for key, each in value.items())}}}"
+    return repr(value)
+
+
+def docstring(text: str) -> str:
+    """What stands between the quotes of a docstring that says `text`."""
+    return "\n".join("".join(map(_escaped, line)) for line in text.split("\n"))
+
+
+def _escaped(character: str) -> str:
+    """A character inside of quotes; `#` as well, by which a draft's comments are told."""
+    if character in '"\\':
+        return f"\\{character}"
+    if character.isprintable() and character != "#":
+        return character
+    code = ord(character)
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
 def listed(found: Iterable[str]) -> str:
     """A tuple of strings, one a line where there are many."""
-    names = [json.dumps(name) for name in found]
+    names = [quoted(name) for name in found]
     text = ", ".join(names) + ("," if len(names) == 1 else "")
     return f"({text})" if len(text) < 80 else f"(\n{block(f'{name},' for name in names)}\n)"
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-
 from biject.newfamily.facts import Facts
 from biject.newfamily.parts import Module
-from biject.newfamily.source_text import WIDTH, call, function, listed
+from biject.newfamily.source_text import WIDTH, call, function, listed, quoted
 
 COUNT = 'v["num_hidden_layers"]'
 _LAYER_ORDER = (
@@ -82,14 +80,14 @@ def backbone(facts: Facts) -> str:
     """The base model's names."""
     base = facts.roles.base
     tables = [role for role in ("embed.tokens", "embed.positions", "embed.segments") if role in base]
-    rules = [f"embed({json.dumps(role)}, {json.dumps(base[role].path)})" for role in tables]
+    rules = [f"embed({quoted(role)}, {quoted(base[role].path)})" for role in tables]
     if "embed_norm" in base:
-        rules.append(_norm(facts, '"embed_norm"', json.dumps(base["embed_norm"].path)))
+        rules.append(_norm(facts, '"embed_norm"', quoted(base["embed_norm"].path)))
     rules += _layers(facts)
     if "final_norm" in base:
-        rules.append(_norm(facts, '"final_norm"', json.dumps(base["final_norm"].path)))
+        rules.append(_norm(facts, '"final_norm"', quoted(base["final_norm"].path)))
     if "head.pooler" in base:
-        rules.append(f'optional(linear("head.pooler", {json.dumps(base["head.pooler"].path)}))')
+        rules.append(f'optional(linear("head.pooler", {quoted(base["head.pooler"].path)}))')
     return function(
         "backbone(v: Values) -> ParamSpecs",
         "The transformer.",
@@ -105,14 +103,19 @@ def _layers(facts: Facts) -> list[str]:
         if module is None:
             continue
         if len(module.layers) == count:
-            everywhere.append(_rule(facts, role, json.dumps(role), json.dumps(module.path)))
+            everywhere.append(_rule(facts, role, quoted(role), quoted(module.path)))
         else:
-            memory, disk = f'f"layers.{{i}}.{role}"', f'f"{container}.{{i}}.{module.path}"'
+            memory, disk = f'f"layers.{{i}}.{role}"', _numbered(container, f".{module.path}")
             rule, some = _rule(facts, role, memory, disk), f"for i in {_range(module, count)}"
             line = f"*({rule} {some})"
             partly.append(line if len(line) < WIDTH - 8 else f"*(\n    {rule}\n    {some}\n)")
-    each = f'[f"{container}.{{i}}" for i in range({COUNT})]'
+    each = f"[{_numbered(container)} for i in range({COUNT})]"
     return [*partly, call("layers", [each, *everywhere], indent=8)]
+
+
+def _numbered(container: str, rest: str = "") -> str:
+    """The name of layer `i`, or of what is in it: names of a file are literals, never f-strings' texts."""
+    return f"{quoted(f'{container}.')} + str(i)" + (f" + {quoted(rest)}" if rest else "")
 
 
 def _range(module: Module, count: int) -> str:
@@ -126,13 +129,13 @@ def head_names(facts: Facts) -> str:
     """What the file's head adds."""
     found, rules = facts.roles.head, []
     if "head.dense" in found:
-        path = json.dumps(found["head.dense"].path)
-        rules.append(f"head({_linear(json.dumps('head.dense'), path, dense_bias(facts))})")
+        path = quoted(found["head.dense"].path)
+        rules.append(f"head({_linear(quoted('head.dense'), path, dense_bias(facts))})")
     if "head.norm" in found:
-        rules.append(f"head({_norm(facts, json.dumps('head.norm'), json.dumps(found['head.norm'].path))})")
+        rules.append(f"head({_norm(facts, quoted('head.norm'), quoted(found['head.norm'].path))})")
     if "head.out" in found:
         bias = str(found["head.out"].has_bias)
-        rules.append(f"head({_linear(json.dumps('head.out'), json.dumps(found['head.out'].path), bias)})")
+        rules.append(f"head({_linear(quoted('head.out'), quoted(found['head.out'].path), bias)})")
     if facts.head in ("mlm", "causal"):
         rules += _decoder(facts)
     if not rules:
@@ -155,10 +158,10 @@ def _decoder(facts: Facts) -> list[str]:
         matrix = f"{stem}.weight"
     if whole is None:
         facts.notes.append(f"`{matrix}`, the output matrix where it is not tied, is not in this file")
-    out = [f'output_matrix("head.decoder.weight", {json.dumps(matrix)}, tied_to="embed.tokens.weight")']
+    out = [f'output_matrix("head.decoder.weight", {quoted(matrix)}, tied_to="embed.tokens.weight")']
     owner = lone or whole
     if owner is not None and owner.has_bias:
-        rule = f'head(tensor("head.decoder.bias", {json.dumps(owner.path + ".bias")}))'
+        rule = f'head(tensor("head.decoder.bias", {quoted(owner.path + ".bias")}))'
         bias = facts.bias([owner], "decoder_bias")
         out.append(rule if bias == "True" else f"{rule} if {bias} else ()")
     return out
@@ -174,7 +177,7 @@ def strays(facts: Facts) -> str:
     ]
     if not found:
         return ""
-    each = f'f"{facts.parts.container}.{{i}}.{{name}}"'
+    each = f"{_numbered(facts.parts.container, '.')} + name"
     return function(
         "unbound(v: Values) -> tuple[str, ...]",
         "Tensors of every layer that are read and written, but not computed with.",
