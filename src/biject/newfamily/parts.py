@@ -79,7 +79,7 @@ def _container(names: Iterable[str]) -> str | None:
     counts: Counter[str] = Counter()
     for name in names:
         pieces = name.split(".")
-        at = next((i for i, piece in enumerate(pieces) if piece.isdecimal()), 0)
+        at = next((i for i, piece in enumerate(pieces[:-1]) if _is_number(piece)), 0)
         if at:
             counts[".".join(pieces[:at])] += 1
     return counts.most_common(1)[0][0] if counts else None
@@ -89,8 +89,13 @@ def _index(name: str, container: str) -> int | None:
     """The number of the layer that a tensor is in."""
     if not name.startswith(f"{container}."):
         return None
-    piece = name[len(container) + 1 :].split(".", 1)[0]
-    return int(piece) if piece.isdecimal() else None
+    piece, inside, _ = name[len(container) + 1 :].partition(".")
+    return int(piece) if inside and _is_number(piece) else None
+
+
+def _is_number(piece: str) -> bool:
+    """Whether it is a number as layers have it: `007`, other scripts' digits and endless ones are names."""
+    return piece.isascii() and piece.isdecimal() and len(piece) < 10 and (piece == "0" or piece[0] != "0")
 
 
 def _prefix(container: str, tables: Iterable[str]) -> str:
@@ -123,9 +128,12 @@ def _layers(shapes: Mapping[str, Shape], container: str) -> tuple[tuple[Module, 
         by_layer.setdefault(index, {})[name.removeprefix(f"{container}.{index}.")] = shape
     seen: dict[str, dict[int, Leaves]] = {}
     strays: list[str] = []
+    own: dict[tuple[int, str], list[str]] = {}
     for index, local in by_layer.items():
         modules, odd = _modules(local)
         strays += [f"{container}.{index}.{name}" for name in odd]
+        for name in local:
+            own.setdefault((index, name.rpartition(".")[0]), []).append(f"{container}.{index}.{name}")
         for module in modules:
             seen.setdefault(module.path, {})[index] = module.leaves
     merged = []
@@ -133,12 +141,6 @@ def _layers(shapes: Mapping[str, Shape], container: str) -> tuple[tuple[Module, 
         usual = Counter(each.values()).most_common(1)[0][0]
         layers = tuple(sorted(i for i in each if each[i] == usual))
         merged.append(Module(path=path, leaves=usual, layers=layers))
-        strays += [
-            f"{container}.{i}.{name}"
-            for i in each
-            if i not in layers
-            for name in by_layer[i]
-            if name.rpartition(".")[0] == path
-        ]
+        strays += [name for i in each if each[i] != usual for name in own[i, path]]
     merged.sort(key=lambda module: -len(module.layers))
     return tuple(merged), tuple(strays)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from biject.checkpoint.source import Source
+from biject.config.limits import check_sizes
 from biject.errors import BijectError
 from biject.families import Family, bert, families
 from biject.weights.plan import spellings
@@ -39,9 +41,10 @@ def nearest_relative(source: Source) -> Relative:
     that fits best; of a family and its cousins, the one that the others are named after.
     """
     found = [
-        _fit(known, prefix, source)
+        _fit(known, specs, prefix, source)
         for known in families().values()
         if known.model_type != source.config.get("model_type")
+        for specs in [_slots(known, source)]
         for prefix in _prefixes(known, source)
     ]
     return max(found, key=lambda relative: _rank(relative, source.config))
@@ -58,8 +61,13 @@ def _rank(relative: Relative, config: Mapping[str, Any]) -> tuple[float, int, in
     return relative.share, -len(relative.lacking), defaults, original, own_prefix
 
 
+MAX_PREFIXES = 16
+"""As many first pieces of names are tried, those of most tensors."""
+
+
 def _prefixes(known: Family, source: Source) -> list[str]:
-    firsts = {name.split(".", 1)[0] for name in source.tensors if "." in name}
+    counts = Counter(name.split(".", 1)[0] for name in source.tensors if "." in name)
+    firsts = [first for first, _ in counts.most_common(MAX_PREFIXES)]
     return [
         *dict.fromkeys(
             [str(source.config.get("model_type")).replace("-", "_"), known.prefix, *sorted(firsts)]
@@ -67,8 +75,7 @@ def _prefixes(known: Family, source: Source) -> list[str]:
     ]
 
 
-def _fit(known: Family, prefix: str, source: Source) -> Relative:
-    specs = _slots(known, source.config)
+def _fit(known: Family, specs: ParamSpecs, prefix: str, source: Source) -> Relative:
     named = {
         spelling.name(spec)
         for spelling in spellings(prefix)
@@ -93,14 +100,18 @@ def _fit(known: Family, prefix: str, source: Source) -> Relative:
     )
 
 
-def _slots(known: Family, config: Mapping[str, Any]) -> ParamSpecs:
-    """The family's specs under this config, or under its tiny one with this config's layers."""
-    layers = known.config.keys["num_hidden_layers"].name
+def _slots(known: Family, source: Source) -> ParamSpecs:
+    """The family's specs under this config, or under its tiny one with this config's layers; a config that
+    it cannot use, or that asks for more layers than the file can have, is passed over.
+    """
+    config, layers = source.config, known.config.keys["num_hidden_layers"].name
     fallback = {**known.tiny, **({layers: config[layers]} if layers in config else {})}
     for candidate in (config, fallback, known.tiny):
         try:
             values = known.config.read(candidate)
+            count, steps = known.depth(values)
+            check_sizes(values, layers=count, steps=steps, num_tensors=len(source.tensors), num_elements=None)
+            return known.all_specs(known.resolved(values, ()))
         except BijectError:
             continue
-        return known.all_specs(known.resolved(values, ()))
     return ()

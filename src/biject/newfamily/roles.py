@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from biject.newfamily.parts import Module, Parts, Shape
 
@@ -98,18 +99,14 @@ def _matrices(modules: Sequence[Module], sizes: Sizes) -> tuple[dict[str, Module
     )
     if turned:
         shapes = {role: shape[::-1] for role, shape in shapes.items()}
-    pairs = [
-        (_score(role, module), role, module)
-        for role, shape in shapes.items()
-        for module in modules
-        if module.weight == shape
-    ]
+    fitting = {role: [m for m in modules if m.weight == shape] for role, shape in shapes.items()}
+    pairs = [(_score(role, module), role, module) for role, some in fitting.items() for module in some]
     found: dict[str, Module] = {}
     for score, role, module in sorted(pairs, key=lambda pair: (-pair[0], -len(pair[2].layers))):
         if role in found or module in found.values() or (score <= 0 and role in _NEED_WORDS):
             continue
-        rest = [m for s, r, m in pairs if r == role and m not in found.values()]
-        if score > 0 or len(rest) == 1:
+        rest = islice((m for m in fitting[role] if m not in found.values()), 2)
+        if score > 0 or len([*rest]) == 1:
             found[role] = module
     return found, turned
 
@@ -142,10 +139,10 @@ def _layer_norms(modules: Sequence[Module], sizes: Sizes) -> dict[str, Module]:
     behind = [m for m in sides["mlp_norm"] if "post" in words(m.path)]
     if after and behind:  # each over what it stands behind
         found |= {"attn_out_norm": after[0], "mlp_out_norm": behind[0]}
-        sides["attn_norm"] = [m for m in sides["attn_norm"] if m not in after]
-        sides["mlp_norm"] = [m for m in sides["mlp_norm"] if m not in behind]
+        sides["attn_norm"] = [m for m in sides["attn_norm"] if "post" not in words(m.path)]
+        sides["mlp_norm"] = [m for m in sides["mlp_norm"] if "post" not in words(m.path)]
     elif len(sides["attn_norm"]) > len(after):  # an input norm beside it: then it stands before the MLP
-        sides["attn_norm"] = [m for m in sides["attn_norm"] if m not in after]
+        sides["attn_norm"] = [m for m in sides["attn_norm"] if "post" not in words(m.path)]
         sides["mlp_norm"] += after
     for role in ("attn_norm", "mlp_norm"):
         candidates = sorted(sides[role], key=lambda m: ("pre" not in words(m.path), -len(m.layers)))
