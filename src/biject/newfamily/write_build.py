@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from biject.errors import ConfigError, shown
 from biject.families._layer_types import BASES
 from biject.newfamily.facts import Facts
 from biject.newfamily.source_text import call, function
@@ -78,7 +79,13 @@ def _spec(facts: Facts) -> list[str]:
 def _window(facts: Facts) -> list[str]:
     """Where config.json names layers with one."""
     kinds, width = facts.config.get("layer_types"), facts.config.get("sliding_window")
-    if not facts.causal or not isinstance(width, int) or "sliding_attention" not in (kinds or ()):
+    if not facts.causal or type(width) is not int or kinds is None:
+        return []
+    if not isinstance(kinds, list):
+        raise ConfigError(
+            f"config.json: `layer_types` should be a list of kinds of attention, found {shown(kinds)}."
+        )
+    if "sliding_attention" not in kinds:
         return []
     listed = "layer_types(v)" if rope_kind(facts) == "by layer" else 'v["layer_types"]'
     return [f'window=v["sliding_window"] if {listed}[i] == "sliding_attention" else None']
@@ -86,8 +93,8 @@ def _window(facts: Facts) -> list[str]:
 
 def inner_size(facts: Facts) -> str:
     """The MLP's width: config.json's, or what the tensors have."""
-    name, inner = facts.fields.get("intermediate_size", ""), facts.sizes.inner
-    if facts.config.get(name) == inner:
+    inner = facts.sizes.inner
+    if facts.said("intermediate_size") == inner:
         return 'v["intermediate_size"]'
     return "4 * width" if inner == 4 * facts.sizes.hidden else str(inner)
 
