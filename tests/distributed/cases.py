@@ -74,7 +74,7 @@ class Collate:
         return {"input_ids": ids, "attention_mask": (ids != 0).long(), "labels": labels}
 
 
-def curve(folder: Path, out: Path, shares: Any = "measured", steps: int = 52) -> Result:
+def curve(folder: Path, out: Path, shares: Any = "measured", steps: int = 104) -> Result:
     """Over 201 samples: the 26th step of an epoch has 1, so that the second rank has none."""
     model, collate = load(folder), Collate()
     shares = shares if ranks.count() > 1 else "measured"
