@@ -43,6 +43,10 @@ class EmbedMetrics:
         self.labels: list[Tensor] = []
         self.texts: list[list[bytes]] = []
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What other ranks get: what was collected, not the model."""
+        return {name: value for name, value in vars(self).items() if name != "model"}
+
     def update(self, outputs: Any, batch: Mapping[str, Tensor]) -> None:
         """Keep a batch's vectors, (columns, B, D), its labels, and what tells its texts apart."""
         columns = int(batch[COLUMNS])
