@@ -12,17 +12,20 @@ class StopRequest:
     """A wish to stop; the trainer looks at it after every step, when the run's state is whole.
 
     Attributes:
-        reason: Why, e.g. `SIGTERM`; None as long as nobody asked.
+        reason: Why, e.g. `SIGTERM`; None as long as nobody asked. It can be read until the next run begins.
         can_wait: Whether a trainer is stepping, so that it will see the request soon.
     """
 
     def __init__(self) -> None:
         self.reason: str | None = None
         self.can_wait = False
+        self._of_earlier = False
+        """The reason is one that a run has ended with, and nothing to the next one."""
 
     def request(self, reason: str) -> None:
-        """Stop after this step."""
-        self.reason = self.reason or reason
+        """Stop after this step; where no run has begun yet, after the first step of the next."""
+        if self.reason is None or self._of_earlier:
+            self.reason, self._of_earlier = reason, False
 
     def agreed(self, wishes: float) -> bool:
         """Whether any process was asked; all processes get the same answer.
@@ -35,9 +38,12 @@ class StopRequest:
 
     @contextmanager
     def heeded(self) -> Iterator[None]:
-        """While the block runs, a request is seen after the current step."""
+        """While the block runs, a request is seen after the current step; earlier blocks' are over."""
+        if self._of_earlier:
+            self.reason, self._of_earlier = None, False
         self.can_wait = True
         try:
             yield
         finally:
             self.can_wait = False
+            self._of_earlier = self.reason is not None

@@ -110,3 +110,30 @@ def test_a_request_at_the_last_step_interrupts_nothing() -> None:
 
     assert not trainer(callbacks=[Late()], stopping=stopping).fit(PAIRS).interrupted
     assert not stopping.can_wait
+
+
+def test_a_request_is_over_with_its_run() -> None:
+    class Once(biject.Callback):
+        def on_step(self, step: int, result: Any) -> None:
+            if step == 3 and not stopped:
+                stopped.append(step)
+                own.stop("enough for today")
+
+    stopped: list[int] = []
+    own = trainer(callbacks=[Once()])
+    first = own.fit(PAIRS)
+    assert (first.interrupted, first.steps) == (True, 3)
+    assert own.stopping.reason == "enough for today"
+    second = own.fit(PAIRS)
+    assert (second.interrupted, second.steps) == (False, 12)
+    assert own.stopping.reason is None
+
+
+def test_a_request_before_a_run_is_that_runs() -> None:
+    own = trainer()
+    own.stop("before it began")
+    assert own.fit(PAIRS).steps == 1
+    own.stop("again")
+    assert own.fit(PAIRS).steps == 1
+    assert own.stopping.reason == "again"
+    assert own.fit(PAIRS).steps == 12
