@@ -58,12 +58,12 @@ class Feed:
             at_once: batches of a step, of an iterable.
             device: where they go.
         """
+        self.set_epoch(epoch)
         if self.sampler is None:
             for window in islice(self._streamed(at_once), skip, None):
                 yield self._placed(window, device), False
             return
         steps = self.sampler.whole_steps(epoch)
-        self.set_epoch(epoch)
         for index, whole in enumerate(steps[skip:], start=skip):
             started = time.perf_counter()
             batches = self._mine(whole)
@@ -87,9 +87,12 @@ class Feed:
         return [self.collate([self.dataset[i] for i in batch]) for batch in samples if batch]
 
     def set_epoch(self, epoch: int) -> None:
-        """Tell the data set, if it wants to know."""
-        if hasattr(self.dataset, "set_epoch"):
-            self.dataset.set_epoch(epoch)
+        """Tell the data set, if it wants to know; of a loader of batches what it draws and reads from."""
+        parts = () if self.sampler is not None else ("sampler", "batch_sampler", "dataset")
+        within: list[Any] = [getattr(self.dataset, name, None) for name in parts]
+        for one in [self.dataset] if hasattr(self.dataset, "set_epoch") else within:
+            if hasattr(one, "set_epoch"):
+                one.set_epoch(epoch)
 
     def _placed(self, batches: list[Any], device: torch.device) -> list[Any]:
         started = time.perf_counter()
