@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from biject.config.model import ProblemType
@@ -246,7 +247,8 @@ class TagMetrics:
 class CausalMetrics:
     """Next tokens: `loss` (their mean cross-entropy) and `perplexity`, from the losses of the batches.
 
-    Logits are not needed: over a whole vocabulary they may never have been in memory at once.
+    Logits are needed only where the step has a loss of its own (smoothed labels, weighted classes): over a
+    whole vocabulary they may never have been in memory at once.
     """
 
     names: tuple[str, ...] = ("loss", "perplexity")
@@ -257,9 +259,11 @@ class CausalMetrics:
 
     def update(self, outputs: Any, batch: Batch) -> None:
         """Sum over labelled tokens; a row's first is never predicted."""
-        count = int((batch["labels"][..., 1:] != IGNORED).sum())
+        labels = batch["labels"][..., 1:]
+        count = int((labels != IGNORED).sum())
         if count:
-            self.add(outputs.loss, count)
+            own = outputs.loss
+            self.add(_plain_loss(outputs.logits[..., :-1, :], labels) if own is None else own, count)
 
     def add(self, loss: Any, count: int) -> None:
         """Add the mean loss of `count` tokens."""
@@ -298,7 +302,8 @@ class MaskedMetrics(CausalMetrics):
         labels_T = batch["labels"][kept]
         if len(labels_T):
             best = outputs.predictions if outputs.logits is None else outputs.logits.argmax(-1)
-            self.add(outputs.loss, len(labels_T))
+            own = outputs.loss
+            self.add(_plain_loss(outputs.logits, batch["labels"]) if own is None else own, len(labels_T))
             self.right += int((best[kept] == labels_T).sum())
 
     def merge(self, later: CausalMetrics) -> None:
@@ -309,3 +314,9 @@ class MaskedMetrics(CausalMetrics):
     def result(self) -> dict[str, float]:
         """The metrics by name."""
         return super().result() | {"accuracy": ratio(self.right, self.tokens)}
+
+
+def _plain_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """The mean cross-entropy of labelled tokens, where the step gave the model no labels."""
+    kept = labels != IGNORED
+    return F.cross_entropy(logits[kept], labels[kept])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from biject.config.recipe_file import dump_recipe, make_recipe
 from biject.data.collate import Collator
 from biject.errors import ConfigError
 from biject.pretrained import load
+from biject.tasks.metrics import metrics_for
 from biject.train.objective import balanced, make_objective, smoothed
 from biject.train.trainer import Trainer
 from biject.verify.reference import make_reference
@@ -202,3 +204,19 @@ def test_resume_with_weights(folder, tmp_path: Path) -> None:
     start = tmp_path / "checkpoints" / "step-000002"
     Trainer(again, **options).fit(ROWS, max_steps=4, resume=start)
     assert all(torch.equal(a, b) for a, b in zip(own.parameters(), again.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("head", ["causal", "mlm"])
+def test_perplexity_is_that_of_plain_labels(folder, head: str) -> None:
+    """A step with a loss of its own gives the model no labels; the head's own loss is in float32, too."""
+    found = []
+    for share in (0.0, 0.2):
+        trainer = Trainer(
+            model(folder(head)), collate=collate, batch_size=5, label_smoothing=share,
+            metrics=lambda: metrics_for(head),
+        )  # fmt: skip
+        found.append(trainer.evaluate(TAGGED))
+    plain, smooth = found
+    assert smooth.pop("loss") != pytest.approx(plain["loss"], rel=1e-3)
+    assert plain.pop("loss") == pytest.approx(math.log(smooth["perplexity"]), rel=1e-6)
+    assert smooth == pytest.approx(plain, rel=1e-5)
