@@ -84,9 +84,6 @@ def _peft(recipe: FinetuneRecipe) -> tuple[Trainer, Any, Any]:
             **quantised(recipe),
         )
     ).to(device)
-    causal = recipe.task == "causal"
-    if causal:
-        vars(model)["head_name"] = recipe.task  # the loss is the mean over the next tokens
     trainer = Trainer(
         model,
         config=recipe.train,

@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from biject.config.recipe import TrainConfig
 from biject.data.labelled import named_labels
 from biject.errors import ConfigError, InputError
+from biject.train.heads import head_of
 from biject.train.weights import num_items
 
 IGNORED = -100
-_HEADS = ("seqcls", "tokcls", "mlm", "causal", "imgcls")
+_HEADS = ("seqcls", "tokcls", "mlm", "causal", "imgcls", "seq2seq")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +32,7 @@ class Objective:
     Attributes:
         weights: One a class, or None.
         smoothing: The share of each label that all classes have alike.
-        head: The model's, if it says.
+        head: The model's, where it is known.
     """
 
     weights: tuple[float, ...] | None
@@ -42,12 +43,13 @@ class Objective:
         """The loss of a batch: the mean over its labelled items, each weighing what its class weighs.
 
         Raises:
-            InputError: the batch has no labels, or they are not of classes.
+            InputError: the batch has no labels, they are not of classes, or of which token is not known.
         """
         if not isinstance(batch, Mapping) or not isinstance(batch.get("labels"), Tensor):
             raise InputError("class_weights and label_smoothing need batches that are dicts with `labels`.")
         logits = model(**{name: value for name, value in batch.items() if name != "labels"}).logits
         labels = batch["labels"]
+        self._check_aligned(logits)
         if self.head == "causal":
             logits, labels = logits[..., :-1, :], labels[..., 1:]
         self._check(logits)
@@ -75,6 +77,14 @@ class Objective:
             raise InputError("class_weights are for classes; these labels are numbers.")
         weight = torch.tensor(self.weights, dtype=logits.dtype, device=logits.device)
         return F.binary_cross_entropy_with_logits(logits, labels, pos_weight=weight)
+
+    def _check_aligned(self, logits: Tensor) -> None:
+        if self.head is None and logits.dim() > 2:
+            raise InputError(
+                "class_weights and label_smoothing need to know whether a label is of its own token or of "
+                "the one before, and the class of this model does not say it: set its `head_name` to tokcls "
+                "or causal before the Trainer is made, or leave both out and give step=."
+            )
 
     def _check(self, logits: Tensor) -> None:
         if self.weights is not None and len(self.weights) != logits.shape[-1]:
@@ -109,7 +119,7 @@ def make_objective(model: nn.Module, config: TrainConfig, dataset: Any) -> Objec
     """
     if config.class_weights is None and not config.label_smoothing:
         return None
-    head = getattr(model, "head_name", None)
+    head = head_of(model)
     if head is not None and head not in _HEADS:
         raise ConfigError(f"class_weights and label_smoothing need a head with classes, found {head}.")
     weights = None if config.class_weights is None else _weights(config.class_weights, model, dataset)

@@ -32,6 +32,7 @@ from biject.train.batches import Collate
 from biject.train.best import BestState
 from biject.train.callbacks import Callbacks, RunStart
 from biject.train.evaluate import Evaluator, is_over, judge
+from biject.train.heads import head_of
 from biject.train.loop import Step, StepResult, Weigh
 from biject.train.lost import noticed
 from biject.train.objective import make_objective
@@ -110,7 +111,7 @@ class Trainer:
 
     def _set_loss(self, dataset: Any) -> None:
         """The step and what its loss is the mean of: the user's, the config's, or the head's own."""
-        config, head = self.config, getattr(self.model, "head_name", None)
+        config, head = self.config, head_of(self.model)
         changed = config.class_weights is not None or config.label_smoothing > 0
         if changed and self._own_step is not None:
             raise ConfigError("class_weights and label_smoothing have no meaning beside a step of one's own.")
