@@ -72,8 +72,9 @@ def _id_of(name: str, names: Sequence[str]) -> int | None:
 
 def named_labels(model: object) -> tuple[str, ...]:
     """A model's labels by id; none where they have no names of their own."""
-    found = getattr(model, "id2label", None)
-    if not isinstance(found, dict):
+    config = getattr(model, "config", None)  # transformers' models keep them there
+    found = getattr(model, "id2label", None) or getattr(config, "id2label", None)
+    if not isinstance(found, dict) or not all(isinstance(index, int) for index in found):
         return ()
     names = tuple(str(found[index]) for index in sorted(found))
     return () if _generic(names) else names

@@ -127,13 +127,16 @@ def make_objective(model: nn.Module, config: TrainConfig, dataset: Any) -> Objec
 
 
 def _weights(given: Any, model: nn.Module, dataset: Any) -> tuple[float, ...]:
-    names = named_labels(model)
-    count = getattr(getattr(getattr(model, "config", None), "head", None), "num_labels", None)
-    count = int(count) if count is not None else len(names)
+    names, count = _classes(model)
     if given == "balanced":
         return balanced(_labels(dataset), count)
     if isinstance(given, Mapping):
         known = {name: i for i, name in enumerate(names)} or {str(i): i for i in range(count)}
+        if not known:
+            raise ConfigError(
+                "class_weights by name: the model says neither names nor the number of its classes; give a "
+                "list with a weight for each of them."
+            )
         strange = sorted(set(map(str, given)) - set(known))
         if strange:
             raise ConfigError(
@@ -146,6 +149,18 @@ def _weights(given: Any, model: nn.Module, dataset: Any) -> tuple[float, ...]:
     if count and len(given) != count:
         raise ConfigError(f"class_weights: {len(given)} weights for a model with {count} classes.")
     return tuple(map(float, given))
+
+
+def _classes(model: nn.Module) -> tuple[tuple[str, ...], int]:
+    """Names of the classes and how many there are; none and 0 where that is not known."""
+    config, names, head = getattr(model, "config", None), named_labels(model), head_of(model)
+    where = getattr(config, "head", None)
+    if where is None and head in ("mlm", "causal", "seq2seq"):  # what their configs say is of no use
+        return (), 0
+    if where is None and head is not None:
+        where = config
+    count = getattr(where, "num_labels", None)
+    return names, len(names) if count is None else int(count)
 
 
 def _labels(dataset: Any) -> list[int]:

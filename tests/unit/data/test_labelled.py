@@ -9,10 +9,12 @@ import pytest
 import torch
 
 import biject
+from biject.config.recipe import TrainConfig
 from biject.data.features import build_dataset
 from biject.data.labelled import named_labels, with_labels_of
-from biject.errors import BijectWarning, InputError
+from biject.errors import BijectWarning, ConfigError, InputError
 from biject.tokenization.tokenizer import Tokenizer
+from biject.train.objective import make_objective
 from biject.verify.reference import make_reference
 
 NAMES = ("bad", "fine", "good")
@@ -134,3 +136,40 @@ def test_an_evaluation_set_that_lacks_a_class_gives_the_same_figures(
         )
         figures.append(trainer.fit(train, eval_dataset=evaluation, batch_size=4, epochs=2).history)
     assert figures[0] == figures[1]
+
+
+def theirs(folder: Path, names: tuple[str, ...] = ("good", "bad", "fine")) -> Any:
+    """Transformers' own model."""
+    from transformers import BertForSequenceClassification
+
+    torch.manual_seed(0)
+    labels = {"id2label": dict(enumerate(names)), "label2id": {name: i for i, name in enumerate(names)}}
+    return BertForSequenceClassification.from_pretrained(folder, **labels).eval()
+
+
+def test_a_model_of_transformers_has_its_names_in_its_config(folder: Path, tokenizer: Tokenizer) -> None:
+    model, values = theirs(folder), ["good", "fine", "bad", "good"]
+    assert named_labels(model) == ("good", "bad", "fine")
+    trainer = biject.Trainer(
+        model,
+        collate=biject.Collator.of(tokenizer),
+        metrics=lambda: biject.metrics_for("seqcls", labels=named_labels(model)),
+    )
+    expected = trainer.evaluate(built(tokenizer, values, labels=["good", "bad", "fine"]))
+    with pytest.warns(BijectWarning, match="matched by name"):
+        assert trainer.evaluate(built(tokenizer, values)) == expected
+    with pytest.raises(InputError, match="awful"):
+        trainer.evaluate(built(tokenizer, [*values, "awful"]))
+
+
+def test_weights_by_the_names_of_such_a_model(folder: Path) -> None:
+    def weights(model: Any, **given: float) -> Any:
+        objective = make_objective(model, TrainConfig(class_weights=given), None)
+        return None if objective is None else objective.weights
+
+    assert weights(theirs(folder), bad=2.0) == (1.0, 2.0, 1.0)
+    assert weights(theirs(folder, ("LABEL_0", "LABEL_1")), **{"1": 2.0}) == (1.0, 2.0)
+    with pytest.raises(ConfigError, match="there are good, bad, fine"):
+        weights(theirs(folder), awful=2.0)
+    with pytest.raises(ConfigError, match="neither names nor the number"):
+        weights(torch.nn.Linear(2, 2), bad=2.0)
