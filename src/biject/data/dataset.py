@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, overload
 
@@ -51,9 +51,12 @@ class Dataset(Sequence[Sample]):
         lengths: Tokens of each sample; 1 of a picture.
         rows: For each sample the row of the table it was made of.
         kept: Where bad rows were skipped, for each row that `rows` counts its place in the whole table.
+        computed: Columns that a model made of the others: they are no part of what the data are known by, as
+            another device or another number of threads gives other last bits.
     """
 
     kept: Sequence[int] | None = None
+    computed: Collection[str] = ()
 
     def __init__(
         self,
@@ -119,6 +122,8 @@ class Dataset(Sequence[Sample]):
         """Feed a digest of `hashlib` with everything that samples are made of."""
         digest.update(repr((type(self).__name__, self.task, self.labels, self.problem_type)).encode())
         for name, values in self._columns.items():
+            if name in self.computed:
+                continue
             digest.update(f"{name} {len(values)} ".encode())
             if isinstance(values, Ids):
                 for row in values.rows:

@@ -34,6 +34,9 @@ class PairDataset(Dataset):
         chat_template: What conversations were rendered by, where that is not the tokenizer's own.
     """
 
+    computed = REFERENCE
+    made_by = ""
+
     def __init__(
         self,
         task: str,
@@ -57,11 +60,25 @@ class PairDataset(Dataset):
         """Tokens of both texts."""
         self.lengths = [a + b for a, b in self.both]
 
-    def with_reference(self, chosen: Sequence[float], rejected: Sequence[float]) -> PairDataset:
-        """A copy whose samples have the reference's log-probabilities."""
+    def with_reference(
+        self, chosen: Sequence[float], rejected: Sequence[float], *, made_by: str = ""
+    ) -> PairDataset:
+        """A copy whose samples have the reference's log-probabilities.
+
+        Args:
+            chosen: Of chosen completions.
+            rejected: Of rejected ones.
+            made_by: What the reference is known by: another one makes other data, its last bits do not.
+        """
         new = copy.copy(self)
+        new.made_by = made_by
         new._columns = {**self._columns, **dict(zip(REFERENCE, (chosen, rejected), strict=True))}
         return new
+
+    def digest_into(self, digest: Any) -> None:
+        """Feed a digest of `hashlib` with everything that samples are made of."""
+        super().digest_into(digest)
+        digest.update(self.made_by.encode())
 
     def whole_texts(self, index: int) -> Sample:
         """Both texts of a pair as documents of one block, to look at."""

@@ -9,14 +9,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from biject.adapters.state import without_adapters
+from biject.adapters.state import adapters_of, without_adapters
 from biject.config.preference import PreferenceConfig
 from biject.data.pairs import REFERENCE, PairDataset
 from biject.errors import InputError
 from biject.events import progress
+from biject.model import Model
 from biject.tasks.preference import DpoMetrics, LogRatios, RewardMetrics, dpo_losses, reward_loss
 from biject.train import ranks
 from biject.train.batches import Collate, to_device
+from biject.train.depends import data_digest, source_digests
 from biject.train.loop import autocast
 from biject.train.weights import num_rows
 
@@ -160,4 +162,15 @@ def with_reference(
     parts = ranks.everyones(own) if ranks.count() > 1 else [own]
     found: Sequence[tuple[float, float]] = [pair for part in parts for pair in part]
     chosen_all, rejected_all = zip(*found, strict=True)
-    return dataset.with_reference(chosen_all, rejected_all)
+    known_by = "" if reference is None else _known_by(reference)
+    return dataset.with_reference(chosen_all, rejected_all, made_by=known_by)
+
+
+def _known_by(reference: nn.Module) -> str:
+    """A reference's files and the values of its adapters, by their sha256."""
+    found = source_digests(reference)
+    if isinstance(reference, Model) and reference.adapters is not None:
+        adapters = adapters_of(reference).adapters
+        values = [[p.detach() for p in adapter.trained()] for adapter in adapters.values()]
+        found["adapters"] = str(data_digest(values))
+    return repr(sorted(found.items()))

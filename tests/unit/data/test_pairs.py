@@ -189,4 +189,7 @@ def test_what_decides_a_digest(letters: Tokenizer, tmp_path: Path) -> None:
     one = built([ROW], "dpo", letters)
     assert digest(one) == digest(built([ROW], "dpo", letters))
     assert digest(one) != digest(built([{**ROW, "rejected": "f"}], "dpo", letters))
-    assert digest(one) != digest(one.with_reference([-1.0], [-2.0]))
+    known = one.with_reference([-1.0], [-2.0], made_by="a")
+    assert digest(known) == digest(one.with_reference([-1.0000001], [-2.0], made_by="a"))
+    assert digest(known) != digest(one.with_reference([-1.0], [-2.0], made_by="b"))
+    assert digest(known) != digest(one)
