@@ -83,7 +83,8 @@ class TrainConfig:
         checkpoint_async: Write checkpoints while training goes on; takes the memory of weights and moments
             once more, on the CPU.
         keep: Checkpoints kept, the latest among them; the best stays as well.
-        metric: What decides which evaluation is best; a leading `-` means smaller is better.
+        metric: What decides which evaluation is best; a leading `-` means smaller is better, as it is of
+            losses, `perplexity` and `mse` without one.
         patience: Evaluations without a better one before stopping; 0 for never.
         load_best: End with the weights of the best evaluation; False ends with the last step's.
     """

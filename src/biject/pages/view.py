@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Any
 
+from biject.config.metric import smaller_is_better
 from biject.pages.chart import Chart
 from biject.pages.curves import charts, tokens_per_second, unit
 from biject.pages.evaluated import Evaluations, evaluations
@@ -225,7 +226,7 @@ def _headline(run: Run, insights: Mapping[str, Any]) -> Figure | None:
 def _best(run: Run) -> Mapping[str, Any] | None:
     """The best evaluation by the recipe's metric."""
     metric = _metric(run)
-    name, sign = metric.lstrip("-"), -1 if metric.startswith("-") else 1
+    name, sign = metric.lstrip("-"), -1 if smaller_is_better(metric) else 1
     scored = [(number(found.get(name)), found) for found in run.ordered(run.evaluations)]
     known = [(sign * value, found) for value, found in scored if value is not None]
     return max(known, key=lambda pair: pair[0])[1] if known else None

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from biject.config.metric import smaller_is_better
 from biject.config.recipe import FinetuneRecipe
 from biject.config.recipe_file import dump_recipe, make_recipe, read_recipe
 from biject.config.tasks import PREFERENCES
@@ -171,8 +172,8 @@ def scorecard(
     card = Scorecard(
         metric=metric, contestants=tuple(names), cycles=cycles, trials=tuple(trials), comparisons=()
     )
-    smaller_is_better = contestants[0].recipe.train.metric.startswith("-")
-    found = tuple(compare(card, names[0], name, sign=-1 if smaller_is_better else 1) for name in names[1:])
+    sign = -1 if smaller_is_better(contestants[0].recipe.train.metric) else 1
+    found = tuple(compare(card, names[0], name, sign=sign) for name in names[1:])
     return replace(card, comparisons=found)
 
 
@@ -246,7 +247,7 @@ def _check(contestants: Sequence[Contestant], cycles: int) -> str:
             "recipes with Biject's own."
         )
     metrics = list(dict.fromkeys(one.recipe.train.metric for one in contestants))
-    if len(metrics) > 1:
+    if len({(metric.removeprefix("-"), smaller_is_better(metric)) for metric in metrics}) > 1:
         raise InputError(
             f"Contestants need one `train.metric` to be compared by; found {', '.join(metrics)}."
         )

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from biject.config.metric import smaller_is_better
 from biject.distributed.sharding import is_sharded
 from biject.errors import ConfigError, InputError
 from biject.tasks.metrics import Mergeable, Metrics
@@ -187,7 +188,7 @@ def _in_float32(value: Any) -> Any:
 
 
 def better(found: dict[str, float], metric: str, best: float | None) -> bool:
-    """Whether an evaluation beats the best; `-loss` means that smaller is better, and NaN never is.
+    """Whether an evaluation beats the best, as `smaller_is_better` has it; NaN never does.
 
     Raises:
         ConfigError: the metric was not computed.
@@ -199,7 +200,7 @@ def better(found: dict[str, float], metric: str, best: float | None) -> bool:
         return False
     if best is None:
         return True
-    return found[name] < best if metric.startswith("-") else found[name] > best
+    return found[name] < best if smaller_is_better(metric) else found[name] > best
 
 
 def judge(state: TrainState, found: dict[str, float], *, metric: str, step: int) -> bool:

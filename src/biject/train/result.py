@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from biject.config.metric import smaller_is_better
+
 
 @dataclass(kw_only=True)
 class FitResult:
@@ -37,5 +39,5 @@ def state_in_words(result: FitResult, metric: str, *, load_best: bool) -> str:
         return f"{place}: the last, not the best, step {result.best_step}, as {why}"
     found = next(entry for entry in result.history if entry["step"] == result.best_step)
     values = ", ".join(f"{key} {value:.4f}" for key, value in found.items() if key != "step")
-    way = "smallest" if metric.startswith("-") else "largest"
+    way = "smallest" if smaller_is_better(metric) else "largest"
     return f"{place}, by the {way} {name}: {values}"

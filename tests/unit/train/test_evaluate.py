@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from biject.errors import InputError
 from biject.pretrained import load
+from biject.train.evaluate import better
 from biject.train.trainer import Trainer
 
 Make = Callable[[], nn.Module]
@@ -237,3 +238,20 @@ def test_evaluate_gives_what_an_evaluation_in_training_gives() -> None:
     assert trainer.evaluate(data, batch_size=4) == last
     with pytest.raises(InputError, match="empty"):
         trainer.evaluate([])
+
+
+@pytest.mark.parametrize("metric", ["loss", "-loss", "eval_loss", "perplexity", "mse", "-mse", "-score"])
+def test_of_losses_less_is_better_in_either_spelling(metric: str) -> None:
+    found = {metric.removeprefix("-"): 1.0}
+    assert better(found, metric, 2.0)
+    assert not better(found, metric, 0.5)
+    assert better({"score": 1.0}, "score", 0.5)
+
+
+@pytest.mark.parametrize("metric", ["loss", "-loss"])
+def test_the_best_loss_is_the_smallest(make: Make, data: Any, step: Any, metric: str) -> None:
+    trainer = Trainer(make(), step=step, metric=metric, patience=2, evaluate_every=2, lr=1e-2)
+    found = trainer.fit(data, eval_dataset=data, max_steps=8, batch_size=8)
+    assert found.best_value == min(entry["loss"] for entry in found.history)
+    assert len(found.history) == 4
+    assert f"step {found.best_step} of 8, by the smallest loss: " in found.model_state
