@@ -28,7 +28,7 @@ class Measured:
         scale: Root mean square of the outputs.
         kl: Mean divergence of the merged model's distributions from the adapter's, in nats; None where
             outputs are no distributions.
-        flips: Rows whose likeliest class or token is another.
+        flips: Rows whose likeliest class or token is another; None likewise.
         rows: How many rows were compared.
         perplexity: Of the texts, adapter and merged; of causal models.
         accuracy: By the sample's labels, adapter and merged.
@@ -62,6 +62,7 @@ class _Sums:
     rows: int = 0
     kl: float = 0.0
     flips: int = 0
+    chances: bool = False
     broken: bool = False
     loss: list[float] = field(default_factory=lambda: [0.0, 0.0])
     tokens: int = 0
@@ -89,15 +90,16 @@ def measure(reference: Model, candidates: Mapping[str, Model], sample: Sample) -
         if sample.labels is not None:
             labels = torch.tensor(sample.labels[place : place + len(mask)])
         place += len(mask)
+        chances = _are_chances(reference, expected)
         for name, model in candidates.items():
-            _add(sums[name], expected, _outputs(model, batch, mask), plain, reference.head_name)
+            _add(sums[name], expected, _outputs(model, batch, mask), plain, chances=chances)
             if reference.head_name == "causal":
                 _add_loss(sums[name], reference, model, batch, mask)
             if labels is not None:
                 for side, found in enumerate((expected, _outputs(model, batch, mask))):
                     sums[name].right[side] += int((found["logits"].argmax(-1) == labels).sum())
     progress("measure", len(sample.batches), len(sample.batches), unit="batches")
-    return {name: _measured(found, reference.head_name, sample) for name, found in sums.items()}
+    return {name: _measured(found, sample) for name, found in sums.items()}
 
 
 def _outputs(model: Model, batch: Mapping[str, Tensor], mask: Tensor) -> dict[str, Tensor]:
@@ -117,6 +119,15 @@ def _outputs(model: Model, batch: Mapping[str, Tensor], mask: Tensor) -> dict[st
     return {"logits": (logits.unsqueeze(-1) if logits.dim() == 1 else logits).float().cpu()}
 
 
+def _are_chances(model: Model, outputs: Mapping[str, Tensor]) -> bool:
+    """Whether rows are logits of one class, token or place out of several.
+
+    A single number has no softmax; regressions and labels that are not exclusive are for none.
+    """
+    alone = model.config.head.problem_type in ("regression", "multi_label_classification")
+    return model.head_name != "base" and not alone and any(one.shape[-1] > 1 for one in outputs.values())
+
+
 def _pairs(*sides: Mapping[str, Tensor]) -> Iterator[tuple[Tensor, ...]]:
     for name in sides[0]:
         yield tuple(side[name] for side in sides)
@@ -127,8 +138,10 @@ def _add(
     expected: Mapping[str, Tensor],
     found: Mapping[str, Tensor],
     plain: Mapping[str, Tensor],
-    head: str,
+    *,
+    chances: bool,
 ) -> None:
+    sums.chances |= chances
     for want, have, base in _pairs(expected, found, plain):
         seen = want > -math.inf
         a, b, c = want[seen].double(), have[seen].double(), base[seen].double()
@@ -139,7 +152,7 @@ def _add(
         sums.scale += float(a.square().sum())
         sums.numbers += a.numel()
         sums.rows += len(want)
-        if head != "base":
+        if chances:
             p, q = want.log_softmax(-1), have.log_softmax(-1)
             sums.kl += float(torch.where(p > -math.inf, p.exp() * (p - q), 0.0).double().sum())
             sums.flips += int((want.argmax(-1) != have.argmax(-1)).sum())
@@ -159,9 +172,8 @@ def _add_loss(sums: _Sums, reference: Model, model: Model, batch: Mapping[str, T
     sums.tokens += count
 
 
-def _measured(sums: _Sums, head: str, sample: Sample) -> Measured:
+def _measured(sums: _Sums, sample: Sample) -> Measured:
     count = max(sums.numbers, 1)
-    some = head != "base" and not sums.broken
     nan = math.nan if sums.broken else None
     perplexity = tuple(math.exp(min(loss / sums.tokens, 700)) for loss in sums.loss) if sums.tokens else None
     accuracy = tuple(right / sample.num_texts for right in sums.right) if sample.labels is not None else None
@@ -170,8 +182,8 @@ def _measured(sums: _Sums, head: str, sample: Sample) -> Measured:
         rms=math.sqrt(sums.square / count) if nan is None else nan,
         effect=math.sqrt(sums.effect / count),
         scale=math.sqrt(sums.scale / count),
-        kl=max(sums.kl / max(sums.rows, 1), 0.0) if some else nan,
-        flips=sums.flips if head != "base" else None,
+        kl=max(sums.kl / max(sums.rows, 1), 0.0) if sums.chances and nan is None else nan,
+        flips=sums.flips if sums.chances else None,
         rows=sums.rows,
         perplexity=None if perplexity is None else (perplexity[0], perplexity[1]),
         accuracy=None if accuracy is None else (accuracy[0], accuracy[1]),
