@@ -30,6 +30,7 @@ from biject.save import save_model
 from biject.tokenization.files import tokenizer_folder
 
 Target = Literal["auto", "original", "dequantised"]
+_FOLDER = "folder"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,31 +142,37 @@ def check_merge(
     sample = _sample(job, reference, texts, labels, sample_name)
     there = load(folder, head=reference.head_name, dtype=torch.float32)
     align(there)
-    exact = measure(reference, {name: _merged(job, name, torch.float32) for name in _targets(job)}, sample)
-    results = measure(reference, {ORIGINAL: there}, sample)
-    recommended = min(exact, key=lambda name: distance(exact[name]))
-    if not _is_rounded(job, there):
-        exact |= results
-    receipt = _receipt(job, Path(folder), there, sample, results, exact, ORIGINAL, ORIGINAL)
-    best = distance(exact[recommended])
-    if job.quantised and distance(results[ORIGINAL]) > 2 * best:
+    merges = {name: _merged(job, name, there.file_dtype) for name in _targets(job)}
+    written = next((name for name, one in merges.items() if _same_numbers(one, there)), None)
+    expected = {name: _in_float32(one) for name, one in merges.items()}
+    results = measure(reference, {**expected, _FOLDER: there}, sample)
+    own, exact = results.pop(_FOLDER), dict(results)
+    if there.file_dtype != torch.float32:
+        exact = measure(reference, {name: _merged(job, name, torch.float32) for name in merges}, sample)
+    if written is None or there.file_dtype.itemsize > 2:
+        exact[_strict(job)] = own
+    target = written or ORIGINAL
+    recommended = min(results, key=lambda name: distance(results[name]))
+    receipt = _receipt(job, Path(folder), there, sample, {target: own}, exact, target, target)
+    best = distance(results[recommended])
+    if job.quantised and distance(own) > 2 * best:
         problem = (
-            f"merging into the {recommended} base comes {distance(results[ORIGINAL]) / max(best, 1e-30):.3g} "
-            "times as near to the adapter on the base that it was trained on"
+            f"merging into the {recommended} base comes {distance(own) / max(best, 1e-30):.3g} times as near "
+            "to the adapter on the base that it was trained on"
         )
         receipt = replace(receipt, problems=(*receipt.problems, problem))
-    return receipt
+    return replace(receipt, recommended=recommended)
 
 
-def _is_rounded(job: _Job, there: PretrainedModel) -> bool:
-    """Whether a folder in 16 bits holds just what merging in 16 bits gives: then it is rounding alone that
-    its outputs differ by.
+def _same_numbers(merged: PretrainedModel, there: PretrainedModel) -> bool:
+    """Whether a folder, loaded in float32, holds just what merging in its dtype gives.
+
+    In 16 bits it is rounding alone, then, that its outputs differ by.
     """
-    if there.file_dtype.itemsize > 2:
-        return False
     own = dict(there.named_parameters())
-    expected = _merged(job, ORIGINAL, there.file_dtype).named_parameters()
-    return all(name in own and torch.equal(own[name], value.float()) for name, value in expected)
+    return all(
+        name in own and torch.equal(own[name], value.float()) for name, value in merged.named_parameters()
+    )
 
 
 def _job(adapter: str | Path, base: str | Path | None, quantization: str | None) -> _Job:
@@ -238,6 +245,11 @@ def _targets(job: _Job) -> tuple[str, ...]:
     return (ORIGINAL, DEQUANTISED) if job.quantised else (ORIGINAL,)
 
 
+def _strict(job: _Job) -> str:
+    """The target that comes as near as float32 does."""
+    return DEQUANTISED if job.quantised.get("quantization") in ("nf4", "fp4") else ORIGINAL
+
+
 def _merged(job: _Job, target: str, dtype: Any) -> PretrainedModel:
     """The merged model, in eval mode."""
     model = job.load(dtype=dtype)
@@ -280,9 +292,8 @@ def _receipt(
 ) -> Receipt:
     problems, warnings = [], []
     held = job.quantised.get("quantization")
-    strict = DEQUANTISED if held in ("nf4", "fp4") and DEQUANTISED in exact else ORIGINAL
-    miss = misses(exact[strict]) if held != "int8" else None  # int8 rounds its inputs: no merge is that near
-    if miss is not None and (held is None or strict == DEQUANTISED):
+    miss = None if held == "int8" else misses(exact[_strict(job)])  # int8 rounds inputs: no merge is so near
+    if miss is not None:
         problems.append(miss)
     if target != recommended:
         one, other = (distance(results[name]) for name in (target, recommended))
