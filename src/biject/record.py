@@ -31,8 +31,9 @@ class Record:
     new_parameters: tuple[str, ...] = ()
     """Tensors that were not in the source; they started from random values."""
     replaced: Mapping[str, str] = field(default_factory=dict)
-    """New ones whose names the source has, too: the sha256 of the bytes that stood there. It tells a head
-    that was made new again from a copy of one that was new before."""
+    """What stood where the source has such a name, too: the sha256 of its bytes, empty for no file. Of new
+    tensors; of merged and resized ones and of files where the source's own record names them as well. It
+    tells what was made new, merged, resized or written again from a copy of what was so before."""
     left_out: tuple[str, ...] = ()
     """Tensors of the source that the written head does not use."""
     resized: tuple[str, ...] = ()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
 from biject.checkpoint.cast import Casting
 from biject.checkpoint.content import Content
 from biject.checkpoint.embedder import embedder_files
+from biject.checkpoint.hub_content import sha256_of
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.run_files import run_files
-from biject.checkpoint.source import CONFIG
+from biject.checkpoint.source import CONFIG, Source
 from biject.checkpoint.writer import Seal, write_folder
 from biject.model import Model
 from biject.parameters import Staged, Whole, adapter_files, bound_parameters, on_first_rank
@@ -124,9 +125,11 @@ def _write(
     files.update({name: model.source.folder / name for name in kept})
     files.update(adapter_files(model, values, whole))
     files.update(extra)
-    record = _record(model, reader, tensors.described, config, {**files, seal[0]: b""} if seal else files)
+    record = _record(model, tensors.described, config, {**files, seal[0]: b""} if seal else files)
     if record:
-        files[RECORD] = record.on(Record.read(model.source.folder)).to_bytes()
+        before = Record.read(model.source.folder)
+        record = replace(record, replaced=_replaced(reader, model.source, record, before))
+        files[RECORD] = record.on(before).to_bytes()
     changes += [*config_changes, *left_out]
     if model.source.format == "bin":
         changes.append(f"weights: {', '.join(model.source.weight_files)} written as safetensors")
@@ -321,7 +324,6 @@ def dump_like(config: Mapping[str, Any], original: bytes) -> bytes:
 
 def _record(
     model: Model,
-    reader: Reader,
     tensors: Mapping[str, torch.Tensor],
     config: bytes,
     files: Mapping[str, Content],
@@ -350,11 +352,6 @@ def _record(
     return Record(
         head="" if model.provenance.keeps_head and not new_parameters else model.head_name,
         new_parameters=new_parameters,
-        replaced={
-            name: hashlib.sha256(tensor_bytes(reader.tensor(name))).hexdigest()
-            for name in new_parameters
-            if name in source.tensors
-        },
         left_out=tuple(name for name in written if name not in tensors),
         resized=tuple(name for name, tensor in both.items() if tuple(tensor.shape) != written[name].shape),
         cast="" if target is None else str(target).removeprefix("torch."),
@@ -364,6 +361,19 @@ def _record(
         merged=_merged(model, tensors),
         adapter=model.provenance.merged.get("adapter", {}),
     )
+
+
+def _replaced(reader: Reader, source: Source, record: Record, before: Record) -> dict[str, str]:
+    """Digests of what stands in the source under the names that the record has; see `Record.replaced`."""
+    again = {*before.merged, *before.resized}
+    tensors = [*record.new_parameters, *(name for name in (*record.merged, *record.resized) if name in again)]
+    files = [name for name, what in record.files.items() if before.files.get(name) == what]
+    paths = {name: source.folder / name for name in files}
+    return {
+        name: hashlib.sha256(tensor_bytes(reader.tensor(name))).hexdigest()
+        for name in tensors
+        if name in source.tensors
+    } | {name: sha256_of(path) if path.is_file() else "" for name, path in paths.items()}
 
 
 def _merged(model: Model, tensors: Collection[str]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from biject.checkpoint.source import Source
 from biject.verify.faults.file_faults import FILE_FAULTS
 from biject.verify.faults.outcome import Outcome
 from biject.verify.faults.plant_files import CASES, plant_files
-from biject.verify.levels.changes import same_head
+from biject.verify.levels.changes import declared_here, same_head
 from biject.verify.report import Check
 from biject.verify.run import run_level
 from biject.verify.subject import Subject
@@ -41,9 +41,11 @@ def run_faults(subject: Subject) -> tuple[Check, list[Outcome]]:
 
 
 def _against(subject: Subject) -> Path:
-    """The source; the export itself where there is none, or head or dtype were changed on purpose."""
+    """The source; the export itself where there is none, or head, dtype or values were changed on purpose."""
     source = subject.source
     if source is None or not same_head(subject) or _differs(source, subject.export):
+        return subject.folder
+    if declared_here(subject, "merged"):
         return subject.folder
     return source.folder
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from biject.checkpoint.bytes import DTYPES, tensor_bytes
 from biject.checkpoint.reader import Reader
-from biject.verify.levels.changes import expected_names, new_names
+from biject.verify.levels.changes import declared_here, expected_names, new_names
 from biject.verify.levels.files import files
 from biject.verify.levels.names import some
 from biject.verify.levels.new_head import new_head
@@ -37,7 +37,8 @@ def _tensors(subject: Subject, names: Mapping[str, str], *, new: Set[str]) -> Ch
     before, after = Reader(source), Reader(export)
     common = {name: names.get(name, name) for name in source.tensors}
     common = {name: other for name, other in common.items() if other in export.tensors and other not in new}
-    merged = {name for name, other in common.items() if other in subject.declared.merged}
+    changed = declared_here(subject, "merged")
+    merged = {name for name, other in common.items() if other in changed}
     different, cast, total = [], [], 0
     for name, other in common.items():
         dtypes = source.tensors[name].dtype, export.tensors[other].dtype

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Literal
 
 from biject.checkpoint.bytes import tensor_bytes
 from biject.checkpoint.reader import Reader
@@ -14,6 +15,8 @@ from biject.pretrained import same_tensors
 from biject.record import Record
 from biject.verify.subject import Subject
 from biject.weights.plan import Plan
+
+Kind = Literal["new_parameters", "merged", "resized"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +45,22 @@ def same_head(subject: Subject) -> bool:
 
 
 def new_names(subject: Subject) -> frozenset[str]:
-    """The tensors of a head that the export declares new: of what it declares, what its head may make new.
+    """The tensors of a head that the export declares new: of what it declares, what its head may make new."""
+    declared = declared_here(subject, "new_parameters")
+    return declared & frozenset(_new_plan_names(subject)) if declared else frozenset()
 
-    What its source declares as well was new before: a copy of it is compared as any tensor is, unless the
+
+def declared_here(subject: Subject, kind: Kind) -> frozenset[str]:
+    """The tensors that the export itself declares to be changed in this way.
+
+    What its source declares as well was so before: a copy of it is compared as any tensor is, unless the
     export declares that it replaced just these bytes.
     """
-    if subject.source is None:
+    names: frozenset[str] = frozenset(getattr(subject.declared, kind))
+    if subject.source is None or not names:
         return frozenset()
-    before = Record.read(subject.source.folder).new_parameters
-    again = frozenset(name for name in before if _was_replaced(subject, name))
-    declared = frozenset(subject.declared.new_parameters) - (frozenset(before) - again)
-    return declared & frozenset(_new_plan_names(subject)) if declared else frozenset()
+    before: frozenset[str] = frozenset(getattr(Record.read(subject.source.folder), kind))
+    return frozenset(name for name in names if name not in before or _was_replaced(subject, name))
 
 
 def _was_replaced(subject: Subject, name: str) -> bool:

@@ -74,7 +74,7 @@ def _assets(subject: Subject) -> Check:
     }
     if differences.get(RECORD) == "added" or _keeps(Record.read(source.folder), subject.declared):
         differences.pop(RECORD, None)  # the declaration itself
-    declared = {name for name, what in differences.items() if subject.declared.files.get(name) == what}
+    declared = {name for name, what in differences.items() if _declared_here(subject, name, what)}
     wrong = {name: what for name, what in differences.items() if name not in declared}
     unread = _unread(source, export)
     differences, wrong = differences | unread, wrong | unread
@@ -88,6 +88,19 @@ def _assets(subject: Subject) -> Check:
         how = "declared" if len(declared) == len(differences) else "allowed"
         equal += f"; as {how}: {some(f'{name} ({what})' for name, what in differences.items())}"
     return Check(name="tokenizer and other files", passed=True, detail=equal)
+
+
+def _declared_here(subject: Subject, name: str, what: str) -> bool:
+    """Whether the export itself declares this: what its source declares as well was so before, unless the
+    export says that it replaced just this file.
+    """
+    assert subject.source is not None
+    if subject.declared.files.get(name) != what:
+        return False
+    if Record.read(subject.source.folder).files.get(name) != what:
+        return True
+    path = subject.source.folder / name
+    return subject.declared.replaced.get(name) == (sha256_of(path) if path.is_file() else "")
 
 
 def _unread(source: Source, export: Source) -> dict[str, str]:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from biject.verify.compare import first_difference, pairs_by_name, with_place
 from biject.verify.hf import HFModel
-from biject.verify.levels.changes import same_head
+from biject.verify.levels.changes import declared_here, same_head
 from biject.verify.outputs import compare_outputs, run, without_random
 from biject.verify.report import Check, NothingToCompare
 from biject.verify.subject import Subject, inputs_for, widest_dtype
@@ -22,7 +22,7 @@ Outputs = Mapping[str, tuple[Tensor, ...]]
 
 def hf_forward(subject: Subject) -> list[Check]:
     """Max abs diff = 0 in every output and every hidden layer, or the first layer that differs."""
-    if subject.declared.merged:
+    if declared_here(subject, "merged"):
         raise NothingToCompare("an adapter was merged into the export, as declared: its outputs are others")
     before, after, missing = _models(subject) if same_head(subject) else _bases(subject)
     checks = []
