@@ -45,7 +45,7 @@ def _against(subject: Subject) -> Path:
     source = subject.source
     if source is None or not same_head(subject) or _differs(source, subject.export):
         return subject.folder
-    if declared_here(subject, "merged"):
+    if declared_here(subject, "merged") or declared_here(subject, "resized"):
         return subject.folder
     return source.folder
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from biject.verify.compare import first_difference, pairs_by_name, with_place
 from biject.verify.hf import HFModel
+from biject.verify.inputs import Case, limits
 from biject.verify.levels.changes import declared_here, same_head
 from biject.verify.outputs import compare_outputs, run, without_random
 from biject.verify.report import Check, NothingToCompare
@@ -24,15 +26,16 @@ def hf_forward(subject: Subject) -> list[Check]:
     """Max abs diff = 0 in every output and every hidden layer, or the first layer that differs."""
     if declared_here(subject, "merged"):
         raise NothingToCompare("an adapter was merged into the export, as declared: its outputs are others")
-    before, after, missing = _models(subject) if same_head(subject) else _bases(subject)
+    same = _same_outputs(subject)
+    before, after, missing = _models(subject) if same else _bases(subject)
     checks = []
-    for case in subject.cases:
+    for case in _cases(subject):
         inputs = inputs_for(after, case)
         outputs = [
             without_random(run(model, inputs_for(model, case), output_hidden_states=True), missing)
             for model in (after, before)
         ]
-        if not same_head(subject):
+        if not same:
             outputs = _shared(*outputs)
         found = compare_outputs(*outputs, case=case.name)
         checks += with_place(found, functools.partial(_where, after, before, inputs))
@@ -41,9 +44,27 @@ def hf_forward(subject: Subject) -> list[Check]:
     return checks
 
 
+def _same_outputs(subject: Subject) -> bool:
+    """Whether both have the same head, with as many rows: else what their base models compute is compared."""
+    return same_head(subject) and not declared_here(subject, "resized")
+
+
+def _cases(subject: Subject) -> Sequence[Case]:
+    """The calls; after a declared change of the vocabulary with ids that both have."""
+    if not declared_here(subject, "resized"):
+        return subject.cases
+    least = min(limits(config).vocab_size for config in (subject.source_config, subject.config))
+    return [
+        replace(case, inputs={**case.inputs, "input_ids": case.inputs["input_ids"] % least})
+        if "input_ids" in case.inputs
+        else case
+        for case in subject.cases
+    ]
+
+
 def _order(subject: Subject) -> list[Check]:
     """Of a source whose `.bin` holds matrices transposed: what that alone changes in HF's outputs."""
-    class_name = subject.named_class if same_head(subject) else subject.source_class
+    class_name = subject.named_class if _same_outputs(subject) else subject.source_class
     before = subject.their_source(class_name=class_name)
     if not before.reordered:
         return []
@@ -63,9 +84,10 @@ def _distance(subject: Subject) -> list[Check]:
     own = widest_dtype(subject.source)
     if own == subject.dtype:
         return []
-    if not same_head(subject):
+    if not _same_outputs(subject):
         detail = (
-            f"the source was cast to {_name(subject.dtype)}; after a change of head no outputs are shared"
+            f"the source was cast to {_name(subject.dtype)}; after a change of head or vocabulary no outputs "
+            "are shared"
         )
         return [Check(name="cast", passed=True, detail=detail)]
     before, after = subject.their_source(class_name=subject.hf_class, dtype=own), subject.theirs()
@@ -82,7 +104,7 @@ def _apart(subject: Subject, one: HFModel, other: HFModel) -> dict[str, float]:
     """The largest absolute difference of each output over all cases."""
     missing = (*one.missing, *other.missing)
     far: dict[str, float] = {}
-    for case in subject.cases:
+    for case in _cases(subject):
         sides = [without_random(run(m, inputs_for(m, case)), missing) for m in (one.model, other.model)]
         for name in sides[0].keys() & sides[1].keys():
             pairs = zip(*(side[name] for side in sides), strict=True)
@@ -115,7 +137,7 @@ def _models(subject: Subject) -> tuple[nn.Module, nn.Module, Sequence[str]]:
 
 
 def _bases(subject: Subject) -> tuple[nn.Module, nn.Module, Sequence[str]]:
-    """After a change of head, the base models of both: each folder loaded with the class of its own head.
+    """After a change of head or rows, the base models of both: each folder loaded with its own head's class.
 
     With the other's class, HF would make parts of it up, or all of it where that class has another prefix.
     """
