@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
-from biject.checkpoint.cast import Casting
+from biject.checkpoint.cast import Casting, kept_dtype
 from biject.checkpoint.content import Content
 from biject.checkpoint.embedder import embedder_files
 from biject.checkpoint.hub_content import sha256_of
@@ -170,7 +170,7 @@ def _tensors(
         parameter = values[binding.memory]
         for name in binding.disk:
             own = DTYPES[dtypes[name]] if as_read and name in dtypes and binding in plan.bindings else held
-            out[name] = (parameter, dtype or own)
+            out[name] = (parameter, dtype or kept_dtype(parameter, own, whole))
     changes = []
     for name in plan.passthrough:
         if model.provenance.keeps_head or _of_base(model, name):

@@ -57,6 +57,20 @@ class Casting(Mapping[str, torch.Tensor]):
         return len(self.held)
 
 
+def kept_dtype(
+    tensor: torch.Tensor, own: torch.dtype, whole: Callable[[torch.Tensor], torch.Tensor] | None
+) -> torch.dtype:
+    """The dtype in the file, `own`, unless the tensor has values by now that it does not have.
+
+    NaN counts as one value. `whole` makes the tensor whole, if it is spread over ranks.
+    """
+    if own == tensor.dtype:
+        return own
+    value = tensor if whole is None else whole(tensor)
+    back = value.to(own).to(value.dtype)
+    return own if bool(((back == value) | value.isnan()).all()) else tensor.dtype
+
+
 def used(tensors: Mapping[str, torch.Tensor], name: str) -> None:
     """See `Casting.used`."""
     if isinstance(tensors, Casting):
