@@ -20,6 +20,7 @@ from biject.checkpoint.cast import Casting, kept_dtype
 from biject.checkpoint.content import Content
 from biject.checkpoint.embedder import embedder_files
 from biject.checkpoint.hub_content import sha256_of
+from biject.checkpoint.named_dtype import dtype_to_name
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.run_files import run_files
 from biject.checkpoint.source import CONFIG, Source
@@ -279,11 +280,16 @@ def _config_bytes(model: Model, tensors: Mapping[str, torch.Tensor]) -> tuple[by
     changes: dict[str, Any] = {}
     if model.provenance.architecture != _architecture(model):
         changes["architectures"] = [_architecture(model)]
-    floating = {t.dtype for t in tensors.values() if t.is_floating_point()}
-    before = {DTYPES[info.dtype] for info in source.tensors.values() if DTYPES[info.dtype].is_floating_point}
-    if len(floating) == 1 and floating != before:
+    plan = model.provenance.plan
+    dtype = dtype_to_name(
+        source.config,
+        {plan.written(name): DTYPES[info.dtype] for name, info in source.tensors.items()},
+        {name: tensor.dtype for name, tensor in tensors.items()},
+        bound={plan.written(name) for one in (*plan.bindings, *plan.initialized) for name in one.disk},
+    )
+    if dtype is not None:
         key = "torch_dtype" if "torch_dtype" in source.config and "dtype" not in source.config else "dtype"
-        changes[key] = str(next(iter(floating))).removeprefix("torch.")
+        changes[key] = str(dtype).removeprefix("torch.")
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     for key in ("model_type", "id2label", "label2id", "problem_type", "num_labels", "vocab_size", *ids):
         if model.hf_config.get(key) != source.config.get(key):
