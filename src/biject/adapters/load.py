@@ -40,7 +40,7 @@ def load_adapter(
     stored = folder if isinstance(folder, Stored) else read_adapter(folder)
     check_base(model, stored)
     tensors = stored.tensors()
-    _check_ranks(stored, tensors)
+    check_ranks(stored, tensors)
     before = () if model.adapters is None else adapters_of(model).active
     rebuilt = (
         isinstance(stored.config.init_lora_weights, str) and stored.config.init_lora_weights != "gaussian"
@@ -83,7 +83,7 @@ def _say_differences(model: Model, stored: Stored) -> None:
         )
 
 
-def _check_ranks(stored: Stored, tensors: Mapping[str, Tensor]) -> None:
+def check_ranks(stored: Stored, tensors: Mapping[str, Tensor]) -> None:
     """Refuse ranks that no tensor of the file has, before anything of that size is made.
 
     Raises:

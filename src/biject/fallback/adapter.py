@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from biject.adapters.load import check_ranks
 from biject.checkpoint.adapter import CONFIG, RECORD, WEIGHTS, Stored, read_adapter
 from biject.checkpoint.content import Content
 from biject.checkpoint.fingerprint import weights_fingerprint
@@ -113,6 +114,7 @@ def load_adapter(model: FallbackBody, stored: Stored) -> None:
             f"{stored.folder}: the adapter is for the head {shown(stored.head)}, the model has "
             f"{model.head_name!r}."
         )
+    check_ranks(stored, stored.tensors())
     add_adapter(model, stored.config)
     _fill(model, stored)
     model.requires_grad_(False)

@@ -35,6 +35,8 @@ there is per layer is no count of them.
 _USUAL_LAYERS = 256
 _LABELS = re.compile(r"num_labels$")
 _MOST_LABELS = 1 << 20
+_LONGEST = 100
+"""Characters of a key in a message, its last ones."""
 
 
 def class_names(model_type: str, head: str) -> tuple[str, ...]:
@@ -132,12 +134,16 @@ def _check_counts(config: Mapping[str, Any], *, num_tensors: int, where: str) ->
 
 
 def _integers(config: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
-    """All of a config by their keys, `vision_config.num_hidden_layers`; those of a list have the list's."""
+    """All of a config by their keys, `vision_config.num_hidden_layers`; those of a list have the list's.
+
+    Of keys the ends are kept: one of megabytes may have many values below it.
+    """
     waiting: list[tuple[str, Any]] = [("", config)]
     while waiting:
         key, value = waiting.pop()
         if isinstance(value, Mapping):
-            waiting += [(f"{key}.{name}" if key else str(name), inner) for name, inner in value.items()]
+            place = f"{key}." if key else ""
+            waiting += [((place + name[-_LONGEST:])[-_LONGEST:], inner) for name, inner in value.items()]
         elif isinstance(value, list):
             waiting += [(key, inner) for inner in value]
         elif isinstance(value, int):

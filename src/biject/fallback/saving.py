@@ -28,6 +28,7 @@ from biject.fallback.adapter import refill, save_adapter
 from biject.fallback.body import FallbackBody
 from biject.fallback.building import build
 from biject.fallback.library import quiet
+from biject.identify import architecture_of
 from biject.record import RECORD, Record
 from biject.save import Saved, dump_like
 
@@ -111,7 +112,7 @@ def _config_bytes(
     """config.json with the changed keys set, those keys, and a line for each."""
     source, before = model.source, model.source.config
     changes: dict[str, Any] = {"architectures": [model.class_name]}
-    if isinstance(before.get("architectures"), list) and model.class_name == before["architectures"][0]:
+    if model.class_name == architecture_of(before):
         changes["architectures"] = before["architectures"]
     floating = {t.dtype for t in tensors.values() if t.is_floating_point()}
     named = {DTYPES[info.dtype] for info in source.tensors.values() if DTYPES[info.dtype].is_floating_point}

@@ -102,10 +102,18 @@ def check_size(model: nn.Module, *, num_elements: int, where: str) -> None:
             f"{where}: by config.json the model has {size:,} parameters, the file {num_elements:,} numbers: "
             "they are not of one model."
         )
+    beside = sum(buffer.numel() for buffer in model.buffers())
+    if beside > 2 * num_elements + _BUFFER_ELEMENTS:
+        raise ConfigError(
+            f"{where}: by config.json the model has {beside:,} numbers beside its parameters, the file "
+            f"{num_elements:,} numbers: they are not of one model."
+        )
 
 
 _HEAD_ELEMENTS = 1 << 26
 """Of a head that starts new, at most."""
+_BUFFER_ELEMENTS = 1 << 28
+"""Of masks and tables of positions, which no file holds: GPT-Neo has one of 2048 × 2048 in each layer."""
 
 
 def first_position(model: nn.Module) -> int:
