@@ -125,6 +125,22 @@ def test_windows_of_a_tokenizer_in_python(tmp_path: Path) -> None:
     assert rows.overflow_to_sample == [0] * len(inner)
 
 
+def test_lengths_of_a_tokenizer_in_python(tmp_path: Path) -> None:
+    """Padding to a length needs no truncation, and what nobody knows is refused as by ours."""
+    ours, theirs = both(characters(tmp_path / "t"))
+    texts, how = ["ab", "abcdef"], {"padding": "max_length", "max_length": 12}
+    assert ours(texts, **how).input_ids == theirs(texts, **how)["input_ids"]
+    assert {len(row) for row in ours(texts, padding="max_length").input_ids} == {40}
+    for wrong in ({"padding": "longst"}, {"return_tensors": "tf"}):
+        with pytest.raises(InputError, match=next(iter(wrong))):
+            ours(texts, **wrong)
+    for stride in (4, 7):
+        with pytest.raises(InputError, match="stride of"):
+            ours(["abcdefgh"], max_length=6, truncation=True, return_overflowing=True, stride=stride)
+    rows = ours(["abcdefgh"], max_length=6, truncation=True, return_overflowing=True, stride=3)
+    assert len(rows.input_ids) == 5
+
+
 @pytest.mark.slow
 def test_padding_of_a_tokenizer_in_python(tmp_path: Path) -> None:
     ours, theirs = both(characters(tmp_path / "t"))

@@ -115,8 +115,12 @@ class SlowTokenizer(Tokenizer):
         how = strategy(
             "truncation", truncation, ("longest_first", "only_first", "only_second", "do_not_truncate")
         )
-        limit = None if how == "do_not_truncate" else max_length or self.model_max_length
         batch = rows(texts, pairs, is_split_into_words)
+        if return_tensors not in (None, "pt"):
+            raise InputError(f"return_tensors is 'pt' or None, found {return_tensors!r}.")
+        fill = strategy("padding", padding, ("longest", "max_length", "do_not_pad"))
+        length = self.model_max_length if max_length is None else max_length
+        limit = None if how == "do_not_truncate" else length
         groups = []
         for one in batch:
             first, second = one if isinstance(one, tuple) else (one, None)
@@ -126,10 +130,11 @@ class SlowTokenizer(Tokenizer):
             if second is not None:
                 raise InputError(f"{self.class_name} cannot cut pairs into several rows.")
             groups.append(self._windows(first, limit, stride, special=add_special_tokens))
-        if padding is True or padding in ("longest", "max_length"):
-            self._pad([row for group in groups for row in group], padding, limit, pad_to_multiple_of or 1)
+        every = [row for group in groups for row in group]
+        if fill == "longest" or (fill == "max_length" and length is not None):
+            self._pad(every, length if fill == "max_length" else None, pad_to_multiple_of or 1)
         encoded = Encoded(
-            [row for group in groups for row in group],  # type: ignore[misc]  # a row as the library's
+            every,  # type: ignore[arg-type]  # rows as the library's
             [index for index, group in enumerate(groups) for _ in group],
             self._parts.segments,
             is_one(texts, is_split_into_words) and not return_overflowing,
@@ -169,7 +174,9 @@ class SlowTokenizer(Tokenizer):
         room = len(ids) if limit is None else limit
         if special and limit is not None:
             room -= self.hf.num_special_tokens_to_add(pair=False)
-        step = max(1, room - stride)
+        if room <= stride and len(ids) > room:
+            raise InputError(f"rows of {limit} tokens with a stride of {stride} cannot be cut.")
+        step = room - stride
         starts = range(0, max(1, len(ids) - stride), step) if len(ids) > room else range(1)
         return [
             self._made(
@@ -220,12 +227,12 @@ class SlowTokenizer(Tokenizer):
             attention_mask=[1] * len(found),
         )
 
-    def _pad(self, found: list[Row], padding: bool | str, limit: int | None, multiple: int) -> None:
+    def _pad(self, found: list[Row], length: int | None, multiple: int) -> None:
+        """To the longest row, and to `length` at least."""
         pad = self.pad_token_id
         if pad is None:
             raise InputError("padding needs a padding token, and this tokenizer has none.")
-        longest = max(len(row.ids) for row in found) if found else 0
-        total = max(limit or 0, longest) if padding == "max_length" else longest
+        total = max([length or 0, *(len(row.ids) for row in found)])
         total = -(-total // multiple) * multiple
         for row in found:
             count = total - len(row.ids)
