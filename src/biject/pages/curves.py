@@ -14,6 +14,8 @@ from biject.pages.series import Point, Series, rates, smoothed
 from biject.pages.words import metric_name, number
 
 _MOST_METRICS = 6
+_MOST_NAMES = 100
+"""Each is compared with those before it."""
 _MOST_RANKS = 8
 _TOGETHER = {
     "Rewards": {"reward_chosen": "chosen", "reward_rejected": "rejected"},
@@ -137,7 +139,7 @@ def _metrics(evaluations: Sequence[Mapping[str, Any]], across: Across) -> Iterab
     shares: list[Series] = []
     others: list[Chart | None] = []
     together = {name for names in _TOGETHER.values() for name in names}
-    for name in evaluations[-1] if len(evaluations) > 1 else ():
+    for name in [*evaluations[-1]][:_MOST_NAMES] if len(evaluations) > 1 else ():
         points = _points(evaluations, name)
         if name in ("step", "time", "seconds", "loss", *together) or not points:
             continue

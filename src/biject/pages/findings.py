@@ -125,7 +125,7 @@ def _all_right(one: Mapping[str, Any]) -> bool:
 
 def _confusion(value: Any, size: int) -> tuple[tuple[Cell, ...], ...]:
     rows = [[number(cell) for cell in _list(row)] for row in _list(value)]
-    if not size or len(rows) != size or any(len(row) != size or None in row for row in rows):
+    if not 0 < size <= _MOST_LABELS or len(rows) != size or any(len(r) != size or None in r for r in rows):
         return ()
     found = []
     for place, row in enumerate(rows):

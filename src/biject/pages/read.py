@@ -55,6 +55,8 @@ class Run:
             return False
 
     def _read_on(self, path: Path) -> bool:
+        if not path.is_file():  # a pipe would be waited for, a device read for ever
+            return False
         size = path.stat().st_size
         if size < self._offset:  # another run in the same place
             vars(self).update(vars(Run(self.folder)))
@@ -109,10 +111,10 @@ class Run:
         return found if isinstance(found, dict) else {}
 
     def document(self, name: str) -> dict[str, Any]:
-        """One of the folder's JSON files; empty where it is missing or damaged."""
+        """One of the folder's JSON files; empty where it is missing, damaged or no regular file."""
         path = self.folder / name
         try:
-            if path.stat().st_size > _MOST_BYTES:
+            if not path.is_file() or path.stat().st_size > _MOST_BYTES:
                 return {}
             value = json.loads(path.read_bytes())
         except (OSError, ValueError, RecursionError):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from biject.pages.compare import compare_main
+from biject.pages.curves import charts
+from biject.pages.findings import findings
 from biject.pages.read import Run, read_run
 from biject.pages.render import main_of, whole
 from biject.pages.view import View, view
@@ -148,3 +152,30 @@ def test_events_that_cannot_be_opened_any_more_are_nothing_new(tmp_path: Path) -
     (tmp_path / "events.jsonl").mkdir()
     assert run.refresh() is False
     assert len(run.steps) == 1
+
+
+def test_a_pipe_is_no_file_of_a_run(tmp_path: Path) -> None:
+    """It would be waited for: the writer here has waited for its reader until the end."""
+    run, pipe = write(tmp_path, steps(1.0)), tmp_path / "verify.json"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=('{"passed": true}',), daemon=True)
+    writer.start()
+    assert run.document("verify.json") == {}
+    assert writer.is_alive()
+    os.close(os.open(pipe, os.O_RDONLY | os.O_NONBLOCK))
+    (tmp_path / "events.jsonl").unlink()
+    os.mkfifo(tmp_path / "events.jsonl")
+    assert run.refresh() is False
+
+
+def test_a_matrix_or_metrics_without_end_are_not_drawn(tmp_path: Path) -> None:
+    names = [f"label {i}" for i in range(61)]
+    rows = [[1] * len(names) for _ in names]
+    few = findings({"labels": names[:60], "confusion": [row[:60] for row in rows[:60]]})
+    assert len(few.confusion) == 60
+    assert findings({"labels": names, "confusion": rows}).confusion == ()
+    many = {f"m{i}": 2.0 + i for i in range(99)}
+    metrics = [{"event": "evaluation", "step": i, **many, "last": 7.0 + i} for i in range(2)]
+    assert [chart.title for chart in charts(write(tmp_path, metrics))][-1] == "M5"
+    events = [{**row, **{f"m{i}": 0.5 / (1 + i) for i in range(2_000)}, "last": 9.0} for row in metrics]
+    assert "Last" not in [chart.title for chart in charts(write(tmp_path, events))]
