@@ -114,6 +114,8 @@ COMMANDS = (
     ("inspect", "{folder}"),
     ("predict", "{folder}", "the fox"),
     ("export", "--hub", "{folder}", "--out", "{out}"),
+    ("new-family", "{folder}"),
+    ("new-family", "{folder}", "--file", "{out}.py"),
 )
 
 
