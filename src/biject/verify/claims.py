@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from biject.checkpoint.source import Source
+from biject.config.limits import check_sizes
 from biject.errors import ConfigError, shown
+from biject.families import family
 
 FREE_LAYERS = 64
 FREE_ROWS = 2**16
@@ -16,6 +19,10 @@ FREE_POSITIONS = 2**13
 MOST_POSITIONS = 2**24
 """Without a table of positions: 134 MB of indexes at most."""
 MOST_CHUNK = 2**16
+FREE_ELEMENTS = 2**24
+"""Of one matrix: 64 MiB in float32."""
+FREE_PATCHES = 2**12
+"""Squared by attention: 64 MiB a head in float32."""
 
 _LAYERS = ("num_hidden_layers", "n_layers", "n_layer", "num_layers", "num_hidden_groups", "inner_group_num")
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_relative_positions", "position_buckets")
@@ -24,13 +31,26 @@ _SIZES = (
     *("hidden_size", "dim", "n_embd", "embedding_size", "head_dim"),
     *("intermediate_size", "hidden_dim", "n_inner", "pooler_hidden_size", "conv_kernel_size"),
     *("num_attention_heads", "num_key_value_heads", "n_heads", "n_head"),
+    *("moe_intermediate_size", "num_register_tokens", "num_channels", "attention_head_size"),
 )
+_HIDDEN = ("hidden_size", "dim", "n_embd")
+_EXPERTS = ("num_experts", "num_local_experts")
+_MATRICES = (
+    (_HIDDEN, _HIDDEN),
+    (_HIDDEN, ("intermediate_size", "hidden_dim", "n_inner")),
+    (_HIDDEN, _HIDDEN, ("mlp_ratio",)),
+    (_HIDDEN, _HIDDEN, ("conv_kernel_size",)),
+    (_HIDDEN, _EXPERTS),
+    (_HIDDEN, _EXPERTS, ("moe_intermediate_size",)),
+    (_HIDDEN, ("num_channels",), ("patch_size",), ("patch_size",)),
+)
+"""Keys whose product is as many elements as one layer's matrices have; an absent one counts as 1."""
 _MAPS = ("id2label", "label2id")
 _TABLES = ("position_embeddings.weight", "wpe.weight", "pos_embed.weight")
 
 
 def check_claims(source: Source) -> None:
-    """Refuse a config whose layers, rows, labels, positions or chunks the file cannot hold.
+    """Refuse a config whose layers, rows, labels, positions, patches or chunks the file cannot hold.
 
     Read by transformers' own keys, since it is transformers that builds by them; a key of no meaning for the
     family is checked as well, since its config class may allocate by it.
@@ -38,7 +58,8 @@ def check_claims(source: Source) -> None:
     Raises:
         ConfigError: The first that claims too much.
     """
-    for key, claimed, limit, reason in _claims(source):
+    _check_sizes(source)
+    for key, claimed, limit, reason in (*_claims(source), *_volumes(source)):
         if claimed > limit:
             raise ConfigError(
                 f"{source.folder}: config.json: `{key}` is {shown(claimed)}, but {reason}. They are not of "
@@ -46,9 +67,48 @@ def check_claims(source: Source) -> None:
             )
 
 
+def _check_sizes(source: Source) -> None:
+    """The sizes that `load` refuses, too; a config that cannot be read at all is for others to refuse."""
+    try:
+        known = family(source.config.get("model_type"))
+        values = known.config.read(source.config)
+        layers, steps = known.depth(values)
+    except ConfigError:
+        return
+    count, elements = len(source.tensors), _elements(source)
+    try:
+        check_sizes(values, layers=layers, steps=steps, num_tensors=count, num_elements=elements)
+    except ConfigError as error:
+        raise ConfigError(f"{source.folder}: {error}") from None
+
+
+def _elements(source: Source) -> int:
+    """Of all tensors; where weights are kept in few bits, up to two are in a byte."""
+    count = sum(math.prod(info.shape) for info in source.tensors.values())
+    return 2 * count if source.config.get("quantization_config") else count
+
+
+def _volumes(source: Source) -> Iterator[tuple[str, int, int, str]]:
+    """The same of matrices, by the product of what they are made by, and of a picture's patches."""
+    elements = _elements(source)
+    reason = f"all tensors of the file together have only {elements} elements"
+    for keys in _MATRICES:
+        sizes = [max(_number(source.config, name) for name in names) for names in keys]
+        product = " × ".join(names[0] for names in keys)
+        yield product, math.prod(max(size, 1) for size in sizes), max(elements, FREE_ELEMENTS), reason
+    named = {n: i.shape for n, i in source.tensors.items() if math.prod(i.shape) and len(i.shape) > 1}
+    most = max(
+        [FREE_PATCHES, *(shape[-2] for n, shape in named.items() if n.endswith("position_embeddings"))]
+    )
+    patch = max(_number(source.config, "patch_size"), 1)
+    patches = (_number(source.config, "image_size") // patch) ** 2
+    yield "(image_size / patch_size)²", patches, most, f"at most {most} patches have a place in the file"
+
+
 def _claims(source: Source) -> Iterator[tuple[str, int, int, str]]:
     """Key, what it claims, the most that the file allows, and what the file has."""
-    config, shapes = source.config, [info.shape for info in source.tensors.values()]
+    config, every = source.config, [info.shape for info in source.tensors.values()]
+    shapes = [shape for shape in every if math.prod(shape)]  # one of no elements may have any size
     widest = max((size for shape in shapes for size in shape), default=0)
     count = len(shapes)
     for key in _LAYERS:
@@ -72,7 +132,10 @@ def _claims(source: Source) -> Iterator[tuple[str, int, int, str]]:
 
 
 def _number(config: Mapping[str, Any], key: str) -> int:
+    """A size; the larger one of a pair, as of a picture's sides; 0 for what is none."""
     value = config.get(key)
+    if isinstance(value, list):
+        return max((_number({key: one}, key) for one in value if not isinstance(one, list)), default=0)
     if isinstance(value, float) and value == value and abs(value) != float("inf"):
         return int(value)
     return value if isinstance(value, int) and not isinstance(value, bool) else 0
