@@ -23,7 +23,7 @@ from biject.checkpoint.hub_content import sha256_of
 from biject.checkpoint.named_dtype import dtype_to_name
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.run_files import run_files
-from biject.checkpoint.source import CONFIG, Source
+from biject.checkpoint.source import CONFIG, NAMED, Source
 from biject.checkpoint.writer import Seal, write_folder
 from biject.model import Model
 from biject.parameters import Staged, Whole, adapter_files, bound_parameters, on_first_rank
@@ -119,7 +119,8 @@ def _write(
     reader = Reader(model.source)
     tensors, changes = _tensors(model, values, reader, dtype, whole, released)
     changed_weights = _weights_changed(model, reader, tensors)
-    config, config_changes = _config_bytes(model, tensors.described)
+    relaid = max_shard_bytes is not None or model.source.format == "bin"
+    config, config_changes = _config_bytes(model, tensors.described, relaid=relaid)
     files: dict[str, Content] = {"config.json": config}
     kept, left_out = _assets(model, changed_weights)
     kept = [name for name in kept if name not in without and (seal is None or name != seal[0])]
@@ -272,10 +273,10 @@ def _architecture(model: Model) -> str:
     return model.family.heads[model.head_name].hf_class
 
 
-def _config_bytes(model: Model, tensors: Mapping[str, torch.Tensor]) -> tuple[bytes, list[str]]:
-    """config.json: the original bytes if nothing changed, else the original with the changed keys
-    set.
-    """
+def _config_bytes(
+    model: Model, tensors: Mapping[str, torch.Tensor], *, relaid: bool
+) -> tuple[bytes, list[str]]:
+    """config.json: its bytes if nothing changed, else with the changed keys set; and a line for each."""
     source = model.source
     changes: dict[str, Any] = {}
     if model.provenance.architecture != _architecture(model):
@@ -290,6 +291,8 @@ def _config_bytes(model: Model, tensors: Mapping[str, torch.Tensor]) -> tuple[by
     if dtype is not None:
         key = "torch_dtype" if "torch_dtype" in source.config and "dtype" not in source.config else "dtype"
         changes[key] = str(dtype).removeprefix("torch.")
+    if relaid and NAMED in source.config:
+        changes[NAMED] = None
     ids = ("bos_token_id", "eos_token_id", "pad_token_id")
     for key in ("model_type", "id2label", "label2id", "problem_type", "num_labels", "vocab_size", *ids):
         if model.hf_config.get(key) != source.config.get(key):
@@ -313,7 +316,11 @@ _ABSENT = object()
 
 def _dropped(changes: Mapping[str, Any]) -> set[str]:
     """Keys that a change removes (`num_labels` beside a new `id2label`)."""
-    return {key for key in ("num_labels", "id2label", "label2id") if key in changes and changes[key] is None}
+    return {
+        key
+        for key in ("num_labels", "id2label", "label2id", NAMED)
+        if key in changes and changes[key] is None
+    }
 
 
 def dump_like(config: Mapping[str, Any], original: bytes) -> bytes:

@@ -18,6 +18,8 @@ from biject.checkpoint.tensor_info import TensorInfo
 from biject.errors import CheckpointError
 
 CONFIG = "config.json"
+NAMED = "transformers_weights"
+"""A key of config.json: the file that transformers 5 reads in the place of the usual one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +59,8 @@ def open_source(folder: Path) -> Source:
     """Describe a checkpoint folder; no tensor data is read from safetensors files.
 
     Raises:
-        CheckpointError: The folder, its `config.json` or its weights are missing, damaged or at odds.
+        CheckpointError: The folder, its `config.json` or its weights are missing, damaged or at odds, or
+            config.json names weights that are not those that are read.
     """
     folder = Path(folder)
     files, unread = survey(folder)
@@ -80,6 +83,7 @@ def open_source(folder: Path) -> Source:
             shards[file] = read_bin_infos(folder / file)
     if weight_map is not None and index_file is not None:
         check_index(index_file, weight_map, shards)
+    _check_named(folder, config.get(NAMED), index_file or weight_files[0])
     used = {CONFIG, *weight_files} | ({index_file} if index_file else set())
     other_weights, assets = sort_files([file for file in files if file not in used])
     return Source(
@@ -96,6 +100,15 @@ def open_source(folder: Path) -> Source:
         assets=assets,
         unread=tuple(unread),
     )
+
+
+def _check_named(folder: Path, named: object, read: str) -> None:
+    """Refuse a folder of which transformers would read other weights than those that are read here."""
+    if named is not None and named != read:
+        raise CheckpointError(
+            f"{folder}: config.json: `{NAMED}` is {shown(named)}, so that transformers reads that file, but "
+            f"{read} is read here. Remove the key, or keep the weights that it names as {read}."
+        )
 
 
 def _merge(shards: Mapping[str, Mapping[str, TensorInfo]]) -> dict[str, TensorInfo]:

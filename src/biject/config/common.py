@@ -56,6 +56,7 @@ _UNUSED = (
     "tie_encoder_decoder",
     "use_return_dict",
     "remove_invalid_values",
+    "transformers_weights",  # see `checkpoint.source`, which holds it against the file that is read
 )
 """Keys without effect on what is computed."""
 

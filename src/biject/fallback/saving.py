@@ -20,7 +20,7 @@ from biject.checkpoint.content import Content
 from biject.checkpoint.exchange import sibling
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.run_files import run_files
-from biject.checkpoint.source import CONFIG, Source, open_source
+from biject.checkpoint.source import CONFIG, NAMED, Source, open_source
 from biject.checkpoint.staging import os_errors
 from biject.checkpoint.writer import Seal, write_folder
 from biject.errors import CheckpointError, ConfigError
@@ -120,6 +120,7 @@ def _config_bytes(
         key = "torch_dtype" if "torch_dtype" in before and "dtype" not in before else "dtype"
         changes[key] = str(next(iter(floating))).removeprefix("torch.")
     changes |= {key: model.hf_config.get(key) for key in _KEYS}
+    changes |= {NAMED: None} if NAMED in before else {}  # the files are HF's own
     changes = {key: value for key, value in changes.items() if before.get(key) != value}
     if not changes:
         return source.config_bytes, {}, []
