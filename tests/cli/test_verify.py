@@ -68,6 +68,16 @@ def test_the_matrix_keeps_what_it_made(run, tmp_path) -> None:
     assert outcome.code == 0, outcome.out
     assert outcome.out.splitlines()[-1] == "VERDICT PASS 2/2 cells (tiny weights)"
     assert (tmp_path / "kept" / "bert" / "qa" / "export" / "config.json").is_file()
+    before = sorted(tmp_path.rglob("*"))
+    again = run("verify-matrix", "--families", "bert,albert", "--keep", tmp_path / "kept")
+    assert again.code == 2
+    assert "holds bert/tokcls, bert/qa already" in again.err
+    assert again.out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+    (tmp_path / "file").write_text("")
+    outcome = run("verify-matrix", "--families", "bert", "--heads", "qa", "--keep", tmp_path / "file")
+    assert outcome.code == 2
+    assert "is a file" in outcome.err
 
 
 def test_a_failing_cell_fails_the_matrix_but_not_the_others(run, monkeypatch) -> None:

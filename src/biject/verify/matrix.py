@@ -20,7 +20,7 @@ from biject.families import families as registry
 from biject.verify.hub_lock import lock_path, pinned_folder, read_lock
 from biject.verify.hub_models import HUB_MODELS
 from biject.verify.memory import PeakMemory
-from biject.verify.report import LevelResult, Report
+from biject.verify.report import LevelResult, Report, listed
 
 LEVELS = ("names", "bytes", "reload", "hf-forward", "forward", "gradients", "variants", "tokenizer")
 """What a family has to pass with each head; the linter looks at folders, and these are made here."""
@@ -139,7 +139,7 @@ def verify_matrix(
         on_cell: Called with each finished cell.
 
     Raises:
-        InputError: No such family, head or size.
+        InputError: No such family, head or size; `keep` holds one of these cells already.
     """
     chosen = cells(families, heads)
     if weights not in ("tiny", "base", "hub"):
@@ -148,6 +148,8 @@ def verify_matrix(
     if pins is not None:
         chosen = [cell for cell in chosen if cell in HUB_MODELS]
         read_lock(pins)  # a damaged one is no cell's fault
+    if keep is not None:
+        _refuse_kept(Path(keep), chosen)
     done: list[Cell] = []
     for name, head in chosen:
         with tempfile.TemporaryDirectory(prefix="biject-matrix-") as temporary:
@@ -160,6 +162,18 @@ def verify_matrix(
         if on_cell is not None:
             on_cell(cell)
     return MatrixResult(weights=weights, cells=tuple(done))
+
+
+def _refuse_kept(keep: Path, chosen: Sequence[tuple[str, str]]) -> None:
+    """Refuse a folder with results of an earlier run, before anything is made; nothing of it is removed."""
+    held = [f"{name}/{head}" for name, head in chosen if (keep / name / head).exists()]
+    if held:
+        raise InputError(
+            f"--keep: {keep} holds {listed(held)} already, and what is kept is not replaced: name another "
+            "folder, or remove them."
+        )
+    if keep.exists() and not keep.is_dir():
+        raise InputError(f"--keep: {keep} is a file; a folder is expected.")
 
 
 def cells(families: Sequence[str] | None, heads: Sequence[str] | None) -> list[tuple[str, str]]:
