@@ -123,7 +123,7 @@ class _Texts:
             left = limit - self.used
             if left < len(ids) and left <= shared:
                 self.used, left = 0, limit
-            room = left
+            room = None if len(ids) <= left else left
         for part in cut(len(ids), limit, shared=shared, room=room):
             again = min(shared, len(part)) if part.start else 0
             self.ids.append(ids[part.start : part.stop])

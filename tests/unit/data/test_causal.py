@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from biject.data.blocks import CausalDataset, PackedDataset, cut, documents, group
@@ -61,6 +61,34 @@ def test_every_token_but_a_texts_first_is_learned_once(
     assert max(built.dataset.lengths) <= limit
     if packing:  # only where a text would begin with a single token is a block's last place empty
         assert min(built.dataset.lengths[:-1], default=limit) >= limit - 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    texts=st.lists(
+        st.text(alphabet="abc ", min_size=1, max_size=30).filter(str.strip), min_size=1, max_size=8
+    ),
+    shared=st.integers(1, 8),
+    more=st.integers(1, 8),
+)
+@example(texts=["abcabcabc", "abc"], shared=8, more=8)
+def test_blocks_hold_every_token_and_again_what_pieces_share(
+    letters: Tokenizer, texts: list[str], shared: int, more: int
+) -> None:
+    limit = shared + more
+    built = build(letters, texts, max_length=limit, packing=True, stride=shared)
+    wanted = [[*row, END] for row in letters(texts).input_ids]
+    assert isinstance(built.dataset, PackedDataset)
+    pieces = built.dataset.pieces
+    assert documents(built.dataset[:]) == pieces[:]
+    for row, ids in enumerate(wanted):
+        own = [piece["input_ids"] for piece, origin in zip(pieces, pieces.rows, strict=True) if origin == row]
+        assert own[0] + [token for piece in own[1:] for token in piece[shared:]] == ids
+        assert all(after[:shared] == before[-shared:] for before, after in pairwise(own))
+    assert learned(built) == [token for row in wanted for token in row[1:]]
+    lengths = built.dataset.lengths
+    assert max(lengths) <= limit
+    assert min(lengths[:-1], default=limit) >= limit - shared  # less than that is no room for a piece
 
 
 def test_pieces_share_more_when_asked(letters: Tokenizer) -> None:
