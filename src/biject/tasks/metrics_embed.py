@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from biject.data.columns import COLUMNS, PROMPT
 from biject.data.text_columns import Kind
 from biject.tasks.dense import dense_of
-from biject.tasks.losses.common import cos_sim, pairwise_cos_sim
-from biject.tasks.retrieval import Depths, ranking, retrieval_scores
+from biject.tasks.losses.common import pairwise_cos_sim
+from biject.tasks.retrieval import Depths, nearest, ranking, retrieval_scores
 from biject.tasks.scores import pearson, spearman
 from biject.tasks.sentence import Sentence, vectors
 
@@ -87,8 +87,8 @@ class EmbedMetrics:
             return {"pearson": pearson(ours, truth), "spearman": spearman(ours, truth)}
         if self.kind == "labelled":
             labels_N = torch.cat(self.labels)
-            near_NN = cos_sim(rows_CND[0], rows_CND[0]).fill_diagonal_(-torch.inf)
-            return {"accuracy": float((labels_N[near_NN.argmax(1)] == labels_N).float().mean())}
+            near_N = nearest(rows_CND[0])
+            return {"accuracy": float((labels_N[near_N] == labels_N).float().mean())}
         return self._retrieval(rows_CND)
 
     def _retrieval(self, rows_CND: Tensor) -> dict[str, float]:

@@ -6,7 +6,7 @@ their names.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,8 @@ from biject.tasks.losses.common import cos_sim
 
 _CHUNK = 50_000
 """Documents that are compared at once."""
+_COSINES = 2**26
+"""Of queries with documents, at once: a quarter of a gigabyte in float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,15 +43,34 @@ def ranking(queries_QD: Tensor, documents_ND: Tensor, names: Sequence[str], most
     place[sorted(range(len(names)), key=lambda i: names[i])] = np.arange(len(names))
     found: list[list[tuple[float, int, int]]] = [[] for _ in range(len(queries_QD))]
     for start in range(0, len(documents_ND), _CHUNK):
-        scores_QN = cos_sim(queries_QD, documents_ND[start : start + _CHUNK]).cpu()
-        count = min(most, scores_QN.shape[1])
-        lowest_Q = scores_QN.topk(count, dim=1).values[:, -1:]
-        for query, kept in enumerate(scores_QN >= lowest_Q):  # all that tie with the last, too
-            some = kept.nonzero().squeeze(1)
-            values = scores_QN[query, some].tolist()
-            new = [(-v, int(place[start + i]), start + i) for v, i in zip(values, some.tolist(), strict=True)]
-            found[query] = sorted([*found[query], *new])[:most]
+        some_ND = documents_ND[start : start + _CHUNK]
+        for part in _parts(len(queries_QD), len(some_ND)):
+            scores_QN = cos_sim(queries_QD[part.start : part.stop], some_ND).cpu()
+            count = min(most, scores_QN.shape[1])
+            lowest_Q = scores_QN.topk(count, dim=1).values[:, -1:]
+            for row, kept in enumerate(scores_QN >= lowest_Q):  # all that tie with the last, too
+                at = kept.nonzero().squeeze(1)
+                hits = zip(scores_QN[row, at].tolist(), at.tolist(), strict=True)
+                new = [(-value, int(place[start + i]), start + i) for value, i in hits]
+                query = part.start + row
+                found[query] = sorted([*found[query], *new])[:most]
     return [[index for _, _, index in hits] for hits in found]
+
+
+def nearest(rows_ND: Tensor) -> Tensor:
+    """For each vector the place of the other one of the largest cosine, the first of equal ones; (N,)."""
+    found = []
+    for part in _parts(len(rows_ND), len(rows_ND)):
+        near_QN = cos_sim(rows_ND[part.start : part.stop], rows_ND)
+        near_QN.diagonal(part.start).fill_(-torch.inf)
+        found.append(near_QN.argmax(1))
+    return torch.cat(found)
+
+
+def _parts(count: int, width: int) -> Iterator[range]:
+    """Rows of a (count, width) matrix, as many at once as `_COSINES` allows."""
+    size = max(1, _COSINES // max(1, width))
+    return (range(start, min(start + size, count)) for start in range(0, count, size))
 
 
 def retrieval_scores(
