@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -118,7 +119,7 @@ def _parse(
 
 def _header(path: Path, values: Sequence[str], delimiter: str) -> list[str]:
     names = [value.strip() for value in values]
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, count in Counter(names).items() if count > 1)
     if twice:
         raise InputError(f"{path}, line 1: the header has the column {shown(twice[0])} more than once.")
     others = [name for mark, name in NAMES.items() if mark != delimiter and mark in names[0]]

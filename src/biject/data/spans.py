@@ -30,6 +30,8 @@ Way = Literal["generation blocks", "prefixes", "content"]
 
 Messages = Sequence[Mapping[str, Any]]
 
+MOST_MESSAGES = 2000
+"""Of a conversation by the ways 2 and 3, whose time grows with the square of it: 19 s for so many, by 2."""
 _KEPT = ("role", "type")
 """What a stand-in leaves as it is: templates decide by these."""
 
@@ -60,6 +62,12 @@ class Renderer:
         """
         if chat.has_generation(self.template):
             return self._by_blocks(messages, tools)
+        if len(messages) > MOST_MESSAGES:
+            raise InputError(
+                f"expected up to {MOST_MESSAGES} messages in a conversation, found {len(messages)}: to find "
+                "what the assistant wrote, all before each of its turns is rendered again. Split it, or "
+                "put {% generation %} blocks into the chat template, with which there is no limit."
+            )
         text = self._render(messages, tools)
         spans, way = [], "prefixes"
         for turn, message in enumerate(messages):

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from biject.data.delimited import _header
 from biject.data.features import build_dataset
 from biject.data.rows import load_rows
 from biject.errors import BijectWarning, InputError
@@ -146,3 +147,26 @@ def test_conversations(tokenizer: Tokenizer, tmp_path: Path) -> None:
     built = build(rows, "causal", tokenizer, skip_bad_rows=True)
     assert len(built.dataset) == 1
     assert any(line.startswith("2 rows skipped") for line in built.report.lines())
+
+
+def test_many_columns_are_not_compared_pair_by_pair(tmp_path: Path) -> None:
+    compared = []
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def strip(self, *letters: Any) -> Name:
+            return self
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(other)
+            return str.__eq__(self, other)
+
+    names = [Name(f"c{i}") for i in range(500)]
+    assert _header(tmp_path, names, ",") == names
+    compared.clear()
+    _header(tmp_path, names, ",")
+    assert len(compared) <= 500
+    with pytest.raises(InputError, match=r"line 1: the header has the column 'c7' more than once"):
+        _header(tmp_path, [*names, Name("c9"), Name("c7")], ",")

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from biject.data import spans as module
+from biject.data.features import build_dataset
 from biject.data.spans import Renderer, learned_tokens
 from biject.errors import InputError
+from biject.tokenization import chat
 from biject.tokenization.chat import CLOSE, OPEN
 from biject.tokenization.chatml import chat_template
 from biject.tokenization.tokenizer import Tokenizer, load_tokenizer
@@ -180,6 +183,28 @@ def test_chatml_for_those_who_have_no_template(tmp_path: Path, letters: Tokenize
         chat_template(none)
     bos = load_tokenizer(write_wordpiece(tmp_path / "d", bos_token="[CLS]", eos_token="[SEP]"))
     assert Renderer(chat_template(bos).text, bos)(CHAT).text.startswith("[CLS]<|im_start|>user\none[SEP]\n")
+
+
+def test_a_conversation_of_too_many_messages(
+    tokenizer: Tokenizer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Refused before anything is rendered: every turn of the assistant's renders what is before it."""
+    renders = []
+    monkeypatch.setattr(chat, "render", lambda *args, **options: renders.append(args))
+    with pytest.raises(InputError, match=r"up to 2000 messages in a conversation, found 2001: .*Split"):
+        Renderer(templates.CHATML, tokenizer)([*CHAT * 500, CHAT[0]])
+    assert not renders
+    monkeypatch.undo()
+    many = [*CHAT * 501]
+    assert said(tokenizer, templates.BLOCKS, many) == [" Two. <|im_end|>", "Four<|im_end|>"] * 501
+    monkeypatch.setattr(module, "MOST_MESSAGES", 8)
+    assert said(tokenizer, templates.CHATML, CHAT * 2) == [" Two. <|im_end|>", "Four<|im_end|>"] * 2
+    rows = [{"messages": CHAT}, {"messages": CHAT * 3}]
+    own = load_tokenizer(write_letters(tmp_path, *templates.TOKENS, chat_template=templates.CHATML))
+    options: dict[str, Any] = {"task": "causal", "tokenizer": own}
+    with pytest.raises(InputError, match=r"row 2, column `messages`: expected up to 8 messages"):
+        build_dataset(rows, **options)
+    assert len(build_dataset(rows, **options, skip_bad_rows=True).dataset) == 1
 
 
 def test_tokens_on_a_boundary_are_learned() -> None:
