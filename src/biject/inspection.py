@@ -12,6 +12,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from biject.checkpoint.folder import is_trainer_state
 from biject.checkpoint.source import Source, open_source
 from biject.checkpoint.tensor_info import TensorInfo
 from biject.config.common import stale_labels
@@ -249,8 +250,12 @@ def _folder_oddities(source: Source) -> list[str]:
         found.append("no tokenizer vocabulary")
     if architecture_of(source.config) is None:
         found.append("config.json names no class (`architectures`)")
-    if source.other_weights:
-        found.append(f"other weight files that are not read: {_some(source.other_weights)}")
+    other = tuple(name for name in source.other_weights if not is_trainer_state(name))
+    if other:
+        found.append(f"other weight files that are not read: {_some(other)}")
+    if len(other) < len(source.other_weights):
+        state = tuple(name for name in source.other_weights if is_trainer_state(name))
+        found.append(f"a trainer's state, which is not read: {_some(state)}")
     return found
 
 

@@ -19,6 +19,7 @@ from biject.checkpoint.bytes import CODES, DTYPES, tensor_bytes
 from biject.checkpoint.cast import Casting, kept_dtype
 from biject.checkpoint.content import Content
 from biject.checkpoint.embedder import embedder_files
+from biject.checkpoint.folder import is_trainer_state
 from biject.checkpoint.hub_content import sha256_of
 from biject.checkpoint.named_dtype import dtype_to_name
 from biject.checkpoint.reader import Reader
@@ -226,7 +227,7 @@ def _passthrough(model: Model, reader: Reader, name: str) -> torch.Tensor:
 
 def _weights_changed(model: Model, reader: Reader, tensors: Casting) -> bool:
     """Whether any tensor differs from the file's; only asked where something depends on it."""
-    if not model.source.other_weights and _CARD not in model.source.assets:
+    if all(map(is_trainer_state, model.source.other_weights)) and _CARD not in model.source.assets:
         return False
     if set(tensors) != set(model.source.tensors):
         return True
@@ -255,13 +256,17 @@ def _assets(model: Model, changed_weights: bool) -> tuple[list[str], list[str]]:
     ]
     left_out = [f"left out: {name} (of a training run)" for name in sorted(run)]
     left_out += [f"left out: {name} (is for embeddings)" for name in embedder]
+    state = [name for name in source.other_weights if is_trainer_state(name)]
+    other = [name for name in source.other_weights if name not in state]
+    tops = dict.fromkeys(name.partition("/")[0] for name in state)
+    left_out += [f"left out: {name} (of a training run)" for name in tops]
     if changed_weights:
         left_out += [
             f"left out: {name} (describes the original weights)" for name in source.assets if name == _CARD
         ]
-        left_out += [f"left out: {name} (holds the original weights)" for name in source.other_weights]
+        left_out += [f"left out: {name} (holds the original weights)" for name in other]
     else:
-        kept += source.other_weights
+        kept += other
     return kept, left_out
 
 

@@ -39,7 +39,7 @@ def client(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
 
 
 def model_files(fill: bytes = b"\1") -> dict[str, bytes]:
-    """A made-up repository: weights in five formats, a tokenizer, a README, nested assets."""
+    """A made-up repository: weights in five formats, a trainer's state, a tokenizer, a README, assets."""
     header = json.dumps({"a": {"dtype": "U8", "shape": [9000], "data_offsets": [0, 9000]}}).encode()
     return {
         ".gitattributes": b"*.bin filter=lfs",
@@ -53,6 +53,10 @@ def model_files(fill: bytes = b"\1") -> dict[str, bytes]:
         "tf_model.h5": b"tensorflow" * 100,
         "flax_model.msgpack": b"flax" * 100,
         "onnx/model.onnx": b"onnx" * 100,
+        "optimizer.pt": b"moments" * 100,
+        "training_args.bin": b"pickle" * 100,
+        "checkpoint-500/config.json": b"{}",
+        "checkpoint-500/model.safetensors": b"weights" * 100,
     }
 
 

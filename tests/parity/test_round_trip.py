@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 from biject.events import Notice, Progress, listening
 from biject.families import families
 from biject.pretrained import load
+from biject.record import RECORD
 from biject.save import Saved, save_model
 from parity.harness import language_head
 
@@ -270,6 +271,27 @@ def test_subfolders_links_and_other_weights(reference: Make) -> None:
     (folder / "empty.txt").write_bytes(b"")
     (folder / "linked.txt").symlink_to(folder / "README.md")
     assert_identical(folder)
+
+
+def test_what_a_trainer_goes_on_from_is_left_out_and_named(reference: Make) -> None:
+    folder = reference("bert", "seqcls")
+    before = sums(folder)
+    for name in (
+        "optimizer.pt",
+        "training_args.bin",
+        "checkpoint-500/model.safetensors",
+        "checkpoint-500/a.pt",
+    ):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_bytes(b"x")
+    out, saved = export(folder)
+    written = sums(out)
+    assert set(json.loads((out / RECORD).read_text())["files"]) == set(sums(folder)) - set(before)
+    assert {name: digest for name, digest in written.items() if name != RECORD} == before
+    assert saved.changes == tuple(
+        f"left out: {name} (of a training run)"
+        for name in ("checkpoint-500", "optimizer.pt", "training_args.bin")
+    )
 
 
 def test_unknown_tensors_are_carried_and_named(reference: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -48,6 +49,16 @@ WEIGHT_PATTERNS = (
     "*.mlmodel",
 )
 """Names, at the top of the folder, of files that hold the same model's weights in another form."""
+TRAINER_PATTERNS = (
+    "optimizer.pt",
+    "optimizer.bin",
+    "scheduler.pt",
+    "scaler.pt",
+    "rng_state*.pth",
+    "training_args.bin",
+)
+"""Names, at the top of the folder, of what transformers' `Trainer` keeps to go on from."""
+_TRAINER_FOLDER = re.compile(r"checkpoint-\d+")
 
 
 def find_weights(folder: Path, files: Sequence[str]) -> tuple[str, str | None, tuple[str, ...]]:
@@ -63,7 +74,7 @@ def find_weights(folder: Path, files: Sequence[str]) -> tuple[str, str | None, t
         if index is not None and index in present:
             return weight_format, index, ()
     expected = ", ".join(single or index or "" for _, single, index in CHOICES)
-    other, _ = sort_files(files)
+    other = [file for file in sort_files(files)[0] if not is_trainer_state(file)]
     found = (
         f"weights of another kind: {', '.join(map(shown, other[:5]))}"
         if other
@@ -192,11 +203,23 @@ def sort_files(files: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def is_other_weight(file: str) -> bool:
-    """Whether a file holds the model's weights in a form that is not read.
+    """Whether a file holds the model's weights in a form that is not read, or a trainer's state.
 
     A `2_Dense/model.safetensors` is none: it is another module of a sentence-transformers pipeline.
     """
+    if is_trainer_state(file):
+        return True
     first, _, rest = file.partition("/")
     if rest:
         return first in WEIGHT_FOLDERS or any(part.endswith(".mlpackage") for part in file.split("/")[:-1])
     return any(fnmatchcase(file, pattern) for pattern in WEIGHT_PATTERNS)
+
+
+def is_trainer_state(file: str) -> bool:
+    """Whether transformers' `Trainer` keeps a file to go on from: one beside the model, or anything in a
+    `checkpoint-500`, which has the weights of another step, too.
+    """
+    first, _, rest = file.partition("/")
+    if rest:
+        return bool(_TRAINER_FOLDER.fullmatch(first))
+    return any(fnmatchcase(file, pattern) for pattern in TRAINER_PATTERNS)

@@ -16,7 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from biject._version import __version__
-from biject.checkpoint.folder import first_weights, is_adapter_repository, is_other_weight, needed_files
+from biject.checkpoint.folder import (
+    first_weights,
+    is_adapter_repository,
+    is_other_weight,
+    is_trainer_state,
+    needed_files,
+)
 from biject.checkpoint.hub_content import check_content, snapshot_folder
 from biject.checkpoint.hub_progress import event_bars
 from biject.checkpoint.strict_json import shown
@@ -119,7 +125,7 @@ def _listing(api: HfApi, name: str, commit: str) -> list[str]:
 
 
 def _refuse_empty(name: str, files: list[str]) -> None:
-    other = [file for file in files if is_other_weight(file)]
+    other = [file for file in files if is_other_weight(file) and not is_trainer_state(file)]
     found = f"weights of another kind: {', '.join(map(shown, other[:5]))}" if other else f"{len(files)} files"
     raise CheckpointError(
         f"the repository {name} has no weights that Biject reads (safetensors, or pytorch_model.bin); it has "

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from biject._version import __version__
-from biject.checkpoint.folder import leads_outside
+from biject.checkpoint.folder import is_trainer_state, leads_outside
 from biject.checkpoint.run_files import STATE_FILES, run_files
 from biject.checkpoint.strict_json import shown
 from biject.errors import CheckpointError, InputError
@@ -88,7 +88,7 @@ def publishable(folder: Path) -> list[str]:
                 "it."
             )
         found.append("/".join(parts))
-    of_a_run = run_files(found)
+    of_a_run = {*run_files(found), *filter(is_trainer_state, found)}
     return [name for name in found if name not in of_a_run and name.rpartition("/")[2] not in STATE_FILES]
 
 

@@ -26,12 +26,14 @@ def test_what_lies_where(make_folder: Make) -> None:
         "q.gguf",
     ]
     other += ["model.fp16.safetensors", "openvino/model.xml", "onnx/config.json"]
+    other += ["optimizer.pt", "rng_state_0.pth", "scheduler.pt", "training_args.bin"]
+    other += ["checkpoint-500/config.json", "checkpoint-500/model.safetensors", "checkpoint-500/a/b.bin"]
     assets = [
         ".gitattributes",
         "vocab.txt",
         "1_Pooling/config.json",
         "2_Dense/model.safetensors",
-        "training_args.bin",
+        "checkpoint-best/model.safetensors",
     ]
     for name in [*other, *assets, ".git/HEAD", ".cache/x", "a/__pycache__/y"]:
         (folder / name).parent.mkdir(exist_ok=True, parents=True)
