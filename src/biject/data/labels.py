@@ -15,6 +15,11 @@ from biject.errors import InputError, shown
 from biject.events import notice
 
 _SEPARATORS = ("|", ";", ",")
+_STRAY = 0.1
+_DECIMALS = 0.25
+"""A column of this share of decimal fractions, or more, has amounts; where up to `_STRAY` of its values are no
+numbers, these are mistakes and no classes.
+"""
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+\.?\d*[eE][+-]?\d+)")
 
 
@@ -109,10 +114,18 @@ def _infer(
     if names is not None or column in rows.class_names:
         return "single_label_classification"
     decimal = [_is(value, float, _DECIMAL) for value in values]
-    if not any(decimal) or not all(
-        d or _is(value, int, WHOLE) for d, value in zip(decimal, values, strict=True)
-    ):
+    other = [row for row, value in enumerate(values) if not decimal[row] and not _is(value, int, WHOLE)]
+    few = sum(decimal) < _DECIMALS * len(values) or len(other) > _STRAY * len(values)
+    if not any(decimal) or (other and few):
         return "single_label_classification"
+    if other:
+        raise rows.fault(
+            other[0],
+            column,
+            f"expected a number, as nearly all labels are, with decimal fractions; found "
+            f"{shown(values[other[0]])}. Mend it or leave the row out; if labels are classes all the same, give "
+            "problem_type: single_label_classification.",
+        )
     if all(float(str(value)).is_integer() for value in values):
         raise InputError(
             f"{rows.source}, column `{column}`: whole numbers written as fractions ({shown(values[0])}) may "

@@ -65,6 +65,36 @@ def test_regression(tokenizer: Tokenizer) -> None:
     assert values(build(tokenizer, [1, 2], labels=["LABEL_0"])) == [1.0, 2.0]
 
 
+def scores(count: int, **others: Any) -> list[Any]:
+    """Decimal fractions, some of them whole, as texts, with others at given places (`at_3="NA"`)."""
+    found: list[Any] = [f"{(i * 7) % 51 / 10:g}" for i in range(count)]
+    for place, value in others.items():
+        found[int(place.removeprefix("at_"))] = value
+    return found
+
+
+@pytest.mark.parametrize("stray", ["NA", "nan", "n/a", "-"])
+def test_a_label_that_is_no_number_makes_no_classes_of_amounts(tokenizer: Tokenizer, stray: str) -> None:
+    rows = [{"text": "a", "label": label} for label in scores(60, at_7=stray, at_30="?")]
+    parts = ("row 8, column `label`", "expected a number", f"found {stray!r}", "problem_type")
+    fails(tokenizer, rows, *parts)
+    fails(tokenizer, [{**row, "label": 0.5 if row["label"] != stray else stray} for row in rows], *parts)
+    built = build_dataset(rows, "seqcls", tokenizer, skip_bad_rows=True)
+    assert (built.dataset.problem_type, len(built.dataset)) == ("regression", 58)
+    assert any("2 rows skipped" in line for line in built.report.lines())
+    classes = build_dataset(rows, "seqcls", tokenizer, problem_type="single_label_classification")
+    assert stray in classes.labels
+
+
+def test_texts_among_numbers_are_classes_where_they_are_many_or_few_are_fractions(
+    tokenizer: Tokenizer,
+) -> None:
+    others = {f"at_{i}": "none" for i in range(7)}
+    for labels in (scores(60, **others), [*["404", "500", "200"] * 20, "3.5", "other"]):
+        assert build(tokenizer, labels).dataset.problem_type == "single_label_classification"
+    assert build(tokenizer, [*["1", "2"] * 20, "3.5"]).dataset.problem_type == "regression"
+
+
 def test_several_labels(tokenizer: Tokenizer) -> None:
     for labels, options in (
         ([["b", "a"], [], ["c"]], {}),
