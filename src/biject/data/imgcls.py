@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from biject.config.augment import PLAIN, AugmentConfig
 from biject.config.model import ProblemType
-from biject.data.dataset import Built, Dataset, Report, Sample, count_labels
-from biject.data.labels import Targets, read_targets
+from biject.data.dataset import Built, Dataset, Report, Sample
+from biject.data.labels import read_targets
 from biject.data.picture_rows import find_image_column
 from biject.data.stored import STORED, Picture
 from biject.data.table import Rows
@@ -162,7 +162,7 @@ def build_imgcls(
         num_samples=len(dataset),
         lengths=dataset.lengths,
         max_length=None,
-        counts=_counts(targets),
+        counts=targets.counts(),
         sizes=[look.size for look in looks],
     )
     return Built(dataset, dataset.labels, report)
@@ -206,13 +206,3 @@ def look_at(picture: Picture, *, whole: bool) -> Look:
     else:
         size = check_header(content, name=picture.place)
     return Look(hashlib.sha256(content).digest(), size)
-
-
-def _counts(targets: Targets) -> Mapping[str, int]:
-    if targets.problem_type == "regression":
-        return {}
-    ids = [
-        [index for index, value in enumerate(row) if value] if isinstance(row, list) else [int(row)]
-        for row in targets.values
-    ]
-    return count_labels(targets.names, ids)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from biject.data.dataset import IGNORED, Dataset, Ids
+from biject.data.several import Several
 from biject.errors import InputError, shown
 from biject.events import notice
 
@@ -48,16 +49,11 @@ def renumbered(dataset: Dataset, names: Sequence[str]) -> Dataset:
     new_ids = [index for name in dataset.labels if (index := _id_of(name, names)) is not None]
     assert len(new_ids) == len(dataset.labels)
     values = dataset.column("labels")
-    labels: Ids | list[Any]
+    labels: Ids | Several | list[int]
     if isinstance(values, Ids):
         labels = Ids([[i if i == IGNORED else new_ids[i] for i in row] for row in values.rows])
-    elif dataset.problem_type == "multi_label_classification":
-        labels = []
-        for row in values:
-            several = [0.0] * len(names)
-            for old, value in enumerate(row):
-                several[new_ids[old]] = value
-            labels.append(several)
+    elif isinstance(values, Several):
+        labels = values.renumbered(new_ids, size=len(names))
     else:
         labels = [new_ids[value] for value in values]
     return dataset.with_column("labels", labels, labels=names)

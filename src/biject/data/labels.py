@@ -7,9 +7,12 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from biject.config.model import ProblemType
 from biject.data.class_ids import WHOLE, Classes, some
+from biject.data.dataset import count_labels
+from biject.data.several import Several
 from biject.data.table import Rows
 from biject.errors import InputError, shown
 from biject.events import notice
@@ -27,9 +30,18 @@ _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+\.?\d*[eE][+-]?\d+)")
 class Targets:
     """One label a row: a class, a number, or one number for each of several outputs."""
 
-    values: list[int] | list[float] | list[list[float]]
+    values: list[int] | list[float] | list[list[float]] | Several
     names: tuple[str, ...]
     problem_type: ProblemType
+
+    def counts(self) -> dict[str, int]:
+        """How often each label occurs; nothing of numbers."""
+        if self.problem_type == "regression":
+            return {}
+        if isinstance(self.values, Several):
+            return count_labels(self.names, self.values.ids.rows)
+        classes: Any = self.values
+        return count_labels(self.names, [[index] for index in classes])
 
 
 def read_targets(
@@ -70,7 +82,7 @@ def read_targets(
     classes = Classes.of(rows, column, cells, names)
     if problem == "single_label_classification":
         return Targets(values=[ids[0] for ids in classes.ids], names=classes.names, problem_type=problem)
-    several = [[float(index in ids) for index in range(len(classes.names))] for ids in classes.ids]
+    several = Several(classes.ids, size=len(classes.names))
     return Targets(values=several, names=classes.names, problem_type=problem)
 
 
@@ -192,8 +204,10 @@ def _from_outputs(
             what = f"expected {size} numbers, 0 or 1 for each output, found {len(cell)}."
             raise rows.fault(row, column, what)
     found = tuple(names) if names is not None else tuple(f"LABEL_{i}" for i in range(size))
-    values = [[float(bool(value)) for value in cell] for cell in cells]
-    return Targets(values=values, names=found, problem_type="multi_label_classification")
+    ids = ([index for index, value in enumerate(cell) if value] for cell in cells)
+    return Targets(
+        values=Several(ids, size=size), names=found, problem_type="multi_label_classification"
+    )
 
 
 def _from_columns(
@@ -207,13 +221,15 @@ def _from_columns(
             f"found {problem}, {len(names or columns)} outputs."
         )
     grid = [_present(rows, column) for column in columns]
-    values = []
+    several = problem != "regression"
+    made: list[list[Any]] = []
     for row in range(len(rows)):
         numbers = [
             number_at(rows, row, name, column[row]) for name, column in zip(columns, grid, strict=True)
         ]
         for name, number in zip(columns, numbers, strict=True):
-            if problem != "regression" and number not in (0, 1):
+            if several and number not in (0, 1):
                 raise rows.fault(row, name, f"expected 0 or 1, found {shown(number)}.")
-        values.append(numbers)
+        made.append([place for place, number in enumerate(numbers) if number] if several else numbers)
+    values = Several(made, size=len(columns)) if several else made
     return Targets(values=values, names=tuple(names or columns), problem_type=problem)

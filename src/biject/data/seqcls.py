@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from biject.config.model import ProblemType
-from biject.data.dataset import Built, Dataset, count_labels
-from biject.data.labels import Targets, read_targets
+from biject.data.dataset import Built, Dataset
+from biject.data.labels import read_targets
 from biject.data.table import Rows
 from biject.data.texts import Cut, TextColumn, find_column, read_texts, tokenize
 from biject.errors import InputError
@@ -49,14 +49,4 @@ def build_seqcls(
         labels=targets.names,
         problem_type=targets.problem_type,
     )
-    return Built(dataset, dataset.labels, cut.report(rows, dataset, counts=_counts(targets)))
-
-
-def _counts(targets: Targets) -> dict[str, int]:
-    if targets.problem_type == "regression":
-        return {}
-    ids = [
-        [index for index, value in enumerate(row) if value] if isinstance(row, list) else [int(row)]
-        for row in targets.values
-    ]
-    return count_labels(targets.names, ids)
+    return Built(dataset, dataset.labels, cut.report(rows, dataset, counts=targets.counts()))
