@@ -87,19 +87,23 @@ class _Texts:
         self.num_single = self.used = 0
 
     def read(self, *, truncate: bool, pieces: bool, packing: bool, shared: int) -> None:
-        for start in range(0, len(self.kept), CHUNK):
+        def chunk(_: int, start: int) -> None:
             progress("tokenize", start, len(self.kept), unit="texts")
-            chunk = self.kept[start : start + CHUNK]
-            encoded = self.tokenizer([self.rows[row][self.column] for row in chunk])
-            for row, ids in zip(chunk, encoded.input_ids, strict=True):
-                if not pieces:
-                    ids = self._shortened(row, ids, truncate=truncate)
-                elif self.end is not None and ids[-1:] != [self.end]:
-                    ids = [*ids, self.end]
-                if len(ids) < 2:
-                    self.num_single += 1
-                    continue
+            some = self.kept[start : start + CHUNK]
+            encoded = self.tokenizer([self.rows[row][self.column] for row in some])
+            self.rows.each(zip(some, encoded.input_ids, strict=True), lambda _, found: text(*found))
+
+        def text(row: int, ids: list[int]) -> None:
+            if not pieces:
+                ids = self._shortened(row, ids, truncate=truncate)
+            elif self.end is not None and ids[-1:] != [self.end]:
+                ids = [*ids, self.end]
+            if len(ids) < 2:
+                self.num_single += 1
+            else:
                 self._add(row, ids, fill=packing and pieces, shared=shared)
+
+        self.rows.each(range(0, len(self.kept), CHUNK), chunk)
         progress("tokenize", len(self.kept), len(self.kept), unit="texts")
         if not len(self.ids):
             raise InputError(

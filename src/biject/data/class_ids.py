@@ -38,14 +38,15 @@ class Classes:
         if known is None:
             known = _discover(rows, column, texts)
         index = _lookup(rows, column, texts, known)
-        ids = []
-        for row, cell in enumerate(texts):
+
+        def ids(row: int, cell: Sequence[str]) -> list[int]:
             unknown = next((text for text in cell if text not in index), None)
             if unknown is not None:
                 said = _name_of(unknown, rows.class_names.get(column, ()))
                 raise rows.fault(row, column, f"unknown label {shown(said)}; known are {some(known)}.")
-            ids.append([index[text] for text in cell])
-        return cls(ids=ids, names=known)
+            return [index[text] for text in cell]
+
+        return cls(ids=rows.each(texts, ids), names=known)
 
 
 def _discover(rows: Rows, column: str, cells: Sequence[Sequence[str]]) -> tuple[str, ...]:
@@ -102,25 +103,23 @@ def _name_of(text: str, own: Sequence[str]) -> str:
 
 def _uniform(rows: Rows, column: str, cells: Sequence[Sequence[object]]) -> list[list[str]]:
     """All labels as texts; they must be of one type."""
-    first: type | None = None
-    out = []
-    for row, cell in enumerate(cells):
-        texts = []
-        for value in cell:
-            if isinstance(value, float) and value.is_integer():
-                value = int(value)
-            if not isinstance(value, str | int):
-                raise rows.fault(
-                    row, column, f"expected a class as text or whole number, found {shown(value)}."
-                )
-            first = first or type(value)
-            if type(value) is not first:
-                raise rows.fault(
-                    row, column, f"expected {first.__name__} as in the rows before, found {shown(value)}."
-                )
-            texts.append(str(value).strip())
-        out.append(texts)
-    return out
+    kinds: list[type] = []
+    return rows.each(cells, lambda row, cell: [_as_text(rows, row, column, value, kinds) for value in cell])
+
+
+def _as_text(rows: Rows, row: int, column: str, value: object, kinds: list[type]) -> str:
+    """A label as text; `kinds` has the type of the first one of all."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, str | int):
+        raise rows.fault(row, column, f"expected a class as text or whole number, found {shown(value)}.")
+    if not kinds:
+        kinds.append(type(value))
+    if type(value) is not kinds[0]:
+        raise rows.fault(
+            row, column, f"expected {kinds[0].__name__} as in the rows before, found {shown(value)}."
+        )
+    return str(value).strip()
 
 
 def some(names: Sequence[str]) -> str:

@@ -158,15 +158,17 @@ def build_embed(
     del labels
     found = find_columns(rows, text_column, label_column)
     cut = Cut(max_length=max_length if max_length is not None else tokenizer.model_max_length)
+    read = rows.each(found.texts, lambda _, name: read_texts(rows, name))
+    labels_of = _labels(rows, found)
     columns, counts = [], []
     for place, name in enumerate(found.texts):
         prompt = prompts[min(place, 1)]
-        texts = [prompt + text for text in read_texts(rows, name)]
+        texts = [prompt + text for text in read[place]]
         texts = [text.lower() for text in texts] if lower_case else texts
         columns.append(tokenize(tokenizer, rows, texts, column=name, cut=cut, truncate=truncate))
         counts.append(prompt_tokens(tokenizer, prompt.lower() if lower_case else prompt))
     dataset = ColumnsDataset(
-        found.kind, columns, rows=range(len(rows)), labels=_labels(rows, found), prompt_tokens=counts
+        found.kind, columns, rows=range(len(rows)), labels=labels_of, prompt_tokens=counts
     )
     note = f"{found.kind}: {', '.join((*found.texts, *([found.label] if found.label else [])))}"
     return Built(dataset, (), cut.report(rows, dataset, notes=(note,)))
@@ -178,12 +180,11 @@ def _labels(rows: Rows, found: TextColumns) -> list[float] | None:
     if found.kind == "scored":
         return scores(rows, found.label)
     values = rows.column(found.label)
+    absent = [row for row, value in enumerate(values) if value is None or not str(value).strip()]
+    if absent:
+        raise rows.faults(absent, found.label, lambda row: "expected a label, found none.")
     names: dict[str, int] = {}
-    for row, value in enumerate(values):
-        if value is None or not str(value).strip():
-            raise rows.fault(row, found.label, "expected a label, found none.")
-        names.setdefault(str(value), len(names))
-    return [names[str(value)] for value in values]
+    return [names.setdefault(str(value), len(names)) for value in values]
 
 
 def prompt_tokens(tokenizer: Tokenizer, prompt: str) -> int:

@@ -156,20 +156,18 @@ def read_conversations(rows: Rows, form: Form) -> list[Conversation]:
         InputError: What is wrong in which row and column.
     """
     if form.kind == "messages":
-        values = rows.column(form.messages)
-        return [
-            Conversation(
-                messages=_with_system(rows, row, _messages(rows, row, form.messages, value)),
-                tools=read_tools(rows, row),
-            )
-            for row, value in enumerate(values)
-        ]
+
+        def read(row: int, value: object) -> Conversation:
+            messages = _with_system(rows, row, _messages(rows, row, form.messages, value))
+            return Conversation(messages=messages, tools=read_tools(rows, row))
+
+        return rows.each(rows.column(form.messages), read)
     columns = {name: rows.column(name) for name in (form.prompt[0], form.response)}
     optional = (*form.prompt[1:], *([form.system] if form.system else []))
     for name in optional:
         if name not in rows.columns:
             rows.column(name)  # raises
-    return [_exchange(rows, row, form, columns) for row in range(len(rows))]
+    return rows.each(range(len(rows)), lambda row, _: _exchange(rows, row, form, columns))
 
 
 def _exchange(rows: Rows, row: int, form: Form, columns: Mapping[str, Sequence[Any]]) -> Conversation:

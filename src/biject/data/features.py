@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,29 +80,36 @@ def build_dataset(
 def _without_bad_rows(
     build: Callable[..., Built], rows: Rows, tokenizer: Tokenizer | ImageProcessor, options: Mapping[str, Any]
 ) -> Built:
-    """What the good rows give: each bad one is left out as it is found."""
+    """What the good rows give: bad ones are left out, all together that one pass over the table finds."""
     total, most = len(rows), max(_MOST_BAD, len(rows) // 10)
-    skipped, kept = list(rows.skipped), list(range(total))
+    skipped, kept, alone = list(rows.skipped), list(range(total)), 0
     while True:
+        rows = replace(rows, wanted=max(1, most + 1 - len(skipped)))
         try:
             built = build(rows, tokenizer, **options)
             break
-        except RowError as fault:
-            skipped.append(str(fault))
+        except RowError as error:
+            faults = {fault.number: fault for fault in reversed(error.all)}
+            hopeless = len(skipped) + len(faults) > most or len(faults) == len(rows)
+            if hopeless and alone < _ALONE:
+                faults, alone = {error.number: error}, alone + 1
+            skipped += [str(faults[number]) for number in rows.numbers if number in faults]
             if len(skipped) > most:
                 raise InputError(
                     f"{rows.source}: more than {most} rows cannot be used, too many to be skipped; the last: "
-                    f"{fault}"
-                ) from fault
-            bad = rows.numbers.index(fault.number)
-            rows = rows.take(index for index in range(len(rows)) if index != bad)
-            del kept[bad]
+                    f"{skipped[most]}"
+                ) from error
+            good = [index for index, number in enumerate(rows.numbers) if number not in faults]
+            rows, kept = rows.take(good), [kept[index] for index in good]
             if not len(rows):
                 raise InputError(
-                    f"{rows.source}: none of {total} rows can be used; the last: {fault}"
-                ) from fault
-    if not skipped:
-        return built
+                    f"{rows.source}: none of {total} rows can be used; the last: {skipped[-1]}"
+                ) from error
+    return _noted(built, kept, skipped) if skipped else built
+
+
+def _noted(built: Built, kept: Sequence[int], skipped: Sequence[str]) -> Built:
+    """What was built with the rows of the whole table, of which it has those `kept`, and with a note."""
     if type(built.dataset) in (
         Dataset,
         PictureDataset,
@@ -119,3 +126,5 @@ def _without_bad_rows(
 _MOST_BAD = 100
 _NAMED = 3
 """Rows that a report names."""
+_ALONE = 10
+"""So often, where next to nothing is left, the first bad row goes alone: others may be read by it."""

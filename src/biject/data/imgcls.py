@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -146,7 +146,7 @@ def build_imgcls(
             "augment.crop needs pictures of one size, and preprocessor_config.json gives none: set "
             "`crop_size` and `do_center_crop` there, or leave it out."
         )
-    pictures = [_picture(rows, row, column, value) for row, value in enumerate(rows.column(column))]
+    pictures = rows.each(rows.column(column), lambda row, value: _picture(rows, row, column, value))
     looks = _looked_at(rows, column, pictures, {} if known is None else known, whole=check_pictures)
     dataset = PictureDataset(
         pictures,
@@ -182,7 +182,8 @@ def _looked_at(
     Raises:
         InputError: One cannot be read; the message names its row and file.
     """
-    for row, picture in enumerate(pictures):
+
+    def look(row: int, picture: Picture) -> Look:
         if row % 100 == 0:
             progress("read pictures", row, len(pictures), unit="pictures")
         if id(picture) not in known:
@@ -190,8 +191,11 @@ def _looked_at(
                 known[id(picture)] = look_at(picture, whole=whole)
             except InputError as error:
                 raise rows.fault(row, column, str(error)) from error
+        return known[id(picture)]
+
+    looks = rows.each(pictures, look)
     progress("read pictures", len(pictures), len(pictures), unit="pictures")
-    return [known[id(picture)] for picture in pictures]
+    return looks
 
 
 def look_at(picture: Picture, *, whole: bool) -> Look:

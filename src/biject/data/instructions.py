@@ -28,9 +28,12 @@ def build_conversations(
     """
     made = _Conversations(rows, form, tokenizer, limit)
     found = read_conversations(rows, form)
-    for start in range(0, len(found), CHUNK):
+
+    def add(_: int, start: int) -> None:
         progress("tokenize", start, len(found), unit="conversations")
         made.add(range(start, min(start + CHUNK, len(found))), found, truncate=truncate)
+
+    rows.each(range(0, len(found), CHUNK), add)
     progress("tokenize", len(found), len(found), unit="conversations")
     return made.built(limit if packing else None)
 
@@ -50,7 +53,7 @@ class _Conversations:
 
     def add(self, chosen: range, found: Sequence[Conversation], *, truncate: bool) -> None:
         """Some rows' conversations."""
-        rendered = [self._rendered(row, found[row]) for row in chosen]
+        rendered = self.rows.each(chosen, lambda _, row: self._rendered(row, found[row]))
         encoded = self.tokenizer([one.text for one in rendered], add_special_tokens=False)
         lengths = [len(ids) for ids in encoded.input_ids]
         over = over_limit(

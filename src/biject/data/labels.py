@@ -20,7 +20,7 @@ from biject.events import notice
 _SEPARATORS = ("|", ";", ",")
 _STRAY = 0.1
 _DECIMALS = 0.25
-"""A column of this share of decimal fractions, or more, has amounts; where up to `_STRAY` of its values are no
+"""A column of this share of decimal fractions, or more, has amounts; where up to `_STRAY` of it are no
 numbers, these are mistakes and no classes.
 """
 _DECIMAL = re.compile(r"[+-]?(\d+\.\d*|\.\d+|\d+\.?\d*[eE][+-]?\d+)")
@@ -70,13 +70,13 @@ def read_targets(
     values = rows.column(column) if may_be_empty else _present(rows, column)
     problem = problem_type or _infer(rows, column, values, separator, names)
     if problem == "regression":
-        numbers = [number_at(rows, row, column, value) for row, value in enumerate(values)]
+        numbers = rows.each(values, lambda row, value: number_at(rows, row, column, value))
         return Targets(values=numbers, names=tuple(names or ("LABEL_0",)), problem_type=problem)
     if problem == "single_label_classification":
         cells = [[value] for value in values]
         _warn_of_several(rows, column, values)
     else:
-        cells = [_several(rows, row, column, value, separator) for row, value in enumerate(values)]
+        cells = rows.each(values, lambda row, value: _several(rows, row, column, value, separator))
         if column not in rows.class_names and _are_outputs(cells, names):
             return _from_outputs(rows, column, cells, names)
     classes = Classes.of(rows, column, cells, names)
@@ -110,9 +110,9 @@ def _absent(value: object) -> bool:
 
 def _present(rows: Rows, column: str) -> list[object]:
     values = rows.column(column)
-    for row, value in enumerate(values):
-        if _absent(value):
-            raise rows.fault(row, column, "expected a label, found none.")
+    absent = [row for row, value in enumerate(values) if _absent(value)]
+    if absent:
+        raise rows.faults(absent, column, lambda row: "expected a label, found none.")
     return values
 
 
@@ -131,12 +131,14 @@ def _infer(
     if not any(decimal) or (other and few):
         return "single_label_classification"
     if other:
-        raise rows.fault(
-            other[0],
+        raise rows.faults(
+            other,
             column,
-            f"expected a number, as nearly all labels are, with decimal fractions; found "
-            f"{shown(values[other[0]])}. Mend it or leave the row out; if labels are classes all the same, give "
-            "problem_type: single_label_classification.",
+            lambda row: (
+                "expected a number, as nearly all labels are, with decimal fractions; found "
+                f"{shown(values[row])}. Mend it or leave the row out; if these are classes all the same, set "
+                "problem_type: single_label_classification."
+            ),
         )
     if all(float(str(value)).is_integer() for value in values):
         raise InputError(
@@ -199,15 +201,16 @@ def _from_outputs(
             f"{rows.source}, column `{column}`: expected lists of {len(names)} numbers, 0 or 1 for each "
             f"label ({some(names)}); found {size} numbers."
         )
-    for row, cell in enumerate(cells):
-        if len(cell) != size:
-            what = f"expected {size} numbers, 0 or 1 for each output, found {len(cell)}."
-            raise rows.fault(row, column, what)
+    wrong = [row for row, cell in enumerate(cells) if len(cell) != size]
+    if wrong:
+        raise rows.faults(
+            wrong,
+            column,
+            lambda row: f"expected {size} numbers, 0 or 1 for each output, found {len(cells[row])}.",
+        )
     found = tuple(names) if names is not None else tuple(f"LABEL_{i}" for i in range(size))
     ids = ([index for index, value in enumerate(cell) if value] for cell in cells)
-    return Targets(
-        values=Several(ids, size=size), names=found, problem_type="multi_label_classification"
-    )
+    return Targets(values=Several(ids, size=size), names=found, problem_type="multi_label_classification")
 
 
 def _from_columns(
@@ -220,16 +223,16 @@ def _from_columns(
             f"{len(columns)} label columns fit several labels at once or regression with as many outputs; "
             f"found {problem}, {len(names or columns)} outputs."
         )
-    grid = [_present(rows, column) for column in columns]
+    grid = rows.each(columns, lambda _, column: _present(rows, column))
     several = problem != "regression"
-    made: list[list[Any]] = []
-    for row in range(len(rows)):
-        numbers = [
-            number_at(rows, row, name, column[row]) for name, column in zip(columns, grid, strict=True)
-        ]
+
+    def read(row: int, cells: Sequence[object]) -> list[Any]:
+        numbers = [number_at(rows, row, name, cell) for name, cell in zip(columns, cells, strict=True)]
         for name, number in zip(columns, numbers, strict=True):
             if several and number not in (0, 1):
                 raise rows.fault(row, name, f"expected 0 or 1, found {shown(number)}.")
-        made.append([place for place, number in enumerate(numbers) if number] if several else numbers)
+        return [place for place, number in enumerate(numbers) if number] if several else numbers
+
+    made = rows.each(zip(*grid, strict=True), read)
     values = Several(made, size=len(columns)) if several else made
     return Targets(values=values, names=tuple(names or columns), problem_type=problem)

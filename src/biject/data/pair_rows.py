@@ -174,13 +174,14 @@ def read_margins(rows: Rows) -> list[float] | None:
     """
     if _MARGIN not in rows.columns:
         return None
-    found = []
-    for row, value in enumerate(rows.column(_MARGIN)):
+
+    def read(row: int, value: Any) -> float:
         try:
             number = float("nan") if isinstance(value, bool) or value is None else float(value)
         except (TypeError, ValueError):
             number = float("nan")
         if not abs(number) < float("inf"):
             raise rows.fault(row, _MARGIN, f"expected a number, found {shown(value)}.")
-        found.append(number)
-    return found
+        return number
+
+    return rows.each(rows.column(_MARGIN), read)

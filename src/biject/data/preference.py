@@ -5,7 +5,7 @@ Source: trl 1.16, trainer/dpo_trainer.py and reward_trainer.py (`_prepare_datase
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from biject.data.dataset import Built, Ids
@@ -94,9 +94,12 @@ class _Pairs:
 
     def built(self) -> Built:
         total = len(self.rows)
-        for start in range(0, total, CHUNK):
+
+        def read(_: int, start: int) -> None:
             progress("tokenize", start, total, unit="pairs")
             self._read(range(start, min(start + CHUNK, total)))
+
+        self.rows.each(range(0, total, CHUNK), read)
         progress("tokenize", total, total, unit="pairs")
         if not len(self.chosen):
             raise InputError(
@@ -123,19 +126,16 @@ class _Pairs:
     def _read(self, chosen: range) -> None:
         """Some rows: their texts are tokenized together, three a row (two for `reward`)."""
         dpo = self.task == "dpo"
-        pairs = [read_pair(self.rows, row, self.columns, messages=self.messages, split=dpo) for row in chosen]
-        texts = [text for row, pair in zip(chosen, pairs, strict=True) for text in self._texts(row, pair)]
+        texts = [text for found in self.rows.each(chosen, lambda _, row: self._texts(row)) for text in found]
         ids = self.tokenizer(texts, add_special_tokens=not self.messages).input_ids
         size = 3 if dpo else 2
-        for place, row in enumerate(chosen):
-            found = ids[size * place : size * (place + 1)]
-            if dpo:
-                self._add_dpo(row, *found)
-            else:
-                self._add_reward(row, *found)
+        add: Callable[..., None] = self._add_dpo if dpo else self._add_reward
+        self.rows.each(chosen, lambda place, row: add(row, *ids[size * place : size * (place + 1)]))
 
-    def _texts(self, row: int, pair: Pair) -> list[str]:
+    def _texts(self, row: int) -> list[str]:
         """What is tokenized of a pair: the prompt (dpo), and both sides with it before them."""
+        dpo = self.task == "dpo"
+        pair = read_pair(self.rows, row, self.columns, messages=self.messages, split=dpo)
         whole = [self._text(row, pair, _joined(pair.prompt, side)) for side in (pair.chosen, pair.rejected)]
         if self.task == "reward":
             return whole

@@ -62,9 +62,12 @@ def build_qa(
     known = tokenizer.model_max_length
     limit = max_length if max_length is not None else min(MAX_LENGTH, known or MAX_LENGTH)
     windows = _Windows(tokenizer, rows, questions, limit)
-    for start in range(0, len(questions), CHUNK):
+
+    def add(_: int, start: int) -> None:
         progress("tokenize", start, len(questions), unit="questions")
         windows.add(range(start, min(start + CHUNK, len(questions))), stride)
+
+    rows.each(range(0, len(questions), CHUNK), add)
     progress("tokenize", len(questions), len(questions), unit="questions")
     dataset = windows.dataset()
     several = len(set(windows.rows)) != len(windows.rows)
@@ -90,12 +93,8 @@ class _Windows:
         """The windows of some questions."""
         texts = [self.questions[row].question for row in chosen]
         contexts = [self.questions[row].context for row in chosen]
-        strides = [
-            self._stride(row, length, room, stride)
-            for row, (length, room) in zip(
-                chosen, rooms(self.tokenizer, texts, limit=self.limit), strict=True
-            )
-        ]
+        room_of = zip(chosen, rooms(self.tokenizer, texts, limit=self.limit), strict=True)
+        strides = self.table.each(room_of, lambda _, found: self._stride(found[0], *found[1], stride))
         encoded = cut_contexts(self.tokenizer, texts, contexts, limit=self.limit, strides=strides)
         for i, place in enumerate(encoded.overflow_to_sample):
             self._add_window(chosen[place], encoded, i)

@@ -31,12 +31,14 @@ def read_questions(rows: Rows) -> list[Question]:
     column = next((name for name in ("answer", "text") if single and name in rows.columns), "answers")
     values = rows.column(column)
     starts = rows.column("answer_start") if single else []
-    found = []
-    for row, (question, context) in enumerate(zip(questions, contexts, strict=True)):
+
+    def read(row: int, texts: tuple[str, str]) -> Question:
         pairs = [(values[row], starts[row])] if single else _pairs(rows, row, column, values[row])
-        checked = (_checked(rows, row, column, context, *pair) for pair in pairs)
+        checked = (_checked(rows, row, column, texts[1], *pair) for pair in pairs)
         answers = tuple(answer for answer in checked if answer is not None)
-        found.append(Question(question=question, context=context, answers=answers))
+        return Question(question=texts[0], context=texts[1], answers=answers)
+
+    found = rows.each(zip(questions, contexts, strict=True), read)
     if not any(question.answers for question in found):
         raise InputError(f"{rows.source}: expected answers, found none in {len(rows)} rows.")
     return found

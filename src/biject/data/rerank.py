@@ -55,14 +55,14 @@ def build_rerank(
             "text_column (and label_column)."
         )
     cut = Cut(max_length=max_length if max_length is not None else tokenizer.model_max_length)
-    first = read_texts(rows, found.texts[0])
+    first, *documents = rows.each(found.texts, lambda _, name: read_texts(rows, name))
+    targets = _targets(rows, found.label, len(documents), probabilities=probabilities)
     known: dict[str, int] = {}
     queries = [known.setdefault(text, len(known)) for text in first]
     parts = [
-        tokenize(tokenizer, rows, first, read_texts(rows, name), column=name, cut=cut, truncate=truncate)
-        for name in found.texts[1:]
+        tokenize(tokenizer, rows, first, texts, column=name, cut=cut, truncate=truncate)
+        for name, texts in zip(found.texts[1:], documents, strict=True)
     ]
-    targets = _targets(rows, found.label, len(parts), probabilities=probabilities)
     columns = _interleaved(parts)
     dataset = Dataset(
         "rerank",
@@ -84,13 +84,16 @@ def _targets(rows: Rows, label: str | None, count: int, *, probabilities: bool) 
     if label is None:
         return [[1.0] + [0.0] * (count - 1) for _ in range(len(rows))]
     found = scores(rows, label)
-    for row, value in enumerate(found):
-        if probabilities and not 0 <= value <= 1:
-            raise rows.fault(
-                row,
-                label,
-                f"expected a score between 0 and 1, found {value:g}; `embed.rank_loss` MSELoss takes any.",
-            )
+    outside = [row for row, value in enumerate(found) if probabilities and not 0 <= value <= 1]
+    if outside:
+        raise rows.faults(
+            outside,
+            label,
+            lambda row: (
+                f"expected a score between 0 and 1, found {found[row]:g}; `embed.rank_loss` MSELoss takes "
+                "any."
+            ),
+        )
     return [[value] for value in found]
 
 

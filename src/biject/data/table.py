@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from itertools import islice
+from typing import Any, TypeVar
 
 from biject.errors import InputError, shown
 
 _LISTED = 20  # columns that a message names
+_Value = TypeVar("_Value")
+_Read = TypeVar("_Read")
 
 
 class RowError(InputError):
@@ -17,11 +20,18 @@ class RowError(InputError):
 
     Attributes:
         number: The row's number in its source.
+        others: What is wrong with further rows, where more than the first are wanted (`Rows.wanted`).
     """
 
-    def __init__(self, message: str, *, number: int) -> None:
+    def __init__(self, message: str, *, number: int, others: Iterable[RowError] = ()) -> None:
         super().__init__(message)
         self.number = number
+        self.others = tuple(others)
+
+    @property
+    def all(self) -> tuple[RowError, ...]:
+        """This one and the others."""
+        return (self, *self.others)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +46,7 @@ class Rows:
         unit: What `numbers` count: `line` of a file, `record` of a JSON list, `row` of anything else.
         class_names: Names of classes by column, where the source has numbers and knows what they mean.
         skipped: What was wrong with rows that were left out.
+        wanted: How many rows that cannot be used are looked for before they are raised, all in one error.
     """
 
     source: str
@@ -45,6 +56,7 @@ class Rows:
     unit: str = "row"
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     skipped: tuple[str, ...] = ()
+    wanted: int = 1
 
     def __len__(self) -> int:
         return len(self.records)
@@ -57,9 +69,34 @@ class Rows:
         row = f"{self.source}, {self.unit} {self.numbers[index]}"
         return row if column is None else f"{row}, column `{column}`"
 
-    def fault(self, index: int, column: str, what: str) -> InputError:
+    def fault(self, index: int, column: str, what: str) -> RowError:
         """The error about one value."""
         return RowError(f"{self.place(index, column)}: {what}", number=self.numbers[index])
+
+    def each(self, values: Iterable[_Value], read: Callable[[int, _Value], _Read]) -> list[_Read]:
+        """What `read` makes of the place and the value of each of some values: of rows, columns or parts.
+
+        Raises:
+            RowError: Of the first row that cannot be used, or of up to `wanted`.
+        """
+        made: list[_Read] = []
+        faults: list[RowError] = []
+        for place, value in enumerate(values):
+            try:
+                made.append(read(place, value))
+            except RowError as error:
+                if self.wanted == 1:
+                    raise
+                faults.extend(error.all)
+                if len(faults) >= self.wanted:
+                    break
+        if faults:
+            raise together(faults)
+        return made
+
+    def faults(self, rows: Iterable[int], column: str, what: Callable[[int], str]) -> RowError:
+        """The error about some rows, of which there is one at least, by what is wrong with each."""
+        return together([self.fault(row, column, what(row)) for row in islice(rows, self.wanted)])
 
     def column(self, name: str) -> list[Any]:
         """All values of a column.
@@ -71,9 +108,13 @@ class Rows:
             near = difflib.get_close_matches(name, self.columns, n=1, cutoff=0.5)
             hint = f" Did you mean `{near[0]}`?" if near else ""
             raise InputError(f"{self.source} has no column {shown(name)}; it has {self.named()}.{hint}")
-        for index, record in enumerate(self.records):
-            if name not in record:
-                raise self.fault(index, name, f"this {self.unit} lacks it; it has {_listed(tuple(record))}.")
+        lacking = [index for index, record in enumerate(self.records) if name not in record]
+        if lacking:
+            raise self.faults(
+                lacking,
+                name,
+                lambda row: f"this {self.unit} lacks it; it has {_listed(tuple(self.records[row]))}.",
+            )
         return [record[name] for record in self.records]
 
     def values(self, name: str) -> list[Any]:
@@ -96,6 +137,11 @@ class Rows:
             records=[self.records[index] for index in chosen],
             numbers=[self.numbers[index] for index in chosen],
         )
+
+
+def together(faults: Sequence[RowError]) -> RowError:
+    """Errors about rows as one, which says what the first says."""
+    return RowError(str(faults[0]), number=faults[0].number, others=faults[1:])
 
 
 def class_names(features: object) -> dict[str, tuple[str, ...]]:

@@ -108,10 +108,10 @@ def scores(rows: Rows, column: str) -> list[float]:
             " Name a column of scores as label_column, or keep the rows whose texts belong together, without "
             "it."
         )
-    return [
-        number_at(rows, row, column, value, expected="a score, a number;")
-        for row, value in enumerate(rows.column(column))
-    ]
+    what = "a score, a number;"
+    return rows.each(
+        rows.column(column), lambda row, value: number_at(rows, row, column, value, expected=what)
+    )
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -99,10 +99,7 @@ def read_texts(rows: Rows, column: str) -> list[str]:
         InputError: One is missing, empty, no text or not Unicode.
     """
     values = rows.column(column)
-    for row, value in enumerate(values):
-        if value is None:
-            raise rows.fault(row, column, "expected a text, found none.")
-        check_text(rows, row, column, value)
+    rows.each(values, lambda row, value: check_text(rows, row, column, value))
     return values
 
 
@@ -112,13 +109,14 @@ def rows_with_text(rows: Rows, column: str) -> list[int]:
     Raises:
         InputError: One is no text, or all are empty.
     """
-    kept = []
-    for row, value in enumerate(rows.column(column)):
+
+    def has_text(row: int, value: object) -> bool:
         if not isinstance(value, str):
             raise rows.fault(row, column, f"expected a text, found {shown(value)}.")
         check_unicode(rows, row, column, value)
-        if value.strip():
-            kept.append(row)
+        return bool(value.strip())
+
+    kept = [row for row, has in enumerate(rows.each(rows.column(column), has_text)) if has]
     if not kept:
         raise InputError(f"{rows.source}, column `{column}`: expected texts, found only empty ones.")
     return kept
@@ -126,6 +124,8 @@ def rows_with_text(rows: Rows, column: str) -> list[int]:
 
 def check_text(rows: Rows, row: int, column: str, value: object) -> None:
     """Raise `InputError` unless `value` is a text with something in it."""
+    if value is None:
+        raise rows.fault(row, column, "expected a text, found none.")
     if not isinstance(value, str):
         raise rows.fault(row, column, f"expected a text, found {shown(value)}.")
     if not value.strip():
@@ -160,7 +160,8 @@ def tokenize(
         InputError: A text is over the limit and `truncate` is False.
     """
     tokens = Tokens()
-    for start in range(0, len(texts), CHUNK):
+
+    def add(_: int, start: int) -> None:
         chunk = slice(start, start + CHUNK)
         progress("tokenize", start, len(texts), unit="texts")
         first, second = list(texts[chunk]), None if pairs is None else list(pairs[chunk])
@@ -171,6 +172,8 @@ def tokenize(
             encoded = tokenizer(first, second, max_length=cut.max_length, truncation=True)
             cut.add([whole[i] - len(encoded.input_ids[i]) for i in over])
         tokens.add(encoded)
+
+    rows.each(range(0, len(texts), CHUNK), add)
     progress("tokenize", len(texts), len(texts), unit="texts")
     return tokens
 
@@ -182,10 +185,12 @@ def over_limit(
     limit = cut.max_length
     over = [i for i, length in enumerate(lengths) if limit is not None and length > limit]
     if over and not truncate:
-        raise rows.fault(
-            start + over[0],
+        raise rows.faults(
+            (start + i for i in over),
             column,
-            f"the text has {lengths[over[0]]} tokens, more than the limit of {limit}. Shorten it, raise the "
-            "limit, or allow truncation.",
+            lambda row: (
+                f"the text has {lengths[row - start]} tokens, more than the limit of {limit}. Shorten it, "
+                "raise the limit, or allow truncation."
+            ),
         )
     return over

@@ -15,6 +15,7 @@ from biject.data.texts import CHUNK, Cut, Tokens, check_unicode, find_column, ov
 from biject.data.written_lists import is_written, read_written
 from biject.errors import shown
 from biject.events import progress
+from biject.tokenization.encoded import Encoded
 from biject.tokenization.tokenizer import Tokenizer
 
 _WORDS = ("tokens", "words", "text")
@@ -40,13 +41,15 @@ def build_tokcls(
     """
     column = find_column(rows, text_column, _WORDS, "text_column")
     tags = find_column(rows, label_column, _LABELS, "label_column")
-    words = [_words(rows, row, column, value) for row, value in enumerate(rows.column(column))]
-    cells = [_tags(rows, row, tags, value) for row, value in enumerate(rows.column(tags))]
-    for row, (some, cell) in enumerate(zip(words, cells, strict=True)):
-        if len(some) != len(cell):
-            raise rows.fault(
-                row, tags, f"expected one label for each of {len(some)} words, found {len(cell)}."
-            )
+    words = rows.each(rows.column(column), lambda row, value: _words(rows, row, column, value))
+    cells = rows.each(rows.column(tags), lambda row, value: _tags(rows, row, tags, value))
+    unlike = [row for row in range(len(rows)) if len(words[row]) != len(cells[row])]
+    if unlike:
+        raise rows.faults(
+            unlike,
+            tags,
+            lambda row: f"expected one label for each of {len(words[row])} words, found {len(cells[row])}.",
+        )
     classes = Classes.of(rows, tags, cells, labels)
     cut = Cut(max_length=max_length if max_length is not None else tokenizer.model_max_length)
     made = _Aligned(tokenizer, rows, column, cut, truncate=truncate)
@@ -74,23 +77,28 @@ class _Aligned:
     def encode(
         self, words: Sequence[list[str]], ids: Sequence[list[int]], continued: Sequence[int] | None
     ) -> None:
-        for start in range(0, len(words), CHUNK):
+        def add(_: int, start: int) -> None:
             progress("tokenize", start, len(words), unit="texts")
-            chunk = [self._spelt(some) for some in words[start : start + CHUNK]]
-            encoded = self.tokenizer(chunk, is_split_into_words=True)
-            whole = [len(row) for row in encoded.input_ids]
-            over = over_limit(
-                self.rows, whole, start, column=self.column, cut=self.cut, truncate=self.truncate
-            )
-            if over:
-                encoded = self.tokenizer(
-                    chunk, is_split_into_words=True, max_length=self.cut.max_length, truncation=True
-                )
-                self.cut.add([whole[i] - len(encoded.input_ids[i]) for i in over])
+            encoded = self._encoded(words[start : start + CHUNK], start)
             for row, of in enumerate(encoded.word_ids):
                 self.labels.append(self._align(of, ids[start + row], continued))
             self.tokens.add(encoded)
+
+        self.rows.each(range(0, len(words), CHUNK), add)
         progress("tokenize", len(words), len(words), unit="texts")
+
+    def _encoded(self, words: Sequence[list[str]], start: int) -> Encoded:
+        """Some rows' words, cut at the limit; `start` is the row of the first."""
+        chunk = [self._spelt(some) for some in words]
+        encoded = self.tokenizer(chunk, is_split_into_words=True)
+        whole = [len(row) for row in encoded.input_ids]
+        over = over_limit(self.rows, whole, start, column=self.column, cut=self.cut, truncate=self.truncate)
+        if over:
+            encoded = self.tokenizer(
+                chunk, is_split_into_words=True, max_length=self.cut.max_length, truncation=True
+            )
+            self.cut.add([whole[i] - len(encoded.input_ids[i]) for i in over])
+        return encoded
 
     def columns(self) -> dict[str, Ids]:
         return {**self.tokens.columns(), "labels": self.labels}
