@@ -37,7 +37,10 @@ class Vocabulary(Protocol):
         """Every token's id."""
 
     def changed_files(self) -> Mapping[str, bytes]:
-        """Files that say something else since tokens were added."""
+        """Files that say something else since it was loaded."""
+
+    def removed_files(self) -> frozenset[str]:
+        """Files that are not to be copied any more."""
 
 
 class Model(Transformer):

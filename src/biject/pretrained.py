@@ -139,13 +139,13 @@ class PretrainedModel(AdapterMethods):
     ) -> None:
         """Write a complete Hugging Face folder: weights, config, tokenizer and assets.
 
-        The tokenizer is the source's, byte for byte, unless tokens were added to `tokenizer` (or to the one
-        that `resize_token_embeddings` was given).
+        The tokenizer is the source's, byte for byte, unless `tokenizer` (or the one that
+        `resize_token_embeddings` was given) has other tokens, roles or chat templates.
 
         Args:
             folder: one that does not exist yet, or with `force` an export that is replaced.
             max_shard_size: of a weight file, in bytes or as `5GB`; the source's cuts where left out.
-            tokenizer: one with added tokens, to be written with the model.
+            tokenizer: one that was changed, to be written with the model.
             force: replace the folder.
 
         Raises:
@@ -157,10 +157,11 @@ class PretrainedModel(AdapterMethods):
 
         changed = tokenizer if tokenizer is not None else self.tokenizer
         files = {} if changed is None else changed.changed_files()
+        gone = () if changed is None else changed.removed_files()
         size = parse_bytes(max_shard_size) if isinstance(max_shard_size, str) else max_shard_size
         if self.adapters is not None:
             refuse_whole(self)
-        save_model(self, Path(folder), max_shard_bytes=size, force=force, extra=files)
+        save_model(self, Path(folder), max_shard_bytes=size, force=force, extra=files, without=gone)
 
 
 def load(

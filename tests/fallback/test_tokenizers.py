@@ -175,3 +175,18 @@ def test_masked_words_need_a_mask(write_data: Any, tmp_path: Path) -> None:
     rows = load_rows(str(write_data(tmp_path, "mlm")))
     with pytest.raises(InputError, match="needs a mask token"):
         build_dataset(rows, "mlm", ours)
+
+
+def test_one_in_python_takes_roles(tmp_path: Path) -> None:
+    came = codes(tmp_path / "came")
+    ours, theirs = both(came)
+    for tokenizer in (ours, theirs):
+        tokenizer.eos_token, tokenizer.pad_token_id = "the", 3
+    assert (ours.eos_token_id, ours.pad_token) == (theirs.eos_token_id, theirs.pad_token)
+    assert {**ours(["the", "a b"], padding=True)}["input_ids"] == theirs(["the", "a b"], padding=True)[
+        "input_ids"
+    ]
+    ours.save(tmp_path / "saved")
+    (tmp_path / "saved" / "config.json").write_bytes((came / "config.json").read_bytes())
+    again, read = both(tmp_path / "saved")
+    assert (again.eos_token, again.pad_token) == (read.eos_token, read.pad_token) == ("the", ours.pad_token)

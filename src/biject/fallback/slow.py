@@ -11,6 +11,7 @@ from biject.errors import InputError
 from biject.tokenization.arguments import Texts, is_one, rows, strategy
 from biject.tokenization.encoded import Encoded
 from biject.tokenization.finish import Parts
+from biject.tokenization.settings import Token
 from biject.tokenization.tokenizer import Tokenizer
 
 
@@ -88,9 +89,15 @@ class Row:
 class SlowTokenizer(Tokenizer):
     """A tokenizer in Python; what it cannot do is refused."""
 
+    _PLAIN = Tokenizer._PLAIN | {"hf"}
+
     def __init__(self, hf: Any, parts: Parts) -> None:
         super().__init__(parts)
         self.hf = hf
+
+    def _give_role(self, role: str, token: Token | None) -> None:
+        super()._give_role(role, token)
+        setattr(self.hf, role, token)
 
     def __call__(  # type: ignore[override]  # the same call, without what such a tokenizer cannot do
         self,

@@ -271,12 +271,14 @@ class EmbeddingModel(Settings):
         Raises:
             CheckpointError: It exists already, or cannot be written; nothing is left half-done.
         """
-        changed = {} if self.model.tokenizer is None else dict(self.model.tokenizer.changed_files())
+        vocabulary = self.model.tokenizer
+        changed = {} if vocabulary is None else dict(vocabulary.changed_files())
+        gone: frozenset[str] = frozenset() if vocabulary is None else vocabulary.removed_files()
         files = {**changed, **sentence_files(self.model, self.tokenizer, self.sentence)}
         own = keeps_files(self.model, self.sentence)
         without = () if own else embedder_files(self.model.source)
         with detached(self.model):
-            save_model(self.model, Path(folder), force=force, extra=files, without=without)
+            save_model(self.model, Path(folder), force=force, extra=files, without=gone.union(without))
 
 
 def _listed(inputs: Any) -> Any:

@@ -183,9 +183,11 @@ class Reranker:
         Raises:
             CheckpointError: It exists already, or cannot be written; nothing is left half-done.
         """
-        changed = {} if self.model.tokenizer is None else dict(self.model.tokenizer.changed_files())
+        vocabulary = self.model.tokenizer
+        changed = {} if vocabulary is None else dict(vocabulary.changed_files())
+        gone = () if vocabulary is None else vocabulary.removed_files()
         files = reranker_files(self.model, tokenizer=self.tokenizer, activation=self.activation)
-        save_model(self.model, Path(folder), force=force, extra={**changed, **files})
+        save_model(self.model, Path(folder), force=force, extra={**changed, **files}, without=gone)
 
 
 def _is_one(inputs: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
 from biject.checkpoint.strict_json import shown
@@ -47,6 +48,23 @@ def template(parts: Parts) -> Template | None:
     if found is not None and not all(isinstance(text, str) for text in texts):
         raise CheckpointError(f"{SETTINGS}: `chat_template` must be a template's text, found {shown(found)}.")
     return cast("Template | None", found)
+
+
+def by_name(value: object) -> dict[str, str]:
+    """A chat template that a caller sets: a text, several by name, or None.
+
+    Raises:
+        InputError: It is something else, or a name is none of a file.
+    """
+    found = {} if value is None else {"default": value} if isinstance(value, str) else value
+    if not isinstance(found, Mapping) or not all(isinstance(text, str) for text in (*found, *found.values())):
+        raise InputError(
+            f"`chat_template` must be a template's text, several by name, or None; found {shown(value)}."
+        )
+    for name in found:
+        if not name or PurePosixPath(name).name != name or "\\" in name or "\0" in name:
+            raise InputError(f"`chat_template`: a name must be one for a file, found {shown(name)}.")
+    return dict(found)
 
 
 def is_one(texts: Texts, split: bool) -> bool:

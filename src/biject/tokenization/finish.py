@@ -7,7 +7,7 @@ go in in its order, since the order decides their ids.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, processors
@@ -34,6 +34,12 @@ class Parts:
     """No token of the vocabulary proper has a higher id; None where that was not looked up."""
     padding_side: str = "right"
     truncation_side: str = "right"
+    cleared: set[str] = field(default_factory=set)
+    """Roles that were taken away since the files were read."""
+    templates: dict[str, str] | None = None
+    """Chat templates by name that were set since then; None where none were."""
+    tokens_changed: bool = False
+    """Whether tokens were added, or roles given or taken away, since then."""
 
 
 def take_baked(parts: Parts, baked: Tokenizer, *, pad: bool) -> None:

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
-from typing import overload
+from typing import Any, ClassVar, overload
 
 import tokenizers
 
+from biject.checkpoint.strict_json import shown
+from biject.errors import InputError
 from biject.tokenization.finish import Parts, all_special
+from biject.tokenization.settings import Token
+
+_AROUND = {"add_bos_token", "add_eos_token"}
 
 
 class _Text:
@@ -20,16 +26,48 @@ class _Text:
         token = instance._parts.roles.get(self.role)
         return None if token is None else str(token)
 
+    def __set__(self, instance: SpecialTokens, value: Token | None) -> None:
+        instance._give_role(self.role, value)
+
 
 class _Id:
     """`pad_token_id`, …: its id."""
 
     def __set_name__(self, owner: type, name: str) -> None:
-        self.role = name.removesuffix("_id")
+        self.name, self.role = name, name.removesuffix("_id")
 
     def __get__(self, instance: SpecialTokens, owner: type) -> int | None:
         token = instance._parts.roles.get(self.role)
         return None if token is None else instance.backend.token_to_id(str(token))
+
+    def __set__(self, instance: SpecialTokens, value: int | None) -> None:
+        instance._give_role(self.role, None if value is None else _token_of(instance, self.name, value))
+
+
+def _token_of(tokenizer: SpecialTokens, name: str, index: object) -> str:
+    try:
+        token = tokenizer.backend.id_to_token(operator.index(index))  # type: ignore[arg-type]
+    except (TypeError, OverflowError):
+        token = None
+    if token is None:
+        raise InputError(f"`{name}` must be the id of a token, found {shown(index)}.")
+    return str(token)
+
+
+class _Side:
+    """`padding_side`, `truncation_side`: `right` or `left`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, instance: SpecialTokens, owner: type) -> str:
+        side: str = instance.__dict__[self.name]
+        return side
+
+    def __set__(self, instance: SpecialTokens, value: str) -> None:
+        if value not in ("left", "right"):
+            raise InputError(f"`{self.name}` must be left or right, found {shown(value)}.")
+        instance.__dict__[self.name] = value
 
 
 class SpecialTokens:
@@ -39,9 +77,52 @@ class SpecialTokens:
     pad_token, cls_token, mask_token = _Text(), _Text(), _Text()
     bos_token_id, eos_token_id, unk_token_id, sep_token_id = _Id(), _Id(), _Id(), _Id()
     pad_token_id, cls_token_id, mask_token_id = _Id(), _Id(), _Id()
+    padding_side, truncation_side = _Side(), _Side()
+
+    _PLAIN: ClassVar[frozenset[str]] = frozenset({"class_name", "model_max_length"})
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set what has an effect.
+
+        Raises:
+            InputError: Nothing reads an attribute of this name, or its value cannot be.
+        """
+        known = name.startswith("_") or name in self._PLAIN
+        if known or any(name in vars(kind) for kind in type(self).__mro__):
+            object.__setattr__(self, name, value)
+            return
+        hint = "Set pad_token and the like (or pad_token_id), padding_side, truncation_side, "
+        hint += "model_max_length or chat_template."
+        if name in _AROUND:
+            hint = "The post-processor of tokenizer.json says what is put around texts: change it there, or "
+            hint += "put the token's text to yours."
+        raise InputError(f"`{name}` of a tokenizer has no effect here, and is not set. {hint}")
+
+    def _give_role(self, role: str, token: Token | None) -> None:
+        """Let a token of the vocabulary have a role, or with None none.
+
+        Raises:
+            InputError: It is no token, or none of the vocabulary.
+        """
+        roles = self._parts.roles
+        if token is not None and not isinstance(token, Token):
+            raise InputError(f"`{role}` must be a token's text or None, found {shown(token)}.")
+        if token is not None and self.backend.token_to_id(str(token)) is None:
+            raise InputError(
+                f"`{role}` must be a token of the vocabulary, which has no {shown(str(token))}. Add it by "
+                f"add_special_tokens({{{role!r}: …}}), and its row by resize_token_embeddings(tokenizer)."
+            )
+        old = roles.get(role)
+        if token == (str(old) if isinstance(token, str) and old is not None else old):
+            return
+        self._parts.cleared.discard(role)
+        if token is None:
+            self._parts.cleared.add(role)
+        roles[role] = token
+        self._parts.tokens_changed = True
 
     @property
     def backend(self) -> tokenizers.Tokenizer:

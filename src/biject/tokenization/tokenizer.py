@@ -11,8 +11,17 @@ from tokenizers import AddedToken
 from biject.checkpoint.adapter import checkpoint_folder
 from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_small_file, shown
 from biject.errors import CheckpointError, InputError
-from biject.tokenization.arguments import Texts, cleaned, is_one, max_length, rows, strategy, template
-from biject.tokenization.files import tokenizer_folder
+from biject.tokenization.arguments import (
+    Texts,
+    by_name,
+    cleaned,
+    is_one,
+    max_length,
+    rows,
+    strategy,
+    template,
+)
+from biject.tokenization.files import template_name, tokenizer_folder
 from biject.tokenization.finish import Parts
 from biject.tokenization.library import library_errors
 from biject.tokenization.load import load_parts
@@ -22,6 +31,7 @@ from biject.tokenization.special import SpecialTokens
 if TYPE_CHECKING:
     import torch
 
+    from biject.tokenization.chat import Template
     from biject.tokenization.encoded import Encoded, Tensors
 
 # What True means comes first, what False means last.
@@ -67,8 +77,8 @@ class Tokenizer(SpecialTokens):
         model_max_length: the longest row that the files allow, None where they set no limit.
         padding_side: `right` or `left`.
         truncation_side: the side that is cut off.
-        chat_template: how a conversation becomes a text; several by name, or None.
-        changed: whether tokens were added since it was loaded.
+        chat_template: how a conversation becomes a text; several by name, or None. Like special tokens
+            (`pad_token`, `pad_token_id`, …), limit and sides it can be set.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -77,8 +87,26 @@ class Tokenizer(SpecialTokens):
         self.padding_side = parts.padding_side
         self.truncation_side = parts.truncation_side
         self.model_max_length = max_length(parts.options)
-        self.chat_template = template(parts)
-        self.changed = False
+        self._template = template(parts)
+        self._limit = self.model_max_length
+
+    @property
+    def chat_template(self) -> Template | None:
+        """How a conversation becomes a text; several by name, or None."""
+        return self._template
+
+    @chat_template.setter
+    def chat_template(self, value: Template | None) -> None:
+        templates = by_name(value)
+        if value != self._template:
+            self._parts.templates = templates
+            self._template = dict(value) if isinstance(value, Mapping) else value
+
+    @property
+    def changed(self) -> bool:
+        """Whether files have to be written that say something else than those that it was loaded from."""
+        parts = self._parts
+        return parts.tokens_changed or parts.templates is not None or bool(self._overrides())
 
     @property
     def kind(self) -> str:
@@ -278,7 +306,7 @@ class Tokenizer(SpecialTokens):
         with library_errors(InputError, f"the tokens {shown(list(tokens))} cannot be added"):
             add = self.backend.add_special_tokens if special else self.backend.add_tokens
             count = int(add(list(tokens)))
-        self.changed = True
+        self._parts.tokens_changed = True
         return count
 
     def add_special_tokens(self, roles: Mapping[str, Token]) -> int:
@@ -295,18 +323,39 @@ class Tokenizer(SpecialTokens):
             for role, token in roles.items()
         }
         self._parts.roles.update(made)
+        self._parts.cleared -= made.keys()
         return self.add_tokens(list(made.values()), special=True)
 
     def changed_files(self) -> dict[str, bytes]:
-        """The files that changed since tokens were added, by name."""
+        """The files that say something else since it was loaded, by name."""
         from biject.tokenization.save import patched
 
-        return patched(self._parts) if self.changed else {}
+        return patched(self._parts, self._overrides()) if self.changed else {}
+
+    def removed_files(self) -> frozenset[str]:
+        """The files that are not to be copied: of chat templates that it has no more."""
+        parts = self._parts
+        if parts.templates is None:
+            return frozenset()
+        return frozenset(
+            template_name(name) for name in parts.files.templates.keys() - parts.templates.keys()
+        )
+
+    def _overrides(self) -> dict[str, Any]:
+        """What was set of tokenizer_config.json; sides only where it has them, as HF saves them."""
+        own: dict[str, Any] = {}
+        if self.model_max_length != self._limit:
+            own["model_max_length"] = self.model_max_length
+        for name in ("padding_side", "truncation_side"):
+            side = getattr(self, name)
+            if name in (self._parts.files.settings or {}) and side != getattr(self._parts, name):
+                own[name] = side
+        return own
 
     def save(self, folder: str | Path) -> None:
-        """Write the tokenizer's files: unchanged, but for those that list what was added."""
+        """Write the tokenizer's files: unchanged, but for those that name what was added or set."""
         from biject.tokenization.save import save_files
 
-        save_files(self._parts, self.changed_files(), Path(folder))
+        save_files(self._parts, self.changed_files(), Path(folder), without=self.removed_files())
 
     save_pretrained = save

@@ -99,8 +99,9 @@ def writer(
             values = {name: copy(value) for name, value in bound_parameters(model).items()}
             staged = Staged(values=values, group=None if mesh is None else mesh.get_group())
         tokens = {} if model.tokenizer is None else model.tokenizer.changed_files()
+        gone = {*without} if model.tokenizer is None else {*without, *model.tokenizer.removed_files()}
         return lambda folder, more, seal: save_model(
-            model, folder, force=True, extra={**tokens, **more}, without=without, seal=seal, staged=staged
+            model, folder, force=True, extra={**tokens, **more}, without=gone, seal=seal, staged=staged
         )
     held = model.state_dict()
     tensors = {name: tensor.detach() if copy is None else copy(tensor) for name, tensor in held.items()}
