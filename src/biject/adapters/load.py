@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from biject.adapters.file import fill
+from biject.adapters.fit import num_outputs
 from biject.adapters.make import add_adapter
 from biject.adapters.state import Adapter, activate, adapters_of, remove
 from biject.checkpoint.adapter import Stored, base_folder, is_adapter, read_adapter
@@ -46,7 +47,7 @@ def load_adapter(
         isinstance(stored.config.init_lora_weights, str) and stored.config.init_lora_weights != "gaussian"
     )
     new = {binding.memory for binding in model.provenance.plan.initialized}
-    adapter = add_adapter(model, stored.config, name, draw=rebuilt)
+    adapter = add_adapter(model, stored.config, name, draw=rebuilt, stored=stored)
     try:
         fill(model, adapter, tensors, where=str(stored.folder))
     except BijectError:
@@ -157,8 +158,10 @@ def head_for(
     chosen = stored.head or "auto" if head == "auto" else head
     if asked or chosen == "auto":
         return chosen, new_head
-    own = identify(config, names, same=lambda one, other: True, where=str(stored.folder)).file_head
-    return chosen, new_head_of(stored, own) if chosen == stored.head else None
+    own = identify(config, names, same=lambda one, other: True, where=str(stored.folder))
+    if chosen != stored.head:
+        return chosen, None
+    return chosen, new_head_of(stored, own.file_head, width=own.config.hidden_size)
 
 
 def refuse_whole(model: Model) -> None:
@@ -174,8 +177,17 @@ def refuse_whole(model: Model) -> None:
     )
 
 
-def new_head_of(stored: Stored, base_head: str) -> Mapping[str, Any] | None:
-    """What `new_head` a base without the adapter's head needs; None where it has it already."""
+def new_head_of(stored: Stored, base_head: str, *, width: int = 1) -> Mapping[str, Any] | None:
+    """What `new_head` a base without the adapter's head needs; None where it has it already.
+
+    Args:
+        stored: The adapter.
+        base_head: The head of the base's file.
+        width: Columns that a matrix of the head has at least.
+
+    Raises:
+        ConfigError, WeightsError: Nothing says how many classes there are, or a tensor that is no matrix.
+    """
     head = stored.head
     if head is None or head in ("base", base_head):
         return None
@@ -183,20 +195,9 @@ def new_head_of(stored: Stored, base_head: str) -> Mapping[str, Any] | None:
         key: stored.record[key] for key in ("labels", "problem_type") if stored.record.get(key) is not None
     }
     if head in ("seqcls", "tokcls", "imgcls", "distilled") and "labels" not in kept:
-        count = _num_outputs(stored)
+        count = num_outputs(stored, width=width)
+        if not count:
+            raise ConfigError(f"{stored.folder} has no trained head, and its base has none: give the labels.")
         kept["labels"] = [f"LABEL_{index}" for index in range(count)]
         notice("adapter-labels", f"{stored.folder} does not name its {count} classes: LABEL_0 and so on.")
     return kept
-
-
-def _num_outputs(stored: Stored) -> int:
-    """Rows of the last matrix of the head that the adapter holds."""
-    heads = [
-        tensor
-        for name, tensor in stored.tensors().items()
-        if name.endswith(("classifier.weight", "score.weight", "classifier.out_proj.weight"))
-        and not name.endswith("pre_classifier.weight")
-    ]
-    if not heads:
-        raise ConfigError(f"{stored.folder} has no trained head, and its base has none: give the labels.")
-    return int(heads[-1].shape[0])

@@ -13,6 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
+from biject.adapters.fit import refuse_ranks
 from biject.adapters.names import expert_names, module_names, parameter_names
 from biject.adapters.state import Adapter, AdapterSet, activate, declare, own_copies
 from biject.adapters.targets import (
@@ -23,6 +24,7 @@ from biject.adapters.targets import (
     saved_modules,
     targets,
 )
+from biject.checkpoint.adapter import Stored
 from biject.config.adapter import LoraConfig
 from biject.errors import ConfigError, shown
 from biject.model import Model
@@ -32,7 +34,14 @@ from biject.nn.lora_part import LoraPart
 from biject.quantize import restore_linears
 
 
-def add_adapter(model: Model, config: LoraConfig, name: str = "default", *, draw: bool = True) -> Adapter:
+def add_adapter(
+    model: Model,
+    config: LoraConfig,
+    name: str = "default",
+    *,
+    draw: bool = True,
+    stored: Stored | None = None,
+) -> Adapter:
     """Give a model an adapter and make it the active one.
 
     Args:
@@ -40,9 +49,11 @@ def add_adapter(model: Model, config: LoraConfig, name: str = "default", *, draw
         config: Settings.
         name: What to call it.
         draw: Draw initial values (from torch's global generator); without, they are zeros to be filled.
+        stored: The folder that it is filled from.
 
     Raises:
         ConfigError: No module fits, or the name is taken or no identifier.
+        WeightsError: The folder's tensors are far too small for its settings.
     """
     there = model.adapters or AdapterSet()
     if name in there.adapters or not name.isidentifier():
@@ -55,12 +66,15 @@ def add_adapter(model: Model, config: LoraConfig, name: str = "default", *, draw
     saved = saved_modules(config, tuple(hf), head=model.head_name, new=_new_modules(model, hf))
     restore_linears(model, (hf[one] for one in saved))
     chosen = targets(config, candidates(model, hf), model_type=model.family.model_type, saved=saved)
+    ranks = {hf[one]: int(pattern_value(config.rank_pattern, one, config.r)) for one in chosen}
+    if stored is not None:
+        refuse_ranks(model, ranks, stored)
     model.adapters = there
     adapter = Adapter(
         name=name, config=_written(config, chosen, saved, model.head_name), base=str(model.source.folder)
     )
     for one in chosen:
-        rank = int(pattern_value(config.rank_pattern, one, config.r))
+        rank = ranks[hf[one]]
         alpha = pattern_value(config.alpha_pattern, one, config.lora_alpha)
         scaling = alpha / math.sqrt(rank) if config.use_rslora else alpha / rank
         adapter.parts[hf[one]] = _part(model, adapter, hf[one], rank, scaling, draw=draw)

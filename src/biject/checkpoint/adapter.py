@@ -101,7 +101,7 @@ class Stored:
         """Names, shapes and dtypes of the tensors, by PEFT's newest names.
 
         Raises:
-            CheckpointError: There is no such file, or it is damaged.
+            CheckpointError: There is no such file, or it is damaged, or a tensor has no numbers.
         """
         path = self.weights
         if path.name == OLD_WEIGHTS:
@@ -110,13 +110,14 @@ class Stored:
             found: Mapping[str, TensorInfo] = read_bin_infos(path)
         else:
             found = read_header(path).tensors
+        _refuse_empty({name: info.shape for name, info in found.items()}, path)
         return {newest_name(name): info for name, info in found.items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """By PEFT's newest names, without its prefix.
 
         Raises:
-            CheckpointError: There is no such file, or it is damaged.
+            CheckpointError: There is no such file, or it is damaged, or a tensor has no numbers.
         """
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -132,7 +133,18 @@ class Stored:
                 found = load_file(path)
             except (SafetensorError, OSError) as error:
                 raise CheckpointError(f"{path} is damaged: {error}.") from error
+        _refuse_empty({name: tuple(tensor.shape) for name, tensor in found.items()}, path)
         return {newest_name(name): tensor for name, tensor in found.items()}
+
+
+def _refuse_empty(shapes: Mapping[str, tuple[int, ...]], path: Path) -> None:
+    """Of sizes that no bytes stand for, anything could be made."""
+    for name, shape in shapes.items():
+        if 0 in shape:
+            raise CheckpointError(
+                f"{path}: tensor {shown(name)} of shape {shape} has no numbers. Parameters that are spread "
+                "over ranks (ZeRO-3, FSDP) have to be gathered to be saved: do so, and save it again."
+            )
 
 
 def is_adapter(folder: Path) -> bool:
