@@ -20,7 +20,7 @@ from biject.checkpoint.adapter import CONFIG, HELD, PREFIX, RECORD, WEIGHTS, Sto
 from biject.checkpoint.content import Content
 from biject.checkpoint.fingerprint import weights_fingerprint
 from biject.checkpoint.strict_json import regular_file_bytes
-from biject.checkpoint.writer import Seal, Written, write_files
+from biject.checkpoint.writer import Seal, Written, check_apart, write_files
 from biject.config.adapter import TASK_TYPES, LoraConfig
 from biject.errors import ConfigError, WeightsError, shown
 from biject.model import Model
@@ -125,14 +125,15 @@ def save_adapter(
         model: With the adapter.
         folder: One that does not exist yet, or with `force` an adapter that is replaced.
         name: Which adapter; left out, the active one.
-        force: Replace the folder.
+        force: Replace the folder; never the base.
         extra: Further files.
         seal: A last file of the digests of all others.
 
     Raises:
         ConfigError: There is no such adapter; or its files could not hold all that is new.
-        CheckpointError: The folder cannot be written; everything is as it was.
+        CheckpointError: The folder has the base in it, or cannot be written; everything is as it was.
     """
+    check_apart(Path(folder), model.source.folder, inside=True)
     files = _all_files(model, name)
     return on_first_rank(
         model, {}, lambda whole: write_files(Path(folder), {**files, **(extra or {})}, force=force, seal=seal)

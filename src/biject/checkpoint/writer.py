@@ -70,16 +70,9 @@ def write_folder(
         ValueError: A name in `files` leaves the folder or is taken; no tensors; a shard size below 1;
             metadata that are not strings.
     """
-    try:
-        out = _absolute(Path(out))
-        apart = like is None or _are_apart(out, like.folder.resolve())
-    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL, a name too long
-        raise CheckpointError(f"{shown(str(out))} is not a usable path: {error}. Choose another.") from error
-    if like is not None and not apart:
-        raise CheckpointError(
-            f"{out} and the folder that is read, {like.folder}, must be separate, but one contains the "
-            "other. Choose another folder to write to."
-        )
+    out = _usable(out)
+    if like is not None:
+        check_apart(out, like.folder)
     layout = plan_layout(tensors, like=like, metadata=metadata, max_shard_bytes=max_shard_bytes)
     _check_names(files, layout)
     index = [layout.index_file] if layout.index_file is not None else []
@@ -108,10 +101,7 @@ def write_files(
     Raises:
         CheckpointError: `out` exists, or the disk refuses. Everything is then as it was before.
     """
-    try:
-        out = _absolute(Path(out))
-    except (OSError, RuntimeError, ValueError) as error:
-        raise CheckpointError(f"{shown(str(out))} is not a usable path: {error}. Choose another.") from error
+    out = _usable(out)
     names = {*files, seal[0]} if seal is not None else set(files)
     with staged_folder(out, force=force, written=names) as folder:
         sums = {name: _write_file(folder / name, content) for name, content in sorted(files.items())}
@@ -120,18 +110,48 @@ def write_files(
     return Written(folder=out, files=sums)
 
 
+def check_apart(out: Path, read: Path, *, inside: bool = False) -> None:
+    """Refuse to write over a folder that is read.
+
+    Args:
+        out: The folder to write.
+        read: The one that is read.
+        inside: `out` may lie in it.
+
+    Raises:
+        CheckpointError: They are one, or one contains the other.
+    """
+    out = _usable(out)
+    try:
+        source = read.resolve()
+        places = (out, out.resolve())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{shown(str(out))} is not a usable path: {error}. Choose another.") from error
+    over = any(place == source or place in source.parents for place in places)
+    if over or (not inside and any(source in place.parents for place in places)):
+        raise CheckpointError(
+            f"{out} and the folder that is read, {read}, must be separate, but one contains the other. "
+            "Choose another folder to write to."
+        )
+
+
+def _usable(out: Path) -> Path:
+    """The absolute path.
+
+    Raises:
+        CheckpointError: There can be no such one.
+    """
+    try:
+        return _absolute(Path(out))
+    except (OSError, RuntimeError, ValueError) as error:  # a loop of links, a NUL, a name too long
+        raise CheckpointError(f"{shown(str(out))} is not a usable path: {error}. Choose another.") from error
+
+
 def _absolute(out: Path) -> Path:
     """`out` without dots; a link at its end stays a link, as that is what would be replaced."""
     if "\0" in str(out):
         raise ValueError("it has a NUL character")
     return out.resolve() if out.name in ("", "..") else out.parent.resolve() / out.name
-
-
-def _are_apart(out: Path, source: Path) -> bool:
-    return not any(
-        place == source or source in place.parents or place in source.parents
-        for place in (out, out.resolve())
-    )
 
 
 def _check_names(files: Mapping[str, Content], layout: Layout) -> None:

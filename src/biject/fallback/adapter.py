@@ -15,7 +15,7 @@ from biject.adapters.load import check_ranks
 from biject.checkpoint.adapter import CONFIG, RECORD, WEIGHTS, Stored, read_adapter
 from biject.checkpoint.content import Content
 from biject.checkpoint.fingerprint import weights_fingerprint
-from biject.checkpoint.writer import Seal, Written, write_files
+from biject.checkpoint.writer import Seal, Written, check_apart, write_files
 from biject.config.adapter import ALL_LINEAR, TASK_TYPES, LoraConfig
 from biject.errors import CheckpointError, ConfigError, WeightsError, shown
 from biject.events import notice
@@ -71,10 +71,11 @@ def save_adapter(
 
     Raises:
         ConfigError: There is none.
-        CheckpointError: The folder cannot be written; everything is as it was.
+        CheckpointError: The folder has the base in it, or cannot be written; everything is as it was.
     """
     if model.adapters is None:
         raise ConfigError("The model has no adapter: add_adapter(LoraConfig(…)) gives it one.")
+    check_apart(folder, model.source.folder, inside=True)
     with tempfile.TemporaryDirectory(prefix="biject-") as temporary:
         with quiet("PEFT cannot write the adapter"):
             model.hf.save_pretrained(temporary, save_embedding_layers=False)

@@ -17,6 +17,7 @@ from biject.checkpoint.adapter import Stored, base_folder, is_adapter, local_bas
 from biject.checkpoint.fingerprint import weights_fingerprint
 from biject.checkpoint.hub import resolve_folder
 from biject.checkpoint.source import open_source
+from biject.checkpoint.writer import check_apart
 from biject.errors import ConfigError, InputError, shown
 from biject.events import known
 from biject.merging.measure import Measured, measure
@@ -91,6 +92,8 @@ def merge(
             "target dequantised: the adapter was not trained on a quantised base, as far as is recorded; "
             "quantization= says how it was held."
         )
+    for read in (job.stored.folder, job.base):
+        check_apart(Path(out), read)
     reference = job.load(quantised=bool(job.quantised))
     align(reference)
     sample = _sample(job, reference, texts, labels, sample_name)
