@@ -238,6 +238,8 @@ def _sample(
 ) -> Sample:
     if labels is not None and model.head_name != "seqcls":
         raise InputError(f"Labels are for classifiers; the adapter's head is {model.head_name}.")
+    if texts is None and labels is not None:
+        raise InputError("Labels need the texts that they are of.")
     if texts is not None and labels is not None and len(texts) != len(labels):
         raise InputError(f"There are {len(texts)} texts and {len(labels)} labels.")
     folder = tokenizer_folder(job.stored.folder, base=job.base)

@@ -89,16 +89,21 @@ def make_sample(
     if not chosen:
         raise InputError("The sample has no texts.")
     rows = _rows(model, tokenizer, chosen)
+    ids = None if labels is None else _ids(model, labels)
     collate = (Collator.for_causal if model.head_name == "causal" else Collator.of)(
         tokenizer, segments=model.config.embedding.type_vocab_size > 1
     )
-    groups = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
+    what = f"texts of {name or 'the sample'}" if own else "built-in texts"
+    if len(rows) < len(chosen):
+        what += f" ({len(chosen) - len(rows)} without tokens left out)"
+    listed = list(rows.values())
+    groups = [listed[start : start + BATCH] for start in range(0, len(rows), BATCH)]
     if collate.pad_token_id is None:
-        groups = [[row] for row in rows]
+        groups = [[row] for row in listed]
     return Sample(
         batches=tuple(collate(group) for group in groups),
-        labels=None if labels is None else _ids(model, labels),
-        what=f"{len(rows)} texts of {name or 'the sample'}" if own else f"{len(rows)} built-in texts",
+        labels=None if ids is None else tuple(ids[index] for index in rows),
+        what=f"{len(rows)} {what}",
         num_texts=len(rows),
     )
 
@@ -111,17 +116,18 @@ def _of_pictures(patches: PatchConfig) -> Sample:
     return Sample(batches=tuple(batches), labels=None, what=f"{count} random pictures", num_texts=count)
 
 
-def _rows(model: Model, tokenizer: Tokenizer, texts: Sequence[Text]) -> list[dict[str, list[int]]]:
+def _rows(model: Model, tokenizer: Tokenizer, texts: Sequence[Text]) -> dict[int, dict[str, list[int]]]:
+    """By the text's place; none for a text without tokens."""
     limit = min(max_tokens(model.config, tokenizer) or MOST_TOKENS, MOST_TOKENS)
-    rows = []
-    for text in texts:
+    rows = {}
+    for index, text in enumerate(texts):
         first, second = (text, None) if isinstance(text, str) else text
         encoded = tokenizer([first], None if second is None else [second], max_length=limit, truncation=True)
         row = {"input_ids": list(encoded.input_ids[0])}
         if encoded.token_type_ids:
             row["token_type_ids"] = list(encoded.token_type_ids[0])
         if row["input_ids"]:
-            rows.append(row)
+            rows[index] = row
     if not rows:
         raise InputError("The sample's texts have no tokens.")
     return rows
