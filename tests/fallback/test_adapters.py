@@ -142,3 +142,22 @@ def test_a_run_with_an_adapter(
     config = json.loads((done.folder / "adapter" / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == str(checkpoint(name))
     assert (done.folder / "adapter" / "README.md").is_file()
+
+
+@pytest.mark.filterwarnings("ignore::biject.errors.BijectWarning")
+def test_a_head_that_is_frozen_with_the_base(checkpoint: Any, tmp_path: Path) -> None:
+    """Without a task PEFT trains only what is named."""
+    model = load_fallback(checkpoint("mpnet"), head="seqcls", new_head={"labels": ["a", "b"]})
+    model.save_pretrained(tmp_path / "base")
+    hf = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
+    config = peft.LoraConfig(r=2, target_modules=["q"], init_lora_weights=False)
+    theirs = peft.get_peft_model(hf, config).eval()
+    theirs.save_pretrained(tmp_path / "peft")
+    ours = load_fallback(tmp_path / "base", head="seqcls", adapter=tmp_path / "peft")
+    ours.save_adapter(tmp_path / "ours")
+    base = transformers.AutoModelForSequenceClassification.from_pretrained(tmp_path / "base")
+    other = peft.PeftModel.from_pretrained(base, tmp_path / "ours").eval()
+    with torch.no_grad():
+        expected = theirs(input_ids=IDS).logits
+        assert torch.equal(ours(input_ids=IDS).logits, expected)
+        assert torch.equal(other(input_ids=IDS).logits, expected)

@@ -303,3 +303,51 @@ def test_other_kinds_are_refused_by_name(reference: Make, tmp_path: Path) -> Non
         peft.get_peft_model(hf_model(folder, load(folder)), config).save_pretrained(tmp_path / kind)
         with pytest.raises(ConfigError, match=kind):
             load(tmp_path / kind)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "head", "settings"),
+    [
+        ("bert", "seqcls", {}),
+        ("bert", "seqcls", {"bias": "all"}),
+        ("distilbert", "seqcls", {"target_modules": ["q_lin", "pre_classifier"]}),
+        ("roberta", "tokcls", {"target_modules": "all-linear"}),  # PEFT's: the head, too
+        ("llama", "qa", {"use_dora": True}),
+        ("roberta", "seqcls", {"modules_to_save": ["classifier.out_proj"]}),
+        ("roberta", "seqcls", {"modules_to_save": ["classifier"]}),
+    ],
+)
+def test_a_head_that_is_frozen_with_the_base(
+    model_type: str, head: str, settings: dict[str, Any], reference: Make, tmp_path: Path
+) -> None:
+    """Without a task PEFT trains only what is named: loaded, computed, and written so that PEFT reads it."""
+    import peft
+
+    folder = reference(model_type, head)
+    plain = load(folder)
+    torch.manual_seed(0)
+    config = peft.LoraConfig(r=3, init_lora_weights=False, **settings)
+    theirs = peft.get_peft_model(hf_model(folder, plain), config).eval()
+    with torch.no_grad():
+        for parameter in theirs.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.01)
+    theirs.save_pretrained(tmp_path / "peft")
+    assert json.loads((tmp_path / "peft" / "adapter_config.json").read_text())["task_type"] is None
+    ours = load(folder, layout="padded", adapter=tmp_path / "peft")
+    ours.save_adapter(tmp_path / "ours")
+    first, second = (load_file(tmp_path / one / "adapter_model.safetensors") for one in ("peft", "ours"))
+    assert first.keys() <= second.keys() if "modules_to_save" in settings else first.keys() == second.keys()
+    again = load(tmp_path / "ours", layout="padded")
+    assert again.head_name == head
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # of missing keys
+        other = peft.PeftModel.from_pretrained(hf_model(folder, plain), tmp_path / "ours").eval()
+    case = probe_cases(json.loads((folder / "config.json").read_text()), max_length=40)[0]
+    for model in (ours, again, theirs, other):
+        align(model)
+    for mine in (ours, again):
+        for model in (theirs, other):
+            assert compare_forward(mine, model.base_model.model, case) == []
+    head_trains = any(one.startswith("head.out") for one in adapters_of(ours).adapters["default"].saved)
+    assert head_trains == ("modules_to_save" in settings)

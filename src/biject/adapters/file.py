@@ -16,6 +16,7 @@ from torch import Tensor
 from biject.adapters.kept import refuse_loss
 from biject.adapters.keys import tensors_of
 from biject.adapters.state import Adapter, adapters_of
+from biject.adapters.targets import HEADS
 from biject.checkpoint.adapter import CONFIG, HELD, PREFIX, RECORD, WEIGHTS, Stored, read_adapter
 from biject.checkpoint.content import Content
 from biject.checkpoint.fingerprint import weights_fingerprint
@@ -71,7 +72,7 @@ def adapter_files(model: Model, adapter: Adapter, *, base: str | None = None) ->
         "inference_mode": True,
         "peft_version": PEFT_VERSION,
         "revision": None,
-        "task_type": TASK_TYPES.get(model.head_name),
+        "task_type": _task(model, adapter),
     }
     values = {
         name: full_tensor(value).cpu().contiguous() for name, value in tensors_of(model, adapter).items()
@@ -91,6 +92,12 @@ def adapter_files(model: Model, adapter: Adapter, *, base: str | None = None) ->
         WEIGHTS: weights,
         RECORD: (json.dumps({"adapter": record}, indent=2, ensure_ascii=False) + "\n").encode(),
     }
+
+
+def _task(model: Model, adapter: Adapter) -> str | None:
+    """PEFT's word for the head; none for one that is frozen with the base, as PEFT would train it."""
+    whole = all(name in adapter.config.modules_to_save for name in HEADS.get(model.head_name, ()))
+    return TASK_TYPES.get(model.head_name) if whole else None
 
 
 def active_files(model: Model) -> dict[str, bytes]:

@@ -1,9 +1,10 @@
-"""What an adapter's file says of its sizes, read before anything of that size is made."""
+"""What an adapter's file says before its parameters are made: sizes, classes, whether the head is its own."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
+from biject.adapters.targets import part_of_any
 from biject.checkpoint.adapter import Stored
 from biject.errors import WeightsError, shown
 from biject.model import Model
@@ -60,3 +61,21 @@ def num_outputs(stored: Stored, *, width: int) -> int:
             f"class with {width} columns or more, found {shape}."
         )
     return shape[0]
+
+
+def trains_head(stored: Stored, task: str | None, ends: Collection[str]) -> bool:
+    """Whether an adapter has the whole head of its own, as PEFT's have by their task; without one, a head is
+    frozen with the base.
+
+    Args:
+        stored: The adapter.
+        task: PEFT's word for the head.
+        ends: Of the names of the head's modules.
+    """
+    if task is not None and stored.values.get("task_type") == task:
+        return True
+    named = [name for name in stored.config.modules_to_save if part_of_any(name, ends)]
+    if named:
+        return any(name in ends for name in named)
+    modules = (name.removesuffix(".weight") for name in stored.infos() if name.endswith(".weight"))
+    return any(".lora_" not in name and part_of_any(name, ends) for name in modules)

@@ -13,7 +13,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from biject.adapters.fit import refuse_ranks
+from biject.adapters.fit import refuse_ranks, trains_head
 from biject.adapters.names import expert_names, module_names, parameter_names
 from biject.adapters.state import Adapter, AdapterSet, activate, declare, own_copies
 from biject.adapters.targets import (
@@ -25,7 +25,7 @@ from biject.adapters.targets import (
     targets,
 )
 from biject.checkpoint.adapter import Stored
-from biject.config.adapter import LoraConfig
+from biject.config.adapter import TASK_TYPES, LoraConfig
 from biject.errors import ConfigError, shown
 from biject.model import Model
 from biject.nn.dora import first_magnitude, matrix
@@ -63,16 +63,18 @@ def add_adapter(
             else f"An adapter's name should be an identifier, found {shown(name)}."
         )
     hf = module_names(model)
-    saved = saved_modules(config, tuple(hf), head=model.head_name, new=_new_modules(model, hf))
+    head = model.head_name
+    if stored is not None and not trains_head(stored, TASK_TYPES.get(head), HEADS.get(head, ())):
+        head = ""
+    saved = saved_modules(config, tuple(hf), head=head, new=_new_modules(model, hf))
     restore_linears(model, (hf[one] for one in saved))
     chosen = targets(config, candidates(model, hf), model_type=model.family.model_type, saved=saved)
     ranks = {hf[one]: int(pattern_value(config.rank_pattern, one, config.r)) for one in chosen}
     if stored is not None:
         refuse_ranks(model, ranks, stored)
     model.adapters = there
-    adapter = Adapter(
-        name=name, config=_written(config, chosen, saved, model.head_name), base=str(model.source.folder)
-    )
+    written = _written(config, chosen, saved, head)
+    adapter = Adapter(name=name, config=written, base=str(model.source.folder))
     for one in chosen:
         rank = ranks[hf[one]]
         alpha = pattern_value(config.alpha_pattern, one, config.lora_alpha)

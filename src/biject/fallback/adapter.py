@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from biject.adapters.fit import trains_head
 from biject.adapters.load import check_ranks
 from biject.checkpoint.adapter import CONFIG, RECORD, WEIGHTS, Stored, read_adapter
 from biject.checkpoint.content import Content
@@ -25,8 +26,13 @@ from biject.fallback.library import peft, quiet
 NAME = "default"
 
 
-def add_adapter(model: FallbackBody, config: LoraConfig) -> None:
+def add_adapter(model: FallbackBody, config: LoraConfig, *, stored: Stored | None = None) -> None:
     """Give the model PEFT's adapter: only its parameters, the head's and what is new train then.
+
+    Args:
+        model: What to change.
+        config: Settings.
+        stored: The folder that it is filled from; one without the head of its own leaves that frozen.
 
     Raises:
         ConfigError: There is one already, or the settings fit no module.
@@ -44,19 +50,27 @@ def add_adapter(model: FallbackBody, config: LoraConfig) -> None:
             "is adapted (all-linear).",
         )
         values["target_modules"] = ALL_LINEAR
-    values["modules_to_save"] = _whole(model, config) or None
-    settings = library.LoraConfig(task_type=TASK_TYPES.get(model.head_name), **values)
+    task, head = TASK_TYPES.get(model.head_name), _head(model)
+    if stored is not None and head and not trains_head(stored, task, head):
+        task, head = None, []
+    whole = [*config.modules_to_save, *head, *_tops(model, model.fresh)]
+    values["modules_to_save"] = list(dict.fromkeys(whole)) or None
+    settings = library.LoraConfig(task_type=task, **values)
     with quiet("PEFT cannot add the adapter"):
         model.hf = library.get_peft_model(model.hf, settings)
     model.adapters = (NAME,)
 
 
-def _whole(model: FallbackBody, config: LoraConfig) -> list[str]:
-    """Modules that are trained whole and stored: those requested, the head's, and what started random."""
-    prefix = f"{getattr(model.identity.kind, 'base_model_prefix', '')}."
+def _head(model: FallbackBody) -> list[str]:
+    """The head's modules, which are trained whole and stored."""
     own = () if model.head_name in ("base", "mlm", "causal") else model.identity.head_tensors
-    names = [name.removeprefix(prefix).partition(".")[0] for name in (*sorted(own), *model.fresh)]
-    return list(dict.fromkeys([*config.modules_to_save, *names]))
+    return _tops(model, sorted(own))
+
+
+def _tops(model: FallbackBody, names: Iterable[str]) -> list[str]:
+    """The outermost modules that tensors are in, beside or inside of the base model."""
+    prefix = f"{getattr(model.identity.kind, 'base_model_prefix', '')}."
+    return [name.removeprefix(prefix).partition(".")[0] for name in names]
 
 
 def save_adapter(
@@ -116,7 +130,7 @@ def load_adapter(model: FallbackBody, stored: Stored) -> None:
             f"{model.head_name!r}."
         )
     check_ranks(stored, stored.tensors())
-    add_adapter(model, stored.config)
+    add_adapter(model, stored.config, stored=stored)
     _fill(model, stored)
     model.requires_grad_(False)
 
