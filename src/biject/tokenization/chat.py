@@ -67,7 +67,7 @@ def render(
             messages=[_message(message) for message in messages],
             tools=None if tools is None else plain(list(tools)),
             add_generation_prompt=add_generation_prompt,
-            **{"documents": None, **values},
+            **plain({"documents": None, **values}),
         )
     except MissingExtraError:
         raise

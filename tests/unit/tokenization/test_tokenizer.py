@@ -299,3 +299,21 @@ def test_habits_of_transformers(folder: Path, tmp_path: Path) -> None:
         tokenizer(texts)["offsets"]
     with pytest.raises(AttributeError, match="nonsense"):
         _ = tensors.nonsense
+
+
+def test_templates_see_values_of_the_call_as_plain_data(folder: Path, tmp_path: Path) -> None:
+    """A template is a stranger's: an array's `tofile` is not among what it can call."""
+    import numpy as np
+
+    written = tmp_path / "written"
+    for name in ("documents", "mood"):
+        place = "documents[0].vec" if name == "documents" else "mood"
+        template = "{{ " + place + f".tofile('{written}')" + " }}"
+        tokenizer = load_tokenizer(settings(folder, chat_template=template))
+        value = [{"vec": np.ones(2)}] if name == "documents" else np.ones(2)
+        with pytest.raises(InputError, match="cannot be filled"):
+            tokenizer.apply_chat_template([{"role": "user", "content": "x"}], tokenize=False, **{name: value})
+    assert not written.exists()
+    tokenizer = load_tokenizer(settings(folder, chat_template="{{ mood | tojson }} {{ documents is none }}"))
+    chat = [{"role": "user", "content": "x"}]
+    assert tokenizer.apply_chat_template(chat, tokenize=False, mood=np.ones(2)) == "[1.0, 1.0] True"
