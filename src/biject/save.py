@@ -254,12 +254,11 @@ def _assets(model: Model, changed_weights: bool) -> tuple[list[str], list[str]]:
         for name in source.assets
         if name not in run and name not in embedder and not (changed_weights and name == _CARD)
     ]
-    left_out = [f"left out: {name} (of a training run)" for name in sorted(run)]
-    left_out += [f"left out: {name} (is for embeddings)" for name in embedder]
     state = [name for name in source.other_weights if is_trainer_state(name)]
     other = [name for name in source.other_weights if name not in state]
-    tops = dict.fromkeys(name.partition("/")[0] for name in state)
-    left_out += [f"left out: {name} (of a training run)" for name in tops]
+    of_a_run = (*sorted(run), *dict.fromkeys(name.partition("/")[0] for name in state))
+    left_out = [f"left out: {name} (of a training run)" for name in of_a_run]
+    left_out += [f"left out: {name} (is for embeddings)" for name in embedder]
     if changed_weights:
         left_out += [
             f"left out: {name} (describes the original weights)" for name in source.assets if name == _CARD
