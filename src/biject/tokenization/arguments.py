@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, cast
 
@@ -82,6 +82,12 @@ def rows(texts: Texts, pairs: Texts | None, split: bool) -> list[Any]:
         count = "one text" if isinstance(pairs, str) else f"{len(pairs)}"
         raise InputError(f"pairs: expected as many as there are texts ({len(texts)}), found {count}.")
     return list(zip(texts, pairs, strict=True))
+
+
+def as_ids(ids: Any) -> list[Any]:
+    """An id, ids, or a tensor of one or some, as a list."""
+    found = ids.tolist() if hasattr(ids, "tolist") else ids
+    return list(found) if isinstance(found, Iterable) else [found]
 
 
 def cleaned(text: str) -> str:

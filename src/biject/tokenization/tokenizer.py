@@ -13,6 +13,7 @@ from biject.checkpoint.strict_json import MAX_CONFIG_BYTES, parse_object, read_s
 from biject.errors import CheckpointError, InputError
 from biject.tokenization.arguments import (
     Texts,
+    as_ids,
     by_name,
     cleaned,
     is_one,
@@ -213,22 +214,25 @@ class Tokenizer(SpecialTokens):
 
     def decode(
         self,
-        ids: Sequence[int],
+        ids: int | Sequence[int] | torch.Tensor,
         *,
         skip_special_tokens: bool = False,
         clean_up_tokenization_spaces: bool | None = None,
     ) -> str:
-        """The text of some ids, as far as the tokenizer keeps it."""
-        with library_errors(InputError, f"the ids {shown(list(ids))} cannot be decoded"):
-            text = self.backend.decode(list(ids), skip_special_tokens=skip_special_tokens)
+        """The text of an id, or of some, as far as the tokenizer keeps it."""
+        row = as_ids(ids)
+        with library_errors(InputError, f"the ids {shown(row)} cannot be decoded"):
+            text = self.backend.decode(row, skip_special_tokens=skip_special_tokens)
         clean = clean_up_tokenization_spaces
         if clean is None:
             clean = bool(self._parts.options.get("clean_up_tokenization_spaces", False))
         return cleaned(text) if clean and self.kind != "BPE" else text
 
-    def batch_decode(self, rows: Iterable[Sequence[int]], **how: Any) -> list[str]:
-        """The texts of rows of ids; `how` as in `decode`."""
-        return [self.decode(ids, **how) for ids in rows]
+    def batch_decode(self, rows: Iterable[Sequence[int]] | torch.Tensor, **how: Any) -> list[str]:
+        """The texts of rows of ids, or of one row alone; `how` as in `decode`."""
+        found: list[Any] = [row.tolist() if hasattr(row, "tolist") else row for row in rows]
+        one = bool(found) and all(isinstance(row, int) for row in found)
+        return [self.decode(ids, **how) for ids in ([found] if one else found)]
 
     def apply_chat_template(
         self,

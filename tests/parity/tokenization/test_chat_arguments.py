@@ -65,3 +65,24 @@ def test_what_cannot_go_on(pair: tuple[Tokenizer, Any]) -> None:
         ours.apply_chat_template(CHAT, chat_template="x", add_generation_prompt=True, **how)
     with pytest.raises(InputError, match="whose `content` is a text"):
         ours.apply_chat_template([{"role": "user", "content": [{"text": "a"}]}], chat_template="x", **how)
+
+
+def test_one_id_is_decoded(pair: tuple[Tokenizer, Any]) -> None:
+    import numpy as np
+    import torch
+
+    ours, theirs = pair
+    ids = theirs("the good fox")["input_ids"]
+    for one in (ids[2], torch.tensor(ids[2]), np.int64(ids[2]), torch.tensor(ids), np.array(ids), tuple(ids)):
+        assert ours.decode(one) == theirs.decode(one)
+    for rows in (
+        ids,
+        torch.tensor([ids, ids]),
+        [torch.tensor(ids)],
+        [ids],
+        [torch.tensor(one) for one in ids],
+    ):
+        assert ours.batch_decode(rows) == theirs.batch_decode(rows)
+    for wrong in (1.5, None, "x"):
+        with pytest.raises(InputError, match="cannot be decoded"):
+            ours.decode(wrong)  # type: ignore[arg-type]
