@@ -21,15 +21,15 @@ from biject.checkpoint.content import Content
 from biject.checkpoint.embedder import embedder_files
 from biject.checkpoint.folder import is_trainer_state
 from biject.checkpoint.hub_content import sha256_of
-from biject.checkpoint.named_dtype import dtype_to_name
 from biject.checkpoint.reader import Reader
 from biject.checkpoint.run_files import run_files
-from biject.checkpoint.source import CONFIG, NAMED, Source
+from biject.checkpoint.source import CONFIG, Source
 from biject.checkpoint.writer import Seal, write_folder
 from biject.model import Model
 from biject.parameters import Staged, Whole, adapter_files, bound_parameters, on_first_rank
 from biject.quantize import refuse_saving
 from biject.record import RECORD, Record
+from biject.saved_config import ABSENT, architecture_of, config_bytes
 
 _CARD = "README.md"
 
@@ -121,7 +121,7 @@ def _write(
     tensors, changes = _tensors(model, values, reader, dtype, whole, released)
     changed_weights = _weights_changed(model, reader, tensors)
     relaid = max_shard_bytes is not None or model.source.format == "bin"
-    config, config_changes = _config_bytes(model, tensors.described, relaid=relaid)
+    config, config_changes = config_bytes(model, tensors.described, relaid=relaid)
     files: dict[str, Content] = {"config.json": config}
     kept, left_out = _assets(model, changed_weights)
     kept = [name for name in kept if name not in without and (seal is None or name != seal[0])]
@@ -151,7 +151,7 @@ def _write(
         folder=written.folder,
         files=written.files,
         changes=tuple(changes),
-        architecture=_architecture(model),
+        architecture=architecture_of(model),
         weight_bytes=sum(t.numel() * t.element_size() for t in tensors.described.values()),
     )
 
@@ -269,76 +269,6 @@ def _assets(model: Model, changed_weights: bool) -> tuple[list[str], list[str]]:
     return kept, left_out
 
 
-def _architecture(model: Model) -> str:
-    """The class that the export's config names."""
-    provenance = model.provenance
-    if provenance.architecture is not None and provenance.keeps_head:
-        return provenance.architecture
-    return model.family.heads[model.head_name].hf_class
-
-
-def _config_bytes(
-    model: Model, tensors: Mapping[str, torch.Tensor], *, relaid: bool
-) -> tuple[bytes, list[str]]:
-    """config.json: its bytes if nothing changed, else with the changed keys set; and a line for each."""
-    source = model.source
-    changes: dict[str, Any] = {}
-    if model.provenance.architecture != _architecture(model):
-        changes["architectures"] = [_architecture(model)]
-    plan = model.provenance.plan
-    dtype = dtype_to_name(
-        source.config,
-        {plan.written(name): DTYPES[info.dtype] for name, info in source.tensors.items()},
-        {name: tensor.dtype for name, tensor in tensors.items()},
-        bound={plan.written(name) for one in (*plan.bindings, *plan.initialized) for name in one.disk},
-    )
-    if dtype is not None:
-        key = "torch_dtype" if "torch_dtype" in source.config and "dtype" not in source.config else "dtype"
-        changes[key] = str(dtype).removeprefix("torch.")
-    if relaid and NAMED in source.config:
-        changes[NAMED] = None
-    ids = ("bos_token_id", "eos_token_id", "pad_token_id")
-    for key in ("model_type", "id2label", "label2id", "problem_type", "num_labels", "vocab_size", *ids):
-        if model.hf_config.get(key) != source.config.get(key):
-            changes[key] = model.hf_config.get(key)
-    if not model.provenance.keeps_head and model.head_name == "mlm" and "legacy" in model.resolved_config:
-        changes |= {"legacy": model.resolved_config["legacy"]} if not model.resolved_config["legacy"] else {}
-    changes = {key: value for key, value in changes.items() if source.config.get(key, _ABSENT) != value}
-    if not changes:
-        return source.config_bytes, []
-    patched = {
-        key: value for key, value in {**source.config, **changes}.items() if key not in _dropped(changes)
-    }
-    lines = [
-        f"config.json: {key} = {json.dumps(value, ensure_ascii=False)}" for key, value in changes.items()
-    ]
-    return dump_like(patched, source.config_bytes), lines
-
-
-_ABSENT = object()
-
-
-def _dropped(changes: Mapping[str, Any]) -> set[str]:
-    """Keys that a change removes (`num_labels` beside a new `id2label`)."""
-    return {
-        key
-        for key in ("num_labels", "id2label", "label2id", NAMED)
-        if key in changes and changes[key] is None
-    }
-
-
-def dump_like(config: Mapping[str, Any], original: bytes) -> bytes:
-    """JSON in the style of the original: indented or compact, ASCII or not, with or without a last
-    newline.
-    """
-    text = original.decode("utf-8")
-    lines = text.splitlines()
-    indent = len(lines[1]) - len(lines[1].lstrip()) if len(lines) > 1 else None
-    separators = (",", ":") if indent is None and '": ' not in text else None
-    dumped = json.dumps(config, indent=indent, separators=separators, ensure_ascii=text.isascii())
-    return (dumped + ("\n" if text.endswith("\n") else "")).encode("utf-8")
-
-
 def _record(
     model: Model,
     tensors: Mapping[str, torch.Tensor],
@@ -353,9 +283,7 @@ def _record(
     changed = {dtype for name, dtype in floating.items() if CODES[dtype] != written[name].dtype}
     target = next(iter(changed)) if len(changed) == 1 else None
     new = json.loads(config)
-    keys = [
-        key for key in {**source.config, **new} if source.config.get(key, _ABSENT) != new.get(key, _ABSENT)
-    ]
+    keys = [key for key in {**source.config, **new} if source.config.get(key, ABSENT) != new.get(key, ABSENT)]
     gone = [name for name in (*source.assets, *source.other_weights) if name not in files]
     changes = {name: "left out" for name in gone if name != RECORD}
     for name, content in files.items():

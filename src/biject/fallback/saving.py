@@ -30,7 +30,8 @@ from biject.fallback.building import build
 from biject.fallback.library import quiet
 from biject.identify import architecture_of
 from biject.record import RECORD, Record
-from biject.save import Saved, dump_like
+from biject.save import Saved
+from biject.saved_config import dump_like
 
 _CARD = "README.md"
 _KEYS = ("model_type", "id2label", "label2id", "problem_type", "num_labels")

@@ -60,8 +60,7 @@ def render(
         InputError: The template is wrong, or refuses the conversation.
         MissingExtraError: jinja2 is not installed.
     """
-    if not messages:
-        raise InputError("a chat template needs at least one message, found none.")
+    _check(messages, tools)
     try:
         text = _compiled(template, marked).render(
             messages=[_message(message) for message in messages],
@@ -92,7 +91,8 @@ def render_unfinished(
     Raises:
         InputError: As `render`; the last message has no text, or the template leaves it out.
     """
-    last = messages[-1] if messages else {}
+    _check(messages, tools)
+    last = messages[-1]
     content = last.get("content")
     if not isinstance(content, str):
         raise InputError("`continue_final_message` needs a last message whose `content` is a text.")
@@ -105,6 +105,22 @@ def render_unfinished(
         )
     at = text.rindex(end)
     return text[:at] if text[at : at + len(_END)] == _END else text[:at].rstrip()
+
+
+def _check(messages: Sequence[Any], tools: Sequence[Any] | None) -> None:
+    if not messages:
+        raise InputError("a chat template needs at least one message, found none.")
+    if isinstance(messages, Mapping) or not all(isinstance(message, Mapping) for message in messages):
+        raise InputError(
+            "a conversation is a list of messages, each a dict with `role` and `content`, found "
+            f"{shown(messages)}; give several conversations one at a time."
+        )
+    strange = next((tool for tool in tools or () if not isinstance(tool, Mapping)), None)
+    if strange is not None:
+        raise InputError(
+            f"a tool is the JSON schema of a function, as a dict, found {shown(strange)}; "
+            "`transformers.utils.get_json_schema` makes it of a Python function."
+        )
 
 
 _END = "THE-MESSAGE-GOES-ON-HERE "

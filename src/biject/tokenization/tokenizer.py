@@ -279,6 +279,8 @@ class Tokenizer(SpecialTokens):
         own = self.chat_template[str(chat_template)] if named else chat_template  # type: ignore[index]
         chosen = chat.pick(own or self.chat_template, tools=tools is not None)
         given = {**self.special_tokens, **values}
+        if continue_final_message not in (True, False):
+            raise InputError("`continue_final_message` goes on with `content`: give True or False, no name.")
         if continue_final_message:
             if add_generation_prompt:
                 raise InputError("`continue_final_message` and `add_generation_prompt` exclude each other.")

@@ -86,3 +86,26 @@ def test_one_id_is_decoded(pair: tuple[Tokenizer, Any]) -> None:
     for wrong in (1.5, None, "x"):
         with pytest.raises(InputError, match="cannot be decoded"):
             ours.decode(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [test_what_cannot_go_on, "get_weather", 3])
+def test_a_tool_is_a_schema(value: object, pair: tuple[Tokenizer, Any]) -> None:
+    """A function's address would stand in the prompt; transformers makes a schema of it."""
+    with pytest.raises(InputError, match=r"a tool is the JSON schema of a function.*get_json_schema"):
+        pair[0].apply_chat_template(CHAT, tools=[value], chat_template="{{ tools }}")
+
+
+@pytest.mark.parametrize("given", [[CHAT, CHAT], CHAT[0], ["the good fox"]])
+@pytest.mark.parametrize("how", [{}, {"continue_final_message": True}])
+def test_one_conversation_at_a_time(given: Any, how: dict[str, Any], pair: tuple[Tokenizer, Any]) -> None:
+    with pytest.raises(InputError, match="a conversation is a list of messages"):
+        pair[0].apply_chat_template(given, chat_template=TEMPLATES["as it is"], **how)
+
+
+def test_only_content_goes_on(pair: tuple[Tokenizer, Any]) -> None:
+    with pytest.raises(InputError, match="give True or False"):
+        pair[0].apply_chat_template(
+            CHAT,
+            chat_template=TEMPLATES["as it is"],
+            continue_final_message="reasoning",  # type: ignore[arg-type]
+        )
