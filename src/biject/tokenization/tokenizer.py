@@ -247,10 +247,10 @@ class Tokenizer(SpecialTokens):
         truncation: bool = False,
         max_length: int | None = None,
         return_tensors: Literal["pt"] | None = None,
-        return_dict: bool = False,
+        return_dict: bool = True,
         **values: Any,
     ) -> str | list[int] | Encoded | Tensors | torch.Tensor:
-        """A conversation as ids, or as text.
+        """A conversation as the model's arguments, as ids, or as text.
 
         Args:
             messages: Each with `role` and `content`.
@@ -263,7 +263,7 @@ class Tokenizer(SpecialTokens):
             truncation: Cut at the end.
             max_length: In tokens.
             return_tensors: `pt` for a tensor, (1, L).
-            return_dict: The model's arguments by name instead of the ids alone.
+            return_dict: The model's arguments by name, as transformers 5 gives them; False for the ids alone.
             values: The template's own switches.
 
         Raises:

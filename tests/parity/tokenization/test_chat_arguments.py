@@ -45,13 +45,13 @@ def test_texts_and_ids(name: str, arguments: dict[str, Any], pair: tuple[Tokeniz
     text = theirs.apply_chat_template(CHAT, tokenize=False, **how)
     assert ours.apply_chat_template(CHAT, tokenize=False, **how) == text
     ids = theirs.apply_chat_template(CHAT, return_dict=False, **how)
-    assert ours.apply_chat_template(CHAT, **how) == ids
+    assert ours.apply_chat_template(CHAT, return_dict=False, **how) == ids
     named = theirs.apply_chat_template(CHAT, **how)
-    assert {**ours.apply_chat_template(CHAT, return_dict=True, **how)} == {**named}
+    assert {**ours.apply_chat_template(CHAT, **how)} == {**named}
     tensor = theirs.apply_chat_template(CHAT, return_tensors="pt", return_dict=False, **how)
-    assert ours.apply_chat_template(CHAT, return_tensors="pt", **how).equal(tensor)
+    assert ours.apply_chat_template(CHAT, return_tensors="pt", return_dict=False, **how).equal(tensor)
     tensors = theirs.apply_chat_template(CHAT, return_tensors="pt", **how)
-    found = ours.apply_chat_template(CHAT, return_tensors="pt", return_dict=True, **how)
+    found = ours.apply_chat_template(CHAT, return_tensors="pt", **how)
     assert all(found[key].equal(tensors[key]) for key in tensors)
 
 

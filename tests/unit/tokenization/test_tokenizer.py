@@ -189,7 +189,7 @@ def test_chat_templates(folder: Path) -> None:
     tokenizer = load_tokenizer(settings(folder, chat_template=TEMPLATE))
     chat = [{"role": "the", "content": "quick", "tool_calls": None}]
     assert tokenizer.apply_chat_template(chat, tokenize=False) == "the: quick\n"
-    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True)
+    ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=False)
     assert tokenizer.convert_ids_to_tokens(ids) == ["the", "[UNK]", "quick", "fox"]
     with pytest.raises(InputError, match="at least one message"):
         tokenizer.apply_chat_template([])
