@@ -145,7 +145,7 @@ def test_a_pickle_of_tensors_alone_is_read(checkpoint: Any, tmp_path: Path) -> N
         ({"hidden_size": "x"}, "transformers cannot (use|build)"),
         ({"quantization_config": {"quant_method": "bitsandbytes", "load_in_4bit": True}}, "is quantised"),
         ({"fusion_config": {"x": True}}, "`fusion_config` changes what transformers runs"),
-        ({"transformers_weights": "../../other.safetensors"}, "`transformers_weights` changes"),
+        ({"transformers_weights": "../../other.safetensors"}, "so that transformers reads that file"),
         ({"model_type": None}, "`model_type` is None"),
         ({"model_type": ["mpnet"]}, "none of transformers"),
         ({"model_type": "../mpnet"}, "none of transformers"),
