@@ -97,8 +97,8 @@ def test_items_are_those_of_our_model(folder: Path, make: Callable[[Path], Any])
     batch = collate(ROWS)
     assert trainer.weigh(batch) == ours.weigh(batch) == float((batch["labels"][:, 1:] != -100).sum())
     found = [trainer.evaluate(ROWS, batch_size=size)["loss"] for size in (3, 12)]
-    # Means of batches put together in float64, each computed in float32.
-    assert found[0] == pytest.approx(found[1], rel=1e-6)
+    # Means of batches put together in float64, each computed in float32, which rounds by 6e-8: 9e-8 found.
+    assert found[0] == pytest.approx(found[1], rel=2e-7)
 
 
 class Tagger(nn.Module):

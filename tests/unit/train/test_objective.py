@@ -217,6 +217,6 @@ def test_perplexity_is_that_of_plain_labels(folder, head: str) -> None:
         )  # fmt: skip
         found.append(trainer.evaluate(TAGGED))
     plain, smooth = found
-    assert smooth.pop("loss") != pytest.approx(plain["loss"], rel=1e-3)
-    assert plain.pop("loss") == pytest.approx(math.log(smooth["perplexity"]), rel=1e-6)
-    assert smooth == pytest.approx(plain, rel=1e-5)
+    assert smooth.pop("loss") > 1.02 * plain["loss"]  # the smoothed one is 3 and 7 % larger here
+    assert plain.pop("loss") == math.log(smooth["perplexity"])
+    assert smooth == plain
